@@ -1,0 +1,200 @@
+"""The Leadway accounts (locations) we serve: their credentials, language, time zone and how far they are complete."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from models.database import UtcDateTime, insert, metadata, moment
+from models.intake_secrets import hash_secret
+from models.pauses import Cause, resume
+from models.settings import Settings
+from models.token_encryption import TokenCipher
+
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    sa.Column("location_id", sa.Text, primary_key=True, comment="Leadway's id of the location"),
+    sa.Column("name", sa.Text, nullable=False, default=""),
+    sa.Column("language", sa.Text, nullable=False, default="en", comment="of the notes: en or es"),
+    sa.Column("time_zone", sa.Text, nullable=False, default="UTC", comment="IANA name, for times in notes"),
+    sa.Column("api_token_encrypted", sa.Text, nullable=True),
+    sa.Column("intake_secret_hash", sa.Text, nullable=True, unique=True, comment="SHA-256, hexadecimal"),
+    sa.Column("previous_intake_secret_hash", sa.Text, nullable=True, unique=True, comment="valid until the next one"),
+    sa.Column("follow_up_age_hours", sa.Integer, nullable=False, default=72, comment="older calls get no follow-ups"),
+    sa.Column("held_until", UtcDateTime, nullable=True, comment="the API is given a rest until then"),
+    sa.Column("outages", sa.Integer, nullable=False, default=0, comment="outages in a row, without a success between"),
+    sa.Column("added_at", UtcDateTime, nullable=False),
+    sa.Column("removed_at", UtcDateTime, nullable=True, comment="its notifications are ignored, its calls kept"),
+    sa.Column("complete_from", UtcDateTime, nullable=True, comment="every call Leadway lists from here …"),
+    sa.Column("complete_until", UtcDateTime, nullable=True, comment="… to here has its row in calls"),
+)
+
+
+OF_THE_TOKEN = (Cause.TOKEN, Cause.LOCATION, Cause.SCOPE, Cause.VERSION)
+"""The pauses that end with the token that caused them."""
+
+
+class UnknownAccount(Exception):
+    """No account with this location id is served."""
+
+
+class SecretTaken(Exception):
+    """Another account has this intake secret; it could not be told which one a notification is for."""
+
+
+@dataclass(frozen=True)
+class Account:
+    location_id: str
+    name: str
+    language: str
+    time_zone: str
+    api_token_encrypted: str | None
+    follow_up_age_hours: int
+    held_until: datetime | None
+    outages: int
+    added_at: datetime
+    removed_at: datetime | None
+    complete_from: datetime | None
+    complete_until: datetime | None
+
+
+_COLUMNS = tuple(accounts.c[name] for name in Account.__dataclass_fields__)
+
+
+def get(session: Session, location_id: str) -> Account:
+    """Raises UnknownAccount. Removed accounts are still found: their calls are kept."""
+    row = session.execute(sa.select(*_COLUMNS).where(accounts.c.location_id == location_id)).first()
+    if row is None:
+        raise UnknownAccount(f"no account {location_id!r}: add it with `leadway-calls accounts add {location_id}`")
+    return Account(**row._mapping)
+
+
+def served(session: Session) -> list[Account]:
+    rows = session.execute(sa.select(*_COLUMNS).where(accounts.c.removed_at.is_(None)).order_by(accounts.c.location_id))
+    return [Account(**row._mapping) for row in rows]
+
+
+def is_served(session: Session, location_id: str) -> bool:
+    row = sa.select(sa.literal(1)).where(accounts.c.location_id == location_id, accounts.c.removed_at.is_(None))
+    return session.execute(row).first() is not None
+
+
+def intake_secrets_held(session: Session, location_id: str) -> tuple[bool, bool]:
+    """Whether the account has an intake secret, and whether a previous one is still valid beside it."""
+    row = session.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).first()
+    return (False, False) if row is None else (bool(row.intake_secret_hash), bool(row.previous_intake_secret_hash))
+
+
+def location_for_secret(session: Session, secret_hash: str) -> str | None:
+    """Which account an intake secret belongs to: its present one or, while it is being rotated, its previous one."""
+    by_secret = sa.select(accounts.c.location_id).where(
+        sa.or_(accounts.c.intake_secret_hash == secret_hash, accounts.c.previous_intake_secret_hash == secret_hash),
+        accounts.c.removed_at.is_(None),
+    )
+    row = session.execute(by_secret).first()
+    return None if row is None else str(row.location_id)
+
+
+def add(session: Session, location_id: str, **values: Any) -> None:
+    """Adds an account, or takes a removed one back. Values are columns; what is left out keeps what it had."""
+    statement = insert(session, accounts).values(
+        location_id=location_id, added_at=moment(), complete_from=moment(), complete_until=moment(), **values
+    )
+    session.execute(
+        statement.on_conflict_do_update(index_elements=["location_id"], set_={**values, "removed_at": None})
+    )
+
+
+def set_token(session: Session, location_id: str, token: str, *, cipher: TokenCipher) -> None:
+    """Writes a new API token; work that stood still because of the old one goes on at once. Raises UnknownAccount."""
+    _update(session, location_id, api_token_encrypted=cipher.encrypt(token), held_until=None, outages=0)
+    resume(session, location_id, causes=OF_THE_TOKEN)
+
+
+def set_secret(session: Session, location_id: str, secret: str, *, keep_previous: bool = True) -> None:
+    """Writes a new intake secret; the one before stays valid until the next. Raises UnknownAccount, SecretTaken."""
+    hashed = hash_secret(secret)
+    owner = location_for_secret(session, hashed)
+    if owner not in (None, location_id):
+        raise SecretTaken("another account has this intake secret already; choose another one")
+    current = accounts.c.intake_secret_hash
+    kept = sa.case((current == hashed, accounts.c.previous_intake_secret_hash), else_=current)
+    _update(
+        session, location_id, intake_secret_hash=hashed, previous_intake_secret_hash=kept if keep_previous else None
+    )
+
+
+def remove(session: Session, location_id: str) -> None:
+    """Stops serving an account and forgets its credentials. Its calls are kept. Raises UnknownAccount."""
+    _update(
+        session,
+        location_id,
+        removed_at=moment(),
+        api_token_encrypted=None,
+        intake_secret_hash=None,
+        previous_intake_secret_hash=None,
+    )
+    resume(session, location_id, causes=OF_THE_TOKEN)
+
+
+def hold(session: Session, location_id: str, *, seconds: float, outage: bool) -> None:
+    """Gives the API a rest for this account: nothing is dispatched for it so long. Never shortens a rest."""
+    until = moment(seconds)
+    longer = accounts.c.held_until.is_(None) | (accounts.c.held_until < until)
+    statement = sa.update(accounts).where(accounts.c.location_id == location_id)
+    if outage:
+        session.execute(statement.values(outages=accounts.c.outages + 1))
+    session.execute(statement.where(longer).values(held_until=until))
+
+
+def note_success(session: Session, location_id: str) -> None:
+    """An answer came: outages are over."""
+    session.execute(
+        sa.update(accounts)
+        .where(accounts.c.location_id == location_id, accounts.c.outages > 0)
+        .values(outages=0, held_until=None)
+    )
+
+
+def upsert_from_settings(session: Session, settings: Settings, *, cipher: TokenCipher) -> None:
+    """Makes the environment's account what the environment says; what it does not say stays. The environment wins.
+
+    Called at every start of every process: writes only where something differs, so that nothing is resumed or
+    rotated by a mere restart. Raises SecretTaken.
+    """
+    location_id = settings.leadway_location_id
+    if location_id is None:
+        return
+    wanted = {"language": settings.leadway_language, "time_zone": settings.leadway_time_zone, "removed_at": None}
+    chosen = {name for name in settings.model_fields_set if name in ("leadway_language", "leadway_time_zone")}
+    row = session.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).first()
+    if row is None:
+        add(session, location_id, language=settings.leadway_language, time_zone=settings.leadway_time_zone)
+    else:
+        differing = {
+            name: value
+            for name, value in wanted.items()
+            if row._mapping[name] != value and (name == "removed_at" or f"leadway_{name}" in chosen)
+        }
+        if differing:
+            _update(session, location_id, **differing)
+    token = settings.leadway_api_token
+    stored = None if row is None else row.api_token_encrypted
+    if token is not None and not _is_same_token(stored, token.get_secret_value(), cipher):
+        set_token(session, location_id, token.get_secret_value(), cipher=cipher)
+    secret = settings.leadway_intake_secret
+    if secret is not None and (row is None or row.intake_secret_hash != hash_secret(secret.get_secret_value())):
+        set_secret(session, location_id, secret.get_secret_value())
+
+
+def _is_same_token(encrypted: str | None, token: str, cipher: TokenCipher) -> bool:
+    return encrypted is not None and cipher.opens_to(encrypted, token)
+
+
+def _update(session: Session, location_id: str, **values: Any) -> None:
+    updated = session.execute(sa.update(accounts).where(accounts.c.location_id == location_id).values(**values))
+    if updated.rowcount != 1:  # type: ignore[attr-defined]
+        raise UnknownAccount(f"no account {location_id!r}: add it with `leadway-calls accounts add {location_id}`")

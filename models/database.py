@@ -1,0 +1,220 @@
+"""The connection to the database, its clock, its column types, and what a transaction means here.
+
+Two databases are served: SQLite (WAL, full sync, writes begun immediately) and PostgreSQL. Statements are SQLAlchemy
+Core; a session is SQLAlchemy's, without mapped classes, because an ORM insert costs five times the CPU.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import FunctionElement
+
+T = TypeVar("T")
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An instant: `timestamptz` on PostgreSQL, `YYYY-MM-DD HH:MM:SS.ffffff` in UTC on SQLite; aware in Python."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("an instant needs a time zone")
+        in_utc = value.astimezone(UTC)
+        return in_utc if dialect.name == "postgresql" else in_utc.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class moment(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
+    """The database's clock, so many seconds from now: the one clock of leases and due times."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+    def __init__(self, seconds: float | sa.ColumnElement[Any] = 0) -> None:
+        super().__init__(seconds if isinstance(seconds, sa.ColumnElement) else sa.literal(float(seconds), sa.Double))
+
+
+@compiles(moment, "postgresql")
+def _moment_in_postgresql(element: moment, compiler: Any, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"(statement_timestamp() + make_interval(secs => CAST({seconds} AS double precision)))"
+
+
+@compiles(moment, "sqlite")
+def _moment_in_sqlite(element: moment, compiler: Any, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', {seconds}))"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long one process waits for the database, in seconds, and how often it repeats a broken transaction."""
+
+    connect: int
+    lock: float
+    statement: float
+    retries: int
+    pool: int
+
+
+WEB = Limits(connect=2, lock=0.6, statement=0.7, retries=0, pool=10)
+WORKER = Limits(connect=2, lock=3.0, statement=5.0, retries=8, pool=40)
+COMMAND = Limits(connect=5, lock=30.0, statement=300.0, retries=2, pool=4)
+RETRY_PAUSE_SECONDS = 0.3
+SQLITE_BUSY_SECONDS = 30.0
+
+
+class Database:
+    """An engine and the two ways to use it: `transaction` to write, `reading` to read."""
+
+    def __init__(self, url: str, *, limits: Limits = WORKER) -> None:
+        self.limits = limits
+        self.engine = _engine(sa.make_url(url), limits)
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One transaction, committed at the end. On SQLite it holds the write lock from its first line."""
+        with Session(self.engine) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Reads, each statement by itself: takes no lock that a writer could wait for."""
+        with Session(self._autocommit) as session:
+            yield session
+
+    def transact(self, work: Callable[[Session], T]) -> T:
+        """Runs `work` in a transaction, and the whole of it again when the database went away or was locked.
+
+        `work` must be idempotent (unique keys, a fence in its WHERE): a commit whose answer was lost is run again.
+        """
+        for attempt in range(self.limits.retries + 1):
+            try:
+                with self.transaction() as session:
+                    return work(session)
+            except DBAPIError as error:
+                if attempt == self.limits.retries or not _is_passing(error):
+                    raise
+                time.sleep(RETRY_PAUSE_SECONDS)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def insert(session: Session, table: sa.Table) -> Any:
+    """An INSERT of the session's dialect, for its `on_conflict_…` clauses."""
+    dialect = session.get_bind().dialect.name
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def earlier_of(session: Session, first: Any, second: Any) -> Any:
+    """The earlier of two times; the second one where the first is null."""
+    earlier = sa.func.least if _on_postgresql(session) else sa.func.min
+    return earlier(sa.func.coalesce(first, second), second)
+
+
+def skip_locked(session: Session, statement: sa.Select[Any]) -> sa.Select[Any]:
+    """Rows that another transaction holds are left to it. SQLite has one writer at a time and needs nothing."""
+    return statement.with_for_update(skip_locked=True) if _on_postgresql(session) else statement
+
+
+def _on_postgresql(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"
+
+
+def _is_passing(error: DBAPIError) -> bool:
+    """Whether the same transaction may well succeed in a moment: lost connection, restart, lock, deadlock."""
+    return error.connection_invalidated or isinstance(error, OperationalError)
+
+
+def _engine(url: sa.URL, limits: Limits) -> sa.Engine:
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url, limits)
+    options = (
+        f"-c statement_timeout={int(limits.statement * 1000)} -c lock_timeout={int(limits.lock * 1000)}"
+        " -c timezone=UTC -c idle_in_transaction_session_timeout=60000"
+    )
+    engine = sa.create_engine(
+        url,
+        pool_size=limits.pool,
+        max_overflow=4,
+        pool_timeout=limits.statement,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": limits.connect,
+            "options": options,
+            "application_name": "leadway-calls",
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+        },
+    )
+
+    @sa.event.listens_for(engine, "handle_error")
+    def quote_no_values(context: sa.engine.ExceptionContext) -> None:
+        """The lines after the first (DETAIL, CONTEXT) quote keys, JSON and whole rows."""
+        for error in (context.original_exception, context.sqlalchemy_exception):
+            if isinstance(error, DBAPIError | psycopg.Error) and error.args:
+                error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
+
+    return engine
+
+
+def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        url, pool_size=limits.pool, max_overflow=4, pool_timeout=SQLITE_BUSY_SECONDS, hide_parameters=True
+    )
+    busy = limits.lock if limits is WEB else SQLITE_BUSY_SECONDS
+
+    @sa.event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself
+        cursor = connection.cursor()
+        for pragma in (f"busy_timeout={int(busy * 1000)}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def begin_immediately(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,77 @@
+"""Which of our processes are alive, by the database's clock."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from models.database import UtcDateTime, insert, metadata, moment
+
+BEAT_SECONDS = 3.0
+GONE_AFTER_SECONDS = 10.0
+FORGOTTEN_AFTER_SECONDS = 86_400.0
+
+heartbeats = sa.Table(
+    "heartbeats",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True, comment="of the process, new at each start"),
+    sa.Column("process", sa.Text, nullable=False, comment="web, worker, beat"),
+    sa.Column("slots", sa.Integer, nullable=False, comment="attempts that a worker makes at once"),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("beat_at", UtcDateTime, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    name: str
+    process: str
+    slots: int
+    started_at: datetime
+    seconds_ago: float
+
+    @property
+    def is_alive(self) -> bool:
+        return self.seconds_ago < GONE_AFTER_SECONDS
+
+
+def beat(session: Session, name: str, *, process: str, slots: int = 0) -> None:
+    session.execute(
+        insert(session, heartbeats)
+        .values(name=name, process=process, slots=slots, started_at=moment(), beat_at=moment())
+        .on_conflict_do_update(index_elements=["name"], set_={"beat_at": moment(), "slots": slots})
+    )
+
+
+def leave(session: Session, name: str) -> None:
+    """The process ends on purpose."""
+    session.execute(sa.delete(heartbeats).where(heartbeats.c.name == name))
+
+
+def forget_gone(session: Session) -> None:
+    session.execute(sa.delete(heartbeats).where(heartbeats.c.beat_at < moment(-FORGOTTEN_AFTER_SECONDS)))
+
+
+def live_workers(session: Session) -> list[str]:
+    return list(
+        session.execute(sa.select(heartbeats.c.name).where(_alive(), heartbeats.c.process == "worker")).scalars()
+    )
+
+
+def live_slots(session: Session) -> int:
+    """Attempts that all live workers together make at once."""
+    slots = sa.select(sa.func.coalesce(sa.func.sum(heartbeats.c.slots), 0))
+    return int(session.execute(slots.where(_alive(), heartbeats.c.process == "worker")).scalar_one())
+
+
+def all_of(session: Session) -> list[Heartbeat]:
+    now = session.execute(sa.select(moment())).scalar_one()
+    rows = session.execute(sa.select(heartbeats).order_by(heartbeats.c.process, heartbeats.c.started_at))
+    return [
+        Heartbeat(row.name, row.process, row.slots, row.started_at, (now - row.beat_at).total_seconds()) for row in rows
+    ]
+
+
+def _alive() -> sa.ColumnElement[bool]:
+    return heartbeats.c.beat_at > moment(-GONE_AFTER_SECONDS)

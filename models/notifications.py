@@ -1,0 +1,87 @@
+"""Our record of each notification that came from Leadway, however often it came."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from models.database import Json, UtcDateTime, insert, metadata, moment
+
+
+class NotificationStatus(StrEnum):
+    ACCEPTED = "accepted"
+    UNRESOLVED = "unresolved"
+    """It names no usable call: the call is looked for in Leadway's list."""
+    IGNORED = "ignored"
+
+
+notifications = sa.Table(
+    "notifications",
+    metadata,
+    sa.Column(
+        "notification_id", sa.Integer().with_variant(sa.BigInteger, "postgresql"), primary_key=True, autoincrement=True
+    ),
+    sa.Column("dedupe_key", sa.Text, nullable=False, unique=True, comment="what tells a repeat from a new one"),
+    sa.Column("location_id", sa.Text, nullable=True),
+    sa.Column("call_id", sa.Text, nullable=True),
+    sa.Column("contact_id", sa.Text, nullable=True),
+    sa.Column("from_number", sa.Text, nullable=True),
+    sa.Column("started_at", UtcDateTime, nullable=True, comment="of the call, where the body tells"),
+    sa.Column("webhook_id", sa.Text, nullable=True),
+    sa.Column("event_type", sa.Text, nullable=True),
+    sa.Column("dialect", sa.Text, nullable=False),
+    sa.Column("authenticated_by", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=True, comment="why it is ignored or unresolved"),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("last_received_at", UtcDateTime, nullable=False),
+    sa.Column("repeats", sa.Integer, nullable=False, default=0),
+    sa.Column("document", Json, nullable=True, comment="the body, secrets replaced"),
+    sa.Index("ix_notifications_call", "location_id", "call_id"),
+    sa.Index("ix_notifications_received_at", "location_id", "received_at"),
+)
+sa.Index(
+    "ix_notifications_unresolved", notifications.c.location_id, notifications.c.received_at,
+    postgresql_where=notifications.c.status == "unresolved", sqlite_where=notifications.c.status == "unresolved",
+)  # fmt: skip
+
+
+def record(session: Session, dedupe_key: str, **values: Any) -> bool:
+    """Writes the notification down, or counts it as a repeat; True when it is new.
+
+    Values are the columns of `notifications` but for times and counts.
+    """
+    statement = (
+        insert(session, notifications)
+        .values(dedupe_key=dedupe_key, received_at=moment(), last_received_at=moment(), repeats=0, **values)
+        .on_conflict_do_nothing(index_elements=["dedupe_key"])
+        .returning(notifications.c.notification_id)
+    )
+    if session.execute(statement).first() is not None:
+        return True
+    session.execute(
+        sa.update(notifications)
+        .where(notifications.c.dedupe_key == dedupe_key)
+        .values(repeats=notifications.c.repeats + 1, last_received_at=moment())
+    )
+    return False
+
+
+def become_unresolved(session: Session, location_id: str, call_id: str, *, reason: str) -> None:
+    """The notifications of an id that turned out to name no call."""
+    session.execute(
+        sa.update(notifications)
+        .where(notifications.c.location_id == location_id, notifications.c.call_id == call_id)
+        .values(status=NotificationStatus.UNRESOLVED, reason=reason, call_id=None)
+    )
+
+
+def of_call(session: Session, location_id: str, call_id: str) -> list[sa.RowMapping]:
+    rows = session.execute(
+        sa.select(notifications)
+        .where(notifications.c.location_id == location_id, notifications.c.call_id == call_id)
+        .order_by(notifications.c.received_at)
+    )
+    return [row._mapping for row in rows]

@@ -1,0 +1,38 @@
+"""How often notifications were refused, and what the last one looked like, per reason and hour."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from models.database import Json, UtcDateTime, insert, metadata, moment
+
+refusals = sa.Table(
+    "refusals",
+    metadata,
+    sa.Column("reason", sa.Text, primary_key=True),
+    sa.Column("hour", UtcDateTime, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("last_at", UtcDateTime, nullable=False),
+    sa.Column("trace", Json, nullable=True, comment="of the last one: size, content type, which credentials it had"),
+)
+
+
+def count(session: Session, reason: str, *, number: int, trace: Mapping[str, Any]) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    session.execute(
+        insert(session, refusals)
+        .values(reason=reason, hour=hour, number=number, last_at=moment(), trace=trace)
+        .on_conflict_do_update(
+            index_elements=["reason", "hour"],
+            set_={"number": refusals.c.number + number, "last_at": moment(), "trace": trace},
+        )
+    )
+
+
+def since(session: Session, start: datetime) -> list[sa.RowMapping]:
+    """Per reason, newest hour first."""
+    rows = session.execute(sa.select(refusals).where(refusals.c.hour >= start).order_by(refusals.c.hour.desc()))
+    return [row._mapping for row in rows]

@@ -1,0 +1,110 @@
+"""Every setting of the system, its default and what it means; read once, by an entry point."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PEM_BLOCK = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
+
+
+class SettingsError(Exception):
+    """The environment does not describe a system that can start; the text says which setting and what to do."""
+
+
+class Settings(BaseSettings):
+    """Read from the environment, and from `.env` in the working directory where a variable is not set."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=False)
+
+    # Database and Redis
+    database_url: str = "sqlite:///var/leadway-calls.db"
+    redis_url: str = "redis://127.0.0.1:6379/0"
+
+    # Leadway
+    leadway_api_url: str = "https://services.leadconnectorhq.com"
+    leadway_api_version: str = "2021-07-28"
+    leadway_webhook_public_keys: Annotated[tuple[str, ...] | None, NoDecode] = None
+    """PEM texts or file paths. None: the vendor's two keys; empty: no signature is accepted."""
+
+    # The first account
+    leadway_location_id: str | None = None
+    leadway_api_token: SecretStr | None = None
+    leadway_intake_secret: SecretStr | None = None
+    leadway_time_zone: str = "UTC"
+    leadway_language: Literal["en", "es"] = "en"
+
+    # Timing
+    leadway_settle_seconds: Annotated[float, Field(ge=0)] = 120.0
+    leadway_lease_seconds: Annotated[float, Field(gt=0)] = 60.0
+    leadway_retry_seconds: Annotated[float, Field(gt=0)] = 5.0
+
+    # Behaviour
+    leadway_requests_per_10_seconds: Annotated[int, Field(ge=1)] = 100
+    """What Leadway allows each account; a white label may allow less."""
+    leadway_rules_file: Path | None = None
+    leadway_list_fetch: Literal["on", "off"] = "on"
+    leadway_retention_days: Annotated[int, Field(ge=1)] | None = None
+
+    # Secrets of our own
+    token_encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Fernet keys, separated by commas; the first one writes, all read. Empty: a key file under `var/` is made."""
+    ops_password: SecretStr | None = None
+
+    # Processes
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    web_processes: Annotated[int, Field(ge=1)] = 2
+    web_threads: Annotated[int, Field(ge=1)] = 8
+    worker_threads: Annotated[int, Field(ge=4)] = 32
+    metrics_dir: Path | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("database_url")
+    @classmethod
+    def _name_the_driver(cls, url: str) -> str:
+        """Hosts hand out `postgres://…`; SQLAlchemy wants the driver's name in it."""
+        return re.sub(r"^(postgres|postgresql)(\+psycopg2?)?://", "postgresql+psycopg://", url)
+
+    @field_validator("leadway_api_url")
+    @classmethod
+    def _without_slash(cls, url: str) -> str:
+        return url.rstrip("/")
+
+    @field_validator("leadway_webhook_public_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        """PEM blocks may stand one after another (line ends also as `\\n`); what is left are file paths."""
+        if not isinstance(value, str):
+            return value
+        text = value.replace("\\n", "\n")
+        paths = re.split(r"[,;\n]", PEM_BLOCK.sub("\n", text))
+        return (*PEM_BLOCK.findall(text), *(path.strip() for path in paths if path.strip()))
+
+    @field_validator("token_encryption_keys", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_unset(cls, values: dict[str, object]) -> dict[str, object]:
+        """`NAME=` in a file of settings means its default; only of the public keys, empty is said on purpose."""
+        return {
+            name: value
+            for name, value in values.items()
+            if name == "leadway_webhook_public_keys" or not isinstance(value, str) or value.strip()
+        }
+
+
+def read_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+    """Reads the environment. Raises SettingsError, which names each wrong setting but never shows a value."""
+    try:
+        return Settings(**(dict(overrides or {})))  # type: ignore[arg-type]  # pydantic checks the values itself
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
+        raise SettingsError("settings that cannot be used:\n  " + "\n  ".join(problems)) from None

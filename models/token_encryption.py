@@ -1,0 +1,65 @@
+"""API tokens at rest: encrypted with Fernet, the first key writes, every key reads."""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+KEY_FILE = Path("var/token-encryption-key")
+
+
+class TokenUnreadable(Exception):
+    """None of TOKEN_ENCRYPTION_KEYS opens a stored token: the key that wrote it is missing."""
+
+
+class TokenCipher:
+    def __init__(self, keys: Sequence[str]) -> None:
+        """Raises ValueError when a key is no Fernet key (32 bytes, url-safe base64)."""
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
+        # The oldest key, so that fingerprints stay the same while newer keys are added in front.
+        self.fingerprint_key = hmac.digest(keys[-1].encode(), b"fingerprints of redacted secrets", hashlib.sha256)
+
+    def encrypt(self, token: str) -> str:
+        return self._fernet.encrypt(token.encode()).decode()
+
+    def decrypt(self, encrypted: str) -> str:
+        try:
+            return self._fernet.decrypt(encrypted.encode()).decode()
+        except InvalidToken:
+            raise TokenUnreadable(
+                "a stored API token cannot be read: put the key that wrote it back into TOKEN_ENCRYPTION_KEYS,"
+                " or set the token anew with `leadway-calls accounts set-token`"
+            ) from None
+
+    def opens_to(self, encrypted: str, token: str) -> bool:
+        """Whether this is what was encrypted; False too when it cannot be read."""
+        try:
+            return hmac.compare_digest(self._fernet.decrypt(encrypted.encode()), token.encode())
+        except InvalidToken:
+            return False
+
+
+def cipher_for(keys: Sequence[str], *, key_file: Path = KEY_FILE) -> TokenCipher:
+    """The cipher of the configured keys; without any, of a key that is made once and kept in `key_file`."""
+    return TokenCipher(tuple(keys) or (_kept_key(key_file),))
+
+
+def _kept_key(path: Path) -> str:
+    """Reads the key file, or makes it: written aside and linked, so that processes started at once agree on one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        aside = path.with_name(f"{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(Fernet.generate_key())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            pass  # another process was quicker: its key counts
+        finally:
+            aside.unlink()
+    return path.read_text().strip()
