@@ -1,0 +1,138 @@
+"""`python -m workers [worker|beat|flower]`: starts one Celery process from the environment alone.
+
+Celery is started from here and not by its own command line, because a command line shows the broker's password and
+the pages' password to every user of the machine.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from models.settings import Settings, SettingsError, read_settings
+from workers.logs import set_up_logs
+from workers.metrics_files import share_counters
+
+STOP_SECONDS = 28.0
+"""A worker that was told to stop is gone after that, whatever its threads hang on; its leases run out by themselves."""
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """Starts what the first argument names (a worker without one); returns the exit code."""
+    kinds = {"worker": run_worker, "beat": run_beat, "flower": run_flower}
+    kind = sys.argv[1] if len(sys.argv) > 1 else "worker"
+    if kind not in kinds or len(sys.argv) > 2:
+        raise SystemExit("usage: python -m workers [worker|beat|flower]")
+    try:
+        settings = read_settings()
+        set_up_logs(level=settings.log_level, form=settings.log_format)
+        share_counters(settings)
+        from workers.app import app, connect  # only now: tasks create their metrics when they are imported
+
+        connect(settings)
+        return kinds[kind](app, settings)
+    except SettingsError as error:
+        raise SystemExit(f"{kind} was not started: {error}") from None
+
+
+def run_worker(app: Any, settings: Settings) -> int:
+    """Threads, because tasks wait for HTTP. The node's name is its own, so any number may run on one host."""
+    from celery.signals import worker_shutting_down
+
+    from models import accounts
+    from workers.app import QUEUES
+    from workers.connections import open_connections
+    from workers.heart import beating
+
+    name = f"worker-{secrets.token_hex(3)}@{socket.gethostname()}"
+    try:
+        connections = open_connections(settings, worker=name)
+    except ValueError as error:  # the rules file or an encryption key cannot be used
+        raise SettingsError(str(error)) from None
+    try:
+        connections.database.transact(
+            lambda session: accounts.upsert_from_settings(session, settings, cipher=connections.cipher)
+        )
+    except SQLAlchemyError as error:  # the database may come later than we do
+        log.warning("account_not_written_at_start", error=type(error).__name__)
+    worker_shutting_down.connect(_end_in_time)
+    app.amqp.Connection = _prompt_connection()
+    with beating(connections.database, name, process="worker", slots=settings.worker_threads):
+        worker = app.Worker(
+            hostname=name,
+            pool_cls="threads",
+            concurrency=settings.worker_threads,
+            queues=list(QUEUES),
+            loglevel=settings.log_level,
+            task_events=True,
+            without_gossip=True,
+            without_mingle=True,
+            quiet=True,
+        )
+        log.info("worker_started", name=name, threads=settings.worker_threads)
+        worker.start()
+    connections.close()
+    return int(worker.exitcode or 0)
+
+
+def run_beat(app: Any, settings: Settings) -> int:
+    """Every tick is harmless when repeated, so the schedule lives in memory: no file that two beats could share."""
+    from models.database import WORKER, Database
+    from workers.heart import beating
+
+    database = Database(settings.database_url, limits=WORKER)
+    with beating(database, f"beat-{secrets.token_hex(3)}@{socket.gethostname()}", process="beat"):
+        log.info("beat_started", entries=sorted(app.conf.beat_schedule))
+        app.Beat(scheduler="celery.beat:Scheduler", loglevel=settings.log_level, quiet=True).run()
+    return 0
+
+
+def run_flower(app: Any, settings: Settings) -> int:
+    """Behind the password, on loopback. Flower reads its own FLOWER_… variables: FLOWER_ADDRESS, FLOWER_PORT."""
+    from flower.options import options
+
+    password = settings.ops_password.get_secret_value() if settings.ops_password else None
+    if password is None:
+        log.warning("flower_pages_closed", do="set OPS_PASSWORD, then sign in as the user `ops`")
+    options.address = "127.0.0.1"
+    options.basic_auth = [f"ops:{password or secrets.token_urlsafe(32)}"]
+    os.environ.pop("FLOWER_BASIC_AUTH", None)  # one password for all pages
+    signal.signal(signal.SIGTERM, _leave)
+    app.start(["flower"])
+    return 0
+
+
+def _prompt_connection() -> type:
+    """A connection that asks for Redis every second while it is away. kombu's own waits longer each time, up to 30 s,
+    and Celery has no setting for it: after a long outage the worker would go on sleeping."""
+    from kombu import Connection
+
+    class PromptConnection(Connection):
+        def ensure_connection(self, *given: Any, **options: Any) -> Any:
+            return super().ensure_connection(*given, **{"interval_start": 1, "interval_step": 0, **options})
+
+    return PromptConnection
+
+
+def _end_in_time(**_: object) -> None:
+    """The threads pool waits for its tasks without limit, whatever Celery's time limits say."""
+    timer = threading.Timer(STOP_SECONDS, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The Celery app: its queues, its settings, and how it reaches Redis.
+
+Redis holds hints: what is due is known by the rows in the database. Hence early acknowledgement, no results, no
+Celery retries, countdowns or ETAs, and messages that expire.
+"""
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from models.settings import Settings, read_settings
+from workers.schedule import SCHEDULE
+
+QUEUES = ("calls", "follow_ups", "housekeeping")
+
+WORKER_TRANSPORT = {
+    # Without these a half-open connection leaves a worker deaf for minutes.
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    "visibility_timeout": 300,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    # Queues take turns: a long one cannot keep the dispatcher's message waiting.
+    "queue_order_strategy": "round_robin",
+}
+BELL_TRANSPORT = {
+    # A publish ends within a quarter of a second, whatever Redis does: refused, frozen, gone.
+    "socket_timeout": 0.25,
+    "socket_connect_timeout": 0.25,
+    "max_retries": 0,
+    "interval_start": 0,
+    "interval_step": 0,
+    "interval_max": 0,
+}
+
+
+def _from_environment() -> dict[str, Any]:
+    """Read when Celery first wants its configuration: so that `celery -A workers.app …` works as people expect."""
+    return {"broker_url": read_settings().redis_url}
+
+
+app = Celery(
+    "leadway-calls",
+    include=[
+        "workers.fetch_call",
+        "workers.send_follow_up",
+        "workers.dispatch_due",
+        "workers.heal_pauses",
+        "workers.prune_expired",
+    ],
+)
+app.add_defaults(_from_environment)
+app.conf.update(
+    task_queues=[Queue(name, routing_key=name) for name in QUEUES],
+    task_default_queue="housekeeping",
+    task_create_missing_queues=False,
+    task_routes={"calls.*": {"queue": "calls"}, "follow_ups.*": {"queue": "follow_ups"}},
+    task_ignore_result=True,
+    task_store_errors_even_if_ignored=False,
+    task_acks_late=False,
+    task_serializer="json",
+    accept_content=["json"],
+    enable_utc=True,
+    timezone="UTC",
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=True,
+    worker_send_task_events=True,
+    task_send_sent_event=True,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options=WORKER_TRANSPORT,
+    beat_schedule=SCHEDULE,
+)
+
+
+def connect(settings: Settings) -> None:
+    """Points the app at the Redis of these settings, as a worker or beat does."""
+    app.conf.update(broker_url=settings.redis_url)
+
+
+def connect_bell(settings: Settings) -> None:
+    """The same for a process that only rings: the web's. Before its first publish."""
+    app.conf.update(
+        broker_url=settings.redis_url,
+        broker_connection_timeout=0.25,
+        broker_pool_limit=2,
+        task_publish_retry=False,
+        task_send_sent_event=False,
+        broker_transport_options=BELL_TRANSPORT,
+    )

@@ -1,0 +1,143 @@
+"""Fetches one call log, stores it, plans its follow-ups: one attempt per task."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from models import accounts, attempts, calls, follow_ups, notifications
+from models.accounts import Account
+from models.attempts import Claim, Lane, Outcome
+from models.call_log import Action, ActionType, CallLog
+from models.calls import CALL
+from models.database import moment
+from models.follow_up_rules import CALL_KEY, follow_ups_for
+from workers import metrics
+from workers.app import app
+from workers.attempt import attempt
+from workers.connections import Connections
+from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
+from workers.setbacks import set_back
+
+log = structlog.get_logger(__name__)
+
+LATEST_REREAD_SECONDS = 600.0
+NOT_FOUND_FOR_GOOD_SECONDS = 24 * 3600.0
+SETTLED_AS_IT_IS_SECONDS = 2 * 3600.0
+SUMMARY_PATIENCE_SECONDS = 120.0
+WRONG_KIND = "call_id_of_another_kind"
+
+
+@app.task(name="calls.fetch")
+def fetch_call(location_id: str, call_id: str) -> None:
+    attempt(CALL, (location_id, call_id), _fetch)
+
+
+def _fetch(this: Connections, claim: Claim) -> str:
+    location_id, call_id = claim.key
+    with this.database.reading() as session:
+        account = accounts.get(session, location_id)
+    client = this.leadway.for_account(account, lane=Lane(claim.row["lane"]), deadline=claim.deadline)
+    try:
+        call_log = client.get_call_log(call_id)
+    except (RetryableLeadwayError, PermanentLeadwayError) as error:
+        setback = error
+    else:
+        return this.database.transact(lambda session: take_in(session, this, claim, call_log, account=account))
+    return this.database.transact(lambda session: _without_log(session, this, claim, setback, account=account))
+
+
+def take_in(session: Session, this: Connections, claim: Claim, call_log: CallLog, *, account: Account) -> str:
+    """Stores the log, plans what it calls for and ends the attempt, all in the caller's one transaction."""
+    location_id = account.location_id
+    age = _seconds_since(claim.row["stored_at"] or claim.claimed_at, claim.claimed_at)
+    settled = call_log.is_settled or age >= SETTLED_AS_IT_IS_SECONDS
+    keyed_actions = calls.save(session, location_id, call_log, read_at=claim.claimed_at, settled=settled)
+    if claim.row["plans_follow_ups"]:
+        plan_follow_ups(session, this, call_log, keyed_actions, account=account, claim=claim)
+    accounts.note_success(session, location_id)
+    if settled:
+        attempts.finish(session, claim)
+    else:
+        attempts.postpone(session, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED)
+    _measure(claim, call_log)
+    return "settled" if settled else "unsettled"
+
+
+def plan_follow_ups(
+    session: Session,
+    this: Connections,
+    call_log: CallLog,
+    keyed_actions: Sequence[tuple[str, Action]],
+    *,
+    account: Account,
+    claim: Claim,
+) -> None:
+    """Writes down what the log calls for. Without a summary yet, follow-ups wait for it, but not long."""
+    planned = follow_ups_for(
+        call_log,
+        keyed_actions,
+        this.rules,
+        location_id=account.location_id,
+        too_old=_is_too_old(call_log, account, claim.claimed_at),
+        planned_as_call=follow_ups.has_action_key(session, account.location_id, call_log.call_id, CALL_KEY),
+    )
+    age = _seconds_since(claim.row["stored_at"] or claim.claimed_at, claim.claimed_at)
+    complete = bool(call_log.summary.strip()) or not call_log.duration_seconds
+    patience = 0.0 if complete else max(0.0, SUMMARY_PATIENCE_SECONDS - age)
+    backfilled = claim.row["lane"] >= Lane.RECONCILED
+    follow_ups.plan(
+        session,
+        account.location_id,
+        call_log.call_id,
+        planned,
+        delay_seconds=patience,
+        lane=Lane(claim.row["lane"]) if backfilled else Lane.FOLLOW_UP,
+    )
+
+
+def _without_log(session: Session, this: Connections, claim: Claim, error: LeadwayError, *, account: Account) -> str:
+    never_stored = claim.row["stored_at"] is None
+    facts: dict[str, Any] = {"error": str(error.kind), "http_status": error.http_status, "trace_id": error.trace_id}
+    if error.kind is ErrorKind.WRONG_KIND and never_stored:
+        notifications.become_unresolved(session, *claim.key, reason=WRONG_KIND)
+        attempts.drop(session, claim, **facts)
+        return "wrong_kind"
+    if error.kind is ErrorKind.NOT_FOUND:
+        age = _seconds_since(claim.row["created_at"], claim.claimed_at)
+        if never_stored and age >= NOT_FOUND_FOR_GOOD_SECONDS:
+            attempts.give_up(session, claim, cause="not_found", **facts)
+            return "not_found_for_good"
+        if not never_stored and age >= SETTLED_AS_IT_IS_SECONDS:
+            attempts.finish(session, claim, settled_at=moment())
+            return "settled"
+        attempts.postpone(session, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED, **facts)
+        return "not_found_yet"
+    set_back(session, this, claim, error, account=account)
+    return str(error.kind)
+
+
+def _is_too_old(call_log: CallLog, account: Account, now: datetime) -> bool:
+    ended_at = call_log.ended_at
+    return ended_at is not None and (now - ended_at).total_seconds() > account.follow_up_age_hours * 3600
+
+
+def _reread_after(this: Connections, age_seconds: float) -> float:
+    """As long again as it has been unsettled: intervals double, from twice the first delay (10 s) to 10 min."""
+    return min(LATEST_REREAD_SECONDS, max(2 * this.settings.leadway_retry_seconds, age_seconds))
+
+
+def _seconds_since(then: datetime, now: datetime) -> float:
+    return (now.astimezone(UTC) - then.astimezone(UTC)).total_seconds()
+
+
+def _measure(claim: Claim, call_log: CallLog) -> None:
+    if claim.row["stored_at"] is None:
+        metrics.STORED_SECONDS.observe(_seconds_since(claim.row["created_at"], datetime.now(UTC)))
+    if call_log.unknown_fields:
+        metrics.UNKNOWN_FIELDS.inc(len(call_log.unknown_fields))
+    unknown = sum(action.action_type not in ActionType.__members__ for action in call_log.actions)
+    if unknown:
+        metrics.UNKNOWN_ACTION_TYPES.inc(unknown)

@@ -1,0 +1,49 @@
+"""Looks whether a paused account works again: one harmless request each, at growing intervals."""
+
+import time
+from datetime import timedelta
+
+import structlog
+
+from models import accounts, pauses
+from models.accounts import UnknownAccount
+from models.attempts import Lane
+from models.pauses import Cause
+from workers.app import app
+from workers.connections import Connections, connections
+from workers.leadway.client import CallType
+from workers.leadway.errors import PermanentLeadwayError, RetryableLeadwayError
+from workers.setbacks import PAUSING
+
+log = structlog.get_logger(__name__)
+
+
+@app.task(name="pauses.heal")
+def heal_pauses() -> None:
+    this = connections()
+    for probe in this.database.transact(pauses.due_probes):
+        _probe(this, probe.location_id, Cause(probe.cause), probe.work)
+
+
+def _probe(this: Connections, location_id: str, cause: Cause, work: str) -> None:
+    """Scopes for writing cannot be tried harmlessly: that work is let go on, and pauses again if it must."""
+    if work != "follow_up":
+        try:
+            _list_a_moment(this, location_id)
+        except UnknownAccount:
+            return
+        except (RetryableLeadwayError, PermanentLeadwayError) as error:
+            if error.kind in PAUSING:
+                log.info("pause_goes_on", location_id=location_id, cause=str(cause), error=str(error.kind))
+            return
+    this.database.transact(lambda session: pauses.resume(session, location_id, causes=(cause,)))
+    log.info("pause_healed", location_id=location_id, cause=str(cause))
+
+
+def _list_a_moment(this: Connections, location_id: str) -> None:
+    """GET /voice-ai/dashboard/call-logs with a window of a second: needs token, location, version and scope."""
+    with this.database.reading() as session:
+        account = accounts.get(session, location_id)
+    client = this.leadway.for_account(account, lane=Lane.RETRY, deadline=time.monotonic() + this.attempt_seconds)
+    since = account.added_at
+    client.list_call_logs(since=since, until=since + timedelta(seconds=1), call_type=CallType.LIVE, page_size=1)

@@ -1,0 +1,277 @@
+"""Leadway's JSON as values: call logs, list pages, notes, tasks, appointments.
+
+Read leniently, because the vendor's own samples break their schemas: what has the wrong type is treated as missing and
+stays in the document. Only what cannot be used at all is an error, `UnreadableDocument`, whose text holds no content.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from models.call_log import Action, CallLog, Source
+from models.redaction import redact, storable_text
+from workers.leadway.errors import UnreadableDocument
+
+T = TypeVar("T")
+
+ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+"""What may be an id of Leadway's: opaque, but safe in a path."""
+
+# voice-ai.json, the VoiceAiCallEnd page, and what was seen live beside them.
+# fmt: off
+KNOWN_FIELDS = frozenset({
+    "id", "contactId", "agentId", "isAgentDeleted", "fromNumber", "createdAt", "duration", "trialCall",
+    "executedCallActions", "summary", "transcript", "translation", "extractedData", "messageId", "locationId",
+    "traceId", "agentTransferOccurred", "transcriptWithToolCalls",
+})
+# fmt: on
+_LONGEST_CALL = 10_000_000.0
+_EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of call logs. `unreadable` counts rows without a usable id."""
+
+    rows: tuple[CallLog, ...]
+    total: int | None
+    unreadable: int
+    is_last: bool
+    """No row, or fewer rows than asked for and no total that promises more: a count alone is not to be believed."""
+
+
+@dataclass(frozen=True)
+class Note:
+    note_id: str
+    body: str
+    added_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Task:
+    task_id: str
+    title: str
+    body: str
+    due_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Appointment:
+    """One booked appointment. Cancelled ones are listed too, see `status`."""
+
+    appointment_id: str
+    calendar_id: str | None
+    contact_id: str | None
+    title: str
+    status: str
+    """`appointmentStatus` in lower case: new, confirmed, cancelled, showed, noshow, invalid, …"""
+    starts_at: datetime | None
+    ends_at: datetime | None
+    added_at: datetime | None
+    zoneless: frozenset[str]
+    """Names of the times above that came without a zone and were read as if UTC: the contact's list has such
+    (contacts.json, "2021-07-16 11:00:00"). The exact instants are in `get_appointment`."""
+
+
+def read_call_log(document: Any, *, source: Source, redaction_key: bytes) -> CallLog:
+    """Read one call log (bare object). Raises UnreadableDocument if it is no object or has no usable id."""
+    call_id = _id_of(_object(document), "id")
+    whole: dict[str, Any] = redact(document, key=redaction_key)
+    return CallLog(
+        call_id=call_id,
+        source=source,
+        contact_id=_id_or_none(whole.get("contactId")),
+        agent_id=_id_or_none(whole.get("agentId")),
+        agent_deleted=_flag(whole.get("isAgentDeleted")),
+        message_id=_id_or_none(whole.get("messageId")),
+        from_number=_line(whole.get("fromNumber")) or None,
+        started_at=read_time(whole.get("createdAt")),
+        duration_seconds=_duration(whole.get("duration")),
+        trial_call=_flag(whole.get("trialCall")) or False,
+        transferred=_flag(whole.get("agentTransferOccurred")),
+        summary=_text(whole.get("summary")),
+        transcript=_text(whole.get("transcript")),
+        translation=_object_or_none(whole.get("translation")),
+        extracted_data=_object_or_none(whole.get("extractedData")),
+        actions=_actions(whole.get("executedCallActions")),
+        document=whole,
+        unknown_fields=tuple(sorted(whole.keys() - KNOWN_FIELDS)),
+    )
+
+
+def read_list_page(document: Any, *, page: int, page_size: int, redaction_key: bytes) -> Page:
+    """Read the answer of the call logs' list: {callLogs, total or totalRecords, page, pageSize}.
+
+    Raises UnreadableDocument if there is no list of rows, or if it is another page than asked for.
+    """
+    entries = _object(document).get("callLogs")
+    if not isinstance(entries, list) or _count(document.get("page", page)) != page:
+        raise UnreadableDocument
+    rows = []
+    for entry in entries:
+        try:
+            rows.append(read_call_log(entry, source=Source.LIST, redaction_key=redaction_key))
+        except UnreadableDocument:
+            continue
+    total = _count(document.get("total", document.get("totalRecords")))
+    promises_more = total is not None and (page - 1) * page_size + len(entries) < total
+    is_last = not entries or (len(entries) < page_size and not promises_more)
+    return Page(tuple(rows), total=total, unreadable=len(entries) - len(rows), is_last=is_last)
+
+
+def read_whole_list(document: Any, name: str, *, read: Callable[[Any], T]) -> tuple[T, ...]:
+    """Read every entry of a list that has no pages, or raise UnreadableDocument: a part of it proves nothing.
+
+    These lists have no paging parameters (contacts.json). Should one ever say that it goes on, it is incomplete.
+    """
+    outer = _object(document)
+    entries = outer.get(name)
+    if not isinstance(entries, list):
+        raise UnreadableDocument
+    total = _count(outer.get("total"))
+    if outer.get("hasMore") or outer.get("nextPage") or (total is not None and total > len(entries)):
+        raise UnreadableDocument
+    return tuple(read(entry) for entry in entries)
+
+
+def read_note(document: Any) -> Note:
+    """Read {id, body, dateAdded}. Raises UnreadableDocument if there is no id, or a body that is no text."""
+    note = _object(document)
+    body = note.get("body")
+    if body is not None and not isinstance(body, str):
+        raise UnreadableDocument
+    return Note(_id_of(note, "id"), body=_text(body), added_at=read_time(note.get("dateAdded")))
+
+
+def read_task(document: Any) -> Task:
+    """Read {id, title, body, dueDate}. Raises UnreadableDocument if there is no id, or words that are no text."""
+    task = _object(document)
+    words = [task.get("title"), task.get("body")]
+    if any(word is not None and not isinstance(word, str) for word in words):
+        raise UnreadableDocument
+    return Task(_id_of(task, "id"), title=_text(words[0]), body=_text(words[1]), due_at=read_time(task.get("dueDate")))
+
+
+def read_appointment(document: Any) -> Appointment:
+    """Read an event, from the contact's list or from the calendars. Raises UnreadableDocument if there is no id."""
+    event = _object(document)
+    written = {name: event.get(key) for name, key in _APPOINTMENT_TIMES.items()}
+    return Appointment(
+        appointment_id=_id_of(event, "id"),
+        calendar_id=_id_or_none(event.get("calendarId")),
+        contact_id=_id_or_none(event.get("contactId")),
+        title=_line(event.get("title")),
+        status=(_line(event.get("appointmentStatus")) or _line(event.get("status"))).lower(),
+        starts_at=read_time(written["starts_at"]),
+        ends_at=read_time(written["ends_at"]),
+        added_at=read_time(written["added_at"]),
+        zoneless=frozenset(name for name, value in written.items() if _is_zoneless(value)),
+    )
+
+
+def read_time(value: Any) -> datetime | None:
+    """Read ISO text (no zone: UTC) or a number of seconds or milliseconds, also as text. None if it is no such time.
+
+    Times before 2000 or after 2199 are taken for what they most likely are: a missing value or a broken one.
+    """
+    try:
+        number = _finite(value)
+        if number is not None:
+            moment = datetime.fromtimestamp(number / 1000 if abs(number) >= 1e11 else number, UTC)
+        elif isinstance(value, str):
+            moment = datetime.fromisoformat(value.strip())
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        else:
+            return None
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment if _EARLIEST <= moment < _LATEST else None
+
+
+_APPOINTMENT_TIMES = {"starts_at": "startTime", "ends_at": "endTime", "added_at": "dateAdded"}
+
+
+def _is_zoneless(value: Any) -> bool:
+    if not isinstance(value, str) or _finite(value) is not None or read_time(value) is None:
+        return False
+    return datetime.fromisoformat(value.strip()).tzinfo is None
+
+
+def _actions(value: Any) -> tuple[Action, ...]:
+    """Entries that are no objects stay in the document only."""
+    entries = value if isinstance(value, list) else []
+    return tuple(
+        Action(
+            action_type=_line(entry.get("actionType")).upper(),
+            name=_line(entry.get("actionName")),
+            action_id=_id_or_none(entry.get("actionId")) or _id_or_none(entry.get("_id")),
+            parameters=_object_or_none(entry.get("actionParameters")) or {},
+            executed_at=read_time(entry.get("executedAt")),
+            trigger_received_at=read_time(entry.get("triggerReceivedAt")),
+        )
+        for entry in entries
+        if isinstance(entry, dict)
+    )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UnreadableDocument
+    return value
+
+
+def _object_or_none(value: Any) -> Mapping[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def _id_of(document: dict[str, Any], name: str) -> str:
+    found = _id_or_none(document.get(name))
+    if found is None:
+        raise UnreadableDocument
+    return found
+
+
+def _id_or_none(value: Any) -> str | None:
+    text = _line(value)
+    return text if ID.fullmatch(text) else None
+
+
+def _text(value: Any) -> str:
+    return storable_text(value) if isinstance(value, str) else ""
+
+
+def _line(value: Any) -> str:
+    """A short text, also when it came as a whole number (a phone number, an id)."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 128:
+        return str(value)
+    return _text(value).strip()
+
+
+def _flag(value: Any) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.strip().lower())
+    return bool(value) if isinstance(value, int) and value in (0, 1) else None
+
+
+def _duration(value: Any) -> float | None:
+    seconds = _finite(value)
+    return seconds if seconds is not None and 0 <= seconds <= _LONGEST_CALL else None
+
+
+def _count(value: Any) -> int | None:
+    number = _finite(value)
+    return int(number) if number is not None and number >= 0 else None
+
+
+def _finite(value: Any) -> float | None:
+    """A number, also as text; None for everything else, NaN and infinities included."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,241 @@
+"""What can go wrong with Leadway, sorted by what the caller should do: later or never.
+
+A write that failed is answered by one more question, `reached`: may Leadway have executed it? Whatever does not prove
+that it was not executed leaves the outcome unclear, because the API has no idempotency key (its specifications).
+No error's text holds a token, a body, a name or a number.
+"""
+
+import json
+import math
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+import requests
+import urllib3.exceptions
+
+LONGEST_WAIT = 3600.0
+"""Seconds: no answer may put an account off for longer."""
+DAILY_WAIT = 900.0
+"""Seconds to wait when the day's allowance is used up. The hour at which it is renewed is unknown, hence the retry."""
+INTERVAL_WAIT = 10.0
+"""Seconds to wait on a 429 that says nothing: the vendor's interval (marketplace docs, rate-limits)."""
+
+
+class ErrorKind(StrEnum):
+    """What happened: for metrics, for people, and for the caller who pauses an account or only some work."""
+
+    THROTTLED = "throttled"
+    BUDGET = "budget"
+    """Our own limiter let nothing through."""
+    NO_TIME = "no_time"
+    """The attempt's deadline was over before the request was sent."""
+    OUTAGE = "outage"
+    """5xx, 408, a time-out, a reset, refused, no address, no TLS."""
+    PUZZLING = "puzzling"
+    """An answer that no source describes: unreadable, a redirect, another call's document."""
+    NOT_FOUND = "not_found"
+    REFUSED = "refused"
+    """400, 422 or `succeeded: false`, with a reason that we do not know."""
+    WRONG_KIND = "wrong_kind"
+    """The id cannot be one of Leadway's, or is of another kind (422 "Call ID is invalid")."""
+    CONTACT_UNKNOWN = "contact_unknown"
+    TOKEN = "token"  # noqa: S105 - a kind, not a token
+    LOCATION = "location"
+    SCOPE = "scope"
+    VERSION = "version"
+    """The Version header, or a path that this version does not have: a configuration error."""
+
+
+class LeadwayError(Exception):
+    """Raised by everything that talks to Leadway. Catch one of its two families."""
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        *,
+        endpoint: str = "",
+        http_status: int | None = None,
+        reached: bool = True,
+        trace_id: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.endpoint = endpoint
+        self.http_status = http_status
+        self.reached = reached
+        """Whether Leadway may have executed the request. False is a proof of absence."""
+        self.trace_id = trace_id
+        """Leadway's own id of the answer, for its support."""
+        known = {"HTTP": http_status, "trace": trace_id}
+        details = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+        super().__init__(f"{endpoint or 'Leadway'}: {kind}" + (f" ({details})" if details else ""))
+
+
+class RetryableLeadwayError(LeadwayError):
+    """Later. `retry_after`: seconds that Leadway or the budget asked for, None: the caller's own back-off."""
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        *,
+        retry_after: float | None = None,
+        endpoint: str = "",
+        http_status: int | None = None,
+        reached: bool = True,
+        trace_id: str | None = None,
+    ) -> None:
+        super().__init__(kind, endpoint=endpoint, http_status=http_status, reached=reached, trace_id=trace_id)
+        self.retry_after = retry_after
+
+
+class PermanentLeadwayError(LeadwayError):
+    """Never, as it stands: the same request would fail again until somebody changes something."""
+
+
+class UnreadableDocument(RetryableLeadwayError):
+    """An answer in JSON that is not what was asked for: no usable id, not an object, a list that is cut."""
+
+    def __init__(self, *, endpoint: str = "", http_status: int | None = None) -> None:
+        super().__init__(ErrorKind.PUZZLING, endpoint=endpoint, http_status=http_status)
+
+
+def sort_response(
+    status: int, headers: Mapping[str, str], body: bytes, *, endpoint: str, writes: bool
+) -> RetryableLeadwayError | PermanentLeadwayError:
+    """Turn any answer but a 2xx into the error to raise. `headers` must ignore case, as requests' do.
+
+    Missing scopes, wrong tokens and wrong locations come as 401 or 403 in either combination, so the message decides
+    (seen live). On a write only a known message proves that nothing was executed; on a read the unknown is retried.
+    """
+    message, spoken, trace_id = _read_error_body(body, headers)
+
+    def later(kind: ErrorKind, *, reached: bool = True, retry_after: float | None = None) -> RetryableLeadwayError:
+        return RetryableLeadwayError(
+            kind, endpoint=endpoint, http_status=status, reached=reached, trace_id=trace_id, retry_after=retry_after
+        )
+
+    def never(kind: ErrorKind) -> PermanentLeadwayError:
+        return PermanentLeadwayError(kind, endpoint=endpoint, http_status=status, reached=False, trace_id=trace_id)
+
+    if status == 429:
+        return later(ErrorKind.THROTTLED, reached=False, retry_after=throttle_wait(headers))
+    if status >= 500 or status == 408:
+        return later(ErrorKind.OUTAGE, retry_after=_wait_asked_for(headers))
+    if status in (401, 403):
+        kind = _kind_of_denial(message)
+        if kind is None and spoken and not writes:
+            kind = ErrorKind.TOKEN if status == 401 else ErrorKind.LOCATION
+        return never(kind) if kind else later(ErrorKind.PUZZLING)
+    if status in (400, 404) and _UNKNOWN_CONTACT.search(message):
+        return never(ErrorKind.CONTACT_UNKNOWN)
+    if writes:
+        return later(ErrorKind.REFUSED if status in (400, 404, 422) else ErrorKind.PUZZLING)
+    if status == 404 and message.startswith("cannot "):
+        return never(ErrorKind.VERSION)
+    if status == 422 and "id is invalid" in message:
+        return never(ErrorKind.WRONG_KIND)
+    # What a well-formed id that is not there yet gets is not known: 404, 400 or 422.
+    if status == 404 or (status in (400, 422) and "not found" in message):
+        return later(ErrorKind.NOT_FOUND)
+    return later(ErrorKind.REFUSED if status in (400, 422) else ErrorKind.PUZZLING)
+
+
+def throttle_wait(headers: Mapping[str, str]) -> float:
+    """Seconds for which a 429 puts the account off; its body and headers are not documented, so nothing is a must."""
+    asked = _wait_asked_for(headers)
+    if asked:
+        return asked
+    if _number(headers.get("X-RateLimit-Daily-Remaining", "")) == 0:
+        return DAILY_WAIT
+    interval = _number(headers.get("X-RateLimit-Interval-Milliseconds", ""))
+    return min(interval / 1000, LONGEST_WAIT) if interval else INTERVAL_WAIT
+
+
+def sort_exception(
+    error: requests.RequestException | urllib3.exceptions.HTTPError | OSError, *, endpoint: str
+) -> RetryableLeadwayError:
+    """Turn what a connection raised into the error to raise.
+
+    Never sent, hence a proof of absence: no address, refused, no TLS, a connect time-out. Read time-outs and resets
+    prove nothing. A TLS error is a proof only if it is about the certificate: others also happen after sending.
+    """
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=endpoint)
+    proofs = urllib3.exceptions.ConnectTimeoutError | ssl.SSLCertVerificationError  # the first includes "refused"
+    reached = not any(isinstance(cause, proofs) for cause in _causes(error))
+    return RetryableLeadwayError(ErrorKind.OUTAGE, endpoint=endpoint, reached=reached)
+
+
+_DENIALS = (
+    (ErrorKind.VERSION, re.compile(r"version header")),
+    (ErrorKind.SCOPE, re.compile(r"\bscopes?\b")),
+    (ErrorKind.LOCATION, re.compile(r"access to this location|location is not active")),
+    (
+        ErrorKind.TOKEN,
+        re.compile(r"private integration token|(access )?token is (invalid|expired)|invalid (token|jwt)"),
+    ),
+)
+_UNKNOWN_CONTACT = re.compile(
+    r"\bcontact(?: with)?(?: id)?:?(?: \S+)?(?: (?:is|was|could|can|does))? (?:(?:not|cannot) (?:be )?found|unknown"
+    r"|not exist|doesn't exist|no longer exists?)|\b(?:no such|unknown) contact\b|\binvalid contact ?id\b"
+    r"|\bcontact ?id\b(?: is)? (?:invalid|not valid)"
+)
+_TRACE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def _kind_of_denial(message: str) -> ErrorKind | None:
+    return next((kind for kind, words in _DENIALS if words.search(message)), None)
+
+
+def _read_error_body(body: bytes, headers: Mapping[str, str]) -> tuple[str, bool, str | None]:
+    """Return the message in lower case (422 sends a list, others a string), whether there was one, and the trace id."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        document = {}
+    told = document.get("message")
+    lines = told if isinstance(told, list) else [told]
+    message = " ".join(line for line in lines if isinstance(line, str)).strip().lower()
+    trace_id = str(document.get("traceId") or headers.get("X-Trace-Id") or "")
+    return message, bool(message), trace_id if _TRACE_ID.fullmatch(trace_id) else None
+
+
+def _wait_asked_for(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After`: seconds or a date, which is compared with the answer's own `Date` (no clock but Leadway's)."""
+    value = headers.get("Retry-After", "").strip()
+    seconds = _number(value)
+    if seconds is None and value:
+        try:
+            until, now = parsedate_to_datetime(value), datetime.now(UTC)
+            if "Date" in headers:
+                now = parsedate_to_datetime(headers["Date"])
+            seconds = until.timestamp() - now.timestamp()
+        except (ValueError, OverflowError):
+            return None
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that it wraps: requests and urllib3 keep causes in args and `reason` as well."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        cause = waiting.pop()
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        inside = [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+        waiting.extend(item for item in inside if isinstance(item, BaseException))

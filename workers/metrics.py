@@ -1,0 +1,46 @@
+"""The catalogue of metrics: every counter and timer of web and workers. Gauges of what waits are read when scraped."""
+
+from prometheus_client import Counter, Histogram
+
+NOTIFICATIONS = Counter(
+    "leadway_notifications_total",
+    "Notifications answered, by the answer's status and how they were authenticated.",
+    ["status", "authenticated_by"],
+)
+REJECTIONS = Counter(
+    "leadway_rejections_total", "Notifications refused, ignored or left unresolved, by reason.", ["reason"]
+)
+RECEIPT_SECONDS = Histogram(
+    "leadway_receipt_seconds",
+    "From a notification's arrival in the application to its answer.",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+)
+BELL_FAILURES = Counter("leadway_bell_failures_total", "Rings that did not get into Redis.")
+SENT = Counter("leadway_sent_total", "Messages that the dispatcher put into Redis, by work.", ["work"])
+ATTEMPTS = Counter("leadway_attempts_total", "Attempts ended, by work and outcome.", ["work", "outcome"])
+API_REQUESTS = Counter(
+    "leadway_api_requests_total", "Requests to Leadway, by endpoint and answer.", ["endpoint", "answer"]
+)
+API_SECONDS = Histogram(
+    "leadway_api_request_seconds",
+    "Duration of requests to Leadway.",
+    ["endpoint"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0),
+)
+STORED_SECONDS = Histogram(
+    "leadway_stored_after_seconds",
+    "From a call's first announcement to its log being stored.",
+    buckets=(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 3600.0),
+)
+UNKNOWN_FIELDS = Counter("leadway_unknown_fields_total", "Fields of call logs that no source describes; they are kept.")
+UNKNOWN_ACTION_TYPES = Counter(
+    "leadway_unknown_action_types_total", "Actions of a type unknown to us, stored as they are."
+)
+FOUND_BY_REFERENCE_SECONDS = Histogram(
+    "leadway_found_by_reference_seconds",
+    "How long an outcome had been unclear when the written thing was found by its reference.",
+    buckets=(1, 5, 15, 30, 60, 120, 180, 300, 900, 3600),
+)
+PAUSES = Counter("leadway_pauses_total", "Pauses that began, by cause.", ["cause"])
+DOUBLED = Counter("leadway_doubled_total", "Follow-ups found more than once in the CRM: should never move.")
+BROKEN = Counter("leadway_broken_attempts_total", "Attempts that ended in an error nobody expected.", ["work", "error"])

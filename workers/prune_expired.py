@@ -1,0 +1,62 @@
+"""Empties what is past its retention time: people's words go, the row stays, so that a listing brings nothing back."""
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.orm import Session
+
+from models.attempts import Status
+from models.calls import call_actions, calls
+from models.database import moment
+from models.follow_ups import follow_ups
+from models.heartbeats import forget_gone
+from models.notifications import notifications
+from workers.app import app
+from workers.connections import connections
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+
+
+@app.task(name="expired.prune")
+def prune_expired() -> None:
+    """Does nothing about calls without LEADWAY_RETENTION_DAYS."""
+    this = connections()
+    this.database.transact(forget_gone)
+    days = this.settings.leadway_retention_days
+    if days is None:
+        return
+    emptied = 0
+    while batch := this.database.transact(lambda session: empty_calls(session, days=days)):
+        emptied += batch
+    if emptied:
+        log.info("expired_emptied", calls=emptied)
+
+
+def empty_calls(session: Session, *, days: int) -> int:
+    """Empties one batch of calls that are settled and older than so many days; returns how many."""
+    old = moment(-86_400.0 * days)
+    keys = session.execute(
+        sa.select(calls.c.location_id, calls.c.call_id)
+        .where(
+            calls.c.created_at < old, sa.func.coalesce(calls.c.started_at, calls.c.created_at) < old,
+            calls.c.status.in_((Status.DONE, Status.DEAD)), calls.c.document.is_not(None),
+        )
+        .limit(BATCH)
+    ).all()  # fmt: skip
+    for location_id, call_id in keys:
+        for table, values in _EMPTY:
+            of_call = sa.and_(table.c.location_id == location_id, table.c.call_id == call_id)
+            session.execute(sa.update(table).where(of_call).values(values))
+    return len(keys)
+
+
+_EMPTY: tuple[tuple[sa.Table, dict[str, object]], ...] = (
+    (calls, {
+        "summary": None, "transcript": None, "translation": sa.null(), "extracted_data": sa.null(),
+        "document": sa.null(), "from_number": None,
+    }),
+    (call_actions, {"parameters": {}}),
+    (follow_ups, {"body": None, "title": None}),
+    (notifications, {"document": sa.null(), "from_number": None}),
+)  # fmt: skip

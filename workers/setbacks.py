@@ -1,0 +1,107 @@
+"""What an error from Leadway means for the row and for its account: later, how much later, or never.
+
+Only what says something about the row itself counts towards giving it up. An outage, the budget, a pause never do.
+"""
+
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from models import accounts, attempts, pauses
+from models.accounts import Account
+from models.attempts import FAILURES_ALLOWED, Claim, Outcome, Status
+from models.pauses import ALL_WORK, Cause
+from workers import metrics
+from workers.connections import Connections
+from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
+
+log = structlog.get_logger(__name__)
+
+NOT_A_TRY = (ErrorKind.BUDGET, ErrorKind.NO_TIME)
+PAUSING = {
+    ErrorKind.TOKEN: (
+        Cause.TOKEN,
+        "Leadway does not accept the API token: it was revoked, mistyped or never set. Make a new one in the portal and"
+        " set it with `leadway-calls accounts set-token`.",
+    ),
+    ErrorKind.LOCATION: (
+        Cause.LOCATION,
+        "The API token has no access to this location: it belongs to another one. Compare the location id, or set the"
+        " location's own token with `leadway-calls accounts set-token`.",
+    ),
+    ErrorKind.VERSION: (
+        Cause.VERSION,
+        "Leadway does not accept the Version header: set LEADWAY_API_VERSION to a published one (default 2021-07-28).",
+    ),
+    ErrorKind.SCOPE: (
+        Cause.SCOPE,
+        "The API token lacks a scope: voice-ai-dashboard.readonly for call logs; contacts.readonly and contacts.write"
+        " for notes. Add it to the token in the portal.",
+    ),
+}
+OUTAGE_HOLD_FROM = 5
+"""Outages in a row after which the account's API is given a rest."""
+LONGEST_HOLD_SECONDS = 60.0
+SHORTEST_WAIT_SECONDS = 0.05
+
+
+def set_back(
+    session: Session, this: Connections, claim: Claim, error: LeadwayError, *, account: Account, **values: Any
+) -> None:
+    """Puts the row back or gives it up, as the error says; pauses or rests the account where it is about that.
+
+    Only for errors that say nothing was done: reads, and writes that provably were not executed. A follow-up whose
+    outcome was unclear stays so, and is never given up: it waits for a person. `values` are columns. Raises LeaseLost.
+    """
+    unclear = claim.row.get("unclear_since") is not None
+    values = {"status": Status.UNCLEAR if unclear else Status.PENDING, **values}
+    facts: dict[str, Any] = {
+        "error": str(error.kind),
+        "http_status": error.http_status,
+        "trace_id": error.trace_id,
+        **values,
+    }
+    first_delay = this.settings.leadway_retry_seconds
+    wait = error.retry_after if isinstance(error, RetryableLeadwayError) else None
+    if error.kind in NOT_A_TRY:
+        seconds = max(wait or first_delay, SHORTEST_WAIT_SECONDS)
+        attempts.postpone(session, claim, seconds=seconds, tried=False, error=str(error.kind), **values)
+    elif error.kind is ErrorKind.THROTTLED:
+        seconds = wait or first_delay
+        accounts.hold(session, account.location_id, seconds=seconds, outage=False)
+        attempts.postpone(session, claim, seconds=seconds, **facts)
+    elif error.kind in PAUSING:
+        pause_for(session, error.kind, account=account, work=claim.work.name)
+        attempts.postpone(session, claim, seconds=first_delay, **facts)
+    elif error.kind is ErrorKind.OUTAGE:
+        note_outage(session, account=account, first_delay=first_delay)
+        seconds = max(attempts.backoff(claim.attempts, first_seconds=first_delay), wait or 0)
+        attempts.postpone(session, claim, seconds=seconds, counted=True, outcome=Outcome.FAILED, **facts)
+    elif isinstance(error, RetryableLeadwayError) and claim.failures + 1 < FAILURES_ALLOWED:
+        seconds = max(attempts.backoff(claim.attempts, first_seconds=first_delay), wait or 0)
+        attempts.postpone(session, claim, seconds=seconds, counted=True, failed=True, outcome=Outcome.FAILED, **facts)
+    elif values["status"] is Status.UNCLEAR:
+        attempts.postpone(session, claim, seconds=None, counted=True, outcome=Outcome.UNCLEAR, **facts)
+        log.error("person_needed", work=claim.work.name, key=claim.key, why=str(error.kind))
+    else:
+        attempts.give_up(session, claim, cause=str(error.kind), **{**facts, "status": Status.DEAD})
+        log.error("work_given_up", work=claim.work.name, key=claim.key, cause=str(error.kind))
+
+
+def pause_for(session: Session, kind: ErrorKind, *, account: Account, work: str) -> None:
+    cause, detail = PAUSING[kind]
+    held = work if cause is Cause.SCOPE else ALL_WORK
+    if pauses.pause(session, account.location_id, cause=cause, detail=detail, work=held):
+        metrics.PAUSES.labels(cause).inc()
+        log.error("account_paused", location_id=account.location_id, cause=str(cause), work=held)
+
+
+def note_outage(session: Session, *, account: Account, first_delay: float) -> None:
+    """Counts an outage; from a few in a row on the account rests, and then one attempt goes ahead to see."""
+    in_a_row = account.outages + 1
+    over = in_a_row - OUTAGE_HOLD_FROM
+    seconds = min(LONGEST_HOLD_SECONDS, first_delay * 2.0 ** min(over, 10)) if over >= 0 else 0.0
+    accounts.hold(session, account.location_id, seconds=seconds, outage=True)
+    if over == 0:
+        log.warning("outage_noticed", location_id=account.location_id, rests_seconds=seconds)
