@@ -1,0 +1,30 @@
+"""`python -m webhook`: serves the application in several processes until it is told to stop."""
+
+from models.settings import SettingsError, read_settings
+from webhook.server import serve
+from workers.logs import set_up_logs
+from workers.metrics_files import share_counters
+
+
+def main() -> None:
+    """Reads the settings once, here; each process makes its own application from them."""
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        raise SystemExit(f"web was not started: {error}") from None
+    set_up_logs(level=settings.log_level, form=settings.log_format)
+    share_counters(settings)
+    from webhook.app import create_app  # only now: metrics look for their files when they are imported
+
+    serve(
+        lambda: create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        processes=settings.web_processes,
+        threads=settings.web_threads,
+        log_level=settings.log_level,
+    )
+
+
+if __name__ == "__main__":
+    main()

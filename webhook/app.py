@@ -1,0 +1,51 @@
+"""The web application: settings, database, logs, blueprints."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from flask import Flask
+from sqlalchemy.exc import SQLAlchemyError
+
+from models import accounts
+from models.database import WEB, Database
+from models.settings import Settings, read_settings
+from models.token_encryption import cipher_for
+from webhook import authentication, health, receiver
+from webhook.ops import pages
+from webhook.receiver import Receiver
+from webhook.refusals import Refusals
+from workers.app import connect_bell
+from workers.bell import Bell
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """An application for one process; its threads and connections begin when they are first used.
+
+    Raises SettingsError, or ValueError when a public key or an encryption key cannot be used.
+    """
+    settings = settings or read_settings()
+    app = Flask("webhook", static_folder=None)
+    keys = settings.leadway_webhook_public_keys
+    cipher = cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
+    database = Database(settings.database_url, limits=WEB)
+    connect_bell(settings)
+    app.extensions[receiver.EXTENSION] = Receiver(
+        database=database,
+        keys=authentication.load_keys() if keys is None else authentication.load_keys(keys),
+        redaction_key=cipher.fingerprint_key,
+        bell=Bell(),
+        refusals=Refusals(database),
+        writers=ThreadPoolExecutor(settings.web_threads, thread_name_prefix="receipt"),
+    )
+    app.register_blueprint(receiver.blueprint)
+    app.register_blueprint(health.blueprint_for(database, settings))
+    app.register_blueprint(pages.blueprint_for(database, settings))
+    try:
+        with database.transaction() as session:
+            accounts.upsert_from_settings(session, settings, cipher=cipher)
+    except SQLAlchemyError as error:
+        # The release or a worker writes it too; notifications are answered 429 until the database is there.
+        log.warning("account_not_written_at_start", error=type(error).__name__)
+    return app

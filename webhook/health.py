@@ -1,0 +1,79 @@
+"""Whether this process lives, whether it can take notifications, and the metrics of all processes of the host."""
+
+import os
+from collections.abc import Iterator
+
+from flask import Blueprint, Response, jsonify
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from sqlalchemy.exc import SQLAlchemyError
+
+from migrations import is_current
+from models import waiting
+from models.database import Database
+from models.settings import Settings
+
+
+def blueprint_for(database: Database, settings: Settings) -> Blueprint:
+    blueprint = Blueprint("health", __name__)
+
+    @blueprint.get("/livez")
+    def livez() -> Response:
+        return jsonify(status="alive")
+
+    @blueprint.get("/readyz")
+    def readyz() -> Response:
+        """Ready is: the database answers and has this code's schema. Redis may be away, notifications are taken in."""
+        try:
+            problem = None if is_current(database) else "the database has another schema: run `leadway-calls migrate`"
+        except SQLAlchemyError as error:
+            problem = f"the database does not answer ({type(error).__name__})"
+        response = jsonify(status="ready") if problem is None else jsonify(status="not ready", problem=problem)
+        response.status_code = 200 if problem is None else 503
+        return response
+
+    @blueprint.get("/metrics")
+    def metrics() -> Response:
+        registry = CollectorRegistry()
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        else:
+            registry.register(REGISTRY)
+        registry.register(_Waiting(database))
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+    return blueprint
+
+
+class _Waiting:
+    """Gauges of what waits, asked of the database when scraped."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("leadway_database_up", "Whether the database answered this scrape.")
+        try:
+            with self._database.reading() as session:
+                found = waiting.all_work(session)
+        except SQLAlchemyError:
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield up
+        number = GaugeMetricFamily(
+            "leadway_rows", "Rows of work that are not done, by status.", labels=["location_id", "work", "status"]
+        )
+        age = GaugeMetricFamily(
+            "leadway_oldest_age_seconds",
+            "Age of the oldest row of work that is not done, by status.",
+            labels=["location_id", "work", "status"],
+        )
+        for each in found:
+            labels = [each.location_id, each.work, each.status]
+            number.add_metric(labels, each.number)
+            age.add_metric(labels, each.oldest_seconds)
+        yield number
+        yield age

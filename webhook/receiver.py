@@ -1,0 +1,173 @@
+"""The endpoints that receive call-completed notifications: authenticated, written down, then answered.
+
+The answer depends on receipt only, never on anything that happens later. Whatever the database does, it is decided
+within LIMIT_SECONDS: what cannot be written down by then is answered 429, which every sender repeats.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooSlow
+from dataclasses import dataclass, replace
+
+import structlog
+from flask import Blueprint, Response, current_app, jsonify, request
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from models import accounts, calls, notifications
+from models.database import Database
+from models.redaction import redact
+from webhook import authentication, notification
+from webhook.authentication import Headers, NotAuthenticated, Proof, PublicKeys
+from webhook.notification import MAX_BODY_BYTES, Notification
+from webhook.refusals import Refusals
+from webhook.rejections import RETRY_AFTER_SECONDS, Reason, Status
+from workers import metrics
+from workers.bell import Bell
+
+log = structlog.get_logger(__name__)
+
+LIMIT_SECONDS = 0.8
+EXTENSION = "leadway_receiver"
+
+blueprint = Blueprint("receiver", __name__)
+
+
+class Refused(Exception):
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """What the endpoints work with; one per process."""
+
+    database: Database
+    keys: PublicKeys
+    redaction_key: bytes
+    bell: Bell
+    refusals: Refusals
+    writers: ThreadPoolExecutor
+    """Does the database's part, so that a hanging database can be left behind."""
+
+
+@blueprint.post("/webhooks/leadway")
+def receive() -> Response:
+    return _answer(intake_secret=None)
+
+
+@blueprint.post("/webhooks/leadway/<intake_secret>")
+def receive_by_path(intake_secret: str) -> Response:
+    return _answer(intake_secret=intake_secret)
+
+
+def _answer(*, intake_secret: str | None) -> Response:
+    started = time.monotonic()
+    this: Receiver = current_app.extensions[EXTENSION]
+    try:
+        status, reason, method = _within_limit(this, intake_secret)
+    except Refused as refused:
+        status, reason, method = Status.REFUSED, refused.reason, "none"
+        this.refusals.count(refused.reason, headers=request.headers, size=request.content_length)
+    metrics.NOTIFICATIONS.labels(status, method).inc()
+    if reason is not None:
+        metrics.REJECTIONS.labels(reason).inc()
+    metrics.RECEIPT_SECONDS.observe(time.monotonic() - started)
+    return _as_response(status, reason)
+
+
+def _within_limit(this: Receiver, intake_secret: str | None) -> tuple[Status, Reason | None, str]:
+    """Raises Refused."""
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise Refused(Reason.TOO_LARGE)
+    raw_body = request.get_data(cache=False)
+    if len(raw_body) > MAX_BODY_BYTES:
+        raise Refused(Reason.TOO_LARGE)
+    written = this.writers.submit(take_in, this, raw_body, request.headers, intake_secret=intake_secret)
+    try:
+        return written.result(timeout=LIMIT_SECONDS)
+    except NotAuthenticated as refused:
+        raise Refused(refused.reason) from None
+    except (SQLAlchemyError, OSError, TooSlow) as error:
+        written.cancel()
+        log.error("notification_not_written_down", error=type(error).__name__)
+        raise Refused(Reason.CANNOT_WRITE_DOWN) from None
+
+
+def take_in(
+    this: Receiver, raw_body: bytes, headers: Headers, *, intake_secret: str | None
+) -> tuple[Status, Reason | None, str]:
+    """Authenticates, reads and writes down, in one transaction. Raises NotAuthenticated, Refused, SQLAlchemyError."""
+
+    def account_for_secret(secret_hash: str) -> str | None:
+        with this.database.reading() as session:
+            return accounts.location_for_secret(session, secret_hash)
+
+    proof = authentication.verify(
+        raw_body, headers, path_secret=intake_secret, keys=this.keys, account_for_secret=account_for_secret
+    )
+    read = notification.read(raw_body)
+    if proof.location_id is not None and read.location_id not in (None, proof.location_id):
+        raise Refused(Reason.WRONG_ACCOUNT)
+    location_id = proof.location_id or read.location_id
+    document = redact(read.document, key=this.redaction_key) or None
+    with this.database.transaction() as session:
+        status, reason = _write_down(session, read, document, proof=proof, location_id=location_id)
+    if status is Status.ACCEPTED or status is Status.DUPLICATE:
+        this.bell.ring()
+    log.info(
+        "notification_received", status=str(status), reason=reason and str(reason), location_id=location_id,
+        call_id=read.call_id, dialect=str(read.dialect), authenticated_by=str(proof.method),
+    )  # fmt: skip
+    return status, reason, str(proof.method)
+
+
+def _write_down(
+    session: Session, read: Notification, document: object, *, proof: Proof, location_id: str | None
+) -> tuple[Status, Reason | None]:
+    read = _placed(session, read, proof=proof, location_id=location_id)
+    new = notifications.record(
+        session,
+        notification.dedupe_key(read, location_id),
+        location_id=location_id,
+        call_id=read.call_id if read.status is Status.ACCEPTED else None,
+        contact_id=read.contact_id,
+        from_number=read.from_number,
+        started_at=read.started_at,
+        webhook_id=read.webhook_id,
+        event_type=read.event_type,
+        dialect=read.dialect,
+        authenticated_by=proof.method,
+        status=read.status,
+        reason=read.reason,
+        document=document if read.status is not Status.IGNORED else None,
+    )
+    if read.status is not Status.ACCEPTED:
+        return read.status, read.reason
+    if location_id is None or read.call_id is None:
+        raise AssertionError("an accepted notification names its account and its call")
+    calls.announce(session, location_id, read.call_id)
+    return (Status.ACCEPTED if new else Status.DUPLICATE), None
+
+
+def _placed(session: Session, read: Notification, *, proof: Proof, location_id: str | None) -> Notification:
+    """A signature proves Leadway, not that we serve the location it speaks of."""
+    if read.status is Status.IGNORED or proof.location_id is not None:
+        return read
+    if location_id is None:
+        return replace(read, reason=Reason.LOCATION_MISSING)
+    if not accounts.is_served(session, location_id):
+        return replace(read, reason=Reason.LOCATION_NOT_SERVED)
+    return read
+
+
+def _as_response(status: Status, reason: Reason | None) -> Response:
+    body = {"status": status.value}
+    if reason is not None:
+        body |= {"reason": reason.value, "detail": reason.sentence}
+    response = jsonify(body)
+    response.status_code = reason.http_status if reason is not None else 202
+    if reason is Reason.CANNOT_WRITE_DOWN:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
