@@ -1,0 +1,161 @@
+"""A whole system for tests from outside: the Leadway double, a database, a Redis, and processes of the Procfile.
+
+It reads the database with plain SQL and talks to the web process over HTTP, as anybody could.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+import sqlalchemy as sa
+
+from tests.leadway_double.double import LeadwayDouble
+from tests.leadway_double.nouns import PlacedCall
+from tests.support.processes import Processes
+from workers.embedded_redis import free_port
+from tests.support.waiting import eventually
+
+QUICK = {
+    "LEADWAY_RETRY_SECONDS": "0.2",
+    "LEADWAY_LEASE_SECONDS": "4",
+    "LEADWAY_REQUESTS_PER_10_SECONDS": "3000",
+    "LEADWAY_SETTLE_SECONDS": "3",
+    "WEB_PROCESSES": "1",
+    "LOG_LEVEL": "INFO",
+}
+NOTE_CALLING = ("APPOINTMENT_BOOKING", "CALL_TRANSFER")
+
+
+class World:
+    """`with World(folder, database_url=…, redis_url=…) as world: world.start("web", "worker", "beat")`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database_url: str,
+        redis_url: str,
+        settings: Mapping[str, str] | None = None,
+        double: LeadwayDouble | None = None,
+    ) -> None:
+        self.double = double or LeadwayDouble(time_zone="UTC")
+        self.database_url = database_url.replace("postgresql://", "postgresql+psycopg://")
+        self.port = free_port()
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self._engine: sa.Engine | None = None
+        self._environment = {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "PORT": str(self.port),
+            "LEADWAY_LOCATION_ID": self.double.location_id,
+            "LEADWAY_API_TOKEN": self.double.token,
+            "LEADWAY_INTAKE_SECRET": self.double.intake_secret,
+            "LEADWAY_WEBHOOK_PUBLIC_KEYS": self.double.public_keys_pem,
+            "TOKEN_ENCRYPTION_KEYS": "yOOLGmZm2jPvkVC9FjV3pT0vU6T4nJX3XcD5xZ2s0bQ=",
+            **QUICK,
+            **(settings or {}),
+        }
+        self._folder = folder
+        self.processes: Processes
+
+    def __enter__(self) -> Self:
+        self.double.start()
+        self.double.set_rate_limit(per_window=None, announced=3000)
+        self.double.set_webhook_url(f"{self.base_url}/webhooks/leadway")
+        self.processes = Processes(self._folder, {**self._environment, "LEADWAY_API_URL": self.double.url})
+        self.processes.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.processes.__exit__(kind, error, at)
+        self.double.stop()
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def start(self, *lines: str) -> None:
+        """Runs `release` to its end, starts the lines, waits until web is ready and workers are alive."""
+        self.processes.finish("release")
+        for line in lines:
+            self.processes.start(line)
+        if "web" in lines:
+            self.wait_for_web()
+        if "worker" in lines:
+            self.wait_for_worker()
+
+    def wait_for_web(self) -> None:
+        eventually(lambda: self.answers("/readyz"), timeout=30, describe="web to be ready")
+
+    def wait_for_worker(self) -> None:
+        alive = "SELECT count(*) FROM heartbeats WHERE process = 'worker'"
+        eventually(lambda: self.scalar(alive) > 0, timeout=30, describe="a worker to be alive")
+
+    def answers(self, path: str) -> bool:
+        try:
+            return requests.get(self.base_url + path, timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    def command(self, *words: str, name: str = "command") -> str:
+        """Runs `leadway-calls …` to its end; returns what it printed."""
+        self.processes.run(["leadway-calls", *words], name=name)
+        self.processes.wait(name)
+        return self.processes.log(name)
+
+    def rows(self, query: str, **values: Any) -> list[sa.RowMapping]:
+        if self._engine is None:
+            self._engine = sa.create_engine(self.database_url)
+        with self._engine.connect() as connection:
+            return list(connection.execute(sa.text(query), values).mappings())
+
+    def scalar(self, query: str, **values: Any) -> Any:
+        return next(iter(self.rows(query, **values)[0].values()))
+
+    def statuses(self, table: str) -> dict[str, int]:
+        counted = self.rows(f"SELECT status, count(*) AS number FROM {table} GROUP BY status")
+        return {row["status"]: row["number"] for row in counted}
+
+    def wait_until_done(self, *, calls: int, timeout: float = 60.0) -> None:
+        """Until so many calls are done and nothing is owed to the CRM any more."""
+
+        def settled() -> bool:
+            done = self.statuses("calls")
+            owed = set(self.statuses("follow_ups")) - {"done", "skipped", "dead"}
+            return done.get("done", 0) >= calls and not owed and sum(done.values()) == done.get("done", 0)
+
+        eventually(
+            settled,
+            timeout=timeout,
+            describe=lambda: f"{calls} calls to be done: calls {self.statuses('calls')},"
+            f" follow-ups {self.statuses('follow_ups')}, {self.unfinished()}",
+        )
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        columns = "status, attempts, lost_leases, next_attempt_at, lease_until, sent_at, last_error"
+        return [
+            dict(row)
+            for table, key in (("calls", "call_id"), ("follow_ups", "follow_up_id"))
+            for row in self.rows(
+                f"SELECT {key}, {columns} FROM {table} WHERE status NOT IN ('done', 'skipped') LIMIT 5"
+            )
+        ]
+
+
+def notes_due(calls: Sequence[PlacedCall]) -> dict[str, int]:
+    """How many notes each call is owed, by call id, by the built-in rules: one per booking and transfer."""
+    return {
+        call.call_id: sum(kind in NOTE_CALLING for kind in call.action_types)
+        for call in calls
+        if call.contact_id is not None and not call.trial
+    }
+
+
+def notes_written(world: World) -> dict[str, int]:
+    """How many notes the double holds for each call. A note names its follow-up, the follow-up its call."""
+    call_of = {row["follow_up_id"]: row["call_id"] for row in world.rows("SELECT follow_up_id, call_id FROM follow_ups")}
+    written: dict[str, int] = {}
+    for note in world.double.truth.notes():
+        [call_id] = [call_id for reference, call_id in call_of.items() if reference in note.body] or ["of nobody"]
+        written[call_id] = written.get(call_id, 0) + 1
+    return written
