@@ -1,0 +1,63 @@
+# What a person does here; `make` alone lists it. Needs make and Python 3.11 or later, nothing else.
+# Another Python: make PYTHON=python3.12 install
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+INSTALLED := .venv/installed
+INSTALLED_FOR_TESTS := .venv/installed-for-tests
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo run test lint crash-test bench lock clean
+
+help: ## lists what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  %s %-12s", $$1, $$2; $$1 = $$2 = ""; print}'
+
+install: $(INSTALLED) ## makes .venv with everything that runs, by locked versions and hashes
+
+demo: $(INSTALLED) ## shows the whole system against a simulated Leadway; ctrl-C ends it
+	@exec $(BIN)/python -m tests.demo
+
+run: $(INSTALLED) ## runs the whole system on the real Leadway, from the environment and .env
+	@exec $(BIN)/python -m workers.run
+
+test: $(INSTALLED_FOR_TESTS) ## runs every test, on SQLite and PostgreSQL (some only: make test ARGS="-k bell")
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+crash-test: $(INSTALLED_FOR_TESTS) ## kills and cuts at every step, then compares with the truth
+	$(BIN)/python -m tests.crash $(ARGS)
+
+bench: $(INSTALLED_FOR_TESTS) ## measures
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+lock: ## writes both requirements files anew from pyproject.toml (newer versions: make lock ARGS=--upgrade)
+	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+	$(PYTHON) -m venv "$$tools"; "$$tools/bin/python" -m pip install --disable-pip-version-check --quiet uv; \
+	lock() { echo 'setuptools>=80' | "$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url $(ARGS) pyproject.toml - "$$@"; }; \
+	lock --output-file requirements.txt; \
+	lock --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+
+clean: ## removes .venv and every cache; leaves var/ (data) and .env
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 install")'
+	$(PYTHON) -m venv .venv
+
+$(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes -r requirements.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(INSTALLED_FOR_TESTS): requirements-dev.txt $(INSTALLED)
+	$(INSTALL) --require-hashes -r requirements-dev.txt
+	@touch $@

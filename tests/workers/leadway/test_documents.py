@@ -1,0 +1,237 @@
+"""Documents of every shape: what is read, what is tolerated, what is refused."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.call_log import ActionType, CallLog, Source
+from workers.leadway.documents import (
+    KNOWN_FIELDS,
+    read_appointment,
+    read_call_log,
+    read_list_page,
+    read_note,
+    read_task,
+    read_time,
+    read_whole_list,
+)
+from workers.leadway.errors import ErrorKind, UnreadableDocument
+
+
+def read(document: Any) -> CallLog:
+    return read_call_log(document, source=Source.FETCH, redaction_key=b"k")
+
+
+FULL: dict[str, Any] = {
+    "id": "6a25186f17a921dd841b287b",
+    "contactId": "p1",
+    "agentId": "a1",
+    "isAgentDeleted": False,
+    "fromNumber": "+34600111222",
+    "createdAt": "2026-01-15T10:30:00.000Z",
+    "duration": 180,
+    "trialCall": False,
+    "agentTransferOccurred": True,
+    "executedCallActions": [
+        {
+            "actionId": "x1",
+            "actionType": "CALL_TRANSFER",
+            "actionName": "Transfer",
+            "actionParameters": {"transferToValue": "+1"},
+            "executedAt": "2026-01-15T10:32:00.000Z",
+            "triggerReceivedAt": "2026-01-15T10:31:45.000Z",
+        },
+        {"_id": "x2", "actionType": "Something_New", "actionName": "New"},
+        {"actionType": "CUSTOM_ACTION", "actionParameters": {"apiDetails": {"authenticationValue": "token123"}}},
+    ],
+    "summary": "Asked.",
+    "transcript": "bot:Hello\nhuman:hi",
+    "translation": {"language": "es"},
+    "extractedData": {"name": "Ñ"},
+    "messageId": "m1",
+}
+
+
+def test_a_full_call_log_is_read_into_its_fields() -> None:
+    call_log = read(FULL)
+    assert (call_log.call_id, call_log.contact_id, call_log.agent_id) == ("6a25186f17a921dd841b287b", "p1", "a1")
+    assert call_log.started_at == datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+    assert call_log.ended_at == datetime(2026, 1, 15, 10, 33, tzinfo=UTC)
+    assert (call_log.trial_call, call_log.transferred, call_log.agent_deleted) == (False, True, False)
+    assert (call_log.summary, call_log.transcript) == ("Asked.", "bot:Hello\nhuman:hi")
+    assert (call_log.translation, call_log.extracted_data) == ({"language": "es"}, {"name": "Ñ"})
+    assert (call_log.from_number, call_log.message_id) == ("+34600111222", "m1")
+    assert call_log.unknown_fields == ()
+    transfer, new, custom = call_log.actions
+    assert (transfer.action_type, transfer.action_id, transfer.name) == (ActionType.CALL_TRANSFER, "x1", "Transfer")
+    assert transfer.executed_at == datetime(2026, 1, 15, 10, 32, tzinfo=UTC)
+    assert (new.action_type, new.action_id, new.executed_at) == ("SOMETHING_NEW", "x2", None)
+    assert "token123" not in json.dumps([call_log.document, custom.parameters])
+
+
+def test_unknown_fields_are_named_and_kept() -> None:
+    call_log = read({"id": "c1", "sentiment": "good", "recordingUrl": None})
+    assert call_log.unknown_fields == ("recordingUrl", "sentiment")
+    assert call_log.document["sentiment"] == "good"
+
+
+def test_values_of_wrong_types_count_as_missing_and_stay_in_the_document() -> None:
+    wrong = {name: [["wrong"]] for name in KNOWN_FIELDS - {"id"}}
+    call_log = read({"id": "c1", **wrong})
+    assert call_log == CallLog(call_id="c1", source=Source.FETCH, document={"id": "c1", **wrong})
+
+
+def test_actions_that_are_no_objects_or_lack_everything_are_tolerated() -> None:
+    call_log = read({"id": "c1", "executedCallActions": ["junk", None, {}, {"actionType": " sms ", "actionId": 7}]})
+    assert [(action.action_type, action.action_id) for action in call_log.actions] == [("", None), ("SMS", "7")]
+
+
+@pytest.mark.parametrize("document", [None, [], "c1", {}, {"id": None}, {"id": ""}, {"id": "a/b"}, {"callId": "c1"}])
+def test_a_document_without_a_usable_id_is_puzzling_and_its_error_tells_nothing(document: Any) -> None:
+    with pytest.raises(UnreadableDocument) as caught:
+        read(document)
+    assert caught.value.kind == ErrorKind.PUZZLING
+    assert str(caught.value) == "Leadway: puzzling"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-01-15T10:30:00.000Z",
+        "2026-01-15T10:30:00Z",
+        "2026-01-15T12:30:00+02:00",
+        "2026-01-15T05:00:00-0530",
+        "2026-01-15T10:30:00",
+        "2026-01-15 10:30:00",
+        " 2026-01-15T10:30:00.000000000Z ",
+        1768473000,
+        1768473000.0,
+        1768473000000,
+        "1768473000",
+        "1768473000000",
+    ],
+)
+def test_a_time_of_any_known_shape_is_that_instant_in_utc(value: Any) -> None:
+    moment = read_time(value)
+    assert moment == datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+    assert moment is not None
+    assert moment.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, "", "soon", [], {}, 0, -1, 1e300, float("nan"), "0001-01-01T00:00:00+14:00", "9" * 400]
+)
+def test_what_is_no_plausible_time_is_none(value: Any) -> None:
+    assert read_time(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(180, 180), (18.5, 18.5), ("180", 180), ("18.5", 18.5), (0, 0), (-1, None), (True, None), (1e300, None)],
+)
+def test_a_duration_is_a_number_of_seconds_also_as_text(value: Any, seconds: float | None) -> None:
+    assert read({"id": "c1", "duration": value}).duration_seconds == seconds
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "inf", "", "3 min", 10**400, None, [], {}])
+def test_what_is_no_number_is_no_duration(value: Any) -> None:
+    assert read({"id": "c1", "duration": value}).duration_seconds is None
+
+
+@pytest.mark.parametrize(("value", "trial"), [(True, True), ("true", True), (1, True), ("yes", False), (None, False)])
+def test_a_trial_call_is_one_that_says_so(value: Any, trial: bool) -> None:
+    assert read({"id": "c1", "trialCall": value}).trial_call is trial
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    return [{"id": f"c{n}"} for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "total", "is_last"),
+    [
+        ({"callLogs": rows(2), "total": 2}, 2, False),  # a full page: the count is not believed
+        ({"callLogs": rows(1), "total": 1}, 1, True),
+        ({"callLogs": rows(1), "totalRecords": "1"}, 1, True),
+        ({"callLogs": rows(1), "total": 9}, 9, False),  # the API may hold fewer than asked for on a page
+        ({"callLogs": rows(1)}, None, True),
+        ({"callLogs": [], "total": 9}, 9, True),
+        ({"callLogs": [], "total": "many", "page": 1}, None, True),
+    ],
+)
+def test_a_page_is_the_last_one_when_it_is_short_or_empty(answer: Any, total: int | None, is_last: bool) -> None:
+    page = read_list_page(answer, page=1, page_size=2, redaction_key=b"k")
+    assert (page.total, page.is_last, page.unreadable) == (total, is_last, 0)
+    assert all(row.source is Source.LIST for row in page.rows)
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"callLogs": {}}, {"callLogs": [], "page": 2}])
+def test_a_page_that_is_none_or_another_is_puzzling(answer: Any) -> None:
+    with pytest.raises(UnreadableDocument):
+        read_list_page(answer, page=1, page_size=2, redaction_key=b"k")
+
+
+def test_an_appointment_without_zones_says_so() -> None:
+    event = {"id": "e1", "calendarId": "k1", "title": " Visit ", "appointmentStatus": "Confirmed", "contactId": "p1"}
+    times = {"startTime": "2026-01-16 11:00:00", "endTime": "2026-01-16 11:30:00", "dateAdded": "2026-01-15T10:00:00Z"}
+    appointment = read_appointment(event | times)
+    assert appointment.zoneless == {"starts_at", "ends_at"}
+    assert appointment.starts_at == datetime(2026, 1, 16, 11, tzinfo=UTC)
+    assert (appointment.title, appointment.status, appointment.calendar_id) == ("Visit", "confirmed", "k1")
+
+
+def test_an_appointment_with_offsets_is_exact() -> None:
+    appointment = read_appointment({"id": "e1", "startTime": "2026-01-16T11:00:00+05:30", "endTime": None})
+    assert (appointment.starts_at, appointment.ends_at) == (datetime(2026, 1, 16, 5, 30, tzinfo=UTC), None)
+    assert appointment.zoneless == frozenset()
+
+
+keys = st.one_of(st.sampled_from(sorted(KNOWN_FIELDS | {"actionType", "actionParameters", "body", "_id"})), st.text())
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(st.characters()),
+    st.datetimes().map(str),
+    st.sampled_from(["1e400", "0", "c1", 10**400, "\x00", "\ud800"]),
+)
+values = st.recursive(leaves, lambda v: st.one_of(st.lists(v), st.dictionaries(keys, v)), max_leaves=20)
+call_logs = st.builds(lambda document, call_id: document | {"id": call_id}, st.dictionaries(keys, values), values)
+
+
+@given(st.one_of(call_logs, values))
+def test_any_json_is_a_storable_call_log_or_unreadable(document: Any) -> None:
+    try:
+        call_log = read(document)
+    except UnreadableDocument:
+        return
+    parts = [call_log.document, call_log.extracted_data, call_log.translation, list(call_log.unknown_fields)]
+    parts += [call_log.summary, call_log.transcript, call_log.from_number]
+    parts += [[action.parameters, action.name, action.action_type] for action in call_log.actions]
+    assert "\\u0000" not in json.dumps(parts, allow_nan=False)
+    json.dumps(parts, ensure_ascii=False).encode()
+    assert call_log.ended_at is None or call_log.ended_at.tzinfo is UTC
+
+
+@given(st.one_of(values, st.dictionaries(st.sampled_from(["id", "body", "title", "startTime", "dateAdded"]), values)))
+def test_any_json_is_a_note_a_task_an_appointment_or_unreadable(document: Any) -> None:
+    for reader in (read_note, read_task, read_appointment):
+        for wrapped in (document, {"list": [document]}):
+            try:
+                read_whole_list(wrapped, "list", read=reader)  # type: ignore[arg-type]
+            except UnreadableDocument:
+                continue
+
+
+@given(st.one_of(values, st.fixed_dictionaries({"callLogs": st.one_of(values, st.lists(call_logs)), "total": values})))
+def test_any_json_is_a_page_or_unreadable(document: Any) -> None:
+    try:
+        page = read_list_page(document, page=1, page_size=50, redaction_key=b"k")
+    except UnreadableDocument:
+        return
+    assert len(page.rows) + page.unreadable == len(document["callLogs"])
