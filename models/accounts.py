@@ -13,6 +13,9 @@ from models.pauses import Cause, resume
 from models.settings import Settings
 from models.token_encryption import TokenCipher
 
+OUTAGES_BEFORE_REST = 5
+"""Outages in a row after which the account's API is given a rest."""
+
 accounts = sa.Table(
     "accounts",
     metadata,
@@ -96,6 +99,13 @@ def location_for_secret(session: Session, secret_hash: str) -> str | None:
     )
     row = session.execute(by_secret).first()
     return None if row is None else str(row.location_id)
+
+
+def with_intake_secret(session: Session) -> set[str]:
+    """The accounts whose unsigned notifications can be told to be genuine."""
+    return set(
+        session.execute(sa.select(accounts.c.location_id).where(accounts.c.intake_secret_hash.is_not(None))).scalars()
+    )
 
 
 def add(session: Session, location_id: str, **values: Any) -> None:

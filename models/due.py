@@ -1,6 +1,6 @@
 """What is due, in which order, and which of it has a message in Redis: the dispatcher's questions.
 
-A row in flight is marked as sent or holds a lease. A mark is void after MARK_SECONDS, and at once when Redis lost its
+A row in flight is marked as sent or holds a lease. A mark is void after a while, and at once when Redis lost its
 memory: it names the generation of Redis that it was sent into.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from models.accounts import accounts
+from models.accounts import OUTAGES_BEFORE_REST, accounts
 from models.attempts import OPEN, Lane, Status, Work
 from models.calls import CALL
 from models.database import moment, skip_locked
@@ -19,7 +19,6 @@ from models.follow_ups import FOLLOW_UP
 from models.heartbeats import live_workers
 from models.pauses import is_paused
 
-MARK_SECONDS = 30.0
 IN_LANE_ORDER = tuple(Lane)
 
 
@@ -39,21 +38,27 @@ class Room:
     per_account: int
 
 
-def take_due(session: Session, *, generation: str, room: Room) -> list[Due]:
+@dataclass(frozen=True)
+class Marks:
+    """What makes a mark valid: its generation of Redis, and for how many seconds."""
+
+    generation: str
+    seconds: float
+
+
+def take_due(session: Session, *, marks: Marks, room: Room) -> list[Due]:
     """Marks as sent, and returns, what may be sent now: fairly among accounts, each account's lanes in order."""
     waiting = _accounts_with_due_work(session)
     if not waiting:
         return []
-    in_flight = _in_flight(session, generation)
+    in_flight = _in_flight(session, marks)
     left = room.in_all - sum(in_flight.values())
     candidates = {
-        location_id: _candidates(
-            session, location_id, generation=generation, limit=min(left, allowed - in_flight[location_id])
-        )
+        location_id: _candidates(session, location_id, marks=marks, limit=min(left, allowed - in_flight[location_id]))
         for location_id, allowed in ((each, _allowed(room, rests)) for each, rests in waiting.items())
         if left > 0 and allowed > in_flight[location_id]
     }
-    return _mark(session, _share_out(candidates, left), generation)
+    return _mark(session, _share_out(candidates, left), marks)
 
 
 def _allowed(room: Room, after_outage: bool) -> int:
@@ -78,10 +83,10 @@ def _accounts_with_due_work(session: Session) -> dict[str, bool]:
     rows = session.execute(
         sa.select(accounts.c.location_id, accounts.c.outages).where(accounts.c.removed_at.is_(None), rested, something)
     )
-    return {row.location_id: row.outages > 0 for row in rows}
+    return {row.location_id: row.outages >= OUTAGES_BEFORE_REST for row in rows}
 
 
-def _in_flight(session: Session, generation: str) -> Counter[str]:
+def _in_flight(session: Session, marks: Marks) -> Counter[str]:
     """Per account: rows with a valid mark, and rows held by a worker that is alive."""
     counts: Counter[str] = Counter()
     alive = live_workers(session)
@@ -91,7 +96,7 @@ def _in_flight(session: Session, generation: str) -> Counter[str]:
         rows = session.execute(
             sa.select(table.c.location_id, sa.func.count())
             .where(sa.or_(table.c.sent_at.is_not(None), table.c.lease_until.is_not(None)))
-            .where(sa.or_(~_mark_is_void(table, generation), held))
+            .where(sa.or_(~_mark_is_void(table, marks), held))
             .group_by(table.c.location_id)
         )
         for location_id, number in rows:
@@ -99,7 +104,7 @@ def _in_flight(session: Session, generation: str) -> Counter[str]:
     return counts
 
 
-def _candidates(session: Session, location_id: str, *, generation: str, limit: int) -> list[tuple[Lane, Due]]:
+def _candidates(session: Session, location_id: str, *, marks: Marks, limit: int) -> list[tuple[Lane, Due]]:
     found: list[tuple[Lane, Due]] = []
     for lane in IN_LANE_ORDER:
         for work in (CALL, FOLLOW_UP):
@@ -115,7 +120,7 @@ def _candidates(session: Session, location_id: str, *, generation: str, limit: i
                         table.c.lane == lane,
                         table.c.next_attempt_at <= moment(),
                         table.c.status.in_(OPEN),
-                        _mark_is_void(table, generation),
+                        _mark_is_void(table, marks),
                         ~is_paused(table, work.name),
                     )
                     .order_by(table.c.next_attempt_at)
@@ -135,17 +140,27 @@ def _share_out(candidates: Mapping[str, Sequence[tuple[Lane, Due]]], room: int) 
     return [due for _lane, _turn, due in turns[: max(room, 0)]]
 
 
-def _mark(session: Session, chosen: Sequence[Due], generation: str) -> list[Due]:
+def _mark(session: Session, chosen: Sequence[Due], marks: Marks) -> list[Due]:
     for due in chosen:
         session.execute(
             sa.update(due.work.table)
             .where(due.work.matches(due.key))
-            .values(sent_at=moment(), sent_generation=generation)
+            .values(sent_at=moment(), sent_generation=marks.generation)
         )
     return list(chosen)
 
 
-def _mark_is_void(table: sa.Table, generation: str) -> sa.ColumnElement[bool]:
+def _mark_is_void(table: sa.Table, marks: Marks) -> sa.ColumnElement[bool]:
     return sa.or_(
-        table.c.sent_at.is_(None), table.c.sent_generation != generation, table.c.sent_at <= moment(-MARK_SECONDS)
+        table.c.sent_at.is_(None),
+        table.c.sent_generation != marks.generation,
+        table.c.sent_at <= moment(-marks.seconds),
     )
+
+
+def unmark(session: Session, rows: Sequence[Due]) -> None:
+    """For rows whose message did not get into Redis. One that did after all is harmless: it is claimed once."""
+    for due in rows:
+        session.execute(
+            sa.update(due.work.table).where(due.work.matches(due.key)).values(sent_at=None, sent_generation=None)
+        )

@@ -85,3 +85,12 @@ def of_call(session: Session, location_id: str, call_id: str) -> list[sa.RowMapp
         .order_by(notifications.c.received_at)
     )
     return [row._mapping for row in rows]
+
+
+def newest(session: Session, *, limit: int, location_id: str | None = None) -> list[sa.RowMapping]:
+    """The latest that came, repeats not counted as new; of one account if it is named."""
+    query = sa.select(notifications).order_by(notifications.c.notification_id.desc()).limit(limit)
+    if location_id is not None:
+        query = sa.select(notifications).where(notifications.c.location_id == location_id)
+        query = query.order_by(notifications.c.received_at.desc()).limit(limit)
+    return [row._mapping for row in session.execute(query)]

@@ -57,10 +57,14 @@ class Settings(BaseSettings):
     # Processes
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    flower_port: Annotated[int, Field(ge=1, le=65535)] = 5555
+    """Flower reads its own variables; the pages only link to it."""
     web_processes: Annotated[int, Field(ge=1)] = 2
     web_threads: Annotated[int, Field(ge=1)] = 8
     worker_threads: Annotated[int, Field(ge=4)] = 32
     metrics_dir: Path | None = None
+    crash_points_folder: Path | None = None
+    """Only for tests: see models/crash_points.py."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 

@@ -1,5 +1,6 @@
 """`python -m webhook`: serves the application in several processes until it is told to stop."""
 
+from models.crash_points import arm_points
 from models.settings import SettingsError, read_settings
 from webhook.server import serve
 from workers.logs import set_up_logs
@@ -14,6 +15,7 @@ def main() -> None:
         raise SystemExit(f"web was not started: {error}") from None
     set_up_logs(level=settings.log_level, form=settings.log_format)
     share_counters(settings)
+    arm_points(settings.crash_points_folder)
     from webhook.app import create_app  # only now: metrics look for their files when they are imported
 
     serve(

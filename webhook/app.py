@@ -1,7 +1,5 @@
 """The web application: settings, database, logs, blueprints."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import structlog
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,7 +8,8 @@ from models import accounts
 from models.database import WEB, Database
 from models.settings import Settings, read_settings
 from models.token_encryption import cipher_for
-from webhook import authentication, health, receiver
+from webhook import authentication, errors, health, receiver
+from webhook.in_time import InTime
 from webhook.ops import pages
 from webhook.receiver import Receiver
 from webhook.refusals import Refusals
@@ -37,8 +36,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         redaction_key=cipher.fingerprint_key,
         bell=Bell(),
         refusals=Refusals(database),
-        writers=ThreadPoolExecutor(settings.web_threads, thread_name_prefix="receipt"),
+        writers=InTime(settings.web_threads, seconds=receiver.LIMIT_SECONDS, name="receipt"),
     )
+    errors.answer_for(app)
     app.register_blueprint(receiver.blueprint)
     app.register_blueprint(health.blueprint_for(database, settings))
     app.register_blueprint(pages.blueprint_for(database, settings))

@@ -13,10 +13,16 @@ from migrations import is_current
 from models import waiting
 from models.database import Database
 from models.settings import Settings
+from models.waiting import Waiting
+from webhook.in_time import InTime
+
+LIMIT_SECONDS = 1.0
+"""A hanging database must not take the threads that notifications need, however often the platform asks."""
 
 
 def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     blueprint = Blueprint("health", __name__)
+    askers = InTime(2, seconds=LIMIT_SECONDS, name="health")
 
     @blueprint.get("/livez")
     def livez() -> Response:
@@ -26,8 +32,8 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     def readyz() -> Response:
         """Ready is: the database answers and has this code's schema. Redis may be away, notifications are taken in."""
         try:
-            problem = None if is_current(database) else "the database has another schema: run `leadway-calls migrate`"
-        except SQLAlchemyError as error:
+            problem = None if askers.run(lambda: is_current(database)) else "the database has another schema: run `leadway-calls migrate`"
+        except (SQLAlchemyError, TimeoutError) as error:
             problem = f"the database does not answer ({type(error).__name__})"
         response = jsonify(status="ready") if problem is None else jsonify(status="not ready", problem=problem)
         response.status_code = 200 if problem is None else 503
@@ -40,7 +46,7 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
             registry.register(REGISTRY)
-        registry.register(_Waiting(database))
+        registry.register(_Waiting(database, askers))
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     return blueprint
@@ -49,15 +55,14 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
 class _Waiting:
     """Gauges of what waits, asked of the database when scraped."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, askers: InTime) -> None:
+        self._database, self._askers = database, askers
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("leadway_database_up", "Whether the database answered this scrape.")
         try:
-            with self._database.reading() as session:
-                found = waiting.all_work(session)
-        except SQLAlchemyError:
+            found = self._askers.run(self._ask)
+        except (SQLAlchemyError, TimeoutError):
             up.add_metric([], 0)
             yield up
             return
@@ -77,3 +82,7 @@ class _Waiting:
             age.add_metric(labels, each.oldest_seconds)
         yield number
         yield age
+
+    def _ask(self) -> list[Waiting]:
+        with self._database.reading() as session:
+            return waiting.all_work(session)

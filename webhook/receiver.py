@@ -5,8 +5,6 @@ within LIMIT_SECONDS: what cannot be written down by then is answered 429, which
 """
 
 import time
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass, replace
 
 import structlog
@@ -15,10 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from models import accounts, calls, notifications
+from models.crash_points import reach
 from models.database import Database
 from models.redaction import redact
 from webhook import authentication, notification
 from webhook.authentication import Headers, NotAuthenticated, Proof, PublicKeys
+from webhook.in_time import InTime
 from webhook.notification import MAX_BODY_BYTES, Notification
 from webhook.refusals import Refusals
 from webhook.rejections import RETRY_AFTER_SECONDS, Reason, Status
@@ -48,7 +48,7 @@ class Receiver:
     redaction_key: bytes
     bell: Bell
     refusals: Refusals
-    writers: ThreadPoolExecutor
+    writers: InTime
     """Does the database's part, so that a hanging database can be left behind."""
 
 
@@ -84,13 +84,12 @@ def _within_limit(this: Receiver, intake_secret: str | None) -> tuple[Status, Re
     raw_body = request.get_data(cache=False)
     if len(raw_body) > MAX_BODY_BYTES:
         raise Refused(Reason.TOO_LARGE)
-    written = this.writers.submit(take_in, this, raw_body, request.headers, intake_secret=intake_secret)
+    headers = request.headers
     try:
-        return written.result(timeout=LIMIT_SECONDS)
+        return this.writers.run(lambda: take_in(this, raw_body, headers, intake_secret=intake_secret))
     except NotAuthenticated as refused:
         raise Refused(refused.reason) from None
-    except (SQLAlchemyError, OSError, TooSlow) as error:
-        written.cancel()
+    except (SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
         log.error("notification_not_written_down", error=type(error).__name__)
         raise Refused(Reason.CANNOT_WRITE_DOWN) from None
 
@@ -114,6 +113,8 @@ def take_in(
     document = redact(read.document, key=this.redaction_key) or None
     with this.database.transaction() as session:
         status, reason = _write_down(session, read, document, proof=proof, location_id=location_id)
+        reach("receipt_before_commit")
+    reach("receipt_committed")
     if status is Status.ACCEPTED or status is Status.DUPLICATE:
         this.bell.ring()
     log.info(

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from models.crash_points import arm_points
 from models.settings import Settings, SettingsError, read_settings
 from workers.logs import set_up_logs
 from workers.metrics_files import share_counters
@@ -36,6 +37,7 @@ def main() -> int:
         settings = read_settings()
         set_up_logs(level=settings.log_level, form=settings.log_format)
         share_counters(settings)
+        arm_points(settings.crash_points_folder)
         from workers.app import app, connect  # only now: tasks create their metrics when they are imported
 
         connect(settings)

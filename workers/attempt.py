@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from models import attempts
 from models.attempts import Claim, LeaseLost, Work
+from models.crash_points import reach
 from workers import metrics
 from workers.alone import Crowded, room
 from workers.bell import Bell
@@ -73,6 +74,7 @@ def _claim(
 def _carry_out(this: Connections, claim: Claim, carry_out: Callable[[Connections, Claim], str]) -> None:
     structlog.contextvars.bind_contextvars(work=claim.work.name, key=claim.key, fence=claim.fence)
     try:
+        reach(f"{claim.work.name}_claimed")
         outcome = carry_out(this, claim)
     except LeaseLost:
         outcome = "lease_lost"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import structlog
 from kombu.exceptions import OperationalError
 
+from models.crash_points import reach
 from workers import metrics
 from workers.app import app
 
@@ -26,6 +27,7 @@ RINGS_IN_STORE = 50
 
 def send_ring() -> None:
     """Puts one `due.dispatch` into Redis, unless plenty wait there. Raises what Redis raises."""
+    reach("ring_before_send")
     with app.producer_or_acquire() as producer:
         if producer.channel.client.llen("housekeeping") < RINGS_IN_STORE:
             app.send_task(

@@ -32,6 +32,11 @@ class Connections:
         """One deadline for all that an attempt does, well within its lease."""
         return min(20.0, 0.6 * self.settings.leadway_lease_seconds)
 
+    @property
+    def mark_seconds(self) -> float:
+        """How long a message may wait in Redis: after that it is void, and so is the mark of its row."""
+        return min(30.0, 0.5 * self.settings.leadway_lease_seconds)
+
     def close(self) -> None:
         self.database.close()
         self.leadway.close()

@@ -5,11 +5,13 @@ is, and a row that was sent twice is claimed once.
 """
 
 import secrets
+from collections.abc import Sequence
 
 import structlog
 
 from models import due, heartbeats
-from models.due import Room
+from models.crash_points import reach
+from models.due import Due, Marks, Room
 from workers import metrics
 from workers.app import app
 from workers.connections import Connections, connections
@@ -29,20 +31,34 @@ ROUNDS = 20
 def dispatch_due() -> None:
     """Sends until nothing due is left or the room is filled."""
     this = connections()
-    generation = _generation(this)
+    marks = Marks(_generation(this), this.mark_seconds)
     with this.database.reading() as session:
         room = _room(heartbeats.live_slots(session) or this.settings.worker_threads)
     for _ in range(ROUNDS):
-        with app.producer_or_acquire() as producer:
-            taken = this.database.transact(lambda session: due.take_due(session, generation=generation, room=room))
-            for each in taken:
-                app.send_task(
-                    TASKS[each.work.name], args=each.key, expires=due.MARK_SECONDS, producer=producer,
-                    queue=f"{each.work.name}s", argsrepr=repr(each.key),
-                )  # fmt: skip
-                metrics.SENT.labels(each.work.name).inc()
+        taken = this.database.transact(lambda session: due.take_due(session, marks=marks, room=room))
         if not taken:
             return
+        reach("due_marked")
+        _send(this, taken)
+        reach("due_sent")
+
+
+def _send(this: Connections, taken: Sequence[Due]) -> None:
+    """Puts a message for each into Redis. What could not be sent is given back, and waits for the next tick."""
+    left = list(taken)
+    try:
+        with app.producer_or_acquire() as producer:
+            while left:
+                work, key = left[0].work, left[0].key
+                app.send_task(
+                    TASKS[work.name], args=key, expires=this.mark_seconds, producer=producer, queue=f"{work.name}s",
+                    argsrepr=repr(key),
+                )  # fmt: skip
+                metrics.SENT.labels(work.name).inc()
+                left.pop(0)
+    finally:
+        if left:
+            this.database.transact(lambda session: due.unmark(session, left))
 
 
 def _room(slots: int) -> Room:

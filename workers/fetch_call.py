@@ -12,6 +12,7 @@ from models.accounts import Account
 from models.attempts import Claim, Lane, Outcome
 from models.call_log import Action, ActionType, CallLog
 from models.calls import CALL
+from models.crash_points import reach
 from models.database import moment
 from models.follow_up_rules import CALL_KEY, follow_ups_for
 from workers import metrics
@@ -45,7 +46,10 @@ def _fetch(this: Connections, claim: Claim) -> str:
     except (RetryableLeadwayError, PermanentLeadwayError) as error:
         setback = error
     else:
-        return this.database.transact(lambda session: take_in(session, this, claim, call_log, account=account))
+        reach("call_fetched")
+        outcome = this.database.transact(lambda session: take_in(session, this, claim, call_log, account=account))
+        reach("call_stored")
+        return outcome
     return this.database.transact(lambda session: _without_log(session, this, claim, setback, account=account))
 
 
@@ -62,6 +66,7 @@ def take_in(session: Session, this: Connections, claim: Claim, call_log: CallLog
         attempts.finish(session, claim)
     else:
         attempts.postpone(session, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED)
+    reach("call_before_commit")
     _measure(claim, call_log)
     return "settled" if settled else "unsettled"
 

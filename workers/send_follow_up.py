@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from models import accounts, attempts, follow_ups
 from models.accounts import Account
 from models.attempts import Claim, Lane, LeaseLost, Outcome, Status
+from models.crash_points import reach
 from models.database import moment
 from models.follow_up_rules import FollowUpKind
 from models.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
@@ -87,6 +88,7 @@ def _look_whether_it_is_there(step: _Step) -> str | None:
         found = _find_by_reference(step, kind)
     except LEADWAY_ERRORS as error:
         return _set_back(step, error)
+    reach("probe_answered")
     if found:
         return _adopt(step, found, waited)
     if claim.row["absences"] == 0:
@@ -132,13 +134,17 @@ def _write(step: _Step) -> str:
         step.client.reserve()
     except LEADWAY_ERRORS as error:
         return _set_back(step, error, **words.columns)
+    reach("follow_up_worded")
     if not _intend(step, words):
         return "too_late_to_send"
+    reach("intent_committed")
     try:
         remote_id = _request(step, words)
     except LEADWAY_ERRORS as error:
         return _after_failed_request(step, error)
+    reach("note_answered")
     _finish(step, remote_id)
+    reach("follow_up_done")
     return "written"
 
 

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from models import accounts, attempts, pauses
-from models.accounts import Account
+from models.accounts import OUTAGES_BEFORE_REST, Account
 from models.attempts import FAILURES_ALLOWED, Claim, Outcome, Status
 from models.pauses import ALL_WORK, Cause
 from workers import metrics
@@ -40,8 +40,6 @@ PAUSING = {
         " for notes. Add it to the token in the portal.",
     ),
 }
-OUTAGE_HOLD_FROM = 5
-"""Outages in a row after which the account's API is given a rest."""
 LONGEST_HOLD_SECONDS = 60.0
 SHORTEST_WAIT_SECONDS = 0.05
 
@@ -100,7 +98,7 @@ def pause_for(session: Session, kind: ErrorKind, *, account: Account, work: str)
 def note_outage(session: Session, *, account: Account, first_delay: float) -> None:
     """Counts an outage; from a few in a row on the account rests, and then one attempt goes ahead to see."""
     in_a_row = account.outages + 1
-    over = in_a_row - OUTAGE_HOLD_FROM
+    over = in_a_row - OUTAGES_BEFORE_REST
     seconds = min(LONGEST_HOLD_SECONDS, first_delay * 2.0 ** min(over, 10)) if over >= 0 else 0.0
     accounts.hold(session, account.location_id, seconds=seconds, outage=True)
     if over == 0:

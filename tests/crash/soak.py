@@ -1,0 +1,111 @@
+"""The soak: many calls, a fifth of the writes with an unclear answer, and every second something is killed or flushed."""
+
+import random
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from tests.crash.stage import Stage
+from tests.leadway_double.nouns import PlacedCall
+from tests.support.world import notes_due, notes_written
+
+CALLS_PER_SECOND = 20
+UNCLEAR_ANSWERS = (
+    ("do_then_reset", {}, 0.05),
+    ("do_then_status", {"status": 500}, 0.05),
+    ("do_then_status", {"status": 422}, 0.03),
+    ("do_late", {"seconds": 0.5}, 0.03),
+    ("reset", {}, 0.04),
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the soak found. `looks` are the extra requests that looked for a note."""
+
+    calls: int
+    lost: int
+    notes_due: int
+    notes_missing: int
+    notes_too_many: int
+    unclear: int
+    looks: int
+    most_looks_per_unclear: float
+    befell: Counter[str]
+    seconds: float
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.lost or self.notes_missing or self.notes_too_many) and self.most_looks_per_unclear <= 2
+
+    def __str__(self) -> str:
+        return (
+            f"{'ok' if self.is_good else 'BAD'}: {self.calls} calls, {self.lost} lost; {self.notes_due} notes due,"
+            f" {self.notes_missing} missing, {self.notes_too_many} too many; {self.unclear} unclear answers,"
+            f" {self.looks} looks ({self.most_looks_per_unclear:.2f} each); {dict(self.befell)}; {self.seconds:.0f} s"
+        )
+
+
+def soak(stage: Stage, *, calls: int, seed: int) -> Report:
+    chance = random.Random(seed)
+    double = stage.world.double
+    started = time.monotonic()
+    faults = [
+        double.fault("create_note", what, probability=probability, **how) for what, how, probability in UNCLEAR_ANSWERS
+    ]
+    befell: Counter[str] = Counter()
+    over = threading.Event()
+    chaos = threading.Thread(target=_befall, args=(stage, chance, befell, over), daemon=True)
+    chaos.start()
+    placed: list[PlacedCall] = []
+    deliveries = []
+    for number in range(calls):
+        placed.append(double.place_call())
+        deliveries.append(double.notify(placed[-1], dialect=("flat", "thin", "workflow")[number % 3], wait=False))
+        time.sleep(max(0.0, started + number / CALLS_PER_SECOND - time.monotonic()))
+    over.set()
+    chaos.join()
+    for delivery in deliveries:
+        delivery.wait(120)
+        assert delivery.accepted, "a notification was never accepted"
+    stage.wait_for_peace(placed, timeout=300)
+    hits = {fault.fault_id: fault.hits for fault in double.faults()}
+    return _report(stage, placed, unclear=sum(hits[fault] for fault in faults), befell=befell, started=started)
+
+
+def _befall(stage: Stage, chance: random.Random, befell: Counter[str], over: threading.Event) -> None:
+    what = {
+        "kill worker": lambda: stage.kill("worker"),
+        "kill web": lambda: stage.kill("web"),
+        "kill beat": lambda: stage.kill("beat"),
+        "flush Redis": stage.flush_redis,
+        "restart Redis": stage.restart_redis,
+        "empty Redis": lambda: stage.restart_redis(empty=True),
+        "restart database": stage.restart_database,
+    }
+    weights = (3, 2, 1, 3, 2, 1, 1)
+    while not over.wait(chance.uniform(0.5, 1.5)):
+        [name] = chance.choices(list(what), weights)
+        what[name]()
+        befell[name] += 1
+
+
+def _report(stage: Stage, placed: list[PlacedCall], *, unclear: int, befell: Counter[str], started: float) -> Report:
+    world = stage.world
+    done = {row["call_id"] for row in world.rows("SELECT call_id FROM calls WHERE status = 'done'")}
+    due, written = Counter(notes_due(placed)), Counter(notes_written(world))
+    lost_attempts = world.scalar("SELECT count(*) FROM attempts WHERE work = 'follow_up' AND outcome = 'lease_lost'")
+    looks = len(world.double.truth.requests(kind="list_notes"))
+    return Report(
+        calls=len(placed),
+        lost=len({call.call_id for call in placed} - done),
+        notes_due=due.total(),
+        notes_missing=(due - written).total(),
+        notes_too_many=(written - due).total(),
+        unclear=unclear + lost_attempts,
+        looks=looks,
+        most_looks_per_unclear=looks / max(1, unclear + lost_attempts),
+        befell=befell,
+        seconds=time.monotonic() - started,
+    )
