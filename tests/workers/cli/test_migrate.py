@@ -1,0 +1,115 @@
+"""`leadway-calls migrate` on databases that are new, old, missing, away, and from the future."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from models import accounts
+from models.database import Database
+from tests.support.services import PostgresServer
+from tests.workers.cli.conftest import LOCATION, SECRET, TOKEN, Commands
+
+
+def test_an_empty_database_gets_its_tables_and_a_second_run_changes_nothing(
+    environment: dict[str, str], empty_database_url: str
+) -> None:
+    run = Commands({**environment, "DATABASE_URL": empty_database_url})
+    first, second = run("migrate"), run("migrate")
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert "The tables were created." in first.output
+    assert "nothing to do" in second.output
+
+
+def test_a_missing_postgresql_database_is_created(environment: dict[str, str], postgres_server: PostgresServer) -> None:
+    url = postgres_server.url("made by migrate").replace(" ", "%20")
+    run = Commands({**environment, "DATABASE_URL": url})
+    result = run("migrate", "--wait", "0")
+    assert result.exit_code == 0, result.output
+    assert "The database made by migrate was created." in result.output
+    postgres_server.drop_database("made by migrate")
+
+
+def test_the_environments_account_becomes_what_the_environment_says(run: Commands, database: Database) -> None:
+    environment = {
+        "LEADWAY_LOCATION_ID": LOCATION,
+        "LEADWAY_API_TOKEN": TOKEN,
+        "LEADWAY_INTAKE_SECRET": SECRET,
+        "LEADWAY_LANGUAGE": "es",
+    }
+    assert "was added from the environment" in run("migrate", **environment).output
+    assert "is as the environment says" in run("migrate", **environment).output
+    with database.reading() as session:
+        account = accounts.get(session, LOCATION)
+        assert account.language == "es"
+        assert account.api_token_encrypted is not None
+        assert accounts.intake_secrets_held(session, LOCATION) == (True, False)
+    assert TOKEN not in run.printed
+    assert SECRET not in run.printed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"LEADWAY_TIME_ZONE": "Europe/Madird"}, "LEADWAY_TIME_ZONE: 'Europe/Madird' is no IANA time zone"),
+        ({"LEADWAY_INTAKE_SECRET": "contraseña"}, "LEADWAY_INTAKE_SECRET: only ASCII"),
+        ({"LEADWAY_INTAKE_SECRET": "x" * 257}, "LEADWAY_INTAKE_SECRET: at most 256"),
+        ({"LEADWAY_API_TOKEN": "pit-1 pit-2"}, "LEADWAY_API_TOKEN: only ASCII"),
+        ({"TOKEN_ENCRYPTION_KEYS": "not-a-key"}, "TOKEN_ENCRYPTION_KEYS"),
+        ({"PORT": "many"}, "PORT"),
+    ],
+)
+def test_an_environment_that_cannot_work_is_refused_by_its_setting(
+    environment: dict[str, str], sqlite_url: str, wrong: dict[str, str], named: str
+) -> None:
+    run = Commands({**environment, "DATABASE_URL": sqlite_url, "LEADWAY_LOCATION_ID": LOCATION, **wrong})
+    result = run("migrate")
+    assert result.exit_code == 2
+    assert named in result.output
+    assert "contraseña" not in result.output
+
+
+def test_a_server_that_does_not_answer_is_waited_for_and_then_told(environment: dict[str, str]) -> None:
+    run = Commands({**environment, "DATABASE_URL": "postgresql://someone:hidden-password@127.0.0.1:1/leadway"})
+    result = run("migrate", "--wait", "0.2")
+    assert result.exit_code == 1
+    assert "Waiting up to 0.2 s" in result.output
+    assert "the database cannot be used" in result.output
+    assert "hidden-password" not in result.output
+
+
+def test_a_database_from_a_newer_version_is_left_alone(run: Commands, database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    result = run("migrate")
+    assert result.exit_code == 1
+    assert "newer schema (9999)" in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("accounts", "list"),
+        ("accounts", "show", "x"),
+        ("accounts", "pause", "x"),
+        ("call", "x"),
+        ("follow-up", "x"),
+        ("replay", "x"),
+    ],
+)
+def test_without_the_schema_every_command_says_to_migrate(
+    environment: dict[str, str], empty_database_url: str, words: tuple[str, ...]
+) -> None:
+    result = Commands({**environment, "DATABASE_URL": empty_database_url})(*words)
+    assert result.exit_code == 1
+    assert "run `leadway-calls migrate`" in result.output
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://a:hidden@b/c", "sqlite:////proc/none/x.db"])
+def test_a_database_url_that_names_no_database_is_told_without_showing_it(
+    environment: dict[str, str], url: Any
+) -> None:
+    result = Commands({**environment, "DATABASE_URL": url})("accounts", "list")
+    assert result.exit_code in (1, 2)
+    assert "Error: " in result.output
+    assert "hidden" not in result.output

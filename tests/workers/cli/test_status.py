@@ -1,0 +1,140 @@
+"""`leadway-calls status`: what it tells, in both forms, and the exit status that goes with it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from models import accounts, heartbeats, pauses
+from models.pauses import Cause
+from tests.workers.cli.conftest import LOCATION, SECRET, SUMMARY, TOKEN, TRANSCRIPT, Commands, Held
+
+KEYS = {"at", "verdict", "reasons", "database", "redis", "processes", "accounts"}
+
+
+@pytest.fixture
+def running(held: Held) -> Held:
+    """As if the processes were there."""
+    for process in ("web", "worker", "beat"):
+        held.do(heartbeats.beat, f"{process}-1@here", process=process, slots=32 if process == "worker" else 0)
+    return held
+
+
+def _json(run: Commands, **environment: str) -> Any:
+    return json.loads(run("status", "--json", **environment).output)
+
+
+def test_all_well_is_exit_status_0(run: Commands, running: Held, redis_url: str) -> None:
+    running.store("call-1")
+    running.follow_up_done("call-1")
+    result = run("status", REDIS_URL=redis_url)
+    assert result.exit_code == 0, result.output
+    assert "Everything is well." in result.output
+    assert "1 notification, 1 call stored, 1 follow-up done" in result.output
+    told = _json(run, REDIS_URL=redis_url)
+    assert told["verdict"] == "fine"
+    assert told["redis"] == {"reachable": True}
+    assert {each["process"] for each in told["processes"] if each["alive"]} == {"web", "worker", "beat"}
+
+
+def test_waiting_work_is_counted_with_the_oldest_and_needs_nobody(run: Commands, running: Held) -> None:
+    running.announce("call-1")
+    running.announce("call-2")
+    running.store("call-3")
+    result = run("status")
+    assert result.exit_code == 0, result.output
+    assert "2 calls, 1 follow-up; the oldest call for" in result.output
+    account = _json(run)["accounts"][0]
+    assert (account["waiting_calls"], account["waiting_follow_ups"]) == (2, 1)
+    assert account["oldest_waiting_call"]["call_id"] == "call-1"
+    assert account["last_notification_at"].endswith("Z")
+
+
+def test_what_was_given_up_needs_a_person_and_is_named_with_its_cause(run: Commands, running: Held) -> None:
+    running.give_up_call("call-1")
+    running.store("call-2")
+    follow_up_id = running.follow_up_dead("call-2")
+    result = run("status")
+    assert result.exit_code == 1
+    assert "1 call (not_found), 1 follow-up (rejected)" in result.output
+    assert "call-1" in result.output
+    assert follow_up_id in result.output.replace("\n", "")
+    dead = _json(run)["accounts"][0]["dead"]
+    assert {(each["work"], each["cause"], each["number"]) for each in dead} == {
+        ("call", "not_found", 1),
+        ("follow_up", "rejected", 1),
+    }
+
+
+def test_an_unclear_follow_up_needs_a_person_only_when_nothing_else_helps(run: Commands, running: Held) -> None:
+    running.store("call-1")
+    running.follow_up_unclear("call-1", seconds=60)
+    assert run("status").exit_code == 0
+    running.store("call-2")
+    follow_up_id = running.follow_up_unclear("call-2")
+    assert run("status").exit_code == 1
+    unclear = _json(run)["accounts"][0]["unclear_follow_ups"]
+    assert (unclear["number"], unclear["for_a_person"]) == (2, 1)
+    assert unclear["oldest_ids_for_a_person"] == [follow_up_id]
+
+
+@pytest.mark.parametrize(("cause", "exit_code"), [(Cause.TOKEN, 1), (Cause.SCOPE, 1), (Cause.PERSON, 0)])
+def test_a_pause_needs_a_person_unless_a_person_made_it(
+    run: Commands, running: Held, cause: Cause, exit_code: int
+) -> None:
+    running.do(pauses.pause, LOCATION, cause=cause, detail="What to do about it.")
+    result = run("status")
+    assert result.exit_code == exit_code
+    assert f"by {cause}" in result.output
+    assert _json(run)["accounts"][0]["paused"][0]["detail"] == "What to do about it."
+
+
+def test_missing_processes_and_an_absent_redis_need_a_person(run: Commands, held: Held) -> None:
+    held.do(heartbeats.beat, "worker-1@here", process="worker", slots=32)
+    result = run("status", REDIS_URL="redis://:hidden@127.0.0.1:1/0")
+    assert result.exit_code == 1
+    assert "no beat process is alive" in result.output
+    assert "no worker process" not in result.output
+    assert "Redis does not answer" in result.output
+    assert "hidden" not in result.output
+
+
+def test_an_account_without_a_token_needs_a_person(run: Commands, running: Held) -> None:
+    running.do(accounts.add, "AnotherLocation00001")
+    result = run("status")
+    assert result.exit_code == 1
+    assert "AnotherLocation00001 has no API token" in result.output
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://a:hidden@127.0.0.1:1/b", "sqlite:///empty.db", "sqlite:////proc/none/x.db", "nonsense"]
+)
+def test_a_database_that_is_away_or_not_ready_is_exit_status_2_with_the_same_keys(
+    environment: dict[str, str], url: str
+) -> None:
+    run = Commands({**environment, "DATABASE_URL": url})
+    assert run("status").exit_code == 2
+    result = run("status", "--json")
+    assert result.exit_code == 2
+    told = json.loads(result.stdout)
+    assert told.keys() == KEYS
+    assert told["verdict"] == "cannot_tell"
+    assert told["reasons"]
+    assert "hidden" not in run.printed
+
+
+def test_settings_that_cannot_be_read_are_exit_status_2(environment: dict[str, str]) -> None:
+    result = Commands({**environment, "PORT": "many"})("status", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["redis"] == {"reachable": None}
+
+
+def test_it_tells_no_secret_and_nothing_that_was_said_and_fits_80_columns(run: Commands, running: Held) -> None:
+    running.store("call-1")
+    running.give_up_call("call-2")
+    running.follow_up_unclear("call-1")
+    output = run("status").output
+    assert max(map(len, output.splitlines())) <= 80
+    run("status", "--json")
+    for word in (TOKEN, SECRET, SUMMARY, TRANSCRIPT, "+34600000000"):
+        assert word not in run.printed

@@ -1,0 +1,243 @@
+"""`leadway-calls accounts …`: which Leadway locations are served, with which credentials; pausing and resuming them."""
+
+from typing import Any
+
+import click
+from sqlalchemy.orm import Session
+
+from models import accounts as served_accounts
+from models import pauses
+from models.accounts import Account, UnknownAccount
+from models.intake_secrets import new_secret
+from models.languages import Language
+from models.pauses import Cause
+from workers.cli.accounts_shown import list_accounts, show_account
+from workers.cli.credentials import (
+    checked_location,
+    checked_secret,
+    checked_time_zone,
+    checked_token,
+    line_from_stdin,
+    prompted,
+    show_made_secret,
+    show_where_to_send,
+)
+from workers.cli.opened import Failure, Opened, opened
+from workers.cli.screen import say, when
+
+
+@click.group(short_help="The Leadway accounts (locations) that are served.")
+def accounts() -> None:
+    """The Leadway accounts (locations) that are served.
+
+    LOCATION is Leadway's id of a location: Settings > Business Profile in the portal, or the part after /location/ in
+    its address. Tokens and secrets come from standard input or a hidden prompt, never from an argument.
+    """
+
+
+accounts.add_command(list_accounts)
+accounts.add_command(show_account)
+
+
+@accounts.command(short_help="Serves an account from now on.")
+@click.argument("location")
+@click.option("--token-stdin", is_flag=True, help="Read the API token as a line from standard input.")
+@click.option(
+    "--intake-secret-stdin", is_flag=True,
+    help="Read the intake secret as a line from standard input: with --token-stdin the second line.",
+)  # fmt: skip
+@click.option("--name", help="What you call it; shown beside the id.")
+@click.option("--language", type=click.Choice([each.value for each in Language]), help="Of its notes. [default: en]")
+@click.option("--time-zone", metavar="ZONE", help="For the times in its notes, like Europe/Madrid. [default: UTC]")
+@click.option(
+    "--follow-up-age-hours", type=click.IntRange(1, 8760), metavar="HOURS",
+    help="Calls that ended longer ago get no notes. [default: 72]",
+)  # fmt: skip
+def add(location: str, token_stdin: bool, intake_secret_stdin: bool, **options: Any) -> None:
+    """Serves an account from now on, or takes a removed one back.
+
+    Without the two flags it asks for the API token and the intake secret, hidden. Left empty, or not given, a new
+    intake secret is made and shown once, with the URL to paste. For an account that is served already, what is given
+    replaces what it has.
+
+    \b
+    Examples:
+      leadway-calls accounts add ve9EPM428h8vShlRW1KT --language es --time-zone Europe/Madrid
+      printf '%s\\n%s\\n' "$TOKEN" "$SECRET" |
+        leadway-calls accounts add ve9EPM428h8vShlRW1KT --token-stdin --intake-secret-stdin
+    """
+    checked_location(location)
+    if options["time_zone"] is not None:
+        checked_time_zone(options["time_zone"])
+    values = {name: value for name, value in options.items() if value is not None}
+    with opened() as this:
+        with this.database.reading() as session:
+            known = served_accounts.is_served(session, location)
+            has_secret, _ = served_accounts.intake_secrets_held(session, location)
+        if token_stdin or intake_secret_stdin:
+            token = line_from_stdin("API token") if token_stdin else ""
+            secret = line_from_stdin("intake secret") if intake_secret_stdin else ""
+        else:
+            if known:
+                say(f"{location} is served already: what you enter replaces what it has.")
+            token = prompted("API token")
+            secret = prompted("Intake secret (empty: " + ("keep it)" if has_secret else "a new one is made)"))
+        made = new_secret() if not secret and not has_secret else None
+        _write(this, location, token=token, secret=secret or made, values=values)
+        say(f"{location} {'was served already and is updated' if known else 'is served from now on'}.")
+        _warn_about_token(this, location, given=bool(token))
+    show_made_secret(made) if made else show_where_to_send()
+
+
+@accounts.command(short_help="Writes a new API token; paused work goes on.")
+@click.argument("location")
+@click.option("--token-stdin", is_flag=True, help="Read the API token as a line from standard input.")
+def set_token(location: str, token_stdin: bool) -> None:
+    """Writes a new API token; what stood still because of the old one goes on at once, without a restart.
+
+    \b
+    Example:
+      printf '%s\\n' "$TOKEN" | leadway-calls accounts set-token ve9EPM428h8vShlRW1KT --token-stdin
+    """
+    with opened() as this:
+        with this.database.reading() as session:
+            _served(session, location)
+        token = line_from_stdin("API token") if token_stdin else prompted("API token")
+        if not token:
+            raise Failure("no token was given; the old one is kept")
+        _write(this, location, token=token, secret=None, values=None)
+        say(f"The API token of {location} is replaced.")
+        _warn_that_environment_wins(this, location, "LEADWAY_API_TOKEN", this.settings.leadway_api_token)
+
+
+@accounts.command(short_help="Gives it a new intake secret; the old one stays valid.")
+@click.argument("location")
+@click.option("--secret-stdin", is_flag=True, help="Read the new secret from standard input instead of making one.")
+@click.option("--drop-old", is_flag=True, help="The old secret ends at once: for one that has leaked.")
+def rotate_secret(location: str, secret_stdin: bool, drop_old: bool) -> None:
+    """Gives an account a new intake secret, made here and shown once.
+
+    The old one stays valid until the next rotation, so that no notification is refused while you change the URL or
+    header in Leadway.
+
+    \b
+    Examples:
+      leadway-calls accounts rotate-secret ve9EPM428h8vShlRW1KT
+      leadway-calls accounts rotate-secret ve9EPM428h8vShlRW1KT --drop-old
+    """
+    with opened() as this:
+        with this.database.reading() as session:
+            _served(session, location)
+        secret = checked_secret(line_from_stdin("intake secret")) if secret_stdin else new_secret()
+        this.database.transact(
+            lambda session: served_accounts.set_secret(session, location, secret, keep_previous=not drop_old)
+        )
+        say(f"The intake secret of {location} is replaced.")
+        say("The old one is refused from now on." if drop_old else "The old one stays valid until the next rotation.")
+        _warn_that_environment_wins(this, location, "LEADWAY_INTAKE_SECRET", this.settings.leadway_intake_secret)
+    show_where_to_send() if secret_stdin else show_made_secret(secret)
+
+
+@accounts.command(short_help="Stops fetching and writing; still takes notifications in.")
+@click.argument("location")
+@click.option("--reason", default="", help="For whoever reads it later.")
+def pause(location: str, reason: str) -> None:
+    """Stops asking Leadway about an account: no fetches, no notes. Its notifications are still taken in.
+
+    \b
+    Example:
+      leadway-calls accounts pause ve9EPM428h8vShlRW1KT --reason "customer cleans up the CRM until Monday"
+    """
+    detail = f"{reason or 'Paused by a person.'} Ends with `leadway-calls accounts resume {location}`."
+
+    def write(session: Session) -> bool:
+        _served(session, location)
+        return pauses.pause(session, location, cause=Cause.PERSON, detail=detail)
+
+    with opened() as this:
+        paused = this.database.transact(write)
+    say(f"{location} {'is paused' if paused else 'was paused by a person already'}.")
+
+
+@accounts.command(short_help="Ends every pause of an account.")
+@click.argument("location")
+def resume(location: str) -> None:
+    """Ends every pause of an account, whatever its cause. A cause that still holds pauses it again by itself.
+
+    \b
+    Example:
+      leadway-calls accounts resume ve9EPM428h8vShlRW1KT
+    """
+
+    def write(session: Session) -> bool:
+        _served(session, location)
+        return pauses.resume(session, location)
+
+    with opened() as this:
+        resumed = this.database.transact(write)
+    say(f"{location} {'goes on' if resumed else 'was not paused'}.")
+
+
+@accounts.command(short_help="Stops serving an account; its calls are kept.")
+@click.argument("location")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(location: str, yes: bool) -> None:
+    """Stops serving an account and forgets its token and secrets. Its calls stay in the database.
+
+    \b
+    Example:
+      leadway-calls accounts remove ve9EPM428h8vShlRW1KT --yes
+    """
+    with opened() as this:
+        with this.database.reading() as session:
+            _served(session, location)
+        if not yes:
+            click.confirm(f"Stop serving {location} and forget its token and secrets?", abort=True, err=True)
+        this.database.transact(lambda session: served_accounts.remove(session, location))
+        say(f"{location} is no longer served. Its calls are kept; `accounts add` takes it back.")
+        _warn_that_environment_wins(this, location, "LEADWAY_LOCATION_ID", location)
+
+
+def _write(this: Opened, location: str, *, token: str, secret: str | None, values: dict[str, Any] | None) -> None:
+    """Everything that was given, in one transaction; `values` None: the account is not added."""
+    cipher = this.cipher()
+    if token:
+        checked_token(token)
+    if secret:
+        checked_secret(secret)
+
+    def write(session: Session) -> None:
+        if values is not None:
+            served_accounts.add(session, location, **values)
+        if token:
+            served_accounts.set_token(session, location, token, cipher=cipher)
+        if secret:
+            served_accounts.set_secret(session, location, secret)
+
+    this.database.transact(write)
+
+
+def _served(session: Session, location: str) -> Account:
+    """Raises UnknownAccount, also for a removed one: nothing is changed about those."""
+    account = served_accounts.get(session, location)
+    if account.removed_at is not None:
+        raise UnknownAccount(
+            f"the account {location!r} was removed at {when(account.removed_at)}: take it back with"
+            f" `leadway-calls accounts add {location}`"
+        )
+    return account
+
+
+def _warn_about_token(this: Opened, location: str, *, given: bool) -> None:
+    with this.database.reading() as session:
+        if served_accounts.get(session, location).api_token_encrypted is None:
+            click.echo(
+                f"Warning: it has no API token yet: set it with `leadway-calls accounts set-token {location}`", err=True
+            )
+    if given:
+        _warn_that_environment_wins(this, location, "LEADWAY_API_TOKEN", this.settings.leadway_api_token)
+
+
+def _warn_that_environment_wins(this: Opened, location: str, name: str, value: object) -> None:
+    if this.settings.leadway_location_id == location and value is not None:
+        click.echo(f"Warning: {name} is set and wins at the next start: change it there too", err=True)

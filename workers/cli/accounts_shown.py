@@ -1,0 +1,90 @@
+"""What `accounts list` and `accounts show` tell: everything about an account but its token and secrets."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from sqlalchemy.orm import Session
+
+from models import accounts, pauses
+from models.accounts import Account
+from models.token_encryption import TokenUnreadable
+from workers.cli.opened import Opened, opened
+from workers.cli.screen import NOTHING, heading, say, show_facts, show_table, when
+
+
+@click.command("list", short_help="One line for each account.")
+def list_accounts() -> None:
+    """One line for each account that is served.
+
+    \b
+    Example:
+      leadway-calls accounts list
+    """
+    with opened() as this, this.database.reading() as session:
+        rows = [
+            (each.location_id, each.name or NOTHING, each.language, each.time_zone, _state(session, each))
+            for each in accounts.served(session)
+        ]
+    if rows:
+        show_table(("location", "name", "notes", "time zone", "state"), rows)
+    else:
+        say("No account is served yet: add one with `leadway-calls accounts add LOCATION`.")
+
+
+@click.command("show", short_help="Everything about one account but its secrets.")
+@click.argument("location")
+def show_account(location: str) -> None:
+    """Everything about one account: whether it has credentials, how far it is complete, why it stands still.
+
+    \b
+    Example:
+      leadway-calls accounts show ve9EPM428h8vShlRW1KT
+    """
+    with opened() as this, this.database.reading() as session:
+        account = accounts.get(session, location)
+        facts = list(_facts(this, session, account))
+        paused = pauses.of_account(session, location)
+    heading(f"{account.location_id}  {account.name}".rstrip())
+    show_facts(facts)
+    for row in paused:
+        heading(f"Paused by {row.cause} since {when(row.paused_at)}, {_stands_still(row)}", wrong=True)
+        say(f"  {row.detail}")
+        if row.next_probe_at is not None:
+            say(f"  Looked at again by itself at {when(row.next_probe_at)}.")
+
+
+def _facts(this: Opened, session: Session, account: Account) -> Iterator[tuple[str, str]]:
+    current, previous = accounts.intake_secrets_held(session, account.location_id)
+    yield "notes", f"language {account.language}, time zone {account.time_zone}"
+    yield "follow-up age", f"{account.follow_up_age_hours} h: calls that ended longer ago get no notes"
+    yield "API token", _token(this, account)
+    yield "intake secret", ("set" if current else "none") + (", the previous one is still valid" if previous else "")
+    yield "added", when(account.added_at)
+    if account.removed_at is not None:
+        yield "removed", f"{when(account.removed_at)}: not served; `accounts add` takes it back"
+    yield "complete", f"from {when(account.complete_from)} until {when(account.complete_until)}"
+    if account.outages:
+        rest = f", rests until {when(account.held_until)}" if account.held_until else ""
+        yield "API outages", f"{account.outages} in a row{rest}"
+
+
+def _token(this: Opened, account: Account) -> str:
+    if account.api_token_encrypted is None:
+        return f"none: set it with `leadway-calls accounts set-token {account.location_id}`"
+    try:
+        this.cipher().decrypt(account.api_token_encrypted)
+    except TokenUnreadable as error:
+        return str(error)
+    return "set"
+
+
+def _state(session: Session, account: Account) -> str:
+    causes = sorted({row.cause for row in pauses.of_account(session, account.location_id)})
+    if causes:
+        return f"paused by {', '.join(causes)}"
+    return "served" if account.api_token_encrypted else "no API token"
+
+
+def _stands_still(row: Any) -> str:
+    return {"all": "nothing is fetched or written", "call": "no call is fetched"}.get(row.work, "no note is written")

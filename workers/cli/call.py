@@ -1,0 +1,118 @@
+"""`leadway-calls call ID`: one call's whole story."""
+
+from collections.abc import Iterator
+
+import click
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from models import calls, pauses, story
+from models.attempts import Status
+from models.story import Story
+from workers.cli.opened import Failure, opened
+from workers.cli.screen import NOTHING, heading, say, show_facts, show_table, when
+
+
+@click.command(short_help="One call's whole story, from its notification to its notes.")
+@click.argument("call_id", metavar="ID")
+@click.option("--location", help="The account, where several have a call with this id.")
+@click.option("--transcript", is_flag=True, help="Also what was said: the summary and the transcript.")
+def call(call_id: str, location: str | None, transcript: bool) -> None:
+    """Tells one call's whole story: notifications, attempts, what is stored, its actions, its follow-ups, what is next.
+
+    \b
+    Example:
+      leadway-calls call 68f0c2b1e4
+    """
+    with opened() as this, this.database.reading() as session:
+        row = find_call(session, call_id, location=location)
+        told = story.of_call(session, row)
+        paused = [each.cause for each in pauses.of_account(session, row["location_id"]) if each.work != "follow_up"]
+    heading(f"Call {call_id}")
+    show_facts(_facts(told.call, paused))
+    heading("What happened")
+    show_table(("at", "what"), ((when(event.at), event.text) for event in story.events(told)))
+    _show_actions(told)
+    _show_follow_ups(told)
+    if transcript:
+        heading("Summary")
+        say(row["summary"] or NOTHING)
+        heading("Transcript")
+        say(row["transcript"] or NOTHING)
+
+
+def find_call(session: Session, call_id: str, *, location: str | None) -> sa.RowMapping:
+    """Raises Failure when there is none, or several and no account was named."""
+    found = [row for row in calls.find(session, call_id) if location in (None, row["location_id"])]
+    if not found:
+        whose = f" of the account {location}" if location else ""
+        raise Failure(f"no call {call_id!r}{whose} is known; it was neither announced nor listed")
+    if len(found) > 1:
+        accounts = ", ".join(row["location_id"] for row in found)
+        raise Failure(f"several accounts have a call {call_id!r} ({accounts}): name one with --location")
+    return found[0]
+
+
+def _facts(row: sa.RowMapping, paused: list[str]) -> Iterator[tuple[str, str]]:
+    yield "status", row["status"] + (f": {row['dead_cause']}" if row["dead_cause"] else "")
+    yield "account", row["location_id"]
+    yield "started", when(row["started_at"])
+    if row["duration_seconds"] is not None:
+        yield "lasted", f"{row['duration_seconds']:g} s"
+    yield "agent", row["agent_id"] or NOTHING
+    yield "contact", row["contact_id"] or NOTHING
+    if row["trial_call"]:
+        yield "trial call", "yes: it gets no follow-ups"
+    if row["read_at"] is not None:
+        yield "last reading", f"{when(row['read_at'])}, by {row['read_from']}"
+    yield "attempts", str(row["attempts"])
+    yield "next", _next(row, paused)
+    if row["last_error"]:
+        yield "last error", row["last_error"]
+
+
+def _next(row: sa.RowMapping, paused: list[str]) -> str:
+    match Status(row["status"]):
+        case Status.DEAD:
+            return f"nothing by itself; `leadway-calls replay call {row['call_id']}` fetches it again"
+        case Status.RUNNING:
+            return f"it is being fetched; should that break off, again at {when(row['next_attempt_at'])}"
+        case _ if row["next_attempt_at"] is None:
+            return "nothing: it is complete"
+        case _:
+            what = "fetched" if row["stored_at"] is None else "read again, the log was not final"
+            held = f", but the account is paused by {', '.join(paused)}" if paused else ""
+            return f"{what} at {when(row['next_attempt_at'])}{held}"
+
+
+def _show_actions(told: Story) -> None:
+    if told.actions:
+        heading("Actions")
+        show_table(
+            ("executed", "key", "type", "name"),
+            (
+                (when(row["executed_at"]), row["action_key"], row["action_type"], row["action_name"])
+                for row in told.actions
+            ),
+        )
+
+
+def _show_follow_ups(told: Story) -> None:
+    if not told.follow_ups:
+        return
+    heading("Follow-ups")
+    for row in told.follow_ups:
+        reason = row["skip_reason"] or row["dead_cause"]
+        remote = f", {row['kind']} {row['remote_id']}" if row["remote_id"] else ""
+        facts = [
+            ("status", row["status"] + (f": {reason}" if reason else "") + remote),
+            ("of", f"rule {row['rule_id']}, action {row['action_key']}"),
+        ]
+        if row["next_attempt_at"] is not None:
+            facts.append(("next attempt", when(row["next_attempt_at"])))
+        elif row["status"] == Status.UNCLEAR:
+            facts.append(("next", f"a person looks: `leadway-calls follow-up {row['follow_up_id']}`"))
+        if row["last_error"]:
+            facts.append(("last error", row["last_error"]))
+        say(f"  {row['follow_up_id']}")
+        show_facts((f"  {name}", value) for name, value in facts)

@@ -1,0 +1,128 @@
+"""`leadway-calls migrate`: makes the database ready, which every release does before anything else starts."""
+
+import re
+import time
+
+import click
+import psycopg
+import sqlalchemy as sa
+from alembic.util import CommandError
+from psycopg import sql
+from sqlalchemy.exc import OperationalError
+
+from migrations import is_current
+from migrations import migrate as bring_to_newest
+from models import accounts
+from models.database import Database
+from models.settings import Settings
+from workers.cli.credentials import checked_secret, checked_time_zone, checked_token
+from workers.cli.opened import Failure, Opened, opened, why
+from workers.cli.screen import say
+
+LOOK_AGAIN_SECONDS = 0.5
+
+
+@click.command(short_help="Creates the database and brings its tables to the newest schema.")
+@click.option(
+    "--wait", type=click.FloatRange(min=0), default=30, show_default=True, metavar="SECONDS",
+    help="How long to wait for a database server that does not answer yet.",
+)  # fmt: skip
+def migrate(wait: float) -> None:
+    """Makes the database ready: creates it if it is missing, brings its tables to the newest schema.
+
+    Also makes the account that the environment names (LEADWAY_LOCATION_ID, LEADWAY_API_TOKEN, LEADWAY_INTAKE_SECRET)
+    what the environment says. May be run as often as you like, by several at once.
+
+    \b
+    Examples:
+      leadway-calls migrate
+      DATABASE_URL=postgresql://user:password@host/leadway leadway-calls migrate --wait 60
+    """
+    with opened(schema=False) as this:
+        _wait_for(this.database, seconds=wait)
+        _bring_to_newest(this)
+        _make_the_environments_account(this)
+
+
+def _wait_for(database: Database, *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    told = False
+    while True:
+        try:
+            with database.engine.connect():
+                return
+        except OperationalError as error:
+            if _create_if_missing(database.engine.url):
+                say(f"The database {database.engine.url.database} was created.")
+                continue
+            on_a_server = database.engine.url.get_backend_name() != "sqlite"
+            if not on_a_server or time.monotonic() >= deadline:
+                raise
+            if not told:
+                click.echo(f"Waiting up to {seconds:g} s for the database: {why(error)}", err=True)
+            told = True
+            time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _create_if_missing(url: sa.URL) -> bool:
+    """Asks the server itself, by way of the database that every PostgreSQL has; False: that is not what is wrong."""
+    if url.get_backend_name() != "postgresql" or not url.database:
+        return False
+    entrance = url.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False)
+    try:
+        with psycopg.connect(entrance, autocommit=True, connect_timeout=5) as connection:
+            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (url.database,)).fetchone()
+            if known is not None:
+                return False
+            try:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(url.database)))
+            except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                pass  # another release was quicker
+            except psycopg.errors.InsufficientPrivilege:
+                raise Failure(
+                    f"the database {url.database} does not exist and this user may not create it: create it, then run"
+                    " `leadway-calls migrate` again"
+                ) from None
+            return True
+    except psycopg.OperationalError:
+        return False
+
+
+def _bring_to_newest(this: Opened) -> None:
+    if is_current(this.database):
+        say("The schema is the newest; nothing to do.")
+        return
+    had_one = sa.inspect(this.database.engine).has_table("alembic_version")
+    try:
+        bring_to_newest(this.settings.database_url)
+    except CommandError as error:
+        unknown = re.search(r"Can't locate revision identified by '(\w+)'", str(error))
+        if unknown is None:
+            raise
+        raise Failure(
+            f"the database has a newer schema ({unknown[1]}) than this version knows: install the newer version"
+        ) from None
+    say("The schema was brought to the newest version." if had_one else "The tables were created.")
+
+
+def _make_the_environments_account(this: Opened) -> None:
+    settings = this.settings
+    location_id = settings.leadway_location_id
+    if location_id is None:
+        say("LEADWAY_LOCATION_ID is not set: accounts come from `leadway-calls accounts add`.")
+        return
+    _check(settings)
+    cipher = this.cipher()
+    with this.database.reading() as session:
+        known = accounts.is_served(session, location_id)
+    this.database.transact(lambda session: accounts.upsert_from_settings(session, settings, cipher=cipher))
+    say(f"The account {location_id} {'is as the environment says' if known else 'was added from the environment'}.")
+
+
+def _check(settings: Settings) -> None:
+    """What `accounts add` would refuse is refused here too."""
+    if settings.leadway_api_token is not None:
+        checked_token(settings.leadway_api_token.get_secret_value(), source="LEADWAY_API_TOKEN")
+    if settings.leadway_intake_secret is not None:
+        checked_secret(settings.leadway_intake_secret.get_secret_value(), source="LEADWAY_INTAKE_SECRET")
+    checked_time_zone(settings.leadway_time_zone, source="LEADWAY_TIME_ZONE")

@@ -1,0 +1,101 @@
+"""What a command works with, and how an expected failure is told: what is wrong, what to do, an exit status."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import click
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from migrations import is_current
+from models.accounts import SecretTaken, UnknownAccount
+from models.database import COMMAND, Database
+from models.rules_file import RulesError
+from models.settings import Settings, SettingsError, read_settings
+from models.token_encryption import TokenCipher, TokenUnreadable, cipher_for
+
+WRONG_USAGE = 2
+
+
+class Failure(click.ClickException):
+    """Something a person can understand and act on. Exit status 1: refused, not found; 2: usage, settings."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
+
+
+@dataclass(frozen=True)
+class Opened:
+    settings: Settings
+    database: Database
+
+    def cipher(self) -> TokenCipher:
+        """Raises Failure when TOKEN_ENCRYPTION_KEYS are no keys."""
+        return _cipher(self.settings)
+
+
+@contextmanager
+def opened(*, schema: bool = True) -> Iterator[Opened]:
+    """Settings and database for the block. Raises Failure: for what is wrong with them, and for what the block raises
+    that is expected. `schema`: it has to be there."""
+    with failures_told():
+        settings = read_settings()
+        database = connect(settings)
+        try:
+            if schema and not is_current(database):
+                raise Failure(
+                    "the database does not have the schema that this version needs: run `leadway-calls migrate`"
+                )
+            yield Opened(settings, database)
+        finally:
+            database.close()
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    try:
+        yield
+    except (SettingsError, RulesError) as error:
+        raise Failure(str(error), exit_code=WRONG_USAGE) from None
+    except (UnknownAccount, SecretTaken, TokenUnreadable) as error:
+        raise Failure(str(error)) from None
+    except SQLAlchemyError as error:
+        raise Failure(f"the database cannot be used ({why(error)}): check that it runs and DATABASE_URL") from None
+
+
+def connect(settings: Settings) -> Database:
+    """Raises Failure when DATABASE_URL names nothing that could be a database; asks nothing of it yet."""
+    try:
+        return Database(settings.database_url, limits=COMMAND)
+    except (sa.exc.ArgumentError, ImportError):
+        raise Failure(
+            "DATABASE_URL cannot be used: write sqlite:///var/leadway-calls.db or postgresql://user:password@host/name",
+            exit_code=WRONG_USAGE,
+        ) from None
+    except OSError as error:
+        raise Failure(f"the folder of the database cannot be made: {error.strerror}") from None
+
+
+def why(error: SQLAlchemyError) -> str:
+    """The driver's first line; only the kind of error where that line could quote a row."""
+    if isinstance(error, sa.exc.OperationalError) and str(error.orig).strip():
+        return str(error.orig).strip().splitlines()[0]
+    return type(error.orig if isinstance(error, DBAPIError) else error).__name__
+
+
+def _cipher(settings: Settings) -> TokenCipher:
+    try:
+        return cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
+    except ValueError:
+        raise Failure(
+            "TOKEN_ENCRYPTION_KEYS: at least one is not a Fernet key (32 bytes, url-safe base64). Make one with:"
+            " python3 -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'",
+            exit_code=WRONG_USAGE,
+        ) from None
+    except OSError as error:
+        raise Failure(
+            f"the key file under var/ cannot be used ({error.strerror}): set TOKEN_ENCRYPTION_KEYS, or run this in the"
+            " folder in which the system runs"
+        ) from None

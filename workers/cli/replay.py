@@ -1,0 +1,204 @@
+"""`leadway-calls replay …`: a person asks for something again: the fetch, the planning, or the sending."""
+
+from collections.abc import Sequence
+
+import click
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from models import accounts, calls, follow_ups, overview, pauses
+from models.attempts import Status
+from models.follow_up_rules import CALL_KEY, PlannedFollowUp, Rules, SkipReason, follow_ups_for
+from models.note_wording import reference_for
+from models.rules_file import load_rules
+from workers.cli.call import find_call
+from workers.cli.opened import Failure, opened
+from workers.cli.screen import count, say, show_table
+
+
+class BareIdIsACall(click.Group):
+    """`replay ID` is `replay call ID`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["call", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=BareIdIsACall, short_help="Fetches a call again, plans or sends its follow-ups again.")
+def replay() -> None:
+    """Asks for something again: `call` fetches, `plan` plans the follow-ups, `follow-up` sends one.
+
+    `replay ID` with nothing before it is `replay call ID`. None of them writes a note twice.
+
+    \b
+    Examples:
+      leadway-calls replay 68f0c2b1e4
+      leadway-calls replay call --dead --location ve9EPM428h8vShlRW1KT
+      leadway-calls replay plan 68f0c2b1e4 --dry-run
+      leadway-calls replay follow-up 5f0f4d0e-6a5b-5a55-8f5d-0d5c3a3f9b11
+    """
+
+
+@replay.command("call", short_help="Fetches one call's log again, or all dead ones.")
+@click.argument("call_id", metavar="[ID]", required=False)
+@click.option("--location", help="The account, where several have a call with this id; with --dead: only its calls.")
+@click.option("--dead", is_flag=True, help="All calls that were given up.")
+def replay_call(call_id: str | None, location: str | None, dead: bool) -> None:
+    """Fetches a call's log again, whatever its status; a fuller log adds follow-ups and repeats none.
+
+    \b
+    Examples:
+      leadway-calls replay call 68f0c2b1e4
+      leadway-calls replay call --dead
+    """
+    if (call_id is None) is not dead:
+        raise click.UsageError("name one call, or --dead for all that were given up")
+    with opened() as this:
+        if call_id is None:
+            with this.database.reading() as session:
+                if location is not None:
+                    accounts.get(session, location)
+            number = this.database.transact(lambda session: calls.replay_dead(session, location_id=location))
+            say(f"{count(number, 'dead call')} will be fetched again.")
+            return
+        with this.database.reading() as session:
+            row = find_call(session, call_id, location=location)
+        this.database.transact(lambda session: calls.replay(session, row["location_id"], row["call_id"]))
+        say(f"Call {call_id} will be fetched again now.")
+        with this.database.reading() as session:
+            _tell_of_pauses(session, row["location_id"])
+
+
+@replay.command("plan", short_help="Plans a call's follow-ups with today's rules.")
+@click.argument("call_id", metavar="ID")
+@click.option("--location", help="The account, where several have a call with this id.")
+@click.option("--even-if-old", is_flag=True, help="Also for a call beyond the account's follow-up age.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be planned.")
+def replay_plan(call_id: str, location: str | None, even_if_old: bool, dry_run: bool) -> None:
+    """Plans a call's follow-ups again, from the stored log, with today's rules.
+
+    What was planned before stays as it is; what is owed by today's rules and is not there yet is added and sent. What
+    was skipped for a reason that no longer holds is sent too.
+
+    \b
+    Examples:
+      leadway-calls replay plan 68f0c2b1e4 --dry-run
+      leadway-calls replay plan 68f0c2b1e4 --even-if-old
+    """
+    with opened() as this:
+        rules = load_rules(this.settings.leadway_rules_file)
+        with this.database.reading() as session:
+            row = _stored(find_call(session, call_id, location=location))
+            planned = _planned(session, row, rules, even_if_old=even_if_old)
+            new, skipped = _news(session, row, planned)
+        if not new and not skipped:
+            say("Today's rules ask for nothing that is not planned already.")
+            return
+        show_table(
+            ("rule", "action", "kind", "what becomes of it"),
+            [(each.rule_id, each.action_key, each.kind, "is sent") for each in new]
+            + [(each.rule_id, each.action_key, each.kind, _why_not(each)) for each in skipped],
+        )
+        if dry_run or not new:
+            say("Nothing was planned." if not dry_run else "Only shown: nothing was planned.")
+            return
+
+        def write(session: Session) -> None:
+            follow_ups.take_up_skipped(session, row["location_id"], row["call_id"], new)
+            follow_ups.plan(session, row["location_id"], row["call_id"], new)
+
+        this.database.transact(write)
+        say(f"{count(len(new), 'follow-up')} will be sent now.")
+        with this.database.reading() as session:
+            _tell_of_pauses(session, row["location_id"])
+
+
+@replay.command("follow-up", short_help="Tries one that was given up or is unclear again.")
+@click.argument("follow_up_id", metavar="ID")
+def replay_follow_up(follow_up_id: str) -> None:
+    """Tries a follow-up again that was given up or is unclear; if it may have got through, it is looked for first.
+
+    \b
+    Example:
+      leadway-calls replay follow-up 5f0f4d0e-6a5b-5a55-8f5d-0d5c3a3f9b11
+    """
+    with opened() as this:
+        tried = this.database.transact(lambda session: follow_ups.resend(session, follow_up_id))
+        with this.database.reading() as session:
+            row = follow_ups.get(session, follow_up_id)
+            if row is None:
+                raise Failure(f"no follow-up {follow_up_id!r}; `leadway-calls call ID` names those of a call")
+            if not tried:
+                raise Failure(f"it is {_standing(row)}: nothing was changed")
+            say(f"Follow-up {follow_up_id} is tried again now.")
+            _tell_of_pauses(session, row["location_id"])
+
+
+def _stored(row: sa.RowMapping) -> sa.RowMapping:
+    if row["stored_at"] is None:
+        raise Failure(f"its log is not stored yet: `leadway-calls call {row['call_id']}` tells why")
+    if row["settled_at"] is None:
+        raise Failure("its log is not final yet: it is planned by itself when it is read again")
+    if row["document"] is None:
+        raise Failure("its log was emptied when its retention time ran out: there is nothing left to plan from")
+    return row
+
+
+def _planned(session: Session, row: sa.RowMapping, rules: Rules, *, even_if_old: bool) -> tuple[PlannedFollowUp, ...]:
+    location_id, call_id = row["location_id"], row["call_id"]
+    call_log = calls.as_call_log(row)
+    allowed = accounts.get(session, location_id).follow_up_age_hours * 3600
+    ended_at = call_log.ended_at
+    too_old = ended_at is not None and (overview.now(session) - ended_at).total_seconds() > allowed
+    return follow_ups_for(
+        call_log,
+        calls.keyed_actions(session, location_id, call_id),
+        rules,
+        location_id=location_id,
+        too_old=too_old and not even_if_old,
+        planned_as_call=follow_ups.has_action_key(session, location_id, call_id, CALL_KEY),
+    )
+
+
+def _news(
+    session: Session, row: sa.RowMapping, planned: Sequence[PlannedFollowUp]
+) -> tuple[list[PlannedFollowUp], list[PlannedFollowUp]]:
+    """What is to be sent and was not planned yet (or skipped), and what is not planned yet and may not be sent.
+
+    The latter is not written down: a row that says "skipped: too old" would stand in the way of a later yes.
+    """
+    location_id, call_id = row["location_id"], row["call_id"]
+    standing = {each["follow_up_id"]: each["status"] for each in follow_ups.of_call(session, location_id, call_id)}
+    new, skipped = [], []
+    for each in planned:
+        status = standing.get(reference_for(location_id, call_id, each.rule_id, each.action_key))
+        if each.skip_reason is None and status in (None, Status.SKIPPED):
+            new.append(each)
+        elif each.skip_reason is not None and status in (None, Status.SKIPPED):
+            skipped.append(each)
+    return new, skipped
+
+
+def _why_not(planned: PlannedFollowUp) -> str:
+    hint = "; --even-if-old sends it" if planned.skip_reason is SkipReason.TOO_OLD else ""
+    return f"not sent: {planned.skip_reason}{hint}"
+
+
+def _standing(row: sa.RowMapping) -> str:
+    match Status(row["status"]):
+        case Status.DONE:
+            return "done, and is never written twice"
+        case Status.SKIPPED:
+            return f"skipped ({row['skip_reason']}); `leadway-calls replay plan {row['call_id']}` judges that again"
+        case status:
+            return f"{status}, and goes on by itself"
+
+
+def _tell_of_pauses(session: Session, location_id: str) -> None:
+    causes = sorted({row.cause for row in pauses.of_account(session, location_id)})
+    if causes:
+        say(
+            f"Its account is paused by {', '.join(causes)}: it waits until that ends. See `leadway-calls accounts show"
+            f" {location_id}`."
+        )

@@ -1,0 +1,90 @@
+"""How answers look: times, ages, facts and tables, with colour on a terminal, plain elsewhere."""
+
+import os
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import click
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+NOTHING = "–"
+PIPED_WIDTH = 400
+"""Lines for another program are not broken; COLUMNS, where it is set, decides for it too."""
+
+
+def when(moment: datetime | None) -> str:
+    """`2026-03-01T09:30:00Z`."""
+    return NOTHING if moment is None else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def age(seconds: float) -> str:
+    """The two largest units at most: `45 s`, `3 min`, `2 h 5 min`, `3 d 4 h`."""
+    whole = max(0, int(seconds))
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{minutes} min"
+    if whole < 86_400:
+        return f"{hours} h {minutes % 60} min"
+    return f"{days} d {hours % 24} h"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 call`, `2 calls`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def say(text: str) -> None:
+    _print(_text(text))
+
+
+def heading(text: str, *, wrong: bool = False) -> None:
+    _print(_text(text, "bold red" if wrong else "bold"))
+
+
+def show_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """One fact a line, indented, names left of values."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts:
+        grid.add_row(_text(name, "dim"), _text(value))
+    _print(Padding(grid, (0, 0, 0, 2), expand=False))
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns in capitals; the first is never broken."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for position, name in enumerate(columns):
+        table.add_column(name.upper(), no_wrap=position == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(cell) for cell in row))
+    _print(Padding(table, (0, 0, 0, 2), expand=False))
+
+
+def printable(text: str) -> str:
+    """Without control characters: what came from outside must not steer a terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text), style=style)
+
+
+def _print(what: RenderableType) -> None:
+    """Without the blanks that fill a table's columns at its right edge."""
+    console = _console()
+    with console.capture() as printed:
+        console.print(what)
+    click.echo("\n".join(line.rstrip() for line in printed.get().split("\n")), nl=False)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console = Console(highlight=False, width=PIPED_WIDTH)
+    return console

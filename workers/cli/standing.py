@@ -1,0 +1,111 @@
+"""Whether everything is well: looks at database, Redis, processes and accounts, and finds what needs a person."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from models import heartbeats, overview
+from models.heartbeats import Heartbeat
+from models.overview import AccountOverview, Paused
+from models.pauses import Cause
+from models.settings import Settings, read_settings
+from workers.cli.opened import Failure, failures_told, opened
+from workers.cli.screen import count
+
+REDIS_SECONDS = 1.0
+FINE, NEEDS_A_PERSON, CANNOT_TELL = range(3)
+NEEDED_PROCESSES = ("worker", "beat")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What `status` tells. `redis_reachable` None: REDIS_URL is not set, so nothing is known."""
+
+    at: datetime
+    database_reachable: bool
+    redis_reachable: bool | None
+    processes: Sequence[Heartbeat]
+    accounts: Sequence[AccountOverview]
+    reasons: Sequence[str]
+    """Why it needs a person, or why it cannot tell; one sentence each, with what to do."""
+
+    @property
+    def exit_code(self) -> int:
+        if not self.database_reachable:
+            return CANNOT_TELL
+        return NEEDS_A_PERSON if self.reasons else FINE
+
+
+def look() -> Standing:
+    """Never raises for what a person can put right: that is what it tells."""
+    settings = None
+    try:
+        with failures_told():
+            settings = read_settings()
+        with opened() as this, this.database.reading() as session:
+            at = overview.now(session)
+            processes, accounts = heartbeats.all_of(session), overview.of_accounts(session)
+    except Failure as failure:
+        reachable = None if settings is None else _redis_answers(settings)
+        return Standing(datetime.now(UTC), False, reachable, (), (), (failure.message,))
+    reachable = _redis_answers(settings)
+    reasons = [*_of_processes(processes, reachable), *(each for one in accounts for each in _of_account(one))]
+    return Standing(at, True, reachable, processes, accounts, reasons)
+
+
+def _redis_answers(settings: Settings) -> bool | None:
+    if "redis_url" not in settings.model_fields_set:
+        return None  # an embedded one is known only to those it was started for
+    try:
+        with redis.Redis.from_url(
+            settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        ) as client:  # fmt: skip
+            return bool(client.ping())
+    except (redis.RedisError, ValueError, OSError):
+        return False
+
+
+def _of_processes(processes: Sequence[Heartbeat], redis_reachable: bool | None) -> list[str]:
+    alive = {each.process for each in processes if each.is_alive}
+    reasons = [f"no {name} process is alive: start one" for name in NEEDED_PROCESSES if name not in alive]
+    if redis_reachable is False:
+        reasons.append("Redis does not answer: notifications are taken in, everything else waits until it is back")
+    return reasons
+
+
+def _of_account(one: AccountOverview) -> list[str]:
+    location_id = one.account.location_id
+    reasons = [f"{location_id} is paused by {each.cause}: {each.detail}" for each in one.paused if _is_wrong(each)]
+    if one.account.api_token_encrypted is None:
+        reasons.append(f"{location_id} has no API token: `leadway-calls accounts set-token {location_id}`")
+    for each in one.dead:
+        what, how = _DEAD[each.work]
+        ids = _some(each.oldest_ids, each.number)
+        reasons.append(f"{location_id}: {count(each.number, what)} given up ({each.cause}): {ids}. {how}")
+    if one.unclear.for_a_person:
+        number, ids = one.unclear.for_a_person, _some(one.unclear.oldest_ids, one.unclear.for_a_person)
+        reasons.append(
+            f"{location_id}: {count(number, 'unclear follow-up')} that only a person can settle: {ids}."
+            " `leadway-calls follow-up ID` says how."
+        )
+    return reasons
+
+
+def _is_wrong(paused: Paused) -> bool:
+    """A person's own pause is meant."""
+    return paused.cause != Cause.PERSON
+
+
+def _some(ids: Sequence[str], number: int) -> str:
+    return ", ".join(ids) + (f" and {number - len(ids)} more" if number > len(ids) else "")
+
+
+_DEAD = {
+    "call": ("call", "`leadway-calls call ID` tells why; `leadway-calls replay call --dead` fetches them again."),
+    "follow_up": ("follow-up", "`leadway-calls follow-up ID` tells why and what to do."),
+}

@@ -1,0 +1,162 @@
+"""`leadway-calls status`: one screen that says whether everything is well, and its exit status with it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from models.overview import AccountOverview
+from workers.cli.screen import NOTHING, age, count, heading, say, show_facts, when
+from workers.cli.standing import Standing, look
+
+
+@click.command(short_help="One screen: is everything well, and if not, what to do.")
+@click.option("--json", "in_json", is_flag=True, help="For programs: the same as one JSON object.")
+@click.pass_context
+def status(ctx: click.Context, in_json: bool) -> None:
+    """Tells in one screen whether everything is well: each account's work, the processes, database and Redis.
+
+    Exit status: 0 fine; 1 something needs a person: calls or follow-ups that were given up, an account whose token,
+    location, scope or version is refused, unclear follow-ups that only a person can settle, no worker or no beat
+    alive, Redis away; 2 it cannot tell, for the database is away or not ready.
+
+    \b
+    Examples:
+      leadway-calls status
+      leadway-calls status --json | jq '.accounts[] | {location_id, waiting_calls}'
+    """
+    standing = look()
+    if in_json:
+        click.echo(json.dumps(as_json(standing), indent=2))
+    else:
+        show(standing)
+    ctx.exit(standing.exit_code)
+
+
+def show(standing: Standing) -> None:
+    for one in standing.accounts:
+        heading(f"{one.account.location_id}  {one.account.name}".rstrip())
+        show_facts(_facts(one, standing))
+    if standing.database_reachable and not standing.accounts:
+        say("No account is served yet: add one with `leadway-calls accounts add LOCATION`.")
+    heading("System")
+    show_facts(_system_facts(standing))
+    if not standing.reasons:
+        say("Everything is well.")
+        return
+    heading("Needs a person" if standing.database_reachable else "Cannot tell", wrong=True)
+    for reason in standing.reasons:
+        say(f"- {reason}")
+
+
+def as_json(standing: Standing) -> dict[str, Any]:
+    """Every key is always there; null where nothing is known. Times are ISO 8601 in UTC, spans are seconds."""
+    return {
+        "at": when(standing.at),
+        "verdict": ("fine", "needs_a_person", "cannot_tell")[standing.exit_code],
+        "reasons": list(standing.reasons),
+        "database": {"reachable": standing.database_reachable},
+        "redis": {"reachable": standing.redis_reachable},
+        "processes": [
+            {
+                "process": each.process,
+                "name": each.name,
+                "alive": each.is_alive,
+                "slots": each.slots,
+                "started_at": when(each.started_at),
+                "last_heard_seconds": round(each.seconds_ago, 1),
+            }
+            for each in standing.processes
+        ],
+        "accounts": [_account_as_json(one) for one in standing.accounts],
+    }
+
+
+def _account_as_json(one: AccountOverview) -> dict[str, Any]:
+    oldest, unclear = one.oldest_waiting_call, one.unclear
+    return {
+        "location_id": one.account.location_id,
+        "name": one.account.name,
+        "waiting_calls": one.waiting_calls,
+        "oldest_waiting_call": oldest
+        and {
+            "call_id": oldest.call_id,
+            "waits_since": when(oldest.waits_since),
+            "seconds": round(oldest.seconds, 1),
+        },
+        "unsettled_calls": one.unsettled_calls,
+        "waiting_follow_ups": one.waiting_follow_ups,
+        "running": one.running,
+        "dead": [
+            {"work": each.work, "cause": each.cause, "number": each.number, "oldest_ids": list(each.oldest_ids)}
+            for each in one.dead
+        ],
+        "unclear_follow_ups": {
+            "number": unclear.number,
+            "oldest_seconds": None if unclear.oldest_seconds is None else round(unclear.oldest_seconds, 1),
+            "for_a_person": unclear.for_a_person,
+            "oldest_ids_for_a_person": list(unclear.oldest_ids),
+        },
+        "paused": [
+            {"cause": each.cause, "work": each.work, "since": when(each.paused_at), "detail": each.detail}
+            for each in one.paused
+        ],
+        "api_outages_in_a_row": one.account.outages,
+        "last_notification_at": one.last_notification_at and when(one.last_notification_at),
+        "complete_from": one.account.complete_from and when(one.account.complete_from),
+        "complete_until": one.account.complete_until and when(one.account.complete_until),
+        "today": {
+            "notifications": one.today.notifications,
+            "calls_stored": one.today.calls_stored,
+            "follow_ups_done": one.today.follow_ups_done,
+        },
+    }
+
+
+def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str]]:
+    waiting = f"{count(one.waiting_calls, 'call')}, {count(one.waiting_follow_ups, 'follow-up')}"
+    if one.oldest_waiting_call is not None:
+        oldest = one.oldest_waiting_call
+        waiting += f"; the oldest call for {age(oldest.seconds)}: {oldest.call_id}"
+    yield "waiting", waiting
+    yield "running", str(one.running)
+    if one.unsettled_calls:
+        yield "unsettled", f"{count(one.unsettled_calls, 'call')} stored, read again until final"
+    if one.dead:
+        yield (
+            "dead",
+            ", ".join(f"{count(each.number, each.work.replace('_', '-'))} ({each.cause})" for each in one.dead),
+        )
+    if one.unclear.number:
+        person = f"; for a person: {one.unclear.for_a_person}" if one.unclear.for_a_person else ""
+        since = f", the oldest for {age(one.unclear.oldest_seconds or 0)}"
+        yield "unclear", f"{count(one.unclear.number, 'follow-up')}{since}{person}"
+    for each in one.paused:
+        work = "everything" if each.work == "all" else f"{each.work.replace('_', '-')}s"
+        yield "paused", f"{work}, by {each.cause}, since {when(each.paused_at)}"
+    last = one.last_notification_at
+    ago = f" ({age((standing.at - last).total_seconds())} ago)" if last else ""
+    if one.account.outages:
+        yield "API outages", f"{one.account.outages} in a row; rests until {when(one.account.held_until)}"
+    yield "last notification", f"{when(last)}{ago}"
+    yield "complete until", when(one.account.complete_until)
+    today = one.today
+    yield (
+        "today",
+        f"{count(today.notifications, 'notification')}, {count(today.calls_stored, 'call')} stored,"
+        f" {count(today.follow_ups_done, 'follow-up')} done",
+    )
+
+
+def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
+    yield "at", f"{when(standing.at)}, days are UTC"
+    yield "database", "answers" if standing.database_reachable else "not usable"
+    redis = {True: "answers", False: "does not answer", None: "REDIS_URL is not set: not looked at"}
+    yield "Redis", redis[standing.redis_reachable]
+    alive = [each for each in standing.processes if each.is_alive]
+    by_kind = [(kind, sum(each.process == kind for each in alive)) for kind in dict.fromkeys(e.process for e in alive)]
+    yield "alive", ", ".join(f"{number} {kind}" for kind, number in by_kind) or NOTHING
+    for each in standing.processes:
+        if not each.is_alive:
+            yield "gone", f"{each.name}, last heard {age(each.seconds_ago)} ago"
