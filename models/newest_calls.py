@@ -1,4 +1,4 @@
-"""The newest calls for people to look through: page by page, each with what the agent did and what became of its notes."""
+"""The newest calls for people to look through, page by page, each with its actions and what became of its notes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

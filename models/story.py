@@ -51,20 +51,20 @@ def attempts_of_follow_up(session: Session, follow_up_id: str) -> Sequence[sa.Ro
 def events(story: Story) -> list[Event]:
     """What happened, oldest first."""
     call = story.call
-    found = [_of_notification(row) for row in story.notifications]
-    found += [of_attempt(row) for row in story.attempts]
-    found += [Event(row["planned_at"], f"follow-up {row['follow_up_id']} planned") for row in story.follow_ups]
-    found += [
-        Event(row["done_at"], f"follow-up {row['follow_up_id']} done{_remote(row)}")
-        for row in story.follow_ups
-        if row["done_at"] is not None
-    ]
     steps = (
         ("created_at", f"heard of, by {call['origin']}"),
         ("stored_at", "log stored"),
         ("settled_at", "log final"),
     )
-    found += [Event(call[name], text) for name, text in steps if call[name] is not None]
+    found = [Event(call[name], text) for name, text in steps if call[name] is not None]
+    found += [_of_notification(row) for row in story.notifications]
+    found += [Event(row["planned_at"], f"follow-up {row['follow_up_id']} planned") for row in story.follow_ups]
+    found += [of_attempt(row) for row in story.attempts]
+    found += [
+        Event(row["done_at"], f"follow-up {row['follow_up_id']} done{_remote(row)}")
+        for row in story.follow_ups
+        if row["done_at"] is not None
+    ]
     return sorted(found, key=lambda event: event.at)
 
 

@@ -1,0 +1,132 @@
+"""The list of calls and the status above it."""
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from models import accounts, heartbeats, pauses
+from models.attempts import Status
+from models.call_log import Action
+from models.calls import calls
+from models.database import Database
+from models.follow_up_rules import SkipReason
+from models.follow_ups import follow_ups
+from models.pauses import Cause
+from tests.webhook.ops.conftest import Pages, Store
+from webhook.ops import call_list
+
+BOOKING = Action("APPOINTMENT_BOOKING", "Book", executed_at=datetime(2024, 1, 15, 10, 31, tzinfo=UTC))
+
+
+def ids(page: str) -> list[str]:
+    return re.findall(r'class="time"><a href="/ops/calls/LOC_\d/([^"]+)"', page)
+
+
+def test_calls_come_newest_first_with_the_time_in_the_accounts_zone(ops: Pages, store: Store) -> None:
+    for number in range(3):
+        store(f"call-{number}")
+    page = ops.text("/ops/")
+    assert ids(page) == ["call-2", "call-1", "call-0"]
+    assert "Mon 15 Jan 2024, 11:30" in page
+    assert "+34911234567" in page
+    assert "1 min 35 s" in page
+
+
+def test_actions_and_the_state_of_each_note_are_shown_beside_their_call(ops: Pages, store: Store) -> None:
+    store("call-1", actions=(BOOKING, Action("HOLOGRAM_SENT")))
+    store("call-2", actions=(BOOKING,), skip_reason=SkipReason.TRIAL_CALL, trial_call=True)
+    page = ops.text("/ops/")
+    for words in ("booking", "hologram sent", "<b>note</b> waiting", "<b>note</b> skipped: trial call"):
+        assert words in page
+
+
+def test_paging_shows_every_call_once_even_where_many_came_in_one_moment(
+    ops: Pages, database: Database, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_list, "PAGE", 4)
+    for number in range(11):
+        store(f"call-{number:02d}")
+    with database.transaction() as session:
+        session.execute(
+            sa.update(calls).where(calls.c.call_id > "call-02").values(created_at=datetime(2024, 1, 1, tzinfo=UTC))
+        )
+    seen, path = list[str](), "/ops/"
+    while path:
+        page = ops.text(path)
+        seen += ids(page)
+        older = re.search(r'<a href="([^"]+)">older', page)
+        path = older.group(1).replace("&amp;", "&") if older else ""
+    assert sorted(seen) == [f"call-{number:02d}" for number in range(11)]
+    assert len(seen) == 11
+
+
+def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Database, store: Store) -> None:
+    with database.transaction() as session:
+        accounts.add(session, "LOC_2", name="Other")
+    store("call-done")
+    store("call-note", actions=(BOOKING,))
+    store("call-other", location_id="LOC_2")
+    store("call-dead")
+    with database.transaction() as session:
+        session.execute(
+            sa.update(calls).where(calls.c.call_id == "call-dead").values(status=Status.DEAD, dead_cause="not_found")
+        )
+    assert ids(ops.text("/ops/?account=LOC_2")) == ["call-other"]
+    assert ids(ops.text("/ops/?status=dead")) == ["call-dead"]
+    assert ids(ops.text("/ops/?status=done&account=LOC_1")) == ["call-note", "call-done"]
+    assert ids(ops.text("/ops/?status=follow-up-open")) == ["call-note"]
+    assert ids(ops.text("/ops/?status=follow-up-unclear")) == []
+    assert "given up: not found" in ops.text("/ops/")
+
+
+def test_callers_words_are_shown_as_words(ops: Pages, store: Store) -> None:
+    store("call-1", from_number="<img src=x onerror=alert(1)>", actions=(Action("<b>BOLD</b>"),))
+    page = ops.text("/ops/")
+    assert "<img" not in page
+    assert "<b>bold" not in page.lower()
+
+
+def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_do(
+    ops: Pages, database: Database, store: Store
+) -> None:
+    store("call-1", actions=(BOOKING,))
+    store("call-2")
+    with database.transaction() as session:
+        session.execute(sa.update(follow_ups).values(status=Status.UNCLEAR, next_attempt_at=None))
+        session.execute(
+            sa.update(calls).where(calls.c.call_id == "call-2").values(status=Status.DEAD, dead_cause="poison")
+        )
+        pauses.pause(session, "LOC_1", cause=Cause.TOKEN, detail="Write a new token with set-token.")
+    page = ops.text("/ops/")
+    assert "All is well" not in page
+    for words in (
+        "Clínica is paused (token).", "Write a new token with set-token.", "1 given up (poison)",
+        "1 unclear, waiting for a person", "--is-there",
+    ):  # fmt: skip
+        assert words in page
+
+
+def test_the_status_says_which_processes_are_alive_and_which_are_missing(ops: Pages, database: Database) -> None:
+    with database.transaction() as session:
+        heartbeats.beat(session, "worker-1@host", process="worker", slots=32)
+    page = ops.text("/ops/")
+    assert "No beat is alive" in page
+    assert "No worker is alive" not in page
+    assert "1 alive, 32 at once" in page
+    with database.transaction() as session:
+        heartbeats.beat(session, "beat-1@host", process="beat")
+    assert "All is well" in ops.text("/ops/")
+
+
+@pytest.mark.usefixtures("database")
+def test_flower_is_linked_only_from_the_machine_that_it_listens_on(ops: Pages) -> None:
+    assert 'href="http://localhost:5555/"' in ops.text("/ops/")
+    assert ":5555" not in ops.text("/ops/", Host="calls.example.com")
+
+
+def test_an_empty_system_says_how_to_begin(ops: Pages) -> None:
+    page = ops.text("/ops/")
+    assert "No account yet" in page
+    assert "No call yet" in page

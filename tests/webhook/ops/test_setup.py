@@ -1,0 +1,69 @@
+"""The setup page."""
+
+from models import accounts, notifications, refusals
+from models.database import Database
+from tests.webhook.ops.conftest import Pages, Store
+from webhook.rejections import Reason
+
+TRACE = {"bytes": 812, "content_type": "<text/evil>", "credentials": ["X-GHL-Signature"]}
+
+
+def test_it_says_which_address_and_header_to_paste(ops: Pages, database: Database) -> None:
+    page = ops.text("/ops/setup", Host="calls.example.com", **{"X-Forwarded-Proto": "https"})
+    assert "https://calls.example.com/webhooks/leadway<" in page
+    assert "X-Intake-Secret" in page
+    assert "public https address" not in page
+    assert "public https address" in ops.text("/ops/setup")
+
+
+def test_it_shows_how_the_last_notification_was_proven_and_what_became_of_its_call(
+    ops: Pages, database: Database, store: Store
+) -> None:
+    assert "No notification has come" in ops.text("/ops/setup")
+    store("call-1")
+    with database.transaction() as session:
+        notifications.record(
+            session, "key", location_id="LOC_1", call_id="call-1", dialect="thin", authenticated_by="intake_header",
+            status="accepted",
+        )  # fmt: skip
+    page = ops.text("/ops/setup")
+    assert "proven by intake secret in the header" in page
+    assert 'href="/ops/calls/LOC_1/call-1"' in page
+
+
+def test_it_says_why_a_notification_was_ignored_or_left_unresolved(ops: Pages, database: Database) -> None:
+    with database.transaction() as session:
+        for number, reason in enumerate(("location_not_served", "unresolved_merge_tag", "a_reason_of_tomorrow")):
+            notifications.record(
+                session, f"key-{number}", location_id="LOC_1" if number else None, dialect="workflow",
+                authenticated_by="ed25519", status="ignored", reason=reason,
+            )  # fmt: skip
+    page = ops.text("/ops/setup")
+    assert Reason.LOCATION_NOT_SERVED.sentence in page
+    assert "A merge tag ({{…}}) stands where the call id belongs" in page
+    assert "A reason of tomorrow." in page
+
+
+def test_refusals_are_counted_by_reason_with_its_sentence_and_what_the_last_one_carried(
+    ops: Pages, database: Database
+) -> None:
+    assert "Nothing was refused" in ops.text("/ops/setup")
+    with database.transaction() as session:
+        refusals.count(session, Reason.SIGNATURE_INVALID, number=3, trace=TRACE)
+        refusals.count(session, Reason.SIGNATURE_INVALID, number=4, trace=TRACE)
+        refusals.count(session, "reason_of_a_newer_version", number=1, trace={})
+    page = ops.text("/ops/setup")
+    assert Reason.SIGNATURE_INVALID.sentence in page
+    assert "<b>7</b>" in page
+    assert "Reason of a newer version." in page
+    assert "X-GHL-Signature · 812 bytes" in page
+    assert "<text/evil>" not in page
+
+
+def test_it_says_what_an_account_still_lacks(ops: Pages, database: Database) -> None:
+    with database.transaction() as session:
+        accounts.add(session, "LOC_2")
+    page = ops.text("/ops/setup")
+    assert "leadway-calls accounts set-token LOC_2" in page
+    assert "No intake secret: only signed notifications are accepted" in page
+    assert "set-token LOC_1" not in page

@@ -1,0 +1,33 @@
+"""Who may see the operators' pages: whoever knows OPS_PASSWORD, as the user `ops` by HTTP basic authentication."""
+
+import hmac
+
+from flask import Response, request
+from pydantic import SecretStr
+
+USER = "ops"
+CLOSED = (
+    "These pages are closed, because no password is set. Set OPS_PASSWORD in the environment of the web process, "
+    f"start it again, and sign in as the user `{USER}`.\n"
+)
+WRONG = f"Sign in as the user `{USER}` with the password that OPS_PASSWORD holds.\n"
+
+
+def refusal(password: SecretStr | None) -> Response | None:
+    """Why this request may not see a page, or None."""
+    if password is None:
+        return Response(CLOSED, 403, content_type="text/plain; charset=utf-8")
+    if _knows(password.get_secret_value()):
+        return None
+    challenge = {"WWW-Authenticate": 'Basic realm="leadway-calls", charset="UTF-8"'}
+    return Response(WRONG, 401, challenge, content_type="text/plain; charset=utf-8")
+
+
+def _knows(password: str) -> bool:
+    """Both are compared whatever the first comparison says, so that the time taken tells nothing."""
+    given = request.authorization
+    if given is None or given.type != "basic":
+        return False
+    is_user = hmac.compare_digest((given.username or "").encode(), USER.encode())
+    is_password = hmac.compare_digest((given.password or "").encode(), password.encode())
+    return is_user and is_password

@@ -1,0 +1,58 @@
+"""The operators' pages under /ops/: read-only, behind a password, made on the server, without scripts."""
+
+from pathlib import Path
+
+import structlog
+from flask import Blueprint, Response, make_response, render_template
+from sqlalchemy.exc import SQLAlchemyError
+
+from models.database import Database
+from models.settings import Settings
+from webhook.ops import access, call_list, one_call, setup, wording
+
+log = structlog.get_logger(__name__)
+
+HERE = Path(__file__).parent
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex",
+}
+AGAIN_SECONDS = 5
+
+
+def blueprint_for(database: Database, settings: Settings) -> Blueprint:
+    blueprint = Blueprint(
+        "ops",
+        __name__,
+        url_prefix="/ops",
+        root_path=str(HERE),
+        template_folder="templates",
+        static_folder="static",
+    )
+    wording.teach(blueprint)
+    call_list.add_to(blueprint, database, settings)
+    one_call.add_to(blueprint, database)
+    setup.add_to(blueprint, database)
+
+    @blueprint.before_request
+    def closed_to_strangers() -> Response | None:
+        return access.refusal(settings.ops_password)
+
+    @blueprint.after_request
+    def guarded(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        return response
+
+    @blueprint.errorhandler(SQLAlchemyError)
+    def database_away(error: SQLAlchemyError) -> Response:
+        log.warning("page_without_database", error=type(error).__name__)
+        response = make_response(render_template("away.html", refresh=AGAIN_SECONDS), 503)
+        response.headers["Retry-After"] = str(AGAIN_SECONDS)
+        return response
+
+    return blueprint

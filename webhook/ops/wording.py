@@ -1,0 +1,150 @@
+"""How states, times and origins are said on the operators' pages; the words and colours of every state in one place."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from flask import Blueprint
+
+from models import languages
+from webhook.rejections import Reason
+
+
+class Said(NamedTuple):
+    """Words for a state, and the tone that they are coloured by: good, busy, warn, bad, calm."""
+
+    words: str
+    tone: str
+
+
+def teach(blueprint: Blueprint) -> None:
+    """Gives the templates their filters."""
+    for filter_ in (
+        local,
+        zone_letters,
+        exactly,
+        ago,
+        length_of,
+        call_state,
+        follow_up_state,
+        action,
+        authenticated_by,
+        reason,
+        dialect,
+    ):
+        blueprint.add_app_template_filter(filter_, filter_.__name__)
+    blueprint.add_app_template_filter(as_json, "as_json")
+
+
+def call_state(call: Mapping[str, Any]) -> Said:
+    match call["status"]:
+        case "done":
+            return Said("stored", "good")
+        case "running":
+            return Said("being fetched", "busy")
+        case "dead":
+            return Said(f"given up: {_plain(call['dead_cause'] or 'cause unknown')}", "bad")
+        case "pending" if call["stored_at"] is not None:
+            return Said("stored, log not final", "busy")
+        case "pending":
+            return Said("waiting", "busy")
+        case other:
+            return Said(_plain(other), "calm")
+
+
+def follow_up_state(status: str, skip_reason: str | None = None) -> Said:
+    match status:
+        case "done":
+            return Said("written", "good")
+        case "pending":
+            return Said("waiting", "busy")
+        case "running":
+            return Said("being written", "busy")
+        case "unclear":
+            return Said("unclear", "warn")
+        case "dead":
+            return Said("given up", "bad")
+        case "skipped":
+            return Said(f"skipped: {_plain(skip_reason or 'no reason kept')}", "calm")
+        case other:
+            return Said(_plain(other), "calm")
+
+
+def action(action_type: str) -> str:
+    """Leadway's name of a type of action in plain words; a new type is shown as it comes."""
+    return _ACTIONS.get(action_type) or _plain(action_type.lower())
+
+
+def authenticated_by(method: str) -> str:
+    return _METHODS.get(method) or _plain(method)
+
+
+def dialect(name: str) -> str:
+    return _plain(name)
+
+
+def reason(value: str) -> str:
+    """The sentence for a person; a reason that is not (or no longer) in the table speaks for itself."""
+    try:
+        return Reason(value).sentence
+    except ValueError:
+        return f"{_plain(value).capitalize()}."
+
+
+def local(at: datetime, time_zone: str | None) -> str:
+    """ "Mon 23 Nov, 11:32" in the account's zone; with the year when it is not this one."""
+    zone, _name = languages.zone_of(time_zone or "UTC")
+    there = at.astimezone(zone)
+    year = "" if there.year == datetime.now(zone).year else f" {there.year}"
+    return f"{there:%a} {there.day} {there:%b}{year}, {there:%H:%M}"
+
+
+def zone_letters(at: datetime, time_zone: str | None) -> str:
+    """ "CET", "EST", "-03": beside times of accounts in several zones."""
+    return at.astimezone(languages.zone_of(time_zone or "UTC")[0]).strftime("%Z")
+
+
+def exactly(at: datetime, time_zone: str | None) -> str:
+    """ "23 Nov 11:32:07.120" in the account's zone."""
+    there = at.astimezone(languages.zone_of(time_zone or "UTC")[0])
+    return f"{there.day} {there:%b} {there:%H:%M:%S}.{there.microsecond // 1000:03d}"
+
+
+def ago(at: datetime | float, now: datetime | None = None) -> str:
+    """ "now", "40 s", "3 min", "5 h", "2 days" since a moment, or so many seconds long."""
+    seconds = at if isinstance(at, int | float) else ((now or datetime.now(UTC)) - at).total_seconds()
+    for unit, size, least in (("days", 86400, 2 * 86400), ("h", 3600, 2 * 3600), ("min", 60, 90)):
+        if seconds >= least:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s" if seconds >= 1 else "now"
+
+
+def length_of(seconds: float) -> str:
+    return languages.length(seconds)
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
+
+
+_ACTIONS = {
+    "APPOINTMENT_BOOKING": "booking",
+    "CALL_TRANSFER": "transfer",
+    "SMS": "SMS",
+    "DATA_EXTRACTION": "data extraction",
+    "IN_CALL_DATA_EXTRACTION": "data extraction in call",
+    "WORKFLOW_TRIGGER": "workflow",
+    "CUSTOM_ACTION": "custom action",
+    "KNOWLEDGE_BASE": "knowledge base",
+}
+_METHODS = {
+    "ed25519": "Leadway's signature (Ed25519)",
+    "rsa": "Leadway's signature (RSA, legacy)",
+    "intake_header": "intake secret in the header",
+    "intake_path": "intake secret in the URL",
+}
