@@ -5,6 +5,7 @@ Core; a session is SQLAlchemy's, without mapped classes, because an ORM insert c
 """
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
@@ -96,6 +97,10 @@ RETRY_PAUSE_SECONDS = 0.3
 SQLITE_BUSY_SECONDS = 30.0
 
 
+class TurnDidNotCome(SQLAlchemyError):
+    """A writer waited too long for the writers before it."""
+
+
 class Database:
     """An engine and the two ways to use it: `transaction` to write, `reading` to read."""
 
@@ -103,12 +108,29 @@ class Database:
         self.limits = limits
         self.engine = _engine(sa.make_url(url), limits)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._turn = threading.Lock() if self.engine.dialect.name == "sqlite" else None
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """One transaction, committed at the end. On SQLite it holds the write lock from its first line."""
-        with Session(self.engine) as session, session.begin():
+        """One transaction, committed at the end. On SQLite it holds the write lock from its first line.
+
+        Raises SQLAlchemyError. SQLite lets writers poll for its lock, which is unfair among many: so the threads of a
+        process take turns, and only one of them polls.
+        """
+        with self._in_turn(), Session(self.engine) as session, session.begin():
             yield session
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=_busy_seconds(self.limits)):
+            raise TurnDidNotCome("the other writers of this process did not end in time")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -125,7 +147,7 @@ class Database:
             try:
                 with self.transaction() as session:
                     return work(session)
-            except DBAPIError as error:
+            except (DBAPIError, TurnDidNotCome) as error:
                 if attempt == self.limits.retries or not _is_passing(error):
                     raise
                 time.sleep(RETRY_PAUSE_SECONDS)
@@ -156,8 +178,10 @@ def _on_postgresql(session: Session) -> bool:
     return session.get_bind().dialect.name == "postgresql"
 
 
-def _is_passing(error: DBAPIError) -> bool:
+def _is_passing(error: DBAPIError | TurnDidNotCome) -> bool:
     """Whether the same transaction may well succeed in a moment: lost connection, restart, lock, deadlock."""
+    if isinstance(error, TurnDidNotCome):
+        return True
     return error.connection_invalidated or isinstance(error, OperationalError)
 
 
@@ -196,13 +220,17 @@ def _engine(url: sa.URL, limits: Limits) -> sa.Engine:
     return engine
 
 
+def _busy_seconds(limits: Limits) -> float:
+    return limits.lock if limits is WEB else SQLITE_BUSY_SECONDS
+
+
 def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         url, pool_size=limits.pool, max_overflow=4, pool_timeout=SQLITE_BUSY_SECONDS, hide_parameters=True
     )
-    busy = limits.lock if limits is WEB else SQLITE_BUSY_SECONDS
+    busy = _busy_seconds(limits)
 
     @sa.event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _record: object) -> None:

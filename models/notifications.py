@@ -61,11 +61,12 @@ def record(session: Session, dedupe_key: str, **values: Any) -> bool:
     )
     if session.execute(statement).first() is not None:
         return True
-    session.execute(
-        sa.update(notifications)
-        .where(notifications.c.dedupe_key == dedupe_key)
-        .values(repeats=notifications.c.repeats + 1, last_received_at=moment())
-    )
+    this = notifications.c.dedupe_key == dedupe_key
+    repeated = {"repeats": notifications.c.repeats + 1, "last_received_at": moment()}
+    session.execute(sa.update(notifications).where(this).values(repeated))
+    if values["status"] == NotificationStatus.ACCEPTED:  # what was ignored before is not any more: an account was added
+        ignored = notifications.c.status == NotificationStatus.IGNORED
+        session.execute(sa.update(notifications).where(this, ignored).values(**values))
     return False
 
 

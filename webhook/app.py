@@ -5,6 +5,7 @@ from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
 from models import accounts
+from models.accounts import SecretTaken
 from models.database import WEB, Database
 from models.settings import Settings, read_settings
 from models.token_encryption import cipher_for
@@ -45,7 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     try:
         with database.transaction() as session:
             accounts.upsert_from_settings(session, settings, cipher=cipher)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, SecretTaken) as error:
         # The release or a worker writes it too; notifications are answered 429 until the database is there.
-        log.warning("account_not_written_at_start", error=type(error).__name__)
+        log.error("account_not_written_at_start", error=type(error).__name__)
     return app

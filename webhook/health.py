@@ -32,7 +32,8 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     def readyz() -> Response:
         """Ready is: the database answers and has this code's schema. Redis may be away, notifications are taken in."""
         try:
-            problem = None if askers.run(lambda: is_current(database)) else "the database has another schema: run `leadway-calls migrate`"
+            current = askers.run(lambda: is_current(database))
+            problem = None if current else "the database has another schema: run `leadway-calls migrate`"
         except (SQLAlchemyError, TimeoutError) as error:
             problem = f"the database does not answer ({type(error).__name__})"
         response = jsonify(status="ready") if problem is None else jsonify(status="not ready", problem=problem)

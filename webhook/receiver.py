@@ -52,12 +52,12 @@ class Receiver:
     """Does the database's part, so that a hanging database can be left behind."""
 
 
-@blueprint.post("/webhooks/leadway")
+@blueprint.post("/webhooks/leadway", strict_slashes=False)
 def receive() -> Response:
     return _answer(intake_secret=None)
 
 
-@blueprint.post("/webhooks/leadway/<intake_secret>")
+@blueprint.post("/webhooks/leadway/<intake_secret>", strict_slashes=False)
 def receive_by_path(intake_secret: str) -> Response:
     return _answer(intake_secret=intake_secret)
 

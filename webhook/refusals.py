@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models import refusals
 from models.database import Database
+from models.redaction import storable_text
 from webhook.authentication import ED25519_HEADER, INTAKE_HEADER, RSA_HEADER, Headers
 from webhook.rejections import Reason
 
@@ -34,21 +35,19 @@ class Refusals:
         trace: dict[str, object] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "bytes": size,
-            "content_type": (headers.get("Content-Type") or "")[:80],
+            "content_type": storable_text(headers.get("Content-Type") or "")[:80],
             "credentials": [name for name in (ED25519_HEADER, RSA_HEADER, INTAKE_HEADER) if headers.get(name)],
         }
         with self._lock:
             self._counted[reason] += 1
             self._traces[reason] = trace
             if self._timer is None:
-                self._timer = threading.Timer(WRITE_SECONDS, self.write)
-                self._timer.daemon = True
-                self._timer.start()
+                self._timer = self._started_timer()
 
     def write(self) -> None:
         """Writes what was counted. If the database is away it is dropped: the metrics have counted it too."""
         with self._lock:
-            counted, traces, self._timer = self._counted, self._traces, None
+            counted, traces = self._counted, self._traces
             self._counted, self._traces = Counter(), {}
         try:
             with self._database.transaction() as session:
@@ -56,3 +55,16 @@ class Refusals:
                     refusals.count(session, reason, number=number, trace=traces[reason])
         except SQLAlchemyError as error:
             log.warning("refusals_not_written", error=type(error).__name__, number=counted.total())
+        finally:
+            self._next_time()
+
+    def _next_time(self) -> None:
+        """Only after the last write has ended: one that hangs keeps one thread and one connection, not all of them."""
+        with self._lock:
+            self._timer = self._started_timer() if self._counted else None
+
+    def _started_timer(self) -> threading.Timer:
+        timer = threading.Timer(WRITE_SECONDS, self.write)
+        timer.daemon = True
+        timer.start()
+        return timer

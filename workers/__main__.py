@@ -64,8 +64,8 @@ def run_worker(app: Any, settings: Settings) -> int:
         connections.database.transact(
             lambda session: accounts.upsert_from_settings(session, settings, cipher=connections.cipher)
         )
-    except SQLAlchemyError as error:  # the database may come later than we do
-        log.warning("account_not_written_at_start", error=type(error).__name__)
+    except (SQLAlchemyError, accounts.SecretTaken) as error:  # the database may come later than we do
+        log.error("account_not_written_at_start", error=type(error).__name__)
     worker_shutting_down.connect(_end_in_time)
     app.amqp.Connection = _prompt_connection()
     with beating(connections.database, name, process="worker", slots=settings.worker_threads):

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 
 import structlog
-from kombu.exceptions import OperationalError
 
 from models.crash_points import reach
 from workers import metrics
@@ -38,8 +37,9 @@ def send_ring() -> None:
 class Bell:
     """One thread that rings. It is started by the first ring, and so after any fork."""
 
-    def __init__(self, send: Callable[[], None] = send_ring) -> None:
+    def __init__(self, send: Callable[[], None] = send_ring, *, pause_seconds: float = PAUSE_SECONDS) -> None:
         self._send = send
+        self._pause_seconds = pause_seconds
         self._rung = threading.Event()
         self._stopped = threading.Event()
         self._starting = threading.Lock()
@@ -67,12 +67,12 @@ class Bell:
             if self._stopped.is_set():
                 return
             self._rung.clear()
-            self._stopped.wait(PAUSE_SECONDS if self._ring_once() else REST_SECONDS)
+            self._stopped.wait(self._pause_seconds if self._ring_once() else REST_SECONDS)
 
     def _ring_once(self) -> bool:
         try:
             self._send()
-        except (OperationalError, OSError, app.connection_for_write().connection_errors) as error:
+        except Exception as error:  # nothing may end the thread: Redis away or refusing, the database away, our bug
             metrics.BELL_FAILURES.inc()
             if not self._silent:
                 log.warning("bell_went_silent", error=type(error).__name__)
@@ -82,3 +82,4 @@ class Bell:
             log.info("bell_rings_again")
         self._silent = False
         return True
+

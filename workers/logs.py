@@ -34,8 +34,8 @@ def set_up_logs(*, level: str, form: str) -> None:
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _only_the_place_of_an_exception,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 renderer,
             ],
         )
@@ -58,11 +58,20 @@ def _only_the_place_of_an_exception(
     if isinstance(raised, BaseException):
         raised = (type(raised), raised, raised.__traceback__)
     if isinstance(raised, tuple) and raised[0] is not None:
-        kind, _error, trace = raised
+        kind, error, trace = raised
         places = []
         while trace is not None:
             places.append(f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}")
             trace = trace.tb_next
         event["exception"] = kind.__name__
         event["exception_at"] = places[-6:]
+        if not event["_from_structlog"]:
+            event["event"] = _unquoted(event["event"], error)
     return event
+
+
+def _unquoted(line: str, error: BaseException) -> str:
+    """Libraries put the exception into their line too, as Celery does for a task that failed."""
+    for said in (repr(error), str(error)):
+        line = line.replace(said, type(error).__name__) if said else line
+    return line

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import sqlalchemy as sa
 import structlog
 from flask import Blueprint, Response, make_response, render_template
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.database import Database
 from models.settings import Settings
+from webhook.in_time import InTime
 from webhook.ops import access, call_list, one_call, setup, wording
 
 log = structlog.get_logger(__name__)
@@ -23,6 +25,7 @@ HEADERS = {
     "X-Robots-Tag": "noindex",
 }
 AGAIN_SECONDS = 5
+PATIENCE_SECONDS = 1.0
 
 
 def blueprint_for(database: Database, settings: Settings) -> Blueprint:
@@ -39,9 +42,16 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     one_call.add_to(blueprint, database)
     setup.add_to(blueprint, database)
 
+    answering = InTime(2, seconds=PATIENCE_SECONDS, name="page")
+
     @blueprint.before_request
     def closed_to_strangers() -> Response | None:
         return access.refusal(settings.ops_password)
+
+    @blueprint.before_request
+    def database_answers() -> None:
+        """A page that hangs on a frozen database would hold a thread that a notification needs."""
+        answering.run(lambda: _ask(database))
 
     @blueprint.after_request
     def guarded(response: Response) -> Response:
@@ -49,10 +59,16 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
         return response
 
     @blueprint.errorhandler(SQLAlchemyError)
-    def database_away(error: SQLAlchemyError) -> Response:
+    @blueprint.errorhandler(TimeoutError)
+    def database_away(error: Exception) -> Response:
         log.warning("page_without_database", error=type(error).__name__)
         response = make_response(render_template("away.html", refresh=AGAIN_SECONDS), 503)
         response.headers["Retry-After"] = str(AGAIN_SECONDS)
         return response
 
     return blueprint
+
+
+def _ask(database: Database) -> None:
+    with database.reading() as session:
+        session.execute(sa.select(1))

@@ -1,0 +1,80 @@
+"""What a platform and a Prometheus ask: alive, ready, and the numbers of all processes."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import requests
+
+from tests.support.waiting import eventually
+from tests.support.world import World
+from tests.webhook.intake import Intake
+
+AN_HOUR_AGO = timedelta(hours=1)
+
+
+def test_a_process_with_its_database_is_alive_and_ready(intake: Intake) -> None:
+    client = intake.app.test_client()
+
+    assert (client.get("/livez").status_code, client.get("/livez").json) == (200, {"status": "alive"})
+    assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, {"status": "ready"})
+
+
+def test_what_waits_is_told_by_account_work_and_status_with_the_age_of_the_oldest(intake: Intake) -> None:
+    old, young = intake.double.place_call(), intake.double.place_call()
+    intake.post(intake.message(old))
+    intake.post(intake.message(young))
+    done = intake.double.place_call()
+    intake.post(intake.message(done))
+    intake.finish_call(done.call_id, at=datetime.now(UTC))
+    intake.change_call(old.call_id, created_at=datetime.now(UTC) - AN_HOUR_AGO)
+
+    told = intake.app.test_client().get("/metrics").text
+    labels = f'{{location_id="{intake.double.location_id}",status="pending",work="call"}}'
+    assert "leadway_database_up 1.0" in told
+    assert f"leadway_rows{labels} 2.0" in told
+    age = re.search(rf"leadway_oldest_age_seconds{re.escape(labels)} ([0-9.]+)", told)
+    assert age is not None
+    assert 3600 <= float(age[1]) < 3700
+    assert 'status="done"' not in told
+
+
+def test_answers_are_counted_by_status_reason_and_credential(intake: Intake) -> None:
+    before = intake.app.test_client().get("/metrics").text
+    intake.post(intake.message())
+    intake.send(b"{}", {})
+    after = intake.app.test_client().get("/metrics").text
+
+    for series in (
+        'leadway_notifications_total{authenticated_by="ed25519",status="accepted"}',
+        'leadway_notifications_total{authenticated_by="none",status="refused"}',
+        'leadway_rejections_total{reason="credentials_missing"}',
+    ):
+        assert _value(after, series) == _value(before, series) + 1
+    assert _value(after, "leadway_receipt_seconds_count") == _value(before, "leadway_receipt_seconds_count") + 2
+
+
+def test_one_scrape_tells_the_counters_of_two_web_processes_and_a_worker(
+    sqlite_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    with World(tmp_path, database_url=sqlite_url, redis_url=redis_url, settings={"WEB_PROCESSES": "2"}) as world:
+        world.start("web", "worker")
+        for call in world.double.place_calls(4, actions=[]):
+            assert world.double.notify(call).status == 202
+        world.wait_until_done(calls=4)
+
+        def counted() -> bool:
+            told = requests.get(f"{world.base_url}/metrics", timeout=5).text
+            return (
+                _value(told, 'leadway_notifications_total{authenticated_by="ed25519",status="accepted"}') == 4
+                and _value(told, 'leadway_attempts_total{outcome="settled",work="call"}') == 4
+                and _value(told, "leadway_stored_after_seconds_count") == 4
+            )
+
+        for _ in range(4):  # whichever process answers
+            eventually(counted, describe=lambda: requests.get(f"{world.base_url}/metrics", timeout=5).text)
+
+
+def _value(told: str, series: str) -> float:
+    found = re.search(rf"^{re.escape(series)} ([0-9.e+]+)$", told, re.MULTILINE)
+    return float(found[1]) if found else 0.0

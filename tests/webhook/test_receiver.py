@@ -1,0 +1,373 @@
+"""What senders are answered, and what is in the database by then."""
+
+import io
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from werkzeug.test import TestResponse
+
+from models import accounts, calls
+from models.attempts import Status as WorkStatus
+from tests.leadway_double.notifications import Dialect, Message, Proof
+from tests.support.world import World
+from tests.webhook.intake import PATH, Intake
+from webhook import receiver
+from webhook.notification import MAX_BODY_BYTES
+from webhook.rejections import Reason, Status
+
+HOUR = timedelta(hours=1)
+LONG_AGO = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+
+WAYS = [
+    (Dialect.FLAT, Proof.ED25519),
+    (Dialect.FLAT, Proof.RSA),
+    (Dialect.FLAT_UNTYPED, Proof.ED25519),
+    (Dialect.DATA, Proof.ED25519),
+    (Dialect.WORKFLOW, Proof.SECRET_HEADER),
+    (Dialect.WORKFLOW, Proof.SECRET_PATH),
+    (Dialect.THIN, Proof.SECRET_HEADER),
+    (Dialect.THIN, Proof.SECRET_PATH),
+    (Dialect.CALL_COMPLETED, Proof.SECRET_PATH),
+]
+
+Sender = Callable[[Intake], TestResponse]
+
+
+def _cannot_be_written(intake: Intake) -> TestResponse:
+    intake.change_schema("ALTER TABLE notifications RENAME TO notifications_away")
+    try:
+        return intake.send(b'{"callId": "call-1"}')
+    finally:
+        intake.change_schema("ALTER TABLE notifications_away RENAME TO notifications")
+
+
+def _without_keys(intake: Intake) -> TestResponse:
+    with Intake(
+        intake.settings.database_url, intake.settings.redis_url, leadway_webhook_public_keys=()
+    ) as without_keys:
+        return without_keys.send_signed(b"{}")
+
+
+REFUSED: dict[Reason, Sender] = {
+    Reason.CREDENTIALS_MISSING: lambda intake: intake.send(b'{"callId": "call-1"}', {}),
+    Reason.SIGNATURE_MALFORMED: lambda intake: intake.send(b"{}", {"X-GHL-Signature": "no signature"}),
+    Reason.SIGNATURE_INVALID: lambda intake: intake.post(intake.message(proof=Proof.TAMPERED)),
+    Reason.SIGNATURE_KEYS_NOT_CONFIGURED: _without_keys,
+    Reason.INTAKE_SECRET_UNKNOWN: lambda intake: intake.send(
+        b'{"callId": "call-1"}', path=f"{PATH}/mistyped", headers={}
+    ),
+    Reason.WRONG_ACCOUNT: lambda intake: intake.send(b'{"callId": "call-1", "locationId": "loc-other"}'),
+    Reason.TOO_LARGE: lambda intake: intake.send(b" " * (MAX_BODY_BYTES + 1)),
+    Reason.CANNOT_WRITE_DOWN: _cannot_be_written,
+}
+IGNORED: dict[Reason, Sender] = {
+    Reason.EVENT_TYPE_NOT_WANTED: lambda intake: intake.send_signed(b'{"type": "ContactCreate", "id": "contact-1"}'),
+    Reason.LOCATION_NOT_SERVED: lambda intake: intake.send_signed(b'{"id": "call-1", "locationId": "loc-other"}'),
+    Reason.LOCATION_MISSING: lambda intake: intake.send_signed(b'{"id": "call-1"}'),
+    Reason.NOT_UTF8: lambda intake: intake.send(b'{"callId": "\xff"}'),
+    Reason.NOT_JSON: lambda intake: intake.send(b"callId=call-1"),
+    Reason.NOT_AN_OBJECT: lambda intake: intake.send(b'["call-1"]'),
+    Reason.DUPLICATE_KEYS: lambda intake: intake.send(b'{"callId": "call-1", "callId": "call-2"}'),
+    Reason.TOO_DEEP: lambda intake: intake.send(b'{"callId": "call-1", "x": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
+    Reason.NUMBER_OUT_OF_RANGE: lambda intake: intake.send(b'{"callId": "call-1", "duration": 1e999}'),
+}
+UNRESOLVED: dict[Reason, Sender] = {
+    Reason.UNRESOLVED_MERGE_TAG: lambda intake: intake.post(intake.message(dialect=Dialect.UNRESOLVED)),
+    Reason.CALL_ID_UNUSABLE: lambda intake: intake.send(b'{"callId": 17}'),
+    Reason.CALL_ID_MISSING: lambda intake: intake.send(b'{"contact_id": "contact-1"}'),
+}
+ANSWERS = {**REFUSED, **IGNORED, **UNRESOLVED}
+
+
+def test_every_reason_has_its_test() -> None:
+    assert set(ANSWERS) == set(Reason)
+
+
+@pytest.mark.parametrize("reason", ANSWERS, ids=str)
+def test_each_reason_has_its_status_its_word_and_a_sentence(intake: Intake, reason: Reason) -> None:
+    answer = ANSWERS[reason](intake)
+
+    assert answer.status_code == reason.http_status
+    assert answer.json == {"status": reason.status.value, "reason": reason.value, "detail": reason.sentence}
+    assert answer.status_code in ({202} if reason.status is not Status.REFUSED else {401, 413, 429})
+    assert ("Retry-After" in answer.headers) == (answer.status_code == 429)
+
+
+@pytest.mark.parametrize("reason", [*IGNORED, *UNRESOLVED], ids=str)
+def test_what_is_authenticated_but_of_no_use_is_written_down_with_its_reason(intake: Intake, reason: Reason) -> None:
+    ANSWERS[reason](intake)
+
+    row = intake.only_row("notifications")
+    assert (row["status"], row["reason"], row["repeats"]) == (reason.status.value, reason.value, 0)
+    assert row["call_id"] is None
+    assert intake.rows("calls") == []
+
+
+@pytest.mark.parametrize("reason", REFUSED, ids=str)
+def test_what_is_refused_leaves_no_row(intake: Intake, reason: Reason) -> None:
+    ANSWERS[reason](intake)
+
+    assert (intake.rows("notifications"), intake.rows("calls")) == ([], [])
+
+
+@pytest.mark.parametrize(("dialect", "proof"), WAYS)
+def test_a_notification_is_in_the_database_with_its_call_before_it_is_answered(
+    intake: Intake, dialect: Dialect, proof: Proof
+) -> None:
+    call = intake.double.place_call(contact=True)
+    answer = intake.post(intake.message(call, dialect=dialect, proof=proof))
+
+    assert (answer.status_code, answer.json) == (202, {"status": "accepted"})
+    row = intake.only_row("notifications")
+    assert (row["location_id"], row["call_id"]) == (call.location_id, call.call_id)
+    assert (row["status"], row["reason"], row["repeats"]) == ("accepted", None, 0)
+    written = intake.only_row("calls")
+    assert (written["location_id"], written["call_id"]) == (call.location_id, call.call_id)
+    assert (written["status"], written["origin"], written["requested"]) == ("pending", "notification", 1)
+    assert written["next_attempt_at"] is not None
+
+
+def test_a_repeat_is_counted_and_does_nothing_twice(intake: Intake) -> None:
+    message = intake.message()
+    assert intake.post(message).json == {"status": "accepted"}
+
+    for _ in range(3):
+        answer = intake.post(message)
+        assert (answer.status_code, answer.json) == (202, {"status": "duplicate"})
+
+    row = intake.only_row("notifications")
+    assert row["repeats"] == 3
+    assert row["last_received_at"] > row["received_at"]
+    assert len(intake.rows("calls")) == 1
+
+
+@pytest.mark.parametrize("reason", [Reason.NOT_JSON, Reason.LOCATION_NOT_SERVED, Reason.CALL_ID_MISSING], ids=str)
+def test_a_repeat_of_what_is_of_no_use_is_counted_too(intake: Intake, reason: Reason) -> None:
+    first, again = ANSWERS[reason](intake), ANSWERS[reason](intake)
+
+    assert first.json == again.json
+    assert intake.only_row("notifications")["repeats"] == 1
+
+
+def test_the_same_call_told_in_two_dialects_is_two_notifications_and_one_call(intake: Intake) -> None:
+    call = intake.double.place_call(contact=True)
+    answers = [intake.post(intake.message(call, dialect=dialect)).json for dialect in (Dialect.FLAT, Dialect.THIN)]
+
+    assert answers == [{"status": "accepted"}, {"status": "accepted"}]
+    assert len(intake.rows("notifications")) == 2
+    assert len(intake.rows("calls")) == 1
+
+
+def test_a_repeat_brings_the_next_reading_of_an_unsettled_call_forward(intake: Intake) -> None:
+    call = intake.double.place_call()
+    intake.post(intake.message(call))
+    later = datetime.now(UTC) + HOUR
+    intake.change_call(call.call_id, next_attempt_at=later, stored_at=LONG_AGO)
+
+    intake.post(intake.message(call))
+
+    row = _call(intake, call.call_id)
+    assert row["next_attempt_at"] < datetime.now(UTC) + HOUR / 2
+    assert (row["status"], row["requested"]) == ("pending", 2)
+
+
+def test_a_repeat_while_the_call_is_being_read_asks_for_another_reading_and_touches_no_lease(intake: Intake) -> None:
+    call = intake.double.place_call()
+    intake.post(intake.message(call))
+    lease = datetime.now(UTC) + HOUR
+    intake.change_call(
+        call.call_id, status=WorkStatus.RUNNING, lease_until=lease, next_attempt_at=lease, fence=1, requested=1
+    )
+
+    intake.post(intake.message(call))
+
+    row = _call(intake, call.call_id)
+    assert (row["status"], row["lease_until"], row["next_attempt_at"]) == ("running", lease, lease)
+    assert (row["fence"], row["requested"]) == (1, 2)
+
+
+def test_a_repeat_of_a_settled_call_changes_nothing(intake: Intake) -> None:
+    call = intake.double.place_call()
+    message = intake.message(call)
+    intake.post(message)
+    intake.finish_call(call.call_id, at=LONG_AGO)
+    before = intake.only_row("calls")
+
+    assert intake.post(message).json == {"status": "duplicate"}
+
+    assert intake.only_row("calls") == before
+
+
+@pytest.mark.parametrize(("cause", "status"), [("not_found", "pending"), ("poison", "dead")])
+def test_a_repeat_revives_a_dead_call_unless_it_is_poison(intake: Intake, cause: str, status: str) -> None:
+    call = intake.double.place_call()
+    message = intake.message(call)
+    intake.post(message)
+    intake.change_call(call.call_id, status=WorkStatus.DEAD, dead_cause=cause, next_attempt_at=None)
+
+    intake.post(message)
+
+    assert intake.only_row("calls")["status"] == status
+
+
+def test_a_bearer_of_one_accounts_secret_cannot_speak_for_another_one(intake: Intake) -> None:
+    with intake.receiver.database.transaction() as session:
+        accounts.add(session, "loc-other")
+        accounts.set_secret(session, "loc-other", "secret-of-the-other-account")
+    body = intake.message().body
+
+    assert intake.send(body, {"X-Intake-Secret": "secret-of-the-other-account"}).status_code == 401
+    assert intake.send(body).json == {"status": "accepted"}
+    assert [row["location_id"] for row in intake.rows("calls")] == [intake.double.location_id]
+
+
+def test_a_removed_account_is_not_served_any_more(intake: Intake) -> None:
+    with intake.receiver.database.transaction() as session:
+        accounts.remove(session, intake.double.location_id)
+
+    assert intake.post(intake.message(dialect=Dialect.THIN)).get_json()["reason"] == "intake_secret_unknown"
+    assert intake.post(intake.message(dialect=Dialect.FLAT)).get_json()["reason"] == "location_not_served"
+
+
+def test_a_credential_in_the_body_is_not_written_down(intake: Intake) -> None:
+    credential = "sk-live-4f9a1c77e2"
+    action = {
+        "actionType": "CUSTOM_ACTION",
+        "actionParameters": {
+            "apiDetails": {
+                "url": f"https://api.example.com/v1?api_key={credential}",
+                "headers": [{"key": "Authorization", "value": f"Bearer {credential}"}],
+                "authenticationValue": credential,
+            }
+        },
+    }
+    intake.post(intake.message(fields={"executedCallActions": [action]}))
+    intake.post(
+        intake.message(dialect=Dialect.WORKFLOW, fields={"customData": {"callId": "call-2", "token": credential}})
+    )
+
+    written = json.dumps([*intake.rows("notifications"), *intake.rows("calls")], default=str)
+    assert len(intake.rows("notifications")) == 2
+    assert credential not in written
+    assert "[redacted:" in written
+
+
+def test_the_log_names_the_call_and_nothing_that_was_said_or_shown(intake: Intake, log_lines: io.StringIO) -> None:
+    call = intake.double.place_call(contact=True, actions=["APPOINTMENT_BOOKING", "CUSTOM_ACTION"])
+    contact = intake.double.memory.contacts[call.contact_id or ""]
+    log = json.loads(call.document(intake.double.memory.now()))
+    for dialect, proof in WAYS:
+        intake.post(intake.message(call, dialect=dialect, proof=proof))
+    for reason in ANSWERS:
+        ANSWERS[reason](intake)
+    intake.receiver.refusals.write()
+
+    lines = log_lines.getvalue()
+    events = [json.loads(line) for line in lines.splitlines()]
+    assert {call.call_id} <= {event.get("call_id") for event in events if event["event"] == "notification_received"}
+    for secret in (
+        intake.double.token,
+        intake.double.intake_secret,
+        "mistyped",
+        log["transcript"][:20],
+        log["summary"][:20],
+        log["fromNumber"],
+        contact.last_name,
+        contact.phone,
+        contact.email,
+    ):
+        assert secret
+        assert secret not in lines
+
+
+def test_a_bug_while_a_notification_is_taken_in_asks_for_a_repeat_and_logs_no_secret(
+    intake: Intake, log_lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_args: object, **_values: object) -> None:
+        raise KeyError("a bug that quotes +14155550123")
+
+    monkeypatch.setattr(calls, "announce", broken)
+    answer = intake.post(intake.message(dialect=Dialect.THIN, proof=Proof.SECRET_PATH))
+
+    assert answer.status_code == 429
+    assert answer.is_json
+    assert answer.headers["Retry-After"]
+    assert intake.rows("notifications") == []
+    [line] = [line for line in log_lines.getvalue().splitlines() if "KeyError" in line]
+    assert json.loads(line)["event"] == "request_broke"
+    assert intake.double.intake_secret not in log_lines.getvalue()
+    assert "+14155550123" not in log_lines.getvalue()
+
+
+def test_an_answer_that_breaks_after_the_commit_logs_no_secret_either(
+    intake: Intake, log_lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_args: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(receiver, "_as_response", broken)
+    answer = intake.post(intake.message(dialect=Dialect.THIN, proof=Proof.SECRET_PATH))
+
+    assert answer.status_code == 429
+    assert intake.double.intake_secret not in log_lines.getvalue()
+    assert len(intake.rows("notifications")) == 1
+
+
+@pytest.mark.parametrize("path", ["", "/", "/intake-secret-of-the-double", "/intake-secret-of-the-double/"])
+def test_a_slash_at_the_end_of_the_address_makes_no_difference(intake: Intake, path: str) -> None:
+    answer = intake.send(b'{"callId": "call-1"}', path=PATH + path)
+
+    assert (answer.status_code, answer.json) == (202, {"status": "accepted"})
+
+
+def test_without_an_account_everything_is_refused_or_ignored(sqlite_url: str, redis_url: str) -> None:
+    with Intake(sqlite_url, redis_url, leadway_location_id=None) as intake:
+        assert intake.post(intake.message(dialect=Dialect.THIN)).get_json()["reason"] == "intake_secret_unknown"
+        assert intake.post(intake.message(dialect=Dialect.FLAT)).get_json()["reason"] == "location_not_served"
+
+
+def test_crowds_of_notifications_on_two_processes_lose_none_and_do_nothing_twice(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    settings = {"WEB_PROCESSES": "2"}
+    with World(tmp_path, database_url=database_url, redis_url=redis_url, settings=settings) as world:
+        world.start("web")
+        same = world.double.message(world.double.place_call())[0]
+        others = [world.double.message(call)[0] for call in world.double.place_calls(200)]
+
+        with ThreadPoolExecutor(10) as senders:
+            of_the_same = list(senders.map(_send_as_the_vendor_does, [same] * 10))
+        with ThreadPoolExecutor(50) as senders:
+            of_others = list(senders.map(_send_as_the_vendor_does, others))
+
+        assert {answers[-1] for answers in of_the_same} <= {"accepted", "duplicate"}
+        assert sum(answers[-1] == "accepted" for answers in of_the_same) <= 1
+        [repeats] = world.rows("SELECT repeats FROM notifications WHERE repeats > 0 ORDER BY notification_id LIMIT 1")
+        refused = sum(len(answers) - 1 for answers in of_the_same)
+        assert 9 <= repeats["repeats"] <= 9 + refused
+        assert {answers[-1] for answers in of_others} <= {"accepted", "duplicate"}
+        assert world.scalar("SELECT count(*) FROM notifications") == 201
+        assert world.scalar("SELECT count(*) FROM calls") == 201
+
+
+def _send_as_the_vendor_does(message: Message) -> list[str]:
+    """What was answered, in order: 429 is repeated."""
+    answers: list[str] = []
+    while (not answers or answers[-1] == "refused") and len(answers) < 20:
+        answer = requests.post(message.url, data=message.body, headers=dict(message.headers), timeout=30)
+        assert answer.status_code == (429 if answer.json()["status"] == "refused" else 202)
+        answers.append(answer.json()["status"])
+    return answers
+
+
+def _call(intake: Intake, call_id: str) -> dict[str, Any]:
+    with intake.receiver.database.reading() as session:
+        row = calls.get(session, intake.double.location_id, call_id)
+    assert row is not None
+    return dict(row)
