@@ -24,6 +24,10 @@ accounts = sa.Table(
     sa.Column("language", sa.Text, nullable=False, default="en", comment="of the notes: en or es"),
     sa.Column("time_zone", sa.Text, nullable=False, default="UTC", comment="IANA name, for times in notes"),
     sa.Column("api_token_encrypted", sa.Text, nullable=True),
+    sa.Column("token_expires_at", UtcDateTime, nullable=True, comment="null: a static token, which never does"),
+    sa.Column("requests_per_10_seconds", sa.Integer, nullable=True, comment="allowed by Leadway; null: as set for all"),
+    sa.Column("request_burst", sa.Integer, nullable=True, comment="at once after a rest; null: 1"),
+    sa.Column("requests_per_day", sa.Integer, nullable=True, comment="allowed by Leadway; null: 200,000"),
     sa.Column("intake_secret_hash", sa.Text, nullable=True, unique=True, comment="SHA-256, hexadecimal"),
     sa.Column("previous_intake_secret_hash", sa.Text, nullable=True, unique=True, comment="valid until the next one"),
     sa.Column("follow_up_age_hours", sa.Integer, nullable=False, default=72, comment="older calls get no follow-ups"),
@@ -33,8 +37,24 @@ accounts = sa.Table(
     sa.Column("removed_at", UtcDateTime, nullable=True, comment="its notifications are ignored, its calls kept"),
     sa.Column("complete_from", UtcDateTime, nullable=True, comment="every call Leadway lists from here …"),
     sa.Column("complete_until", UtcDateTime, nullable=True, comment="… to here has its row in calls"),
+    sa.Column("next_reconcile_at", UtcDateTime, nullable=True, comment="null: at once"),
+    sa.Column("next_relist_at", UtcDateTime, nullable=True, comment="of the last days, once a day; null: at once"),
+    sa.Column("webhook_alarm", sa.Text, nullable=True, comment="why calls come unannounced, most likely; null: none"),
+    sa.Column("webhook_alarm_at", UtcDateTime, nullable=True, comment="since when"),
 )
 
+oauth_grants = sa.Table(
+    "oauth_grants",
+    metadata,
+    sa.Column("location_id", sa.Text, sa.ForeignKey("accounts.location_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("client_id", sa.Text, nullable=False),
+    sa.Column("client_secret_encrypted", sa.Text, nullable=False),
+    sa.Column("refresh_token_encrypted", sa.Text, nullable=False, comment="each use brings the next one"),
+    sa.Column("refreshed_at", UtcDateTime, nullable=True, comment="when it last brought an access token"),
+    sa.Column("refreshing_until", UtcDateTime, nullable=True, comment="one process holds it, to refresh, until then"),
+    sa.Column("refreshing", sa.Integer, nullable=False, default=0, comment="fencing number of that hold"),
+    comment="where an account's tokens come from, if they expire; models/oauth_grants.py",
+)
 
 OF_THE_TOKEN = (Cause.TOKEN, Cause.LOCATION, Cause.SCOPE, Cause.VERSION)
 """The pauses that end with the token that caused them."""
@@ -55,6 +75,11 @@ class Account:
     language: str
     time_zone: str
     api_token_encrypted: str | None
+    token_expires_at: datetime | None
+    """None: a static token. Else one that is made from the account's OAuth grant."""
+    requests_per_10_seconds: int | None
+    request_burst: int | None
+    requests_per_day: int | None
     follow_up_age_hours: int
     held_until: datetime | None
     outages: int
@@ -119,9 +144,21 @@ def add(session: Session, location_id: str, **values: Any) -> None:
 
 
 def set_token(session: Session, location_id: str, token: str, *, cipher: TokenCipher) -> None:
-    """Writes a new API token; work that stood still because of the old one goes on at once. Raises UnknownAccount."""
-    _update(session, location_id, api_token_encrypted=cipher.encrypt(token), held_until=None, outages=0)
+    """Writes a new static API token; work that stood still because of the old one goes on at once. An OAuth grant is
+    forgotten. Raises UnknownAccount."""
+    token_is_new(session, location_id, api_token_encrypted=cipher.encrypt(token), token_expires_at=None)
+    session.execute(sa.delete(oauth_grants).where(oauth_grants.c.location_id == location_id))
+
+
+def token_is_new(session: Session, location_id: str, **values: Any) -> None:
+    """Writes columns about the token, and ends what stood still because of the old one. Raises UnknownAccount."""
+    _update(session, location_id, **values, held_until=None, outages=0)
     resume(session, location_id, causes=OF_THE_TOKEN)
+
+
+def set_budget(session: Session, location_id: str, **values: int | None) -> None:
+    """Columns: requests_per_10_seconds, request_burst, requests_per_day; None is the default. Raises UnknownAccount."""
+    _update(session, location_id, **values)
 
 
 def set_secret(session: Session, location_id: str, secret: str, *, keep_previous: bool = True) -> None:
@@ -144,9 +181,11 @@ def remove(session: Session, location_id: str) -> None:
         location_id,
         removed_at=moment(),
         api_token_encrypted=None,
+        token_expires_at=None,
         intake_secret_hash=None,
         previous_intake_secret_hash=None,
     )
+    session.execute(sa.delete(oauth_grants).where(oauth_grants.c.location_id == location_id))
     resume(session, location_id, causes=OF_THE_TOKEN)
 
 
@@ -166,6 +205,21 @@ def note_success(session: Session, location_id: str) -> None:
         sa.update(accounts)
         .where(accounts.c.location_id == location_id, accounts.c.outages > 0)
         .values(outages=0, held_until=None)
+    )
+
+
+def extend_complete(session: Session, location_id: str, *, since: datetime, until: datetime) -> None:
+    """Every call that Leadway lists between these two times has its row: grows the complete span if it touches it."""
+    c = accounts.c
+    reaches_back = c.complete_from.is_(None) | ((c.complete_from > since) & (c.complete_from <= until))
+    reaches_on = c.complete_until.is_(None) | ((c.complete_until >= since) & (c.complete_until < until))
+    session.execute(
+        sa.update(accounts)
+        .where(c.location_id == location_id)
+        .values(
+            complete_from=sa.case((reaches_back, sa.literal(since, UtcDateTime)), else_=c.complete_from),
+            complete_until=sa.case((reaches_on, sa.literal(until, UtcDateTime)), else_=c.complete_until),
+        )
     )
 
 

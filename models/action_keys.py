@@ -19,7 +19,8 @@ class StoredAction:
 def match_actions(stored: Sequence[StoredAction], read: Sequence[Action]) -> list[str]:
     """The key of each action read, in order: a stored one's, or a new one where nothing stored matches.
 
-    Tried in turn: same id and time; same id alone if unique; same type and time; the nth left of that type and name.
+    Tried in turn: same id and time; same id alone if unique; both within a type first, for one configured action's id
+    may stand on actions of several kinds; same type and time; the nth left of that type and name.
     """
     keys: list[str | None] = [None] * len(read)
     left = list(stored)
@@ -60,6 +61,14 @@ def _id(action: Action) -> Hashable | None:
     return action.action_id
 
 
+def _type_id_and_time(action: Action) -> Hashable | None:
+    return (action.action_type, _id_and_time(action)) if _id_and_time(action) else None
+
+
+def _type_and_id(action: Action) -> Hashable | None:
+    return (action.action_type, action.action_id) if action.action_id else None
+
+
 def _type_and_time(action: Action) -> Hashable | None:
     return (action.action_type, action.executed_at) if action.executed_at else None
 
@@ -69,6 +78,8 @@ def _type_and_name(action: Action) -> Hashable | None:
 
 
 _IDENTITIES: tuple[tuple[Callable[[Action], Hashable | None], bool], ...] = (
+    (_type_id_and_time, False),
+    (_type_and_id, True),
     (_id_and_time, False),
     (_id, True),
     (_type_and_time, False),

@@ -177,9 +177,11 @@ def claim(
 
 
 def is_suspect(session: Session, work: Work, key: tuple[str, ...]) -> bool:
-    """Whether the row is due and may only run alone."""
+    """Whether the row could be claimed now, but only to run alone."""
     table = work.table
-    due = sa.select(sa.literal(1)).where(work.matches(key), _due(table), ~_may_run_in_company(table))
+    due = sa.select(sa.literal(1)).where(
+        work.matches(key), _due(table), ~is_paused(table, work.name), ~_may_run_in_company(table)
+    )
     return session.execute(due).first() is not None
 
 
@@ -392,8 +394,10 @@ def _claim(
 def _settle(
     session: Session, claim: Claim, outcome: Outcome, values: Mapping[str, Any], *, tried: bool = True, **facts: Any
 ) -> None:
-    cleared = {"lease_until": None, "claimed_at": None, "lost_leases": 0, "lost_alone": 0, "runs_alone": False, "running_on": None,
-               "sent_at": None, "sent_generation": None}  # fmt: skip
+    cleared = {
+        "lease_until": None, "claimed_at": None, "running_on": None, "lost_leases": 0, "lost_alone": 0,
+        "runs_alone": False, "sent_at": None, "sent_generation": None,
+    }  # fmt: skip
     statement = sa.update(claim.work.table).where(_is_ours(claim)).values({**cleared, **values})
     if session.execute(statement).rowcount != 1:  # type: ignore[attr-defined]
         raise LeaseLost

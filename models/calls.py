@@ -53,6 +53,8 @@ calls = sa.Table(
     sa.Column("document", Json, nullable=True, comment="the whole log as it came, secrets replaced"),
     sa.Index("ix_calls_started_at", "location_id", "started_at"),
     sa.Index("ix_calls_contact_id", "location_id", "contact_id"),
+    sa.Index("ix_calls_created_at", "created_at", "location_id", "call_id"),
+    sa.Index("ix_calls_location_id_created_at", "location_id", "created_at", "call_id"),
 )
 sa.Index(
     "ix_calls_due", calls.c.location_id, calls.c.lane, calls.c.next_attempt_at,
@@ -82,6 +84,7 @@ call_actions = sa.Table(
     sa.Index("ix_call_actions_action_type", "action_type"),
 )
 
+ACTION_KEY = ("location_id", "call_id", "action_key")
 CALL = Work("call", calls, ("location_id", "call_id"))
 
 
@@ -97,7 +100,7 @@ def announce(
     """Makes the call known and due; True when it is new.
 
     Known and unsettled: its next reading is brought forward, and one that is running now is repeated. Dead, unless
-    of poison: revived. Settled: nothing changes.
+    of poison: revived. Settled: nothing changes, unless it was taken in without follow-ups: then it is read again.
     """
     notified = origin is Origin.NOTIFICATION
     statement = (
@@ -125,7 +128,13 @@ def _announce_again(
         first_notice = sa.update(calls).where(this, calls.c.announced_at.is_(None)).values(announced_at=moment())
         session.execute(first_notice)
     if plans_follow_ups:
-        session.execute(sa.update(calls).where(this, calls.c.settled_at.is_(None)).values(plans_follow_ups=sa.true()))
+        owed_nothing = sa.and_(this, calls.c.plans_follow_ups.is_(False))
+        session.execute(  # taken in by a backfill, which owes no follow-ups; now it does
+            sa.update(calls)
+            .where(owed_nothing, calls.c.status == Status.DONE)
+            .values(lane=lane, **attempts.revive(calls))
+        )
+        session.execute(sa.update(calls).where(owed_nothing).values(plans_follow_ups=sa.true()))
     session.execute(
         sa.update(calls)
         .where(this, calls.c.status == Status.DEAD, calls.c.dead_cause != "poison")
@@ -235,7 +244,7 @@ def save(
         raise LookupError("a log can only be stored for a call that was announced")
     if stored["read_at"] is not None and stored["read_at"] >= read_at:
         return keyed_actions(session, location_id, call_id)
-    values = {name: value for name, value in _columns(call_log).items() if not _is_empty(value)}
+    values = {name: value for name, value in log_columns(call_log).items() if not _is_empty(value)}
     if stored["trial_call"]:
         values.pop("trial_call")  # False may mean that it was not said, and a trial call stays one
     if call_log.source is Source.LIST and stored["document"]:
@@ -254,7 +263,7 @@ def save(
     return _save_actions(session, location_id, call_log)
 
 
-def _columns(call_log: CallLog) -> dict[str, Any]:
+def log_columns(call_log: CallLog) -> dict[str, Any]:
     return {
         "started_at": call_log.started_at,
         "duration_seconds": call_log.duration_seconds,
@@ -282,7 +291,7 @@ def _save_actions(session: Session, location_id: str, call_log: CallLog) -> list
     matched = match_actions(stored, call_log.actions)
     known = {each.action_key for each in stored}
     rows = [
-        _action_row(location_id, call_log.call_id, key, position, action)
+        action_row(location_id, call_log.call_id, key, position, action)
         for position, (key, action) in enumerate(zip(matched, call_log.actions, strict=True))
     ]
     new = [row for row in rows if row["action_key"] not in known]
@@ -293,10 +302,13 @@ def _save_actions(session: Session, location_id: str, call_log: CallLog) -> list
             _refresh_action(session, row)
     still_there = list(zip(matched, call_log.actions, strict=True))
     gone = [(each.action_key, each.action) for each in stored if each.action_key not in matched]
+    for position, (key, _) in enumerate(gone, start=len(rows)):  # behind, or they would be taken for the others
+        this = _this_action({"location_id": location_id, "call_id": call_log.call_id, "action_key": key})
+        session.execute(sa.update(call_actions).where(this).values(position=position))
     return still_there + gone
 
 
-def _action_row(location_id: str, call_id: str, key: str, position: int, action: Action) -> dict[str, Any]:
+def action_row(location_id: str, call_id: str, key: str, position: int, action: Action) -> dict[str, Any]:
     return {
         "location_id": location_id,
         "call_id": call_id,
@@ -312,6 +324,9 @@ def _action_row(location_id: str, call_id: str, key: str, position: int, action:
 
 
 def _refresh_action(session: Session, row: Mapping[str, Any]) -> None:
-    key = ("location_id", "call_id", "action_key")
-    values = {name: value for name, value in row.items() if name not in key and not _is_empty(value)}
-    session.execute(sa.update(call_actions).where(*(call_actions.c[name] == row[name] for name in key)).values(values))
+    values = {name: value for name, value in row.items() if name not in ACTION_KEY and not _is_empty(value)}
+    session.execute(sa.update(call_actions).where(_this_action(row)).values(values))
+
+
+def _this_action(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:
+    return sa.and_(*(call_actions.c[name] == row[name] for name in ACTION_KEY))

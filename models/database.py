@@ -95,6 +95,7 @@ WORKER = Limits(connect=2, lock=3.0, statement=5.0, retries=8, pool=40)
 COMMAND = Limits(connect=5, lock=30.0, statement=300.0, retries=2, pool=4)
 RETRY_PAUSE_SECONDS = 0.3
 SQLITE_BUSY_SECONDS = 30.0
+PING_AFTER_SECONDS = 0.5
 
 
 class TurnDidNotCome(SQLAlchemyError):
@@ -197,7 +198,7 @@ def _engine(url: sa.URL, limits: Limits) -> sa.Engine:
         pool_size=limits.pool,
         max_overflow=4,
         pool_timeout=limits.statement,
-        pool_pre_ping=True,
+        pool_use_lifo=True,
         hide_parameters=True,
         connect_args={
             "connect_timeout": limits.connect,
@@ -209,6 +210,8 @@ def _engine(url: sa.URL, limits: Limits) -> sa.Engine:
             "tcp_user_timeout": 10_000,
         },
     )
+
+    _ping_after_idling(engine)
 
     @sa.event.listens_for(engine, "handle_error")
     def quote_no_values(context: sa.engine.ExceptionContext) -> None:
@@ -222,6 +225,23 @@ def _engine(url: sa.URL, limits: Limits) -> sa.Engine:
 
 def _busy_seconds(limits: Limits) -> float:
     return limits.lock if limits is WEB else SQLITE_BUSY_SECONDS
+
+
+def _ping_after_idling(engine: sa.Engine) -> None:
+    """A connection that rested is asked whether it still lives; asking each time would double the round trips."""
+
+    @sa.event.listens_for(engine, "checkin")
+    def note_use(_connection: object, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def ping(connection: Any, record: Any, _proxy: object) -> None:
+        if time.monotonic() - record.info.get("used_at", time.monotonic()) < PING_AFTER_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.dbapi.Error:  # type: ignore[union-attr]
+            raise sa.exc.InvalidatePoolError from None
 
 
 def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:

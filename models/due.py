@@ -4,9 +4,11 @@ A row in flight is marked as sent or holds a lease. A mark is void after a while
 memory: it names the generation of Redis that it was sent into.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -20,6 +22,9 @@ from models.heartbeats import live_workers
 from models.pauses import is_paused
 
 IN_LANE_ORDER = tuple(Lane)
+SECONDS_IN_FLIGHT = 1.2
+"""So much of what an account's budget lets through is in flight: less than the live lanes are ready to wait."""
+FEWEST_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,11 @@ class Room:
 
     in_all: int
     per_account: int
+    background: int | None = None
+    """Of one account's, those that nobody waits for: reconciled and backfilled ones. None: all."""
+    per_10_seconds: int | None = None
+    """Requests that Leadway allows an account that has no number of its own: no more is sent than it soon lets
+    through, for what waits for the budget takes a slot from others. None: no matter."""
 
 
 @dataclass(frozen=True)
@@ -46,108 +56,169 @@ class Marks:
     seconds: float
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """An account with something due that is not resting."""
+
+    after_outage: bool
+    per_10_seconds: int | None
+    lanes: list[tuple[Lane, Work]]
+    """In which of its lanes something is due, the most urgent first."""
+
+
 def take_due(session: Session, *, marks: Marks, room: Room) -> list[Due]:
     """Marks as sent, and returns, what may be sent now: fairly among accounts, each account's lanes in order."""
     waiting = _accounts_with_due_work(session)
     if not waiting:
         return []
-    in_flight = _in_flight(session, marks)
+    in_flight, in_background = _in_flight(session, marks)
     left = room.in_all - sum(in_flight.values())
+    if left <= 0:
+        return []
     candidates = {
-        location_id: _candidates(session, location_id, marks=marks, limit=min(left, allowed - in_flight[location_id]))
-        for location_id, allowed in ((each, _allowed(room, rests)) for each, rests in waiting.items())
-        if left > 0 and allowed > in_flight[location_id]
-    }
-    return _mark(session, _share_out(candidates, left), marks)
-
-
-def _allowed(room: Room, after_outage: bool) -> int:
-    """After an outage one attempt goes ahead to see whether it is over."""
-    return 1 if after_outage else room.per_account
-
-
-def _accounts_with_due_work(session: Session) -> dict[str, bool]:
-    """Every account with something due that is not resting; the value tells whether it just had an outage."""
-    something = sa.or_(
-        *(
-            sa.exists().where(
-                work.table.c.location_id == accounts.c.location_id,
-                work.table.c.lane.in_(IN_LANE_ORDER),
-                work.table.c.next_attempt_at <= moment(),
-                ~is_paused(work.table, work.name),
-            )
-            for work in (CALL, FOLLOW_UP)
+        location_id: _candidates(
+            session,
+            location_id,
+            each.lanes,
+            marks=marks,
+            limit=min(left, _allowed(room, each) - in_flight[location_id]),
+            background=left if room.background is None else room.background - in_background[location_id],
         )
-    )
+        for location_id, each in waiting.items()
+    }
+    return _mark(session, _share_out(candidates, left, in_flight), marks)
+
+
+def _allowed(room: Room, account: _Waiting) -> int:
+    """After an outage one attempt goes ahead to see whether it is over."""
+    if account.after_outage:
+        return 1
+    per_10_seconds = account.per_10_seconds or room.per_10_seconds
+    if per_10_seconds is None:
+        return room.per_account
+    return min(room.per_account, max(FEWEST_IN_FLIGHT, math.ceil(SECONDS_IN_FLIGHT * per_10_seconds / 10)))
+
+
+def _accounts_with_due_work(session: Session) -> dict[str, _Waiting]:
     rested = sa.or_(accounts.c.held_until.is_(None), accounts.c.held_until <= moment())
-    rows = session.execute(
-        sa.select(accounts.c.location_id, accounts.c.outages).where(accounts.c.removed_at.is_(None), rested, something)
-    )
-    return {row.location_id: row.outages >= OUTAGES_BEFORE_REST for row in rows}
+    lanes = sa.union_all(*(sa.select(sa.literal(int(lane)).label("lane")) for lane in IN_LANE_ORDER)).subquery("lanes")
+
+    def of(work: Work) -> sa.Select[Any]:
+        table = work.table
+        # The smallest is the first entry of ix_…_due for that account and lane: one look, however much is due.
+        earliest = (
+            sa.select(sa.func.min(table.c.next_attempt_at))
+            .where(table.c.location_id == accounts.c.location_id, table.c.lane == lanes.c.lane)
+            .correlate(accounts, lanes)
+            .scalar_subquery()
+        )
+        return sa.select(
+            accounts.c.location_id, accounts.c.outages, accounts.c.requests_per_10_seconds, lanes.c.lane,
+            sa.literal(work.name).label("work"),
+        ).select_from(accounts.join(lanes, sa.true())).where(
+            accounts.c.removed_at.is_(None), rested, ~is_paused(accounts, work.name), earliest <= moment()
+        )  # fmt: skip
+
+    found: dict[str, _Waiting] = {}
+    rows = session.execute(sa.union_all(of(CALL), of(FOLLOW_UP))).all()
+    for row in sorted(rows, key=lambda each: (each.location_id, each.lane, each.work)):
+        after_outage = row.outages >= OUTAGES_BEFORE_REST
+        account = found.setdefault(row.location_id, _Waiting(after_outage, row.requests_per_10_seconds, []))
+        account.lanes.append((Lane(row.lane), CALL if row.work == CALL.name else FOLLOW_UP))
+    return found
 
 
-def _in_flight(session: Session, marks: Marks) -> Counter[str]:
-    """Per account: rows with a valid mark, and rows held by a worker that is alive."""
+def _in_flight(session: Session, marks: Marks) -> tuple[Counter[str], Counter[str]]:
+    """Per account: rows with a valid mark, and rows held by a worker that is alive; the second: background only."""
     counts: Counter[str] = Counter()
+    in_background: Counter[str] = Counter()
     alive = live_workers(session)
     for work in (CALL, FOLLOW_UP):
         table = work.table
         held = sa.and_(table.c.lease_until > moment(), table.c.running_on.in_(alive), table.c.status == Status.RUNNING)
         rows = session.execute(
-            sa.select(table.c.location_id, sa.func.count())
+            sa.select(
+                table.c.location_id,
+                sa.func.count().label("number"),
+                sa.func.sum(sa.case((table.c.lane > Lane.RETRY, 1), else_=0)).label("background"),
+            )
             .where(sa.or_(table.c.sent_at.is_not(None), table.c.lease_until.is_not(None)))
             .where(sa.or_(~_mark_is_void(table, marks), held))
             .group_by(table.c.location_id)
         )
-        for location_id, number in rows:
-            counts[location_id] += number
-    return counts
+        for row in rows:
+            counts[row.location_id] += row.number
+            in_background[row.location_id] += row.background
+    return counts, in_background
 
 
-def _candidates(session: Session, location_id: str, *, marks: Marks, limit: int) -> list[tuple[Lane, Due]]:
+def _candidates(
+    session: Session,
+    location_id: str,
+    lanes: Sequence[tuple[Lane, Work]],
+    *,
+    marks: Marks,
+    limit: int,
+    background: int,
+) -> list[tuple[Lane, Due]]:
     found: list[tuple[Lane, Due]] = []
-    for lane in IN_LANE_ORDER:
-        for work in (CALL, FOLLOW_UP):
-            if len(found) >= limit:
-                return found
-            table = work.table
-            rows = session.execute(
-                skip_locked(
-                    session,
-                    sa.select(*(table.c[name] for name in work.key_columns))
-                    .where(
-                        table.c.location_id == location_id,
-                        table.c.lane == lane,
-                        table.c.next_attempt_at <= moment(),
-                        table.c.status.in_(OPEN),
-                        _mark_is_void(table, marks),
-                        ~is_paused(table, work.name),
-                    )
-                    .order_by(table.c.next_attempt_at)
-                    .limit(limit - len(found)),
+    for lane, work in lanes:
+        left = limit - len(found)
+        if lane > Lane.RETRY:
+            left = min(left, background - sum(each > Lane.RETRY for each, _ in found))
+        if left <= 0:
+            return found
+        table = work.table
+        rows = session.execute(
+            skip_locked(
+                session,
+                sa.select(*(table.c[name] for name in work.key_columns))
+                .where(
+                    table.c.location_id == location_id,
+                    table.c.lane == lane,
+                    table.c.next_attempt_at <= moment(),
+                    table.c.status.in_(OPEN),
+                    _mark_is_void(table, marks),
                 )
+                .order_by(table.c.next_attempt_at)
+                .limit(left),
             )
-            found.extend((lane, Due(work, tuple(row))) for row in rows)
+        )
+        found.extend((lane, Due(work, tuple(row))) for row in rows)
     return found
 
 
-def _share_out(candidates: Mapping[str, Sequence[tuple[Lane, Due]]], room: int) -> list[Due]:
-    """One of each account in turn, the most urgent lane first, until the room is filled."""
+def _share_out(
+    candidates: Mapping[str, Sequence[tuple[Lane, Due]]], room: int, in_flight: Mapping[str, int]
+) -> list[Due]:
+    """Who has least in flight is next, what somebody waits for goes before the rest, until the room is filled."""
     turns = sorted(
-        ((lane, turn, due) for offered in candidates.values() for turn, (lane, due) in enumerate(offered)),
+        (
+            (lane, in_flight[location_id] + turn, due)
+            for location_id, offered in candidates.items()
+            for turn, (lane, due) in enumerate(offered)
+        ),
         key=lambda each: (each[0] if each[0] > Lane.RETRY else Lane.LIVE, each[1]),
     )
-    return [due for _lane, _turn, due in turns[: max(room, 0)]]
+    return [due for _lane, _turn, due in turns[:room]]
 
 
 def _mark(session: Session, chosen: Sequence[Due], marks: Marks) -> list[Due]:
-    for due in chosen:
-        session.execute(
-            sa.update(due.work.table)
-            .where(due.work.matches(due.key))
-            .values(sent_at=moment(), sent_generation=marks.generation)
-        )
+    _write_marks(session, chosen, sent_at=moment(), sent_generation=marks.generation)
     return list(chosen)
+
+
+def _write_marks(session: Session, rows: Sequence[Due], **values: Any) -> None:
+    """One statement for each account's calls, one for all follow-ups; SQLite would not use its index for pairs."""
+    groups: dict[tuple[str, tuple[str, ...]], list[Due]] = {}
+    for due in rows:
+        groups.setdefault((due.work.name, due.key[:-1]), []).append(due)
+    for group in groups.values():
+        work, shared = group[0].work, group[0].key[:-1]
+        table, names = work.table, work.key_columns
+        these = [table.c[name] == value for name, value in zip(names, shared, strict=False)]
+        last = table.c[names[-1]].in_([due.key[-1] for due in group])
+        session.execute(sa.update(table).where(*these, last).values(**values))
 
 
 def _mark_is_void(table: sa.Table, marks: Marks) -> sa.ColumnElement[bool]:
@@ -160,7 +231,4 @@ def _mark_is_void(table: sa.Table, marks: Marks) -> sa.ColumnElement[bool]:
 
 def unmark(session: Session, rows: Sequence[Due]) -> None:
     """For rows whose message did not get into Redis. One that did after all is harmless: it is claimed once."""
-    for due in rows:
-        session.execute(
-            sa.update(due.work.table).where(due.work.matches(due.key)).values(sent_at=None, sent_generation=None)
-        )
+    _write_marks(session, rows, sent_at=None, sent_generation=None)

@@ -1,6 +1,6 @@
 """Follow-ups: what we owe the CRM because of a call, one row per call, rule and action."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa

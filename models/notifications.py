@@ -1,6 +1,5 @@
 """Our record of each notification that came from Leadway, however often it came."""
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 

@@ -61,9 +61,13 @@ def pause(session: Session, location_id: str, *, cause: Cause, detail: str, work
     return session.execute(statement).first() is not None
 
 
-def resume(session: Session, location_id: str, *, causes: Sequence[Cause] = tuple(Cause)) -> bool:
-    """Ends the pauses of these causes; True when there was one."""
+def resume(
+    session: Session, location_id: str, *, causes: Sequence[Cause] = tuple(Cause), work: str | None = None
+) -> bool:
+    """Ends the pauses of these causes, all or those of one kind of work; True when there was one."""
     statement = sa.delete(pauses).where(pauses.c.location_id == location_id, pauses.c.cause.in_(causes))
+    if work is not None:
+        statement = statement.where(pauses.c.work == work)
     return bool(session.execute(statement.returning(pauses.c.cause)).all())
 
 

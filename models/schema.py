@@ -1,6 +1,6 @@
 """Every table, by importing every module that defines one: what the migrations are compared with."""
 
-from models import accounts, attempts, calls, follow_ups, heartbeats, notifications, pauses, refusals
+from models import accounts, attempts, calls, follow_ups, heartbeats, notifications, pauses, reconciliations, refusals
 from models.database import metadata
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "metadata",
     "notifications",
     "pauses",
+    "reconciliations",
     "refusals",
 ]

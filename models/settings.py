@@ -97,9 +97,12 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _empty_is_unset(cls, values: dict[str, object]) -> dict[str, object]:
-        """`NAME=` in a file of settings means its default; only of the public keys, empty is said on purpose."""
+        """`NAME=` in a file of settings means its default; only of the public keys, empty is said on purpose.
+
+        Blanks and line ends around a value are nobody's intention, and in a token they would break a header.
+        """
         return {
-            name: value
+            name: value.strip() if isinstance(value, str) else value
             for name, value in values.items()
             if name == "leadway_webhook_public_keys" or not isinstance(value, str) or value.strip()
         }

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,8 +52,9 @@ def _kept_key(path: Path) -> str:
     """Reads the key file, or makes it: written aside and linked, so that processes started at once agree on one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        aside = path.with_name(f"{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        # Not the process id: containers that share a volume have the same ones.
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(Fernet.generate_key())
             file.flush()
             os.fsync(file.fileno())

@@ -1,0 +1,181 @@
+"""The migrations: up and down on both databases, one at a time, and never another schema than the models'."""
+
+import importlib.util
+import multiprocessing
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+import migrations
+from migrations import is_current, migrate
+from models import accounts, calls
+from models.call_log import Action, CallLog, Source
+from models.database import COMMAND, Database, moment
+from models.schema import metadata
+
+
+@pytest.fixture
+def database(empty_database_url: str) -> Iterator[Database]:
+    opened = Database(empty_database_url, limits=COMMAND)
+    yield opened
+    opened.close()
+
+
+def tables(database: Database) -> set[str]:
+    return set(sa.inspect(database.engine).get_table_names()) - {"alembic_version"}
+
+
+def schema_of(database: Database) -> set[tuple[Any, ...]]:
+    """Every column, index and constraint, as the database itself tells them; in which order does not matter."""
+    queries = OF_SQLITE if database.engine.dialect.name == "sqlite" else OF_POSTGRESQL
+    with database.reading() as session:
+        rows = [tuple(row) for query in queries for row in session.execute(sa.text(query))]
+    return {row for row in rows if "alembic_version" not in str(row)}
+
+
+OF_SQLITE = (
+    """SELECT t.name, c.name, c.type, c."notnull", c.dflt_value, c.pk
+       FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'""",
+    """SELECT t.name, f."table", f."from", f."to", f.on_delete
+       FROM sqlite_master t, pragma_foreign_key_list(t.name) f WHERE t.type = 'table'""",
+    """SELECT t.name, i."unique", i.origin, i.partial, (SELECT group_concat(name) FROM pragma_index_info(i.name))
+       FROM sqlite_master t, pragma_index_list(t.name) i WHERE t.type = 'table'""",
+    "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
+)
+OF_POSTGRESQL = (
+    "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+       WHERE connamespace = 'public'::regnamespace""",
+    """SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns
+       WHERE table_schema = 'public'""",
+)
+
+
+def test_up_down_and_up_again(empty_database_url: str, database: Database) -> None:
+    assert not is_current(database)
+    migrate(empty_database_url)
+    assert tables(database) == set(metadata.tables)
+    assert is_current(database)
+    whole = schema_of(database)
+    migrate(empty_database_url, revision="base")
+    assert tables(database) == set()
+    assert not is_current(database)
+    migrate(empty_database_url)
+    assert schema_of(database) == whole
+
+
+def test_migrating_again_keeps_the_rows(empty_database_url: str, database: Database) -> None:
+    migrate(empty_database_url)
+    with database.transaction() as session:
+        accounts.add(session, "loc-one")
+    migrate(empty_database_url)
+    with database.reading() as session:
+        assert accounts.is_served(session, "loc-one")
+
+
+def test_models_and_migrations_describe_the_same_schema(empty_database_url: str, database: Database) -> None:
+    migrate(empty_database_url)
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_migrations_build_what_the_models_would_build(empty_database_url: str, database: Database) -> None:
+    """Also what Alembic's comparison does not see: conditions of indexes, names, what is deleted with what."""
+    migrate(empty_database_url)
+    migrated = schema_of(database)
+    migrate(empty_database_url, revision="base")
+    metadata.create_all(database.engine)
+    assert schema_of(database) == migrated
+
+
+def test_several_processes_that_migrate_at_once_make_one_schema(empty_database_url: str, database: Database) -> None:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
+        for each in [processes.submit(migrate, empty_database_url) for _ in range(4)]:
+            each.result(60)
+    assert tables(database) == set(metadata.tables)
+    assert is_current(database)
+
+
+def with_another_migration(folder: Path, body: str) -> Callable[[str], None]:
+    """`migrate` of a copy of the migrations that has one more."""
+    copy = folder / "migrations"
+    shutil.copytree(Path(migrations.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    newest = max(file.stem.split("_")[0] for file in (copy / "versions").glob("*.py"))
+    (copy / "versions" / "9999_later.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\n"
+        f"revision, down_revision, branch_labels, depends_on = '9999', {newest!r}, None, None\n"
+        f"def upgrade():\n    {body}\n"
+    )
+    spec = importlib.util.spec_from_file_location("later_migrations", copy / "__init__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    later: Callable[[str], None] = module.migrate
+    return later
+
+
+def test_a_migration_that_fails_leaves_nothing_of_any(
+    empty_database_url: str, database: Database, tmp_path: Path
+) -> None:
+    body = "op.create_table('half', sa.Column('a', sa.Integer()))\n    raise RuntimeError('stopped half-way')"
+    with pytest.raises(RuntimeError, match="half-way"):
+        with_another_migration(tmp_path, body)(empty_database_url)
+    assert tables(database) == set()
+    migrate(empty_database_url)
+    assert is_current(database)
+
+
+def test_rebuilding_a_table_takes_nothing_from_the_tables_that_refer_to_it(
+    empty_database_url: str, database: Database, tmp_path: Path
+) -> None:
+    migrate(empty_database_url)
+    log = CallLog("call-1", Source.FETCH, actions=(Action("SMS"),))
+    with database.transaction() as session:
+        calls.announce(session, "loc-one", "call-1")
+        read_at = session.execute(sa.select(moment())).scalar_one()
+        calls.save(session, "loc-one", log, read_at=read_at, settled=True)
+    body = """op.execute("UPDATE calls SET agent_id = ''")
+    with op.batch_alter_table('calls') as batch:
+        batch.alter_column('agent_id', nullable=False)"""
+    with_another_migration(tmp_path, body)(empty_database_url)
+    with database.reading() as session:
+        assert len(calls.actions_of(session, "loc-one", "call-1")) == 1
+    with database.transaction() as session:
+        session.execute(sa.delete(calls.calls))
+    with database.reading() as session:
+        assert calls.actions_of(session, "loc-one", "call-1") == [], "and what refers to it still does"
+
+
+DOCUMENT = Path(migrations.__file__).parents[1] / "docs" / "tables.md"
+
+
+def test_every_table_and_column_is_told_in_the_document() -> None:
+    told = set(re.findall(r"`(\w+)`|^## (\w+)(?:, (\w+))?$", DOCUMENT.read_text(), re.MULTILINE))
+    names = {name for several in told for name in several if name}
+    wanted = {name for table in metadata.tables.values() for name in (table.name, *table.columns.keys())}
+    assert wanted - names == set()
+
+
+def test_the_queries_of_the_document_run(database_url: str) -> None:
+    queries = re.findall(r"```sql\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert len(queries) > 5
+    database = Database(database_url)
+    with database.transaction() as session:
+        accounts.add(session, "ve9EPM428h8vShlRW1KT")
+        calls.announce(session, "ve9EPM428h8vShlRW1KT", "call-1")
+        values = {"started_at": moment(), "stored_at": moment(), "read_at": moment(), "extracted_data": {"budget": 5}}
+        session.execute(sa.update(calls.calls).values(values))
+    with database.reading() as session:
+        found = [len(session.execute(sa.text(query)).all()) for query in queries]
+    assert sum(found) >= 4
+    database.close()

@@ -1,0 +1,356 @@
+"""The database: its clock, its times, and what a transaction survives."""
+
+import multiprocessing
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+
+from models import accounts, attempts, calls, notifications
+from models.attempts import LeaseLost, Status
+from models.database import WEB, WORKER, Database, UtcDateTime, earlier_of, moment
+from models.heartbeats import heartbeats
+from tests.models.rows import LOCATION, announce, call_row, claimed_call, rows_of
+from tests.models.writers import be_web, be_worker
+
+INSTANTS = [
+    datetime(2000, 1, 1, tzinfo=UTC),
+    datetime(2024, 2, 29, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(2024, 5, 6, 7, 8, 9, 1, tzinfo=timezone(timedelta(hours=5, minutes=45))),
+    datetime(2024, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=1))),
+    datetime(2199, 12, 31, 12, 0, tzinfo=timezone(-timedelta(hours=9))),
+]
+
+
+def put(database: Database, name: str, instant: Any) -> None:
+    with database.transaction() as session:
+        values = {"name": name, "process": "web", "slots": 0, "started_at": instant, "beat_at": instant}
+        session.execute(sa.insert(heartbeats).values(values))
+
+
+def ask(database: Database, *what: Any) -> sa.Row[Any]:
+    with database.reading() as session:
+        return session.execute(sa.select(*what)).one()
+
+
+def test_an_instant_comes_back_as_the_same_instant_in_utc(database: Database) -> None:
+    for number, instant in enumerate(INSTANTS):
+        put(database, str(number), instant)
+    for number, row in enumerate(rows_of(database, heartbeats)):
+        assert row["beat_at"] == INSTANTS[number]
+        assert row["beat_at"].tzinfo is UTC
+
+
+def test_instants_are_compared_and_ordered_as_instants(database: Database) -> None:
+    for number, instant in enumerate(INSTANTS):
+        put(database, str(number), instant)
+    column = heartbeats.c.beat_at
+    with database.reading() as session:
+        assert list(session.execute(sa.select(column).order_by(column)).scalars()) == sorted(INSTANTS)
+        for instant in INSTANTS:
+            earlier = session.execute(sa.select(sa.func.count()).where(column < instant)).scalar_one()
+            assert earlier == sum(each < instant for each in INSTANTS)
+            same = session.execute(sa.select(heartbeats.c.name).where(column == instant)).scalars().all()
+            assert same == [str(INSTANTS.index(instant))]
+        past = session.execute(sa.select(sa.func.count()).where(column <= moment())).scalar_one()
+        assert past == len(INSTANTS) - 1
+
+
+def test_an_instant_without_a_zone_is_refused(database: Database) -> None:
+    with pytest.raises(sa.exc.StatementError, match="time zone"):
+        put(database, "naive", datetime(2024, 1, 1))  # noqa: DTZ001
+
+
+def test_no_instant_is_no_instant(database: Database) -> None:
+    assert ask(database, sa.null().cast(UtcDateTime))[0] is None
+
+
+def test_the_clock_agrees_with_itself(database: Database) -> None:
+    now, later, earlier, far = ask(database, moment(), moment(60), moment(-0.25), moment(86_400 * 400))
+    assert now.tzinfo is UTC
+    assert later - now == timedelta(seconds=60)
+    assert now - earlier == timedelta(seconds=0.25)
+    assert far - now == timedelta(days=400)
+    assert abs(datetime.now(UTC) - now) < timedelta(seconds=30)
+
+
+def test_seconds_may_come_from_a_column(database: Database) -> None:
+    put(database, "one", moment())
+    with database.transaction() as session:
+        seconds = sa.case((heartbeats.c.slots == 0, 90), else_=30.5)
+        session.execute(sa.update(heartbeats).values(beat_at=moment(seconds)))
+    (row,) = rows_of(database, heartbeats)
+    assert 80 < (row["beat_at"] - row["started_at"]).total_seconds() < 120
+
+
+def test_the_clock_goes_on_within_a_transaction(database: Database) -> None:
+    with database.transaction() as session:
+        first = session.execute(sa.select(moment())).scalar_one()
+        time.sleep(0.01)
+        assert session.execute(sa.select(moment())).scalar_one() > first
+
+
+def test_what_the_clock_wrote_is_read_compared_and_written_again_without_change(database: Database) -> None:
+    put(database, "one", moment())
+    (row,) = rows_of(database, heartbeats)
+    put(database, "two", row["beat_at"])
+    with database.reading() as session:
+        same = session.execute(sa.select(sa.func.count()).where(heartbeats.c.beat_at == row["beat_at"])).scalar_one()
+    assert same == 2
+
+
+def test_the_earlier_of_two_times_is_the_other_where_one_is_missing(database: Database) -> None:
+    with database.reading() as session:
+        both = (INSTANTS[0], sa.null())
+        early, late = (sa.literal(each, UtcDateTime) for each in INSTANTS[:2])
+        assert session.execute(sa.select(earlier_of(session, early, late))).scalar_one() == both[0]
+        assert session.execute(sa.select(earlier_of(session, late, early))).scalar_one() == both[0]
+        nothing = sa.null().cast(UtcDateTime)
+        assert session.execute(sa.select(earlier_of(session, nothing, late))).scalar_one() == INSTANTS[1]
+
+
+def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
+    def work(session: sa.orm.Session) -> None:
+        accounts.add(session, "loc-two")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        database.transact(work)
+    assert [row["location_id"] for row in rows_of(database, accounts.accounts)] == [LOCATION]
+
+
+def test_a_bug_or_a_broken_rule_of_the_schema_is_not_repeated(database: Database) -> None:
+    runs = []
+
+    def work(session: sa.orm.Session) -> None:
+        runs.append(1)
+        session.execute(sa.insert(accounts.accounts).values(location_id=LOCATION, added_at=moment()))
+
+    with pytest.raises(IntegrityError):
+        database.transact(work)
+    assert len(runs) == 1
+
+
+def test_a_transaction_that_goes_on_failing_raises_at_last(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.database.RETRY_PAUSE_SECONDS", 0)
+    runs = []
+
+    def work(_: sa.orm.Session) -> None:
+        runs.append(1)
+        raise OperationalError("", {}, Exception("down"))
+
+    with pytest.raises(OperationalError):
+        database.transact(work)
+    assert len(runs) == WORKER.retries + 1
+
+
+def test_a_transaction_whose_connection_postgresql_ends_is_repeated_whole(postgresql_url: str) -> None:
+    database = Database(postgresql_url)
+    runs = []
+
+    def work(session: sa.orm.Session) -> int:
+        runs.append(1)
+        accounts.add(session, f"loc-{len(runs)}")
+        if len(runs) == 1:
+            pid = session.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+            with psycopg.connect(postgresql_url, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        return session.execute(sa.select(sa.func.count()).select_from(accounts.accounts)).scalar_one()
+
+    assert database.transact(work) == 1, "what the first run wrote is gone"
+    assert len(runs) == 2
+    assert [row["location_id"] for row in rows_of(database, accounts.accounts)] == ["loc-2"]
+    database.close()
+
+
+def test_a_restart_of_postgresql_while_idle_is_not_noticed(postgresql_url: str) -> None:
+    database = Database(postgresql_url, limits=WEB)
+    ask(database, moment())
+    with psycopg.connect(postgresql_url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'leadway-calls'")
+    with database.transaction() as session:  # the web process repeats nothing, so it must not need to
+        accounts.add(session, LOCATION)
+    database.close()
+
+
+def lose_the_answer_to_the_first_commit(database: Database) -> None:
+    lost = []
+
+    @sa.event.listens_for(sa.orm.Session, "after_commit")
+    def lose(session: sa.orm.Session) -> None:
+        if session.get_bind() is database.engine and not lost:
+            lost.append(1)
+            raise OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+
+    database.forget = lambda: sa.event.remove(sa.orm.Session, "after_commit", lose)  # type: ignore[attr-defined]
+
+
+def test_a_commit_whose_answer_was_lost_is_harmless_when_it_is_run_again(database: Database) -> None:
+    def receive(session: sa.orm.Session) -> None:
+        notifications.record(
+            session, "one", location_id=LOCATION, call_id="call-1", dialect="x", authenticated_by="s", status="accepted"
+        )
+        calls.announce(session, LOCATION, "call-1")
+
+    lose_the_answer_to_the_first_commit(database)
+    try:
+        database.transact(receive)
+    finally:
+        database.forget()  # type: ignore[attr-defined]
+    assert len(rows_of(database, notifications.notifications)) == 1
+    assert len(rows_of(database, calls.calls)) == 1
+
+
+def test_a_finish_whose_answer_was_lost_is_finished_once(database: Database) -> None:
+    claim = claimed_call(database)
+    lose_the_answer_to_the_first_commit(database)
+    try:
+        with pytest.raises(LeaseLost):
+            database.transact(lambda session: attempts.finish(session, claim))
+    finally:
+        database.forget()  # type: ignore[attr-defined]
+    assert call_row(database)["status"] == Status.DONE
+    assert len(rows_of(database, attempts.attempts)) == 1
+
+
+def held_open(database: Database, until: threading.Event) -> threading.Thread:
+    """Another writer that holds the account's row, and on SQLite everything."""
+    holds = threading.Event()
+
+    def hold() -> None:
+        with database.transaction() as session:
+            session.execute(sa.update(accounts.accounts).values(name="held"))
+            holds.set()
+            until.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holds.wait(10)
+    return thread
+
+
+def test_the_web_process_gives_up_on_a_lock_while_it_is_still_held(database: Database, database_url: str) -> None:
+    until = threading.Event()
+    thread = held_open(database, until)
+    web = Database(database_url, limits=WEB)
+    try:
+        with pytest.raises(OperationalError, match="lock"), web.transaction() as session:
+            session.execute(sa.update(accounts.accounts).values(name="web"))
+        assert thread.is_alive()
+        assert WEB.lock <= WEB.statement <= 1
+        assert WEB.retries == 0
+    finally:
+        until.set()
+        thread.join()
+        web.close()
+    assert rows_of(database, accounts.accounts)[0]["name"] == "held"
+
+
+def test_a_worker_waits_for_a_lock(database: Database) -> None:
+    until = threading.Event()
+    thread = held_open(database, until)
+    threading.Timer(0.3, until.set).start()
+    database.transact(lambda session: accounts.hold(session, LOCATION, seconds=1, outage=True))
+    thread.join()
+    assert rows_of(database, accounts.accounts)[0]["outages"] == 1
+
+
+def test_a_reader_waits_for_no_writer_and_no_writer_for_a_reader(database: Database) -> None:
+    until = threading.Event()
+    with database.reading() as session:
+        assert session.execute(sa.select(accounts.accounts.c.name)).scalar_one() == ""
+        thread = held_open(database, until)
+        assert session.execute(sa.select(accounts.accounts.c.name)).scalar_one() == "", "not committed yet"
+        until.set()
+        thread.join()
+        assert session.execute(sa.select(accounts.accounts.c.name)).scalar_one() == "held"
+
+
+def test_after_reading_a_connection_still_begins_with_the_write_lock(sqlite_url: str) -> None:
+    database = Database(sqlite_url, limits=WEB)
+    with database.reading() as session:
+        session.execute(sa.select(accounts.accounts)).all()
+    with database.transaction() as session:
+        session.execute(sa.select(accounts.accounts)).all()
+        other = Database(sqlite_url, limits=WEB)
+        with pytest.raises(OperationalError, match="locked"), other.transaction() as second:
+            second.execute(sa.select(accounts.accounts)).all()
+        other.close()
+    database.close()
+
+
+def test_sqlite_is_set_up_to_lose_nothing(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    with database.reading() as session:
+        found = [
+            session.execute(sa.text(f"PRAGMA {name}")).scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    assert found == ["wal", 2, 1]
+    database.close()
+
+
+def test_postgresql_is_told_our_limits(postgresql_url: str) -> None:
+    database = Database(postgresql_url, limits=WEB)
+    with database.reading() as session:
+        found = [
+            session.execute(sa.text(f"SHOW {name}")).scalar_one()
+            for name in ("statement_timeout", "lock_timeout", "TimeZone")
+        ]
+    assert found == ["700ms", "600ms", "UTC"]
+    database.close()
+
+
+SECRET_WORDS = "the caller said something private"
+
+
+CALL_VALUES = {"location_id": LOCATION, "call_id": SECRET_WORDS, "created_at": moment(), "origin": "x"}
+ACTION_VALUES = {
+    "location_id": LOCATION, "call_id": SECRET_WORDS, "action_key": "x", "action_type": "x", "action_name": "x",
+    "position": 0, "parameters": {},
+}  # fmt: skip
+BREAKING = {
+    "a key that is taken": sa.insert(calls.calls).values(CALL_VALUES),
+    "a missing value": sa.insert(calls.calls).values(
+        {**CALL_VALUES, "call_id": "call-2", "origin": None, "transcript": SECRET_WORDS}
+    ),
+    "a key of nothing": sa.insert(calls.call_actions).values({**ACTION_VALUES, "location_id": "loc-two"}),
+    "a wrong column": sa.text("SELECT * FROM calls WHERE nothing = :words").bindparams(words=SECRET_WORDS),
+}
+
+
+@pytest.mark.parametrize("statement", BREAKING.values(), ids=list(BREAKING))
+def test_no_error_text_quotes_what_was_written(database: Database, statement: sa.Executable) -> None:
+    announce(database, SECRET_WORDS)
+    with database.engine.connect() as connection, pytest.raises(DBAPIError) as raised:
+        connection.execute(statement)
+    error: BaseException | None = raised.value
+    while error is not None:
+        assert SECRET_WORDS not in str(error)
+        assert SECRET_WORDS not in repr(error)
+        error = error.__cause__ or error.__context__
+
+
+def test_two_web_and_four_worker_processes_write_to_one_sqlite_file_and_none_finds_it_locked(sqlite_url: str) -> None:
+    """None without having waited for it: a lock that cannot be waited for (SQLITE_BUSY at once) would be a bug."""
+    database = Database(sqlite_url)
+    with database.transaction() as session:
+        accounts.add(session, LOCATION)
+    with ProcessPoolExecutor(6, mp_context=multiprocessing.get_context("spawn")) as processes:
+        running = [processes.submit(be_web, sqlite_url, f"web-{n}", 3.0) for n in range(2)]
+        running += [processes.submit(be_worker, sqlite_url, f"worker-{n}", 3.0) for n in range(4)]
+        assert [error for each in running for error in each.result(60)] == []
+    written = rows_of(database, calls.calls)
+    assert len(written) == len(rows_of(database, notifications.notifications)) > 0
+    done = [row for row in written if row["status"] == Status.DONE]
+    assert done
+    assert {row["fence"] for row in done} == {1}, "each was claimed once"
+    assert Path(sqlite_url.removeprefix("sqlite:///")).exists()
+    database.close()

@@ -1,0 +1,61 @@
+"""What a process of ours does to the database all day, for tests that start several such processes."""
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy.exc import DBAPIError
+
+from models import attempts, calls, heartbeats, notifications
+from models.attempts import claim
+from models.calls import CALL
+from models.database import WEB, WORKER, Database
+from tests.models.rows import LOCATION
+
+
+def be_web(url: str, name: str, seconds: float) -> list[str]:
+    """Writes notifications down; returns the errors it saw.
+
+    It waits for the lock no longer than the sender of a notification does; then it is asked again.
+    """
+    return _be_busy(Database(url, limits=WEB), _receive, name, seconds)
+
+
+def be_worker(url: str, name: str, seconds: float) -> list[str]:
+    """Claims and finishes calls; returns the errors it saw."""
+    return _be_busy(Database(url, limits=WORKER), _work, name, seconds)
+
+
+def _be_busy(database: Database, act: Callable[[Database, str, int], None], name: str, seconds: float) -> list[str]:
+    errors: list[str] = []
+    deadline = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < deadline:
+        number += 1
+        started = time.monotonic()
+        try:
+            act(database, name, number)
+        except DBAPIError as error:
+            if database.limits is WORKER or time.monotonic() - started < WEB.lock:
+                errors.append(str(error.orig))
+        time.sleep(0.02)
+    database.close()
+    return errors
+
+
+def _receive(database: Database, name: str, number: int) -> None:
+    with database.transaction() as session:
+        key = f"{name}-{number}"
+        notifications.record(
+            session, key, location_id=LOCATION, call_id=key, dialect="x", authenticated_by="secret", status="accepted"
+        )
+        calls.announce(session, LOCATION, key)
+
+
+def _work(database: Database, name: str, number: int) -> None:
+    database.transact(lambda session: heartbeats.beat(session, name, process="worker"))
+    with database.reading() as session:
+        rows = session.execute(calls.calls.select().where(calls.calls.c.status == "pending").limit(3)).all()
+    for row in rows:
+        got = claim(database, CALL, (row.location_id, row.call_id), lease_seconds=60, deadline_seconds=20, worker=name)
+        if got is not None:
+            database.transact(lambda session, mine=got: attempts.finish(session, mine))  # type: ignore[misc]
