@@ -1,6 +1,7 @@
 """`make crash-test`: the whole matrix on both databases, then the soak.
 
 python -m tests.crash                        the matrix and the soak, on SQLite and PostgreSQL
+python -m tests.crash --matrix               the matrix alone: every cell once, a few minutes
 python -m tests.crash --only "kill worker"   the cells whose name holds this text
 python -m tests.crash --soak --calls 2000 --seed 7 --database sqlite
 """
@@ -29,7 +30,7 @@ def main() -> int:
             results = run_matrix(database, arguments.cells, stages=arguments.stages)
             print(table(results), flush=True)
             good = good and all(each.is_good for each in results)
-    if arguments.soak or not arguments.only:
+    if arguments.soak or not (arguments.only or arguments.matrix):
         for database in arguments.database:
             print(f"\n{database}: soak, {arguments.calls} calls, seed {arguments.seed}", flush=True)
             with tempfile.TemporaryDirectory() as folder, Stage(Path(folder) / "stage", database) as stage:
@@ -60,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="only cells whose name holds this text")
     parser.add_argument("--database", choices=DATABASES, action="append", help="default: both")
     parser.add_argument("--stages", type=int, default=3, help="systems side by side (default 3)")
+    parser.add_argument("--matrix", action="store_true", help="only the matrix")
     parser.add_argument("--soak", action="store_true", help="only the soak")
     parser.add_argument("--calls", type=int, default=2000, help="of the soak (default 2000)")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of the soak")

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import uuid4
 
 from tests.crash.cells import Cell
 from tests.crash.stage import Stage
@@ -37,7 +38,9 @@ def run_cells(stage: Stage, cells: Iterable[Cell]) -> Iterable[Result]:
 def run_cell(stage: Stage, cell: Cell) -> Result:
     started = time.monotonic()
     double = stage.world.double
-    call = double.place_call(actions=["CALL_TRANSFER", "APPOINTMENT_BOOKING"], contact=True, booked=True, **cell.wish)
+    call = double.place_call(
+        actions=["CALL_TRANSFER", "APPOINTMENT_BOOKING"], contact=f"contact{uuid4().hex}", booked=True, **cell.wish
+    )
     for fault in cell.faults:
         double.fault(**fault)
     trouble = ""

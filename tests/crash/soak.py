@@ -7,7 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tests.crash.stage import Stage
+from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import PlacedCall
+from tests.leadway_double.sender import Delivery
 from tests.support.world import notes_due, notes_written
 
 CALLS_PER_SECOND = 20
@@ -55,17 +57,11 @@ def soak(stage: Stage, *, calls: int, seed: int) -> Report:
         double.fault("create_note", what, probability=probability, **how) for what, how, probability in UNCLEAR_ANSWERS
     ]
     befell: Counter[str] = Counter()
-    over = threading.Event()
-    chaos = threading.Thread(target=_befall, args=(stage, chance, befell, over), daemon=True)
-    chaos.start()
     placed: list[PlacedCall] = []
-    deliveries = []
-    for number in range(calls):
-        placed.append(double.place_call())
-        deliveries.append(double.notify(placed[-1], dialect=("flat", "thin", "workflow")[number % 3], wait=False))
-        time.sleep(max(0.0, started + number / CALLS_PER_SECOND - time.monotonic()))
-    over.set()
-    chaos.join()
+    deliveries: list[Delivery] = []
+    callers = threading.Thread(target=_place, args=(double, calls, placed, deliveries), daemon=True)
+    callers.start()
+    _befall(stage, chance, befell, callers)
     for delivery in deliveries:
         delivery.wait(120)
         assert delivery.accepted, "a notification was never accepted"
@@ -74,7 +70,16 @@ def soak(stage: Stage, *, calls: int, seed: int) -> Report:
     return _report(stage, placed, unclear=sum(hits[fault] for fault in faults), befell=befell, started=started)
 
 
-def _befall(stage: Stage, chance: random.Random, befell: Counter[str], over: threading.Event) -> None:
+def _place(double: LeadwayDouble, calls: int, placed: list[PlacedCall], deliveries: list[Delivery]) -> None:
+    started = time.monotonic()
+    for number in range(calls):
+        placed.append(double.place_call())
+        deliveries.append(double.notify(placed[-1], dialect=("flat", "thin", "workflow")[number % 3], wait=False))
+        time.sleep(max(0.0, started + number / CALLS_PER_SECOND - time.monotonic()))
+
+
+def _befall(stage: Stage, chance: random.Random, befell: Counter[str], callers: threading.Thread) -> None:
+    """Until all calls are placed. In the main thread: a server ends with the thread that started it."""
     what = {
         "kill worker": lambda: stage.kill("worker"),
         "kill web": lambda: stage.kill("web"),
@@ -85,7 +90,8 @@ def _befall(stage: Stage, chance: random.Random, befell: Counter[str], over: thr
         "restart database": stage.restart_database,
     }
     weights = (3, 2, 1, 3, 2, 1, 1)
-    while not over.wait(chance.uniform(0.5, 1.5)):
+    while callers.is_alive():
+        callers.join(chance.uniform(0.5, 1.5))
         [name] = chance.choices(list(what), weights)
         what[name]()
         befell[name] += 1
