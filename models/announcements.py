@@ -19,8 +19,8 @@ from models.reconciliations import reconciliations
 from models.refusals import refusals
 from models.unresolved import IS_UNRESOLVED
 
-PATIENCE = timedelta(minutes=5)
-"""A call that is known for less is not judged: its notification may be on its way."""
+PATIENCE = timedelta(minutes=10)
+"""A call that began later is not judged: it may go on, or its notification be on its way."""
 LEAST_UNANNOUNCED = 3
 SHARE_THAT_IS_WELL = 0.9
 NEWEST = 5
@@ -105,12 +105,11 @@ def of_account(session: Session, location_id: str) -> Completeness:
 
 def by_day(session: Session, location_id: str, *, since: datetime) -> list[Day]:
     """The share of calls that the webhook announced, day by day, oldest first."""
-    began_at = sa.func.coalesce(calls.c.started_at, calls.c.created_at)
     on_postgresql = session.get_bind().dialect.name == "postgresql"
-    day = sa.cast(sa.func.timezone("UTC", began_at), sa.Date) if on_postgresql else sa.func.date(began_at)
+    day = sa.cast(sa.func.timezone("UTC", _began_at), sa.Date) if on_postgresql else sa.func.date(_began_at)
     rows = session.execute(
         sa.select(day.label("day"), sa.func.count().label("number"), sa.func.count(calls.c.announced_at).label("told"))
-        .where(_is_judged(location_id), began_at >= since)
+        .where(_is_judged(location_id), _began_since(since))
         .group_by(day)
         .order_by(day)
     )
@@ -127,8 +126,8 @@ def judge(session: Session, location_id: str) -> Cause | None:
         return None
     newest = (
         sa.select(calls.c.announced_at)
-        .where(_is_judged(location_id))
-        .order_by(sa.func.coalesce(calls.c.started_at, calls.c.created_at).desc())
+        .where(_is_judged(location_id), _began_since(moment(-86_400)))
+        .order_by(_began_at.desc())
         .limit(NEWEST)
     )
     told = [row.announced_at is not None for row in session.execute(newest)]
@@ -143,11 +142,20 @@ def set_alarm(session: Session, location_id: str, cause: Cause | None) -> bool:
     return bool(session.execute(statement.values(webhook_alarm=cause, webhook_alarm_at=began)).rowcount)  # type: ignore[attr-defined]
 
 
+_began_at = sa.func.coalesce(calls.c.started_at, calls.c.created_at)
+
+
+def _began_since(time: Any) -> sa.ColumnElement[bool]:
+    """As the index has it; a call of which only the id is known yet counts by when it became known."""
+    unread = calls.c.started_at.is_(None) & (calls.c.created_at >= time)
+    return sa.or_(calls.c.started_at >= time, unread)
+
+
 def _is_judged(location_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(
         calls.c.location_id == location_id,
         calls.c.origin != Origin.BACKFILL,
-        sa.or_(calls.c.announced_at.is_not(None), calls.c.created_at < moment(-PATIENCE.total_seconds())),
+        sa.or_(calls.c.announced_at.is_not(None), _began_at < moment(-PATIENCE.total_seconds())),
     )
 
 
@@ -155,7 +163,7 @@ def _announced(session: Session, location_id: str) -> tuple[int, int]:
     """Calls that began in the last day, and how many of them the webhook announced."""
     row = session.execute(
         sa.select(sa.func.count(), sa.func.count(calls.c.announced_at)).where(
-            _is_judged(location_id), sa.func.coalesce(calls.c.started_at, calls.c.created_at) > moment(-86_400)
+            _is_judged(location_id), _began_since(moment(-86_400))
         )
     ).one()
     return int(row[0]), int(row[1])

@@ -34,6 +34,8 @@ class Present:
     token_encrypted: str | None
     seconds_left: float
     """Until it expires, by the database's clock; negative when it has."""
+    fence: int
+    """Of the grant: who holds it next must have seen this one."""
 
 
 def connect(
@@ -58,21 +60,28 @@ def connect(
 
 def present(session: Session, location_id: str) -> Present:
     row = session.execute(
-        sa.select(accounts.c.api_token_encrypted, accounts.c.token_expires_at, moment().label("now")).where(
-            accounts.c.location_id == location_id
+        sa.select(
+            accounts.c.api_token_encrypted, accounts.c.token_expires_at, oauth_grants.c.refreshing,
+            moment().label("now"),
         )
-    ).first()
+        .join(oauth_grants, oauth_grants.c.location_id == accounts.c.location_id)
+        .where(accounts.c.location_id == location_id)
+    ).first()  # fmt: skip
     if row is None or row.token_expires_at is None:
-        return Present(None, -1.0)
-    return Present(row.api_token_encrypted, (row.token_expires_at - row.now).total_seconds())
+        return Present(None, -1.0, -1)
+    return Present(row.api_token_encrypted, (row.token_expires_at - row.now).total_seconds(), row.refreshing)
 
 
-def hold(session: Session, location_id: str, *, seconds: float) -> Held | None:
-    """Takes the right to refresh for so long; None: somebody has it, or there is no grant."""
+def hold(session: Session, location_id: str, *, seen: Present, seconds: float) -> Held | None:
+    """Takes the right to refresh for so long; None: somebody has it, or had it since `seen` was read."""
     c = oauth_grants.c
     row = session.execute(
         sa.update(oauth_grants)
-        .where(c.location_id == location_id, sa.or_(c.refreshing_until.is_(None), c.refreshing_until < moment()))
+        .where(
+            c.location_id == location_id,
+            c.refreshing == seen.fence,
+            sa.or_(c.refreshing_until.is_(None), c.refreshing_until < moment()),
+        )
         .values(refreshing=c.refreshing + 1, refreshing_until=moment(seconds))
         .returning(c.refreshing, c.client_id, c.client_secret_encrypted, c.refresh_token_encrypted)
     ).first()
@@ -91,9 +100,7 @@ def store(
 ) -> bool:
     """Writes both new tokens at once. False: the grant was replaced meanwhile, and nothing is written."""
     kept = held.refresh_token_encrypted if refresh_token is None else cipher.encrypt(refresh_token)
-    renewed = session.execute(
-        _of(location_id, held).values(refresh_token_encrypted=kept, refreshed_at=moment(), refreshing_until=None)
-    )
+    renewed = session.execute(_of(location_id, held).values(refresh_token_encrypted=kept, refreshed_at=moment()))
     if renewed.rowcount != 1:  # type: ignore[attr-defined]
         return False
     session.execute(
@@ -106,7 +113,7 @@ def store(
 
 def release(session: Session, location_id: str, held: Held) -> None:
     """Nothing came of it: the next one may try."""
-    session.execute(_of(location_id, held).values(refreshing_until=None))
+    session.execute(_of(location_id, held))
 
 
 def expire(session: Session, location_id: str, token_encrypted: str | None) -> bool:
@@ -124,5 +131,7 @@ def expire(session: Session, location_id: str, token_encrypted: str | None) -> b
 
 
 def _of(location_id: str, held: Held) -> sa.Update:
+    """Ends the hold: the fence moves on, so that nobody holds next who has not seen what came of it."""
     c = oauth_grants.c
-    return sa.update(oauth_grants).where(c.location_id == location_id, c.refreshing == held.fence)
+    mine = sa.update(oauth_grants).where(c.location_id == location_id, c.refreshing == held.fence)
+    return mine.values(refreshing=c.refreshing + 1, refreshing_until=None)

@@ -7,11 +7,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from models.accounts import accounts
-from models.attempts import Status
+from models.attempts import NOT_DONE, Status
 from models.calls import calls
 from models.database import moment
 from models.notifications import notifications
-from models.reconciliations import Kind, open_run, reconciliations
+from models.reconciliations import Kind, forget_uneventful, open_run, reconciliations
 from models.unresolved import IS_UNRESOLVED, LOOKED_FOR
 
 LONGEST_CALL = timedelta(minutes=15)
@@ -120,6 +120,7 @@ def _open_daily(session: Session, account: Any, *, now: datetime) -> None:
     if account.next_relist_at is not None:
         since = max(now - RELISTED, account.added_at - OVERLAP)
         open_run(session, account.location_id, kind=Kind.DAILY, since=since, until=now - MARGIN)
+        forget_uneventful(session, account.location_id)
     session.execute(
         sa.update(accounts)
         .where(accounts.c.location_id == account.location_id)
@@ -177,6 +178,7 @@ def _waiting_accounts() -> sa.Select[Any]:
         sa.select(c.location_id, sa.func.min(c.created_at).label("oldest_at"))
         .where(
             _IS_WAITING,
+            NOT_DONE,
             c.next_attempt_at <= moment(),
             c.created_at > moment(-BURST_AGE.total_seconds()),
         )

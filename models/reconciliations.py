@@ -47,6 +47,7 @@ LANES = {
     Kind.BACKFILL: Lane.BACKFILLED,
 }
 _BY_ITSELF = tuple(kind for kind in Kind if kind is not Kind.BACKFILL)
+KEPT_SECONDS = 90 * 86_400.0
 AUTOMATIC = (Kind.REGULAR, Kind.DAILY, Kind.NARROW, Kind.BURST)
 
 reconciliations = sa.Table(
@@ -358,6 +359,21 @@ def shown(session: Session, window: Window) -> Shown:
         .where(this_list)
     ).one()
     return Shown(*(int(number) for number in row))
+
+
+def forget_uneventful(session: Session, location_id: str) -> None:
+    """Takes windows out of the ledger that found nothing, long after: what was found stays on record."""
+    c = reconciliations.c
+    session.execute(
+        sa.delete(reconciliations).where(
+            c.location_id == location_id,
+            c.started_at < moment(-KEPT_SECONDS),
+            c.finished_at.is_not(None),
+            c.error.is_(None),
+            c.unannounced == 0,
+            c.changed == 0,
+        )
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from celery import current_task
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from models import attempts
 from models.attempts import Claim, LeaseLost, Work
@@ -95,7 +95,7 @@ def _carry_out(this: Connections, claim: Claim, carry_out: Callable[[Connections
 def _break_off(this: Connections, claim: Claim, error: Exception) -> None:
     first_seconds = this.settings.leadway_retry_seconds
     name = type(error).__name__
-    with suppress(LeaseLost, DBAPIError):
+    with suppress(LeaseLost, SQLAlchemyError):
         this.database.transact(
             lambda session: attempts.break_off(session, claim, error=name, first_seconds=first_seconds)
         )

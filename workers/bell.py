@@ -37,9 +37,9 @@ def send_ring() -> None:
 class Bell:
     """One thread that rings. It is started by the first ring, and so after any fork."""
 
-    def __init__(self, send: Callable[[], None] = send_ring, *, pause_seconds: float = PAUSE_SECONDS) -> None:
+    def __init__(self, send: Callable[[], None] = send_ring) -> None:
         self._send = send
-        self._pause_seconds = pause_seconds
+        self._pause_seconds = PAUSE_SECONDS
         self._rung = threading.Event()
         self._stopped = threading.Event()
         self._starting = threading.Lock()
@@ -54,6 +54,10 @@ class Bell:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="bell", daemon=True)
                     self._thread.start()
+
+    def ring_by(self, send: Callable[[], None], *, pause_seconds: float) -> None:
+        """From now on a ring is that, at most every so many seconds."""
+        self._send, self._pause_seconds = send, pause_seconds
 
     def stop(self) -> None:
         self._stopped.set()
@@ -82,4 +86,3 @@ class Bell:
             log.info("bell_rings_again")
         self._silent = False
         return True
-

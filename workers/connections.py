@@ -60,13 +60,14 @@ def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER
         health_check_interval=10,
         retry=Retry(NoBackoff(), 1),
     )
+    database = Database(settings.database_url, limits=limits)
     _open = Connections(
         settings=settings,
-        database=Database(settings.database_url, limits=limits),
+        database=database,
         cipher=cipher,
         rules=load_rules(settings.leadway_rules_file),
         redis=client,
-        leadway=Leadway(settings, cipher=cipher, client=client),
+        leadway=Leadway(settings, cipher=cipher, client=client, database=database),
         worker=worker,
     )
     return _open

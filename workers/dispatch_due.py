@@ -1,7 +1,8 @@
 """Enqueues whatever is due: first tries, retries, leases that ran out. The only sender of work.
 
-Runs when the bell rings and every second anyway. Twice at once does no harm: rows are marked as sent before anything
-is, and a row that was sent twice is claimed once.
+Runs when the bell rings and every second anyway: as a task when web or beat ring, and in each worker's own bell thread
+when an attempt has ended, which needs no message and no free slot. Many at once do no harm: rows are marked as sent
+before anything is, and a row that was sent twice is claimed once.
 """
 
 import secrets
@@ -20,24 +21,21 @@ log = structlog.get_logger(__name__)
 
 GENERATION_KEY = "leadway:generation"
 TASKS = {"call": "calls.fetch", "follow_up": "follow_ups.send"}
-SLOTS_KEPT_FREE = 2
-"""Of each worker, for the dispatcher itself and the other housekeeping."""
 SHARE_OF_AN_ACCOUNT = 4
 """One account is given at most this fraction (a quarter) of all slots."""
-ROUNDS = 20
+IN_STORE = 0.5
+"""Of all slots: so many messages wait in Redis beside what is worked on, for the time until the next dispatch."""
 
 
 @app.task(name="due.dispatch")
 def dispatch_due() -> None:
-    """Sends until nothing due is left or the room is filled."""
+    """Marks and sends what there is room for."""
     this = connections()
     marks = Marks(_generation(this), this.mark_seconds)
     with this.database.reading() as session:
-        room = _room(heartbeats.live_slots(session) or this.settings.worker_threads)
-    for _ in range(ROUNDS):
-        taken = this.database.transact(lambda session: due.take_due(session, marks=marks, room=room))
-        if not taken:
-            return
+        room = _room(this, heartbeats.live_slots(session) or this.settings.worker_threads)
+    taken = this.database.transact(lambda session: due.take_due(session, marks=marks, room=room))
+    if taken:
         reach("due_marked")
         _send(this, taken)
         reach("due_sent")
@@ -61,13 +59,20 @@ def _send(this: Connections, taken: Sequence[Due]) -> None:
             this.database.transact(lambda session: due.unmark(session, left))
 
 
-def _room(slots: int) -> Room:
-    return Room(in_all=max(2, slots - SLOTS_KEPT_FREE), per_account=max(1, slots // SHARE_OF_AN_ACCOUNT))
+def _room(this: Connections, slots: int) -> Room:
+    per_account = max(1, slots // SHARE_OF_AN_ACCOUNT)
+    return Room(
+        in_all=max(2, int(slots * (1 + IN_STORE))),
+        per_account=per_account,
+        background=max(1, per_account // 2),
+        per_10_seconds=this.settings.leadway_requests_per_10_seconds,
+    )
 
 
 def _generation(this: Connections) -> str:
     """Which life of Redis this is: a random name that it forgets with everything else."""
-    this.redis.set(GENERATION_KEY, secrets.token_hex(8), nx=True)
+    if this.redis.get(GENERATION_KEY) is None:
+        this.redis.set(GENERATION_KEY, secrets.token_hex(8), nx=True)
     found = this.redis.get(GENERATION_KEY)
     if not isinstance(found, bytes):
         raise RuntimeError("Redis forgot its generation within a moment; the next tick tries again")

@@ -59,9 +59,10 @@ def take_in(session: Session, this: Connections, claim: Claim, call_log: CallLog
     age = _seconds_since(claim.row["stored_at"] or claim.claimed_at, claim.claimed_at)
     settled = call_log.is_settled or age >= SETTLED_AS_IT_IS_SECONDS
     keyed_actions = calls.save(session, location_id, call_log, read_at=claim.claimed_at, settled=settled)
-    if claim.row["plans_follow_ups"]:
+    if claim.row["plans_follow_ups"] or _plans_follow_ups(session, claim):
         plan_follow_ups(session, this, call_log, keyed_actions, account=account, claim=claim)
-    accounts.note_success(session, location_id)
+    if account.outages:
+        accounts.note_success(session, location_id)
     if settled:
         attempts.finish(session, claim)
     else:
@@ -69,6 +70,12 @@ def take_in(session: Session, this: Connections, claim: Claim, call_log: CallLog
     reach("call_before_commit")
     _measure(claim, call_log)
     return "settled" if settled else "unsettled"
+
+
+def _plans_follow_ups(session: Session, claim: Claim) -> bool:
+    """Asked again, under the lock of the saved row: a backfilled call may have been announced since the claim."""
+    row = calls.get(session, *claim.key)
+    return row is not None and bool(row["plans_follow_ups"])
 
 
 def plan_follow_ups(
@@ -111,6 +118,7 @@ def _without_log(session: Session, this: Connections, claim: Claim, error: Leadw
         attempts.drop(session, claim, **facts)
         return "wrong_kind"
     if error.kind is ErrorKind.NOT_FOUND:
+        accounts.note_success(session, account.location_id)  # an answer, if not the one hoped for
         age = _seconds_since(claim.row["created_at"], claim.claimed_at)
         if never_stored and age >= NOT_FOUND_FOR_GOOD_SECONDS:
             attempts.give_up(session, claim, cause="not_found", **facts)

@@ -235,13 +235,20 @@ def _with_exact_times(
         try:
             exact[position] = client.get_appointment(each.appointment_id)
         except (RetryableLeadwayError, PermanentLeadwayError) as error:
+            if error.kind is ErrorKind.NO_TIME:
+                break  # the one before hung: again and again, if this attempt were given up for it
             if error.kind in NOT_ABOUT_THE_LOOKUP:
                 raise
     return exact
 
 
 def _is_worth_waiting_for(error: LeadwayError, claim: Claim) -> bool:
-    """A lookup is optional: without its scope, or failing again and again, the note is written without it."""
+    """A lookup is optional: without its scope, or failing again and again, the note is written without it.
+
+    Not when nobody answers at all: then the note could not be written either, and need not be poorer for it.
+    """
     if error.kind in NOT_ABOUT_THE_LOOKUP or error.kind in PAUSING:
+        return True
+    if error.kind is ErrorKind.OUTAGE and not error.reached:
         return True
     return isinstance(error, RetryableLeadwayError) and claim.attempts < LOOKUPS_TRIED

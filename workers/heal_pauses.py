@@ -5,14 +5,15 @@ from datetime import timedelta
 
 import structlog
 
-from models import accounts, pauses
+from models import accounts, oauth_grants, pauses
 from models.accounts import UnknownAccount
 from models.attempts import Lane
 from models.pauses import Cause
 from workers.app import app
 from workers.connections import Connections, connections
 from workers.leadway.client import CallType
-from workers.leadway.errors import PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.credentials import REFRESH
+from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
 from workers.setbacks import PAUSING
 
 log = structlog.get_logger(__name__)
@@ -33,11 +34,20 @@ def _probe(this: Connections, location_id: str, cause: Cause, work: str) -> None
         except UnknownAccount:
             return
         except (RetryableLeadwayError, PermanentLeadwayError) as error:
+            if error.kind is ErrorKind.TOKEN and error.endpoint != REFRESH:
+                _renew_next_time(this, location_id)
             if error.kind in PAUSING:
                 log.info("pause_goes_on", location_id=location_id, cause=str(cause), error=str(error.kind))
             return
-    this.database.transact(lambda session: pauses.resume(session, location_id, causes=(cause,)))
+    this.database.transact(lambda session: pauses.resume(session, location_id, causes=(cause,), work=work))
     log.info("pause_healed", location_id=location_id, cause=str(cause))
+
+
+def _renew_next_time(this: Connections, location_id: str) -> None:
+    """A refused token of an OAuth grant: the next probe brings a new one. A static token stays what it is."""
+    with this.database.reading() as session:
+        token = oauth_grants.present(session, location_id).token_encrypted
+    this.database.transact(lambda session: oauth_grants.expire(session, location_id, token))
 
 
 def _list_a_moment(this: Connections, location_id: str) -> None:

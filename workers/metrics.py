@@ -1,6 +1,6 @@
 """The catalogue of metrics: every counter and timer of web and workers. Gauges of what waits are read when scraped."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 NOTIFICATIONS = Counter(
     "leadway_notifications_total",
@@ -27,6 +27,16 @@ API_SECONDS = Histogram(
     ["endpoint"],
     buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0),
 )
+BUDGET_WAIT_SECONDS = Histogram(
+    "leadway_budget_wait_seconds",
+    "How long requests to Leadway waited for their slot.",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0),
+)
+BUDGET_REFUSALS = Counter(
+    "leadway_budget_refusals_total",
+    "Attempts put back because the budget had no slot soon enough, by lane and what it waits for.",
+    ["lane", "why"],
+)
 STORED_SECONDS = Histogram(
     "leadway_stored_after_seconds",
     "From a call's first announcement to its log being stored.",
@@ -44,3 +54,19 @@ FOUND_BY_REFERENCE_SECONDS = Histogram(
 PAUSES = Counter("leadway_pauses_total", "Pauses that began, by cause.", ["cause"])
 DOUBLED = Counter("leadway_doubled_total", "Follow-ups found more than once in the CRM: should never move.")
 BROKEN = Counter("leadway_broken_attempts_total", "Attempts that ended in an error nobody expected.", ["work", "error"])
+LISTED = Counter("leadway_listed_calls_total", "Listed calls, by what became of them.", ["outcome"])
+UNANNOUNCED = Counter("leadway_unannounced_calls_total", "Calls that only Leadway's list told us of.", ["location_id"])
+WINDOWS = Counter("leadway_windows_read_total", "Windows of Leadway's list read to their end, by kind.", ["kind"])
+WINDOW_SETBACKS = Counter("leadway_window_setbacks_total", "Pages that could not be used, by reason.", ["reason"])
+COMPLETE_UNTIL = Gauge(
+    "leadway_complete_until_timestamp_seconds",
+    "Every call that began before is in the database.",
+    ["location_id"],
+    multiprocess_mode="mostrecent",
+)
+WEBHOOK_ALARM = Gauge(
+    "leadway_webhook_alarm",
+    "1 while calls come unannounced, 0 else.",
+    ["location_id"],
+    multiprocess_mode="mostrecent",
+)

@@ -31,6 +31,8 @@ def prune_expired() -> None:
         emptied += batch
     if emptied:
         log.info("expired_emptied", calls=emptied)
+    while this.database.transact(lambda session: empty_notifications(session, days=days)):
+        pass
 
 
 def empty_calls(session: Session, *, days: int) -> int:
@@ -48,6 +50,18 @@ def empty_calls(session: Session, *, days: int) -> int:
         for table, values in _EMPTY:
             of_call = sa.and_(table.c.location_id == location_id, table.c.call_id == call_id)
             session.execute(sa.update(table).where(of_call).values(values))
+    return len(keys)
+
+
+def empty_notifications(session: Session, *, days: int) -> int:
+    """The same for notifications of no call that is kept: ignored, unresolved, or of a call that never had a log."""
+    old = sa.select(notifications.c.notification_id).where(
+        notifications.c.last_received_at < moment(-86_400.0 * days),
+        notifications.c.document.is_not(None) | notifications.c.from_number.is_not(None),
+    )
+    keys = list(session.execute(old.limit(BATCH)).scalars())
+    emptied = sa.update(notifications).where(notifications.c.notification_id.in_(keys))
+    session.execute(emptied.values(document=sa.null(), from_number=None))
     return len(keys)
 
 

@@ -13,5 +13,6 @@ def every(seconds: float, task: str) -> dict[str, Any]:
 SCHEDULE = {
     "dispatch what is due": every(1.0, "due.dispatch"),
     "look whether pauses have healed": every(5.0, "pauses.heal"),
+    "compare with Leadway's list": every(2.0, "accounts.reconcile"),
     "empty what has expired": every(3600.0, "expired.prune"),
 }

@@ -26,13 +26,17 @@ from workers.attempt import attempt
 from workers.connections import Connections
 from workers.follow_up_words import RuleGone, TooSoon, Words, words_for
 from workers.leadway.client import LeadwayClient
-from workers.leadway.errors import LeadwayError, PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
 from workers.setbacks import set_back
 
 log = structlog.get_logger(__name__)
 
 MOST_POSTS = 5
 """Requests that may have written it, each found absent twice, after which a person looks."""
+PROVEN_ABSENT = 2
+"""Answered looks that did not find it: more are not made for one request that may have written it."""
+SHARE_FOR_LOOKUPS = 0.5
+"""Of an attempt's time: a lookup that hangs leaves the rest for writing without it."""
 MARGIN_OF_LEASE = 0.1
 """The lease has to outlast the request's deadline by this fraction of itself."""
 LEADWAY_ERRORS = (RetryableLeadwayError, PermanentLeadwayError)
@@ -84,6 +88,8 @@ def _look_whether_it_is_there(step: _Step) -> str | None:
     waited = (claim.claimed_at - claim.row["unclear_since"]).total_seconds()
     if waited < step.settle_seconds:
         return _stay_unclear(step, seconds=step.settle_seconds - waited, tried=False, error=None)
+    if claim.row["absences"] >= PROVEN_ABSENT:
+        return None  # something else kept it from being written then
     try:
         found = _find_by_reference(step, kind)
     except LEADWAY_ERRORS as error:
@@ -122,21 +128,24 @@ def _adopt(step: _Step, found: list[str], waited: float) -> str:
 def _write(step: _Step) -> str:
     """Words it, commits the intent, sends the one request, and commits what came of it."""
     claim = step.claim
+    known = {} if claim.row["intent_at"] is None else {"absences": PROVEN_ABSENT}
     try:
-        words = words_for(step.this, claim, account=step.account, client=step.client)
+        words = words_for(step.this, claim, account=step.account, client=_client_for_lookups(step))
     except TooSoon as wait:
         return _later(step, seconds=wait.seconds, error="appointment_not_there_yet")
     except (RuleGone, WordingError) as error:
         return _give_up(step, why=str(error))
     except LEADWAY_ERRORS as error:
-        return _set_back(step, error)
+        return _set_back(step, error, **known)
     try:
         step.client.reserve()
     except LEADWAY_ERRORS as error:
-        return _set_back(step, error, **words.columns)
+        return _set_back(step, error, **known, **words.columns)
     reach("follow_up_worded")
     if not _intend(step, words):
-        return "too_late_to_send"
+        # Put back, not left behind: a lease that runs out looks like a crash, and too many of those like poison.
+        too_late = RetryableLeadwayError(ErrorKind.NO_TIME, reached=False)
+        return _set_back(step, too_late, **known, **words.columns)
     reach("intent_committed")
     try:
         remote_id = _request(step, words)
@@ -146,6 +155,12 @@ def _write(step: _Step) -> str:
     _finish(step, remote_id)
     reach("follow_up_done")
     return "written"
+
+
+def _client_for_lookups(step: _Step) -> LeadwayClient:
+    claim = step.claim
+    deadline = claim.deadline - (1 - SHARE_FOR_LOOKUPS) * claim.seconds_left
+    return step.this.leadway.for_account(step.account, lane=Lane(claim.row["lane"]), deadline=deadline)
 
 
 def _intend(step: _Step, words: Words) -> bool:
@@ -186,10 +201,11 @@ def _request(step: _Step, words: Words) -> str | None:
 def _after_failed_request(step: _Step, error: LeadwayError) -> str:
     """Not executed, provably: as if it had not been tried. Anything else is unclear, counted from now."""
     if not error.reached:
-        return _set_back(step, error, status=Status.PENDING, intent_at=None)
-    seconds = step.settle_seconds
+        posts = follow_ups.follow_ups.c.posts - 1
+        return _set_back(step, error, status=Status.PENDING, intent_at=None, posts=posts)
     if FollowUpKind(step.claim.row["kind"]) is FollowUpKind.TAG:
-        seconds = attempts.backoff(step.claim.attempts, first_seconds=step.this.settings.leadway_retry_seconds)
+        return _set_back(step, error, status=Status.PENDING, intent_at=None)  # setting it twice is harmless
+    seconds = step.settle_seconds
     log.warning("outcome_unclear", follow_up_id=step.claim.key[0], error=str(error.kind), http_status=error.http_status)
     step.commit(
         lambda session: attempts.postpone(

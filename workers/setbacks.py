@@ -8,12 +8,13 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from models import accounts, attempts, pauses
+from models import accounts, attempts, oauth_grants, pauses
 from models.accounts import OUTAGES_BEFORE_REST, Account
 from models.attempts import FAILURES_ALLOWED, Claim, Outcome, Status
 from models.pauses import ALL_WORK, Cause
 from workers import metrics
 from workers.connections import Connections
+from workers.leadway.credentials import REFRESH
 from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,10 @@ PAUSING = {
         " for notes. Add it to the token in the portal.",
     ),
 }
+GRANT_REFUSED = (
+    "Leadway does not renew the access token: the app was removed from the location, or the refresh token was used"
+    " elsewhere. Install the app again and set what it gives with `leadway-calls accounts connect`."
+)
 LONGEST_HOLD_SECONDS = 60.0
 SHORTEST_WAIT_SECONDS = 0.05
 
@@ -70,7 +75,8 @@ def set_back(
         accounts.hold(session, account.location_id, seconds=seconds, outage=False)
         attempts.postpone(session, claim, seconds=seconds, **facts)
     elif error.kind in PAUSING:
-        pause_for(session, error.kind, account=account, work=claim.work.name)
+        if not _has_another_token(session, error, account=account):
+            pause_for(session, error.kind, account=account, work=claim.work.name)
         attempts.postpone(session, claim, seconds=first_delay, **facts)
     elif error.kind is ErrorKind.OUTAGE:
         note_outage(session, account=account, first_delay=first_delay)
@@ -87,8 +93,18 @@ def set_back(
         log.error("work_given_up", work=claim.work.name, key=claim.key, cause=str(error.kind))
 
 
+def _has_another_token(session: Session, error: LeadwayError, *, account: Account) -> bool:
+    """Whether the account's token is, or by a refresh will be, not the one that was refused."""
+    if account.token_expires_at is None:
+        return accounts.get(session, account.location_id).api_token_encrypted != account.api_token_encrypted
+    refused = error.kind is ErrorKind.TOKEN and error.endpoint != REFRESH
+    return refused and oauth_grants.expire(session, account.location_id, account.api_token_encrypted)
+
+
 def pause_for(session: Session, kind: ErrorKind, *, account: Account, work: str) -> None:
     cause, detail = PAUSING[kind]
+    if cause is Cause.TOKEN and account.token_expires_at is not None:
+        detail = GRANT_REFUSED
     held = work if cause is Cause.SCOPE else ALL_WORK
     if pauses.pause(session, account.location_id, cause=cause, detail=detail, work=held):
         metrics.PAUSES.labels(cause).inc()

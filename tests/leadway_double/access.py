@@ -27,6 +27,8 @@ def refusal(memory: Memory, request: Request, token: Token | None, *, scope: str
         return error(401, "Invalid token: access token is invalid")
     if token is None or token.revoked:
         return error(401, "Invalid Private Integration token")
+    if token.expires_at is not None and token.expires_at <= memory.now():
+        return error(401, "Invalid token: access token is invalid")
     if scope not in token.scopes:
         return error(401, "The token is not authorized for this scope.")
     return None

@@ -11,6 +11,7 @@ from tests.leadway_double.faults import Fault, FaultBoard, What
 from tests.leadway_double.limits import RateLimits
 from tests.leadway_double.memory import Memory
 from tests.leadway_double.nouns import SeenRequest, Token
+from tests.leadway_double.oauth import PATH, Apps
 from tests.leadway_double.wire import Line, Request, Response
 
 NO_ROUTE = routes.Route("unknown", "", "", "", lambda _memory, asked: error(404, "Cannot GET"))
@@ -39,6 +40,21 @@ class Api:
         conversation = Conversation(self, route, request, ids, seen, verdict.headers, line)
         try:
             return conversation.say(refused) if refused else conversation.play(fault)
+        except OSError:
+            seen.status = NO_ANSWER
+            return False
+
+    def renew_token(self, request: Request, line: Line, apps: Apps) -> bool:
+        """POST /oauth/token: no bearer token, no rate limit. Faults of the kind `token` strike it like any other."""
+        route = routes.Route(
+            "token", "POST", PATH[1:], "", lambda _memory, _asked: apps.answer(request.body, request.headers)
+        )
+        form = Request(request.method, request.path, request.query, request.headers, b"")
+        seen = self._note(route, request, {}, "")
+        fault = self.faults.take(route.kind, [])
+        seen.fault = fault.what if fault else None
+        try:
+            return Conversation(self, route, form, {}, seen, {}, line).play(fault)
         except OSError:
             seen.status = NO_ANSWER
             return False

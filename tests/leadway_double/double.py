@@ -14,6 +14,7 @@ from tests.leadway_double.limits import Limit, RateLimits
 from tests.leadway_double.memory import Memory
 from tests.leadway_double.notifications import Dialect, Proof
 from tests.leadway_double.nouns import ALL_SCOPES, Location, PlacedCall, Token, iso_milliseconds
+from tests.leadway_double.oauth import PATH, App, Apps
 from tests.leadway_double.placing import CallPlacer, Wish
 from tests.leadway_double.sender import Delivery, Repeats, Sender
 from tests.leadway_double.server import Listener
@@ -21,7 +22,7 @@ from tests.leadway_double.signing import Signer
 from tests.leadway_double.truth import Truth
 from tests.leadway_double.wire import Line, Request
 
-KINDS = frozenset(route.kind for group in routes.table(lambda *_: None).values() for route in group)
+KINDS = frozenset(route.kind for group in routes.table(lambda *_: None).values() for route in group) | {"token"}
 
 
 class LeadwayDouble:
@@ -49,6 +50,7 @@ class LeadwayDouble:
         self._board = FaultBoard(seed)
         self._signer = Signer()
         self._sender = Sender()
+        self._apps = Apps(self.memory)
         self._placer = CallPlacer(self.memory, seed=seed)
         table = routes.table(lambda of, at: self.place_call(of, started_at=at))
         self._api = Api(self.memory, self._limits, self._board, table)
@@ -103,6 +105,20 @@ class LeadwayDouble:
     def add_token(self, location_id: str, token: str, *, scopes: Iterable[str] = ALL_SCOPES) -> str:
         self.memory.tokens[token] = Token(token, location_id, frozenset(scopes))
         return token
+
+    def install_app(
+        self,
+        location_id: str,
+        *,
+        client_id: str = "app-of-the-double",
+        client_secret: str = "secret-of-the-app",
+        refresh_token: str = "first-refresh-token",
+        life_seconds: float = 86_399,
+    ) -> App:
+        """A Marketplace app that the location installed: `/oauth/token` renews its tokens from now on."""
+        app = App(location_id, client_id, client_secret, refresh_token, life_seconds)
+        self._apps.install(app)
+        return app
 
     def revoke_token(self, token: str | None = None) -> None:
         self.memory.tokens[token or self.token].revoked = True
@@ -284,4 +300,6 @@ class LeadwayDouble:
         if request.path.startswith(control.PREFIX):
             line.send(control.answer(self, request))
             return True
+        if request.path == PATH and request.method == "POST":
+            return self._api.renew_token(request, line, self._apps)
         return self._api.exchange(request, line)

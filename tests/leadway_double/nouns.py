@@ -30,6 +30,8 @@ class Token:
     location_id: str
     scopes: frozenset[str] = ALL_SCOPES
     revoked: bool = False
+    expires_at: float | None = None
+    """Epoch seconds of the double's clock; None: a static token."""
 
 
 @dataclass

@@ -3,9 +3,11 @@
 import click
 
 from workers.cli.accounts import accounts
+from workers.cli.backfill import backfill
 from workers.cli.call import call
 from workers.cli.follow_up import follow_up
 from workers.cli.migrate import migrate
+from workers.cli.reconcile import reconcile
 from workers.cli.replay import replay
 from workers.cli.status import status
 
@@ -21,5 +23,5 @@ def main() -> None:
     """
 
 
-for command in (migrate, accounts, status, call, follow_up, replay):
+for command in (migrate, accounts, status, call, follow_up, replay, reconcile, backfill):
     main.add_command(command)

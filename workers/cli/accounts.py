@@ -12,6 +12,7 @@ from models.intake_secrets import new_secret
 from models.languages import Language
 from models.pauses import Cause
 from workers.cli.accounts_shown import list_accounts, show_account
+from workers.cli.connect import connect, set_budget
 from workers.cli.credentials import (
     checked_location,
     checked_secret,
@@ -37,6 +38,8 @@ def accounts() -> None:
 
 accounts.add_command(list_accounts)
 accounts.add_command(show_account)
+accounts.add_command(connect)
+accounts.add_command(set_budget)
 
 
 @accounts.command(short_help="Serves an account from now on.")

@@ -1,0 +1,270 @@
+"""A worker at work inside the test: its databases, its Redis, its Leadway, and time that passes when told to."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+import structlog.testing
+from pydantic import SecretStr
+
+from models import accounts, calls, follow_ups, schema
+from models.attempts import Work
+from models.calls import CALL
+from models.database import Database, UtcDateTime, moment
+from models.follow_ups import FOLLOW_UP
+from models.settings import Settings
+from tests.conftest import TEMPLATE
+from tests.leadway_double.double import LeadwayDouble
+from tests.leadway_double.nouns import Note, PlacedCall, SeenRequest
+from tests.support.services import PostgresServer
+from workers.app import WORKER_TRANSPORT, app, connect
+from workers.connections import Connections, open_connections
+from workers.fetch_call import fetch_call
+from workers.send_follow_up import send_follow_up
+
+ENCRYPTION_KEY = "yOOLGmZm2jPvkVC9FjV3pT0vU6T4nJX3XcD5xZ2s0bQ="
+SETTLE_SECONDS = 120.0
+RETRY_SECONDS = 5.0
+QUICK_LEASE = 1.5
+"""For tests in which Leadway hangs: an attempt is given up after 0.9 s."""
+TOLERATED = 4.0
+"""Seconds by which a due time may differ: the machine may be busy."""
+STAYS = {("calls", "started_at")}
+"""Leadway's times, not ours."""
+
+
+class AtWork:
+    """One worker process. Nothing waits: `time_passes` moves every time that our rows hold into the past."""
+
+    def __init__(self, settings: Settings, double: LeadwayDouble) -> None:
+        self.settings, self.double, self.location_id = settings, double, double.location_id
+        self.said: list[Any] = []
+        """What was logged."""
+        self.this: Connections = open_connections(settings, worker="worker-1")
+
+    @property
+    def database(self) -> Database:
+        return self.this.database
+
+    def use_rules(self, text: str, folder: Path) -> None:
+        self.settings.leadway_rules_file = folder / "rules.toml"
+        self.settings.leadway_rules_file.write_text(text)
+        self.this.close()
+        self.this = open_connections(self.settings, worker="worker-1")
+
+    # Calls
+
+    def announce(self, call: PlacedCall | str, **how: Any) -> None:
+        with self.database.transaction() as session:
+            calls.announce(session, self.location_id, _id(call), **how)
+
+    def fetch(self, call: PlacedCall | str) -> sa.RowMapping:
+        """One attempt; returns the row afterwards."""
+        fetch_call(self.location_id, _id(call))
+        return self.call(call)
+
+    def fetch_when_due(self, call: PlacedCall | str) -> sa.RowMapping:
+        self._let_come(self.call(call)["next_attempt_at"])
+        return self.fetch(call)
+
+    def fetched(self, **wish: Any) -> PlacedCall:
+        """A call that was placed, announced and fetched."""
+        call = self.double.place_call(**{"language": "en", "contact": True, **wish})
+        self.announce(call)
+        self.fetch(call)
+        return call
+
+    def call(self, call: PlacedCall | str) -> sa.RowMapping:
+        row = self.maybe_call(call)
+        assert row is not None
+        return row
+
+    def maybe_call(self, call: PlacedCall | str) -> sa.RowMapping | None:
+        with self.database.reading() as session:
+            return calls.get(session, self.location_id, _id(call))
+
+    # Follow-ups
+
+    def owed(self, **wish: Any) -> str:
+        """The id of the one follow-up of a new call: by default a note about a transfer."""
+        call = self.fetched(**{"actions": ["CALL_TRANSFER"], **wish})
+        [row] = self.follow_ups_of(call)
+        return str(row["follow_up_id"])
+
+    def follow_ups_of(self, call: PlacedCall | str) -> list[sa.RowMapping]:
+        with self.database.reading() as session:
+            return follow_ups.of_call(session, self.location_id, _id(call))
+
+    def send(self, follow_up_id: str) -> sa.RowMapping:
+        send_follow_up(follow_up_id)
+        return self.follow_up(follow_up_id)
+
+    def send_when_due(self, follow_up_id: str) -> sa.RowMapping:
+        self._let_come(self.follow_up(follow_up_id)["next_attempt_at"])
+        return self.send(follow_up_id)
+
+    def follow_up(self, follow_up_id: str) -> sa.RowMapping:
+        with self.database.reading() as session:
+            row = follow_ups.get(session, follow_up_id)
+        assert row is not None
+        return row
+
+    def notes(self, containing: str) -> list[Note]:
+        return self.double.truth.notes(containing=containing)
+
+    def requests(self, *kinds: str) -> list[SeenRequest]:
+        return [each for each in self.double.truth.requests() if not kinds or each.kind in kinds]
+
+    # Rows and time
+
+    def account(self) -> accounts.Account:
+        with self.database.reading() as session:
+            return accounts.get(session, self.location_id)
+
+    def pauses(self) -> set[tuple[str, str]]:
+        return {(row["cause"], row["work"]) for row in self.rows("pauses")}
+
+    def rows(self, table: str) -> list[sa.RowMapping]:
+        found = schema.metadata.tables[table]
+        with self.database.reading() as session:
+            return list(session.execute(sa.select(found).order_by(*found.primary_key)).mappings())
+
+    def attempts_of(self, key: str) -> list[str]:
+        """The outcomes of a call's or a follow-up's tries, in order."""
+        return [row["outcome"] for row in self.rows("attempts") if key in (row["follow_up_id"], row["call_id"])]
+
+    def change(self, work: Work, *key: str, **values: Any) -> None:
+        with self.database.transaction() as session:
+            session.execute(sa.update(work.table).where(work.matches(key)).values(**values))
+
+    def change_call(self, call: PlacedCall | str, **values: Any) -> None:
+        self.change(CALL, self.location_id, _id(call), **values)
+
+    def make_due(self, follow_up_id: str) -> None:
+        self.change(FOLLOW_UP, follow_up_id, next_attempt_at=moment(-1))
+
+    def seconds_until(self, then: datetime) -> float:
+        """By the database's clock."""
+        with self.database.reading() as session:
+            now = session.execute(sa.select(moment())).scalar_one()
+        return (then - now).total_seconds()
+
+    def time_passes(self, seconds: float) -> None:
+        """For our rows, for the double, and for the budget, which forgets its holds."""
+        with self.database.transaction() as session:
+            for name in ("calls", "follow_ups", "accounts", "pauses", "notifications"):
+                _move_back(session, schema.metadata.tables[name], timedelta(seconds=seconds))
+        self.double.set_clock(self.double.memory.clock_offset + seconds)
+        for key in self.this.redis.scan_iter("leadway:budget:*"):
+            self.this.redis.delete(key)
+
+    def _let_come(self, then: datetime | None) -> None:
+        assert then is not None, "nothing will happen by itself"
+        self.time_passes(max(0.0, self.seconds_until(then)) + 0.002)
+
+
+def _id(call: PlacedCall | str) -> str:
+    return call if isinstance(call, str) else call.call_id
+
+
+def _move_back(session: Any, table: sa.Table, span: timedelta) -> None:
+    names = [c.name for c in table.c if isinstance(c.type, UtcDateTime) and (table.name, c.name) not in STAYS]
+    for row in session.execute(sa.select(table)).mappings():
+        moved = {name: row[name] - span for name in names if row[name] is not None}
+        if moved:
+            this = sa.and_(*(column == row[column.name] for column in table.primary_key))
+            session.execute(sa.update(table).where(this).values(moved))
+
+
+@contextmanager
+def meanwhile(task: Callable[[], object]) -> Iterator[threading.Thread]:
+    """Runs `task` beside the block, and waits for its end afterwards. What it raises fails the test."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            task()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield thread
+    thread.join(30)
+    assert not thread.is_alive()
+    if raised:
+        raise raised[0]
+
+
+def connect_anew(settings: Settings) -> None:
+    """As a worker process connects when it starts, whatever this process was connected to before."""
+    app.conf.update(broker_transport_options=WORKER_TRANSPORT, task_publish_retry=True, broker_pool_limit=10)
+    connect(settings)
+    app._pool = app.amqp._producer_pool = None
+
+
+@pytest.fixture(scope="session")
+def kept_workers_postgresql_url(postgres_server: PostgresServer) -> Iterator[str]:
+    name = f"workers_{os.getpid()}"
+    yield postgres_server.create_database(name, template=TEMPLATE)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kept_database_url(request: pytest.FixtureRequest) -> str:
+    """Empty. On PostgreSQL it is one database for all: making a new one takes a third of a second."""
+    if request.param == "sqlite":
+        return str(request.getfixturevalue("sqlite_url"))
+    url = str(request.getfixturevalue("kept_workers_postgresql_url"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"TRUNCATE {', '.join(schema.metadata.tables)} RESTART IDENTITY")
+    return url
+
+
+on_sqlite = pytest.mark.parametrize("kept_database_url", ["sqlite"], indirect=True)
+"""For tables of answers: how one is sorted is the same on every database."""
+
+
+@pytest.fixture
+def double() -> Iterator[LeadwayDouble]:
+    with LeadwayDouble() as started:
+        started.set_rate_limit(per_window=None, announced=3000)
+        yield started
+
+
+@pytest.fixture
+def at_work(
+    kept_database_url: str, redis_url: str, double: LeadwayDouble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[AtWork]:
+    """A worker with its one account. Its times are those of production; tests move them instead of waiting."""
+    monkeypatch.chdir(tmp_path)  # no .env of the developer's
+    settings = Settings(
+        database_url=kept_database_url,
+        redis_url=redis_url,
+        leadway_api_url=double.url,
+        leadway_location_id=double.location_id,
+        leadway_api_token=SecretStr(double.token),
+        leadway_time_zone="America/New_York",
+        leadway_settle_seconds=SETTLE_SECONDS,
+        leadway_retry_seconds=RETRY_SECONDS,
+        leadway_lease_seconds=20,
+        leadway_requests_per_10_seconds=3000,
+        token_encryption_keys=(SecretStr(ENCRYPTION_KEY),),
+    )
+    connect_anew(settings)
+    worker = AtWork(settings, double)
+    worker.database.transact(
+        lambda session: accounts.upsert_from_settings(session, settings, cipher=worker.this.cipher)
+    )
+    with structlog.testing.capture_logs() as worker.said:
+        yield worker
+    worker.this.close()
+    for event in worker.said:  # shown if the test failed
+        print(event)

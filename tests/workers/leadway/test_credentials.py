@@ -1,0 +1,266 @@
+"""Tokens that never expire are sent as they are; those that do are renewed in time, once for all."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from models import accounts, attempts, oauth_grants
+from models.attempts import Status
+from models.calls import CALL
+from models.database import moment
+from models.oauth_grants import Held
+from tests.leadway_double.oauth import App
+from tests.models.rows import at_once
+from tests.workers.conftest import AtWork
+from workers.connections import Connections, open_connections
+from workers.heal_pauses import heal_pauses
+from workers.leadway.client import open_session
+from workers.leadway.credentials import Credentials
+from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
+from workers.setbacks import set_back
+
+
+@pytest.fixture
+def installed(at_work: AtWork) -> App:
+    """The account's tokens come from an app's grant from now on."""
+    app = at_work.double.install_app(at_work.location_id)
+    _connect(at_work.this, app)
+    return app
+
+
+@contextmanager
+def _credentials(this: Connections) -> Iterator[Credentials]:
+    """As one process has them."""
+    session = open_session(pool_size=4)
+    url, version = this.settings.leadway_api_url, this.settings.leadway_api_version
+    yield Credentials(this.database, this.cipher, session=session, url=url, version=version)
+    session.close()
+
+
+def _connect(this: Connections, app: App) -> None:
+    this.database.transact(
+        lambda session: oauth_grants.connect(
+            session, app.location_id, client_id=app.client_id, client_secret=app.client_secret,
+            refresh_token=app.refresh_token, cipher=this.cipher,
+        )
+    )  # fmt: skip
+
+
+def _hold(at_work: AtWork) -> Held | None:
+    def hold(session: Session) -> Held | None:
+        seen = oauth_grants.present(session, at_work.location_id)
+        return oauth_grants.hold(session, at_work.location_id, seen=seen, seconds=12)
+
+    return at_work.database.transact(hold)
+
+
+def _token(at_work: AtWork, credentials: Credentials, *, seconds: float = 20.0) -> str:
+    return credentials.token(at_work.account(), deadline=time.monotonic() + seconds)
+
+
+def _expires_in(at_work: AtWork, seconds: float) -> None:
+    with at_work.database.transaction() as session:
+        session.execute(sa.update(accounts.accounts).values(token_expires_at=moment(seconds)))
+
+
+def _refreshed_long_ago(at_work: AtWork) -> None:
+    with at_work.database.transaction() as session:
+        session.execute(sa.update(accounts.oauth_grants).values(refreshed_at=moment(-3600)))
+
+
+def _asks_for_tokens(at_work: AtWork) -> int:
+    return len(at_work.requests("token"))
+
+
+# Static tokens
+
+
+def test_a_static_token_that_is_refused_pauses_the_account_and_is_never_refreshed(at_work: AtWork) -> None:
+    call = at_work.double.place_call()
+    at_work.announce(call)
+    at_work.double.revoke_token()
+    at_work.fetch(call)
+    assert at_work.pauses() == {("token", "all")}
+    assert _asks_for_tokens(at_work) == 0
+    assert len(at_work.requests("fetch")) == 1
+
+
+def test_a_new_static_token_is_sent_with_the_next_request_without_a_restart(at_work: AtWork) -> None:
+    new = at_work.double.rotate_token(new="pit-the-new-one")
+    at_work.this.database.transact(
+        lambda session: accounts.set_token(session, at_work.location_id, new, cipher=at_work.this.cipher)
+    )
+    call = at_work.fetched(actions=[])
+    assert at_work.call(call)["status"] == Status.DONE
+
+
+def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: AtWork) -> None:
+    """The attempt read the old token, and its refusal comes after the new one was set."""
+    call = at_work.double.place_call()
+    at_work.announce(call)
+    before = at_work.account()
+    claim = attempts.claim(
+        at_work.database, CALL, (at_work.location_id, call.call_id), lease_seconds=20, deadline_seconds=10, worker="w"
+    )
+    assert claim is not None
+    at_work.this.database.transact(
+        lambda session: accounts.set_token(session, at_work.location_id, "pit-new", cipher=at_work.this.cipher)
+    )
+    error = PermanentLeadwayError(ErrorKind.TOKEN, endpoint="get_call_log", http_status=401)
+    at_work.this.database.transact(lambda session: set_back(session, at_work.this, claim, error, account=before))
+    assert at_work.pauses() == set()
+    assert at_work.call(call)["status"] == Status.PENDING
+
+
+# Grants
+
+
+def test_the_first_request_of_a_grant_brings_its_first_token_and_the_next_ones_share_it(
+    at_work: AtWork, installed: App
+) -> None:
+    for _ in range(3):
+        assert at_work.call(at_work.fetched(actions=[]))["status"] == Status.DONE
+    assert installed.refreshes == 1
+    assert {request.status for request in at_work.requests("fetch")} == {200}
+
+
+def test_fifty_threads_that_meet_an_expired_token_cause_one_refresh(at_work: AtWork, installed: App) -> None:
+    with _credentials(at_work.this) as credentials:
+        at_work.double.fault("token", "delay", seconds=0.2)
+        tokens = at_once([lambda: _token(at_work, credentials) for _ in range(50)])
+    assert set(tokens) == {installed.access_token}
+    assert (installed.refreshes, _asks_for_tokens(at_work)) == (1, 1)
+
+
+def test_two_processes_that_meet_an_expired_token_cause_one_refresh(at_work: AtWork, installed: App) -> None:
+    other = open_connections(at_work.settings, worker="worker-2")
+    try:
+        with _credentials(at_work.this) as one, _credentials(other) as two:
+            at_work.double.fault("token", "delay", seconds=0.2)
+            tokens = at_once([lambda each=each: _token(at_work, each) for each in (one, two) * 8])  # type: ignore[misc]
+    finally:
+        other.close()
+    assert set(tokens) == {installed.access_token}
+    assert _asks_for_tokens(at_work) == 1
+
+
+def test_a_token_is_renewed_before_it_expires_with_the_newest_refresh_token(at_work: AtWork, installed: App) -> None:
+    with _credentials(at_work.this) as credentials:
+        first = _token(at_work, credentials)
+        _expires_in(at_work, 30)
+        second = _token(at_work, credentials)
+        _expires_in(at_work, 30)
+        third = _token(at_work, credentials)
+    assert len({first, second, third}) == 3
+    assert installed.refreshes == 3
+
+
+def test_while_the_token_endpoint_fails_a_token_that_still_lives_is_used(at_work: AtWork, installed: App) -> None:
+    with _credentials(at_work.this) as credentials:
+        first = _token(at_work, credentials)
+        at_work.double.fault("token", "status", status=503)
+        _expires_in(at_work, 30)
+        assert _token(at_work, credentials) == first
+        _expires_in(at_work, -1)
+        with pytest.raises(RetryableLeadwayError) as raised:
+            _token(at_work, credentials)
+        assert (raised.value.kind, raised.value.reached) == (ErrorKind.OUTAGE, False)
+        at_work.double.clear_faults()
+        assert _token(at_work, credentials) != first
+
+
+def test_a_refresh_whose_answer_was_lost_is_repeated_and_brings_the_same_token(at_work: AtWork, installed: App) -> None:
+    at_work.double.fault("token", "do_then_reset", times=1)
+    with _credentials(at_work.this) as credentials:
+        with pytest.raises(RetryableLeadwayError):
+            _token(at_work, credentials)
+        assert _token(at_work, credentials) == installed.access_token
+    assert installed.refreshes == 1
+
+
+def test_a_process_that_died_while_it_refreshed_holds_nobody_up_for_long(at_work: AtWork, installed: App) -> None:
+    assert _hold(at_work) is not None
+    with _credentials(at_work.this) as credentials:
+        with pytest.raises(RetryableLeadwayError) as raised:
+            _token(at_work, credentials, seconds=0.3)
+        assert raised.value.kind is ErrorKind.NO_TIME
+        with at_work.database.transaction() as session:
+            session.execute(sa.update(accounts.oauth_grants).values(refreshing_until=moment(-0.1)))
+        assert _token(at_work, credentials) == installed.access_token
+
+
+def test_a_refresh_that_ends_after_the_grant_was_replaced_writes_nothing(at_work: AtWork, installed: App) -> None:
+    held = _hold(at_work)
+    assert held is not None
+    _connect(at_work.this, installed)
+    stored = at_work.database.transact(
+        lambda session: oauth_grants.store(
+            session, at_work.location_id, held, access_token="late", refresh_token="late", seconds=60,
+            cipher=at_work.this.cipher,
+        )
+    )  # fmt: skip
+    assert not stored
+    assert at_work.account().api_token_encrypted is None
+
+
+def test_a_revoked_access_token_is_renewed_and_the_call_is_fetched(at_work: AtWork, installed: App) -> None:
+    at_work.fetched(actions=[])
+    _refreshed_long_ago(at_work)
+    at_work.double.revoke_token(installed.access_token)
+    call = at_work.fetched(actions=[])
+    assert at_work.pauses() == set()
+    assert at_work.fetch_when_due(call)["status"] == Status.DONE
+    assert installed.refreshes == 2
+
+
+def test_a_grant_that_is_refused_pauses_the_account_until_it_is_connected_again(
+    at_work: AtWork, installed: App
+) -> None:
+    installed.removed = True
+    call = at_work.fetched(actions=[])
+    assert at_work.pauses() == {("token", "all")}
+    [row] = at_work.rows("pauses")
+    assert "accounts connect" in row["detail"]
+    assert at_work.call(call)["status"] == Status.PENDING
+    installed.removed = False
+    _connect(at_work.this, installed)
+    assert at_work.pauses() == set()
+    assert at_work.fetch_when_due(call)["status"] == Status.DONE
+
+
+def test_a_pause_of_a_grant_heals_by_itself_when_it_works_again(at_work: AtWork, installed: App) -> None:
+    installed.removed = True
+    at_work.fetched(actions=[])
+    installed.removed = False
+    at_work.time_passes(60)
+    heal_pauses()
+    assert at_work.pauses() == set()
+
+
+def test_a_static_token_ends_the_grant(at_work: AtWork, installed: App) -> None:
+    at_work.database.transact(
+        lambda session: accounts.set_token(
+            session, at_work.location_id, at_work.double.token, cipher=at_work.this.cipher
+        )
+    )
+    assert at_work.rows("oauth_grants") == []
+    assert at_work.call(at_work.fetched(actions=[]))["status"] == Status.DONE
+    assert _asks_for_tokens(at_work) == 0
+
+
+def test_no_secret_is_stored_as_it_is_or_told_in_an_error(at_work: AtWork, installed: App) -> None:
+    [row] = at_work.rows("oauth_grants")
+    stored = " ".join(map(str, row.values()))
+    assert installed.client_secret not in stored
+    assert installed.refresh_token not in stored
+    installed.client_secret = "another one"
+    with _credentials(at_work.this) as credentials, pytest.raises(PermanentLeadwayError) as raised:
+        _token(at_work, credentials)
+    assert raised.value.kind is ErrorKind.TOKEN
+    assert "secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert "first-refresh-token" not in repr(at_work.said)

@@ -1,0 +1,175 @@
+"""What is due is sent, as ids, once, and again when Redis forgot it."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from kombu.exceptions import OperationalError
+
+from models import accounts, pauses
+from models.accounts import OUTAGES_BEFORE_REST
+from models.calls import calls
+from models.database import moment
+from models.pauses import Cause
+from tests.leadway_double.nouns import PlacedCall
+from tests.workers.conftest import AtWork, connect_anew, meanwhile
+from workers.dispatch_due import dispatch_due
+from workers.embedded_redis import free_port
+
+PER_ACCOUNT = 8
+"""A quarter of a worker's 32 threads."""
+
+
+def announced(at_work: AtWork, count: int) -> list[PlacedCall]:
+    placed = at_work.double.place_calls(count, actions=["CALL_TRANSFER"], contact=True)
+    for call in placed:
+        at_work.announce(call)
+    return placed
+
+
+def messages(at_work: AtWork, queue: str = "calls") -> list[dict[str, Any]]:
+    return [json.loads(each) for each in at_work.this.redis.lrange(queue, 0, -1)]
+
+
+def arguments(at_work: AtWork, queue: str = "calls") -> list[tuple[str, ...]]:
+    """Of each message, oldest first."""
+    bodies = [json.loads(base64.b64decode(each["body"])) for each in reversed(messages(at_work, queue))]
+    assert all(keywords == {} for _, keywords, _ in bodies)
+    return [tuple(positional) for positional, _, _ in bodies]
+
+
+def marked(at_work: AtWork) -> int:
+    return sum(row["sent_at"] is not None for row in at_work.rows("calls"))
+
+
+def test_what_is_due_is_sent_as_ids_that_expire_to_the_queue_of_its_work(at_work: AtWork) -> None:
+    follow_up_id = at_work.owed()
+    [call] = announced(at_work, 1)
+    dispatch_due()
+    assert arguments(at_work, "calls") == [(at_work.location_id, call.call_id)]
+    assert arguments(at_work, "follow_ups") == [(follow_up_id,)]
+    for queue, task in (("calls", "calls.fetch"), ("follow_ups", "follow_ups.send")):
+        [message] = messages(at_work, queue)
+        assert message["headers"]["task"] == task
+        expires = datetime.fromisoformat(message["headers"]["expires"]) - datetime.now(UTC)
+        assert 0 < expires.total_seconds() <= at_work.this.mark_seconds
+        assert (message["headers"]["retries"], message["headers"]["eta"]) == (0, None)
+        assert set(message) == {"body", "headers", "properties", "content-type", "content-encoding"}
+
+
+def test_nothing_is_sent_twice_while_its_mark_holds(at_work: AtWork) -> None:
+    announced(at_work, 3)
+    for _ in range(3):
+        dispatch_due()
+    assert len(arguments(at_work)) == 3
+
+
+def test_two_dispatchers_at_once_send_each_row_once(at_work: AtWork) -> None:
+    placed = announced(at_work, 6)
+    with meanwhile(dispatch_due), meanwhile(dispatch_due), meanwhile(dispatch_due):
+        dispatch_due()
+    assert sorted(arguments(at_work)) == sorted((at_work.location_id, call.call_id) for call in placed)
+
+
+def test_a_message_that_was_lost_is_sent_again_when_its_mark_is_void(at_work: AtWork) -> None:
+    announced(at_work, 1)
+    dispatch_due()
+    at_work.time_passes(at_work.this.mark_seconds - 1)
+    dispatch_due()
+    assert len(arguments(at_work)) == 1
+    at_work.time_passes(1.1)
+    dispatch_due()
+    assert len(arguments(at_work)) == 2
+
+
+def test_when_redis_lost_its_memory_everything_is_sent_again_at_once(at_work: AtWork) -> None:
+    announced(at_work, 3)
+    dispatch_due()
+    at_work.this.redis.flushall()
+    dispatch_due()
+    assert len(arguments(at_work)) == 3
+    dispatch_due()
+    assert len(arguments(at_work)) == 3
+
+
+def test_what_could_not_be_published_is_unmarked_and_sent_as_soon_as_it_can_be(at_work: AtWork) -> None:
+    announced(at_work, 3)
+    there = at_work.settings.redis_url
+    at_work.settings.redis_url = f"redis://127.0.0.1:{free_port()}/0"
+    connect_anew(at_work.settings)
+    with pytest.raises(OperationalError):
+        dispatch_due()
+    assert marked(at_work) == 0
+    at_work.settings.redis_url = there
+    connect_anew(at_work.settings)
+    dispatch_due()
+    assert (marked(at_work), len(arguments(at_work))) == (3, 3)
+
+
+def test_one_account_gets_no_more_than_its_share_of_the_slots(at_work: AtWork) -> None:
+    announced(at_work, 20)
+    dispatch_due()
+    dispatch_due()
+    assert len(arguments(at_work)) == PER_ACCOUNT
+
+
+@pytest.mark.parametrize("cause", [Cause.PERSON, Cause.TOKEN])
+def test_a_paused_account_gets_nothing_until_it_goes_on(at_work: AtWork, cause: Cause) -> None:
+    announced(at_work, 2)
+    with at_work.database.transaction() as session:
+        pauses.pause(session, at_work.location_id, cause=cause, detail="why")
+    dispatch_due()
+    assert (arguments(at_work), marked(at_work)) == ([], 0)
+    with at_work.database.transaction() as session:
+        pauses.resume(session, at_work.location_id)
+    dispatch_due()
+    assert len(arguments(at_work)) == 2
+
+
+def test_an_account_that_rests_gets_nothing_until_its_rest_is_over(at_work: AtWork) -> None:
+    announced(at_work, 2)
+    with at_work.database.transaction() as session:
+        accounts.hold(session, at_work.location_id, seconds=30, outage=False)
+    dispatch_due()
+    assert arguments(at_work) == []
+    at_work.time_passes(31)
+    dispatch_due()
+    assert len(arguments(at_work)) == 2
+
+
+def test_after_many_outages_one_goes_ahead_to_see(at_work: AtWork) -> None:
+    first, *others = announced(at_work, 5)
+    with at_work.database.transaction() as session:
+        session.execute(sa.update(accounts.accounts).values(outages=OUTAGES_BEFORE_REST, held_until=moment(-1)))
+    dispatch_due()
+    dispatch_due()
+    assert arguments(at_work) == [(at_work.location_id, first.call_id)]
+    at_work.fetch(first)
+    dispatch_due()
+    assert len(arguments(at_work)) == 1 + len(others)
+
+
+def test_a_claim_clears_the_mark_so_that_its_next_try_is_sent_when_due(at_work: AtWork) -> None:
+    [call] = announced(at_work, 1)
+    at_work.double.fault("fetch", "status", status=500, times=1)
+    dispatch_due()
+    at_work.fetch(call)
+    dispatch_due()
+    assert len(arguments(at_work)) == 1
+    with at_work.database.transaction() as session:
+        session.execute(sa.update(calls).values(next_attempt_at=moment(-1)))
+    dispatch_due()
+    assert len(arguments(at_work)) == 2
+
+
+def test_a_lease_that_ran_out_is_sent_again(at_work: AtWork) -> None:
+    [call] = announced(at_work, 1)
+    at_work.change_call(call, status="running", lease_until=moment(5), next_attempt_at=moment(5), running_on="gone")
+    dispatch_due()
+    assert arguments(at_work) == []
+    at_work.time_passes(6)
+    dispatch_due()
+    assert len(arguments(at_work)) == 1

@@ -1,0 +1,95 @@
+"""`leadway-calls accounts connect` and `set-budget`: tokens that renew themselves, and what Leadway allows."""
+
+import click
+from sqlalchemy.orm import Session
+
+from models import accounts as served_accounts
+from models import oauth_grants
+from workers.cli.credentials import checked_location, checked_token, line_from_stdin, prompted
+from workers.cli.opened import Failure, opened
+from workers.cli.screen import say
+
+MOST_PER_10_SECONDS = 10_000
+
+
+@click.command()
+@click.argument("location")
+@click.option("--client-id", required=True, help="Of your Marketplace app.")
+@click.option(
+    "--stdin", "from_stdin", is_flag=True,
+    help="Read the client secret and the refresh token as two lines from standard input.",
+)  # fmt: skip
+def connect(location: str, client_id: str, from_stdin: bool) -> None:
+    """Gives an account tokens of your Marketplace app, in place of a static API token.
+
+    They are renewed by themselves from now on, and each renewal uses up the refresh token: do not use it elsewhere.
+    Without --stdin it asks for both, hidden. What stood still because of the old token goes on at once.
+
+    \b
+    Example:
+      printf '%s\\n%s\\n' "$CLIENT_SECRET" "$REFRESH_TOKEN" |
+        leadway-calls accounts connect ve9EPM428h8vShlRW1KT --client-id 65f0-app --stdin
+    """
+    checked_location(location)
+    with opened() as this:
+        with this.database.reading() as session:
+            _served(session, location)
+        names = ("client secret", "refresh token")
+        client_secret, refresh_token = (line_from_stdin(name) if from_stdin else prompted(name) for name in names)
+        for name, value in zip(names, (client_secret, refresh_token), strict=True):
+            checked_token(value, source=f"the {name}")
+        cipher = this.cipher()
+        this.database.transact(
+            lambda session: oauth_grants.connect(
+                session, location, client_id=client_id, client_secret=client_secret, refresh_token=refresh_token,
+                cipher=cipher,
+            )
+        )  # fmt: skip
+        say(f"{location} is connected. `leadway-calls doctor {location}` tries it.")
+        if this.settings.leadway_location_id == location and this.settings.leadway_api_token is not None:
+            click.echo("Warning: LEADWAY_API_TOKEN is set and wins at the next start: remove it there", err=True)
+
+
+@click.command()
+@click.argument("location")
+@click.option(
+    "--per-10-seconds", "requests_per_10_seconds", type=click.IntRange(1, MOST_PER_10_SECONDS), metavar="NUMBER",
+    help="Requests in any 10 s. [default: LEADWAY_REQUESTS_PER_10_SECONDS, 100]",
+)  # fmt: skip
+@click.option(
+    "--burst", "request_burst", type=click.IntRange(1, 50), metavar="NUMBER",
+    help="Requests that may go out at once after a rest; the steady pace becomes so much slower. [default: 1]",
+)  # fmt: skip
+@click.option(
+    "--per-day", "requests_per_day", type=click.IntRange(1), metavar="NUMBER",
+    help="Requests a day, UTC. [default: 200000]",
+)  # fmt: skip
+def set_budget(location: str, **numbers: int | None) -> None:
+    """Sets what Leadway allows this account, if it differs. A number that is not given becomes the default again.
+
+    It counts from the next attempt on. What Leadway's answers say lowers it by itself.
+
+    \b
+    Examples:
+      leadway-calls accounts set-budget ve9EPM428h8vShlRW1KT --per-10-seconds 50
+      leadway-calls accounts set-budget ve9EPM428h8vShlRW1KT
+    """
+    per_10_seconds, burst = numbers["requests_per_10_seconds"], numbers["request_burst"]
+    with opened() as this:
+        if (burst or 1) > (per_10_seconds or this.settings.leadway_requests_per_10_seconds) / 2:
+            raise click.UsageError("--burst: at most half of what is allowed in 10 s")
+
+        def write(session: Session) -> None:
+            _served(session, location)
+            served_accounts.set_budget(session, location, **numbers)
+
+        this.database.transact(write)
+    given = {name: number for name, number in numbers.items() if number is not None}
+    told = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in given.items())
+    say(f"The budget of {location}: {told or 'the default'}.")
+
+
+def _served(session: Session, location: str) -> None:
+    """Raises UnknownAccount, Failure for a removed one."""
+    if served_accounts.get(session, location).removed_at is not None:
+        raise Failure(f"{location} was removed: take it back with `leadway-calls accounts add {location}`")

@@ -1,0 +1,47 @@
+"""What the commands that read Leadway's list share: connections of their own, and times as people type them."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from models.database import COMMAND
+from workers.cli.opened import Opened
+from workers.logs import set_up_logs
+from workers.metrics_files import share_counters
+
+if TYPE_CHECKING:
+    from workers.connections import Connections
+
+
+class Time(click.ParamType[datetime]):
+    """`2026-03-01`, `2026-03-01T09:30`, `2026-03-01T09:30:00+01:00`; without a zone it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail("write a date or a time as 2026-03-01 or 2026-03-01T09:30, in UTC or with a zone", param, ctx)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+@contextmanager
+def connected(this: Opened) -> Iterator["Connections"]:
+    """Connections as a worker has them, for this process. Warnings go to standard error."""
+    set_up_logs(level="WARNING", form="console")
+    share_counters(this.settings)
+    from workers.connections import open_connections  # only now: metrics are made when they are imported
+
+    this.cipher()  # a key that cannot be used is told here
+    opened = open_connections(this.settings, worker=f"command-{secrets.token_hex(3)}", limits=COMMAND)
+    try:
+        yield opened
+    finally:
+        opened.close()

@@ -1,0 +1,81 @@
+"""`leadway-calls reconcile`: compares Leadway's list with ours now, and takes in what is missing."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+from sqlalchemy.orm import Session
+
+from models import accounts, overview, reconcile_schedule, reconciliations
+from models.reconciliations import Kind, Summary
+from workers.cli.listing import Time, connected
+from workers.cli.opened import Failure, opened
+from workers.cli.screen import count, say, when
+
+if TYPE_CHECKING:
+    from workers.connections import Connections
+
+
+@click.command(short_help="Compares Leadway's list with what is here, takes in what is missing.")
+@click.argument("location", required=False)
+@click.option("--since", type=Time(), metavar="TIME", help="From this time on instead of from the account's mark.")
+def reconcile(location: str | None, since: datetime | None) -> None:
+    """Lists the calls of one account, or of all, until now; stores those that are missing or newer; returns when done.
+
+    The same happens by itself every few minutes. It works with or without workers running. Calls that end up here
+    late get their notes if they ended within the account's follow-up age (72 hours).
+
+    \b
+    Examples:
+      leadway-calls reconcile
+      leadway-calls reconcile ve9EPM428h8vShlRW1KT --since 2026-03-01
+    """
+    with opened() as this:
+        with this.database.reading() as session:
+            if location is not None:
+                accounts.get(session, location)
+            served = [account.location_id for account in accounts.served(session)]
+            if since is not None and since >= overview.now(session):
+                raise click.UsageError("--since has to be in the past")
+        if location is not None and location not in served:
+            raise Failure(
+                f"{location} is not served any more: take it back with `leadway-calls accounts add {location}`"
+            )
+        with connected(this) as connections:
+            failed = [each for each in served if location in (None, each) and not _reconcile(connections, each, since)]
+        if failed:
+            raise Failure(f"not reconciled: {', '.join(failed)}")
+
+
+def _reconcile(this: "Connections", location_id: str, since: datetime | None) -> bool:
+    from workers.reconcile_account import StandsStill, read_to_end
+
+    slot = Kind.REGULAR if since is None else Kind.SINCE
+    try:
+        # One that is open ends at an earlier time than now.
+        read_to_end(this, location_id, slot)
+        first_id = this.database.transact(lambda session: _open(session, location_id, since))
+        read_to_end(this, location_id, slot)
+    except StandsStill as reason:
+        say(f"{location_id}: {reason}")
+        return False
+    with this.database.reading() as session:
+        _tell(location_id, reconciliations.summary(session, location_id, slot, first_id=first_id))
+        say(f"  complete until {when(accounts.get(session, location_id).complete_until)}")
+    return True
+
+
+def _open(session: Session, location_id: str, since: datetime | None) -> int:
+    now = overview.now(session)
+    if since is None:
+        reconcile_schedule.open_regular(session, location_id, until=now)
+        return reconciliations.first_of_run(session, location_id, Kind.REGULAR)
+    reconciliations.open_run(session, location_id, kind=Kind.SINCE, since=since, until=now)
+    return reconciliations.first_of_run(session, location_id, Kind.SINCE)
+
+
+def _tell(location_id: str, done: Summary) -> None:
+    say(
+        f"{location_id}: {count(done.listed, 'call')} listed, {done.held} held; {done.unannounced} had not been"
+        f" announced, {done.changed} brought up to date; {count(done.requests, 'request')}"
+    )

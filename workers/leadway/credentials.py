@@ -1,0 +1,199 @@
+"""The token of each request: a static one as it is stored, or one of an OAuth grant, refreshed in time by one for all.
+
+A static token is never refreshed: only a person has the next one.
+"""
+
+import json
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, cast
+
+import requests
+import structlog
+import urllib3
+
+from models import oauth_grants
+from models.accounts import Account
+from models.database import Database
+from models.oauth_grants import Held
+from models.token_encryption import TokenCipher, TokenUnreadable
+from workers import metrics
+from workers.leadway.errors import (
+    ErrorKind,
+    PermanentLeadwayError,
+    RetryableLeadwayError,
+    sort_exception,
+    throttle_wait,
+)
+
+log = structlog.get_logger(__name__)
+
+REFRESH = "refresh_token"
+REFRESH_BEFORE_SECONDS = 60.0
+"""Before the access token expires. The vendor's own clients take 30."""
+REQUEST_SECONDS = 8.0
+HOLD_SECONDS = 12.0
+"""A refresh that died is repeated after so long: within the 30 s for which a used refresh token brings the same
+answer again (vendor's changelog, as reported)."""
+LOOK_SECONDS = 0.1
+DEFAULT_LIFE_SECONDS = 86_399.0
+
+
+class Credentials:
+    def __init__(
+        self, database: Database, cipher: TokenCipher, *, session: requests.Session, url: str, version: str
+    ) -> None:
+        self._database, self._cipher = database, cipher
+        self._session, self._url, self._version = session, url, version
+        self._refreshing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._guard = threading.Lock()
+
+    def token(self, account: Account, *, deadline: float) -> str:
+        """The token to send now; `deadline` is monotonic seconds.
+
+        Raises PermanentLeadwayError (token, location) when there is none, and RetryableLeadwayError when it had to be
+        refreshed and was not. Nothing was sent to the API itself then.
+        """
+        if account.token_expires_at is None:
+            return self._opened(account.api_token_encrypted)
+        location_id = account.location_id
+        with self._database.reading() as session:
+            present = oauth_grants.present(session, location_id)
+        if present.seconds_left > REFRESH_BEFORE_SECONDS:
+            return self._opened(present.token_encrypted)
+        with self._guard:
+            lock = self._refreshing[location_id]
+        if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise _no_time()
+        try:
+            return self._refreshed(location_id, deadline=deadline)
+        finally:
+            lock.release()
+
+    def _refreshed(self, location_id: str, *, deadline: float) -> str:
+        """One thread of this process is here, and one process of all gets the hold; the others wait for its result."""
+        while True:
+            with self._database.reading() as session:
+                present = oauth_grants.present(session, location_id)
+            if present.seconds_left > REFRESH_BEFORE_SECONDS:
+                return self._opened(present.token_encrypted)
+            held = self._database.transact(
+                lambda session, seen=present: oauth_grants.hold(  # type: ignore[misc]
+                    session, location_id, seen=seen, seconds=HOLD_SECONDS
+                )
+            )
+            try:
+                if held is not None:
+                    self._refresh(location_id, held)
+                    continue
+            except RetryableLeadwayError as error:
+                if present.seconds_left <= 0:
+                    raise
+                log.warning("token_refresh_put_off", location_id=location_id, error=str(error.kind))
+            if present.seconds_left > 0:
+                return self._opened(present.token_encrypted)
+            if time.monotonic() + LOOK_SECONDS >= deadline:
+                raise _no_time()
+            time.sleep(LOOK_SECONDS)
+
+    def _refresh(self, location_id: str, held: Held) -> None:
+        """Between the two transactions nobody else refreshes; a crash leaves the hold, which runs out."""
+        try:
+            answer = self._ask(held)
+            access_token, refresh_token = _text(answer, "access_token"), _text(answer, "refresh_token")
+            if access_token is None:
+                raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, reached=False)
+            stored = self._database.transact(
+                lambda session: oauth_grants.store(
+                    session, location_id, held, access_token=access_token, refresh_token=refresh_token,
+                    seconds=_life(answer), cipher=self._cipher,
+                )
+            )  # fmt: skip
+        except (RetryableLeadwayError, PermanentLeadwayError):
+            self._database.transact(lambda session: oauth_grants.release(session, location_id, held))
+            raise
+        log.info("token_refreshed" if stored else "token_refreshed_too_late", location_id=location_id)
+
+    def _ask(self, held: Held) -> Mapping[str, Any]:
+        """POST /oauth/token, form-encoded. Errors are raised outside of `except`: their causes quote the form."""
+        form = {
+            "client_id": held.client_id,
+            "client_secret": self._opened(held.client_secret_encrypted),
+            "grant_type": "refresh_token",
+            "refresh_token": self._opened(held.refresh_token_encrypted),
+            "user_type": "Location",
+        }
+        started, error, status, body = time.monotonic(), None, 0, b""
+        headers: Mapping[str, str] = {}
+        try:
+            with self._session.post(
+                f"{self._url}/oauth/token",
+                data=form,
+                headers={"Version": self._version, "Accept": "application/json"},
+                timeout=cast(Any, urllib3.Timeout(connect=5.0, total=REQUEST_SECONDS)),
+                allow_redirects=False,
+            ) as response:
+                status, headers, body = response.status_code, response.headers, response.content
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as cause:
+            error = sort_exception(cause, endpoint=REFRESH)
+        metrics.API_REQUESTS.labels(REFRESH, str(error.kind if error else status)).inc()
+        metrics.API_SECONDS.labels(REFRESH).observe(time.monotonic() - started)
+        if error is not None:
+            raise RetryableLeadwayError(error.kind, endpoint=REFRESH, reached=False)
+        if not 200 <= status < 300:
+            raise _sort_refusal(status, headers, body)
+        document = _document(body)
+        if document is None:
+            raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, http_status=status, reached=False)
+        return document
+
+    def _opened(self, encrypted: str | None) -> str:
+        if encrypted is None:
+            raise PermanentLeadwayError(ErrorKind.TOKEN, endpoint="no API token is set", reached=False)
+        try:
+            return self._cipher.decrypt(encrypted)
+        except TokenUnreadable:
+            pass
+        raise PermanentLeadwayError(ErrorKind.TOKEN, endpoint="the API token cannot be read", reached=False)
+
+
+def _sort_refusal(
+    status: int, headers: Mapping[str, str], body: bytes
+) -> RetryableLeadwayError | PermanentLeadwayError:
+    """A grant that is no longer valid comes as 400 or 401 ("Invalid grant: refresh token is invalid")."""
+    if status == 429:
+        wait = throttle_wait(headers)
+        return RetryableLeadwayError(
+            ErrorKind.THROTTLED, retry_after=wait, endpoint=REFRESH, http_status=status, reached=False
+        )
+    if status in (400, 401, 403, 422):
+        inactive = "location is not active" in str((_document(body) or {}).get("message")).lower()
+        kind = ErrorKind.LOCATION if inactive else ErrorKind.TOKEN
+        return PermanentLeadwayError(kind, endpoint=REFRESH, http_status=status, reached=False)
+    return RetryableLeadwayError(ErrorKind.OUTAGE, endpoint=REFRESH, http_status=status, reached=False)
+
+
+def _document(body: bytes) -> Mapping[str, Any] | None:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _text(answer: Mapping[str, Any], name: str) -> str | None:
+    """Either spelling: `access_token`, from v3 on `accessToken`."""
+    first, *rest = name.split("_")
+    value = answer.get(name) or answer.get(first + "".join(part.capitalize() for part in rest))
+    return value if isinstance(value, str) and value else None
+
+
+def _life(answer: Mapping[str, Any]) -> float:
+    value = answer.get("expires_in", answer.get("expiresIn"))
+    return float(value) if isinstance(value, int | float) and 0 < value < 1e9 else DEFAULT_LIFE_SECONDS
+
+
+def _no_time() -> RetryableLeadwayError:
+    return RetryableLeadwayError(ErrorKind.NO_TIME, endpoint=REFRESH, reached=False)

@@ -1,0 +1,87 @@
+"""Compares Leadway's list with what we hold: opens each account's windows when they are due, and reads them.
+
+The tick opens and sends; reading is one page per task. A message is a hint, as everywhere: the window's own schedule
+and lease decide, so a doubled one does no harm and a lost one is sent again by the next tick.
+"""
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy.orm import Session
+
+from models import accounts, heartbeats, pauses, reconcile_schedule, reconciliations
+from models.reconciliations import Window
+from workers.app import app
+from workers.connections import Connections, connections
+from workers.read_window import Step, read_page
+
+SHARE_OF_SLOTS = 4
+"""At most this fraction (a quarter) of all slots reads lists at a time."""
+LOOK_AGAIN_SECONDS = 0.2
+
+
+@app.task(name="accounts.reconcile")
+def reconcile_accounts() -> None:
+    """Opens what is due and sends a reader for each open window whose next page may be asked for."""
+    this = connections()
+    with this.database.reading() as session:
+        something_due = reconcile_schedule.anything_due(session)
+        slots = heartbeats.live_slots(session) or this.settings.worker_threads
+    if something_due:
+        list_fetch = this.settings.leadway_list_fetch == "on"
+        this.database.transact(lambda session: reconcile_schedule.open_due(session, list_fetch=list_fetch))
+    with this.database.reading() as session:
+        due = reconciliations.due(session, limit=max(1, slots // SHARE_OF_SLOTS))
+    for reconciliation_id in due:
+        _send(reconciliation_id)
+
+
+@app.task(name="reconciliations.read_page")
+def read_one_page(reconciliation_id: int) -> None:
+    """Reads the window's next page, then sends for the page after it."""
+    this = connections()
+    if read_page(this, reconciliation_id) is Step.READ:
+        with this.database.reading() as session:
+            goes_on = reconciliations.next_of(session, reconciliation_id)
+        if goes_on is not None:
+            _send(goes_on)
+
+
+def _send(reconciliation_id: int) -> None:
+    app.send_task(
+        "reconciliations.read_page", args=(reconciliation_id,), queue="housekeeping",
+        expires=connections().mark_seconds,
+    )  # fmt: skip
+
+
+class StandsStill(Exception):
+    """The account is paused, or no longer served: nothing will be read until somebody does something. Says what."""
+
+
+def read_to_end(
+    this: Connections, location_id: str, slot: str, *, on_step: Callable[[Step, Window], None] | None = None
+) -> None:
+    """Reads what is open in this slot here and now, until the run is at its end; with or without workers beside.
+
+    `on_step` is told after every page. Outages are waited out. Raises StandsStill.
+    """
+    while True:
+        with this.database.reading() as session:
+            window = reconciliations.get_open(session, location_id, slot)
+            if window is None:
+                return
+            why = _why_it_stands_still(session, location_id)
+        if why is not None:
+            raise StandsStill(why)
+        step = read_page(this, window.reconciliation_id)
+        if on_step is not None:
+            on_step(step, window)
+        if step is not Step.READ:
+            time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _why_it_stands_still(session: Session, location_id: str) -> str | None:
+    if not accounts.is_served(session, location_id):
+        return f"{location_id} is not served any more"
+    held = [row for row in pauses.of_account(session, location_id) if row.work in (pauses.ALL_WORK, "call")]
+    return held[0].detail if held else None
