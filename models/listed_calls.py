@@ -24,6 +24,12 @@ COMPARED = ("started_at", "duration_seconds", "contact_id", "from_number", "tran
 """Beside the words and the actions. Not what changes without the call having changed (`agent_deleted`)."""
 
 
+_HELD = tuple(
+    calls.c[name]
+    for name in ("call_id", "status", "stored_at", "plans_follow_ups", "trial_call", "summary", "transcript", *COMPARED)
+)
+
+
 def is_settled(call_log: CallLog, *, read_at: datetime) -> bool:
     """Whether a listed log is final: complete, or so old that it will not be completed any more."""
     ended_at = call_log.ended_at
@@ -31,8 +37,9 @@ def is_settled(call_log: CallLog, *, read_at: datetime) -> bool:
 
 
 def held(session: Session, location_id: str, call_ids: Collection[str]) -> dict[str, sa.RowMapping]:
-    """Our rows of these calls, by call id."""
-    rows = session.execute(sa.select(calls).where(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids)))
+    """Our rows of these calls, by call id: what `brings_news` compares. `is_kept`: retention has not emptied it."""
+    these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
+    rows = session.execute(sa.select(*_HELD, calls.c.document.is_not(None).label("is_kept")).where(these))
     return {row.call_id: row._mapping for row in rows}
 
 
@@ -57,7 +64,7 @@ def brings_news(row: Mapping[Any, Any], actions: Sequence[StoredAction], call_lo
     """
     if row["stored_at"] is None:
         return True
-    if row["document"] is None:
+    if not row["is_kept"]:
         return False
     listed = log_columns(call_log)
     if any(listed[name] not in (None, "", {}) and listed[name] != row[name] for name in COMPARED):

@@ -7,6 +7,7 @@ the list is begun again: by then nearly everything has its row. Only then the ac
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -110,7 +111,10 @@ def _take_in(session: Session, this: Connections, window: Window, page: Page, *,
     if _is_cut(session, window, page) or _is_not_worth_it(session, window, page):
         return
     since = _counts_from(window, account)
-    inside = [row for row in page.rows if _is_inside(row.started_at, row.ended_at, window, since)]
+    # The list that it stands in says what a trial is, whatever the row says: trials get no notes.
+    is_trial = window.call_type == CallType.TRIAL
+    rows = [replace(row, trial_call=True) if is_trial else row for row in page.rows]
+    inside = [row for row in rows if _is_inside(row.started_at, row.ended_at, window, since)]
     kept = {row.call_id for row in inside}
     taken = take_in_listed(session, this, window, inside, account=account, read_at=_read_at(window))
     reconciliations.note_listed(

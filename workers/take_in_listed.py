@@ -95,9 +95,9 @@ def _bring_up_to_date(
     """Rows that lack what the list shows are taken over from whoever works on them. Returns how many were stored."""
     actions = listed_calls.stored_actions(session, account.location_id, held)
     changed = 0
-    for call_id, row in held.items():
+    for call_id, row in ((each, held[each]) for each in by_id if each in held):  # in one order for all readers
         news = listed_calls.brings_news(row, actions.get(call_id, ()), by_id[call_id])
-        plans_now = window.plans_follow_ups and not row["plans_follow_ups"] and row["document"] is not None
+        plans_now = window.plans_follow_ups and not row["plans_follow_ups"] and row["is_kept"]
         if not news and not plans_now:
             continue
         claim = listed_calls.seize(session, account.location_id, call_id, read_at=read_at, worker=this.worker)

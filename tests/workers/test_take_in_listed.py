@@ -226,3 +226,10 @@ def test_with_list_fetch_off_listed_calls_are_announced_and_fetched_one_by_one(a
     assert at_work.call(dead)["status"] == Status.PENDING
     assert at_work.fetch(call)["read_from"] == "fetch"
     assert at_work.fetch(known)["summary"] == "Newer."
+
+
+def test_what_stands_in_the_list_of_trials_is_one_whatever_it_says_itself(at_work: AtWork) -> None:
+    call = place(at_work, trial=True, actions=["CALL_TRANSFER"], fields={"trialCall": None})
+    reconcile(at_work)
+    assert at_work.call(call)["trial_call"] is True
+    assert [row["skip_reason"] for row in at_work.follow_ups_of(call)] == ["trial_call"]

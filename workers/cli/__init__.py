@@ -5,6 +5,7 @@ import click
 from workers.cli.accounts import accounts
 from workers.cli.backfill import backfill
 from workers.cli.call import call
+from workers.cli.doctor import doctor
 from workers.cli.follow_up import follow_up
 from workers.cli.migrate import migrate
 from workers.cli.reconcile import reconcile
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for command in (migrate, accounts, status, call, follow_up, replay, reconcile, backfill):
+for command in (migrate, accounts, status, doctor, call, follow_up, replay, reconcile, backfill):
     main.add_command(command)

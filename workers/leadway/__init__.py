@@ -11,7 +11,7 @@ from models.settings import Settings
 from models.token_encryption import TokenCipher
 from workers import metrics
 from workers.leadway.budget import Allowance, Budget
-from workers.leadway.client import LeadwayClient, open_session
+from workers.leadway.client import LeadwayClient, Observer, open_session
 from workers.leadway.credentials import Credentials
 from workers.leadway.errors import ErrorKind
 
@@ -26,8 +26,13 @@ class Leadway:
         self._credentials = Credentials(database, cipher, session=self._session, url=self._url, version=self._version)
         self._per_10_seconds = settings.leadway_requests_per_10_seconds
 
-    def for_account(self, account: Account, *, lane: Lane, deadline: float) -> LeadwayClient:
-        """A client for one attempt, until `deadline` (monotonic seconds): that account's token, budget and metrics."""
+    def for_account(
+        self, account: Account, *, lane: Lane, deadline: float, also: Observer | None = None
+    ) -> LeadwayClient:
+        """A client for one attempt, until `deadline` (monotonic seconds): that account's token, budget and metrics.
+
+        `also` is told of every request as well.
+        """
         asked, allowance = False, self.allowance(account)
 
         def acquire(_endpoint: str, /) -> None:
@@ -39,6 +44,8 @@ class Leadway:
             metrics.API_REQUESTS.labels(endpoint, str(answer)).inc()
             metrics.API_SECONDS.labels(endpoint).observe(seconds)
             self._budget.heed(account.location_id, allowance, headers, throttled=answer == 429)
+            if also is not None:
+                also(endpoint, answer, seconds, headers)
 
         return LeadwayClient(
             self._session,
