@@ -1,12 +1,10 @@
 """The ledger of reconciling: each window of Leadway's list that is or was read, what it listed and what we hold.
 
 A window carries its own schedule, lease and fence, as calls do. It is read page by page, LIVE then TRIAL; what the list
-has shown so far is kept in `listed_calls` until the window ends, so that a reader that was killed loses nothing, and
-"as many as Leadway tells" can be proven by counting distinct calls rather than pages.
+has shown so far is in `models.window_lists`.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -16,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from models.accounts import accounts
 from models.attempts import Lane, LeaseLost
-from models.calls import Origin, calls
+from models.calls import Origin
 from models.database import UtcDateTime, insert, metadata, moment
 from models.pauses import is_paused
 
@@ -93,33 +91,16 @@ reconciliations = sa.Table(
     sa.Column("claimed_at", UtcDateTime, nullable=True),
     sa.Index("ix_reconciliations_location_id", "location_id", "started_at"),
 )
-_OPEN = reconciliations.c.finished_at.is_(None)
+OPEN = reconciliations.c.finished_at.is_(None)
 sa.Index(
     "uq_reconciliations_open", reconciliations.c.location_id, reconciliations.c.slot, unique=True,
-    postgresql_where=_OPEN, sqlite_where=_OPEN,
+    postgresql_where=OPEN, sqlite_where=OPEN,
 )  # fmt: skip
 sa.Index(
     "ix_reconciliations_notification_id", reconciliations.c.notification_id,
     postgresql_where=reconciliations.c.notification_id.is_not(None),
     sqlite_where=reconciliations.c.notification_id.is_not(None),
 )  # fmt: skip
-
-listed_calls = sa.Table(
-    "listed_calls",
-    metadata,
-    sa.Column(
-        "reconciliation_id",
-        sa.Integer().with_variant(sa.BigInteger, "postgresql"),
-        sa.ForeignKey("reconciliations.reconciliation_id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
-    sa.Column("call_type", sa.Text, primary_key=True),
-    sa.Column("call_id", sa.Text, primary_key=True),
-    sa.Column("inside", sa.Boolean, nullable=False, comment="it started within the window: no list is trusted in that"),
-    sa.Column("first_pass", sa.Integer, nullable=False),
-    sa.Column("last_pass", sa.Integer, nullable=False),
-    comment="What the list of an open window has shown so far; emptied when the window ends.",
-)
 
 
 @dataclass(frozen=True)
@@ -173,9 +154,6 @@ def _window(row: Any) -> Window:
     return Window(**{**row._mapping, "kind": Kind(row.kind)})
 
 
-# --- opening, claiming, ending ---
-
-
 def open_run(
     session: Session,
     location_id: str,
@@ -211,7 +189,7 @@ _UNREAD: dict[str, Any] = {
 
 
 def get_open(session: Session, location_id: str, slot: str) -> Window | None:
-    this = sa.and_(reconciliations.c.location_id == location_id, reconciliations.c.slot == slot, _OPEN)
+    this = sa.and_(reconciliations.c.location_id == location_id, reconciliations.c.slot == slot, OPEN)
     row = session.execute(sa.select(*_COLUMNS).where(this)).first()
     return None if row is None else _window(row)
 
@@ -220,7 +198,7 @@ def due(session: Session, *, limit: int) -> list[int]:
     """Open windows whose next page may be asked for now, most urgent lane first; backfills wait for their command."""
     rows = session.execute(
         sa.select(reconciliations.c.reconciliation_id)
-        .where(_OPEN, reconciliations.c.kind.in_(_BY_ITSELF), _may_be_read())
+        .where(OPEN, reconciliations.c.kind.in_(_BY_ITSELF), _may_be_read())
         .order_by(
             sa.case({str(kind): lane.value for kind, lane in LANES.items()}, value=reconciliations.c.kind),
             reconciliations.c.next_attempt_at,
@@ -235,7 +213,7 @@ def next_of(session: Session, reconciliation_id: int) -> int | None:
     this = reconciliations.alias()
     same_slot = sa.select(this.c.location_id, this.c.slot).where(this.c.reconciliation_id == reconciliation_id)
     columns = sa.tuple_(reconciliations.c.location_id, reconciliations.c.slot)
-    statement = sa.select(reconciliations.c.reconciliation_id).where(_OPEN, _may_be_read(), columns.in_(same_slot))
+    statement = sa.select(reconciliations.c.reconciliation_id).where(OPEN, _may_be_read(), columns.in_(same_slot))
     return session.execute(statement).scalar_one_or_none()
 
 
@@ -243,7 +221,7 @@ def claim(session: Session, reconciliation_id: int, *, lease_seconds: float) -> 
     """The right to read this window's next page; None: done, held by another, not due, account paused or resting."""
     row = session.execute(
         sa.update(reconciliations)
-        .where(reconciliations.c.reconciliation_id == reconciliation_id, _OPEN, _may_be_read())
+        .where(reconciliations.c.reconciliation_id == reconciliation_id, OPEN, _may_be_read())
         .values(
             fence=reconciliations.c.fence + 1,
             lease_until=moment(lease_seconds),
@@ -264,7 +242,7 @@ def release(session: Session, window: Window, **values: Any) -> None:
             reconciliations.c.reconciliation_id == window.reconciliation_id,
             reconciliations.c.fence == window.fence,
             reconciliations.c.lease_until.is_not(None),
-            _OPEN,
+            OPEN,
         )
         .values(**{"lease_until": None, "claimed_at": None, **values})
     )
@@ -273,9 +251,8 @@ def release(session: Session, window: Window, **values: Any) -> None:
 
 
 def finish(session: Session, window: Window, **values: Any) -> None:
-    """Ends the window and forgets what its list has shown. Raises LeaseLost."""
+    """Ends the window. Raises LeaseLost."""
     release(session, window, **{"failures": 0, **values}, finished_at=moment(), next_attempt_at=None)
-    forget_listed(session, window)
 
 
 def open_next(session: Session, window: Window) -> bool:
@@ -302,65 +279,6 @@ def _may_be_read() -> sa.ColumnElement[bool]:
     return sa.and_(reconciliations.c.next_attempt_at <= moment(), served, ~is_paused(reconciliations, "call"))
 
 
-# --- what the list has shown ---
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a pass over one list has shown. `new` and `gone` are against the pass before."""
-
-    calls: int
-    inside: int
-    held: int
-    """Of those inside: calls that have a row, counted in `calls`."""
-    new: int
-    gone: int
-
-
-def note_listed(session: Session, window: Window, *, inside: Iterable[str], outside: Iterable[str]) -> None:
-    """Keeps what a page has shown; a call may stand on two pages when they shift."""
-    rows = {
-        call_id: {
-            "reconciliation_id": window.reconciliation_id, "call_type": window.call_type, "call_id": call_id,
-            "inside": is_inside, "first_pass": window.pass_number, "last_pass": window.pass_number,
-        }
-        for ids, is_inside in ((outside, False), (inside, True))
-        for call_id in ids
-    }  # fmt: skip
-    if rows:
-        statement = insert(session, listed_calls)
-        news = {"last_pass": statement.excluded.last_pass, "inside": statement.excluded.inside}
-        keys = ["reconciliation_id", "call_type", "call_id"]
-        statement = statement.on_conflict_do_update(index_elements=keys, set_=news)
-        session.execute(statement, list(rows.values()))
-
-
-def shown(session: Session, window: Window) -> Shown:
-    c = listed_calls.c
-    this_list = sa.and_(c.reconciliation_id == window.reconciliation_id, c.call_type == window.call_type)
-    in_this_pass = c.last_pass == window.pass_number
-
-    def number_of(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-        return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
-
-    row = session.execute(
-        sa.select(
-            number_of(in_this_pass),
-            number_of(in_this_pass & c.inside),
-            number_of(in_this_pass & c.inside & calls.c.call_id.is_not(None)),
-            number_of(c.first_pass == window.pass_number),
-            number_of(c.last_pass == window.pass_number - 1),
-        )
-        .select_from(
-            listed_calls.outerjoin(
-                calls, sa.and_(calls.c.location_id == window.location_id, calls.c.call_id == c.call_id)
-            )
-        )
-        .where(this_list)
-    ).one()
-    return Shown(*(int(number) for number in row))
-
-
 def forget_uneventful(session: Session, location_id: str) -> None:
     """Takes windows out of the ledger that found nothing, long after: what was found stays on record."""
     c = reconciliations.c
@@ -374,51 +292,3 @@ def forget_uneventful(session: Session, location_id: str) -> None:
             c.changed == 0,
         )
     )
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run has come to, over all its windows."""
-
-    listed: int
-    held: int
-    unannounced: int
-    changed: int
-    requests: int
-
-
-def first_of_run(session: Session, location_id: str, slot: str) -> int:
-    """The id of the first window of the run that is open in this slot. Raises LookupError when none is."""
-    c = reconciliations.c
-    of_slot = sa.and_(c.location_id == location_id, c.slot == slot)
-    earlier_ends = sa.select(sa.func.coalesce(sa.func.max(c.reconciliation_id), 0)).where(
-        of_slot, c.finished_at.is_not(None), c.window_until == c.run_until
-    )
-    first = sa.select(sa.func.min(c.reconciliation_id)).where(
-        of_slot, c.reconciliation_id > earlier_ends.scalar_subquery()
-    )
-    found: int | None = session.execute(first).scalar_one()
-    if found is None:
-        raise LookupError("no run is open in this slot")
-    return found
-
-
-def summary(session: Session, location_id: str, slot: str, *, first_id: int) -> Summary:
-    """Of a run, by its first window; what the open list has shown so far is counted as listed."""
-    c = reconciliations.c
-    of_run = sa.and_(c.location_id == location_id, c.slot == slot, c.reconciliation_id >= first_id)
-    names = ("listed", "held", "unannounced", "changed", "requests")
-    sums = session.execute(
-        sa.select(*(sa.func.coalesce(sa.func.sum(c[name]), 0) for name in names)).where(of_run)
-    ).one()
-    being_read = (
-        sa.select(sa.func.count())
-        .select_from(listed_calls.join(reconciliations, c.reconciliation_id == listed_calls.c.reconciliation_id))
-        .where(of_run, _OPEN, listed_calls.c.call_type == c.call_type, listed_calls.c.inside)
-    )
-    done = Summary(*(int(number) for number in sums))
-    return replace(done, listed=done.listed + int(session.execute(being_read).scalar_one()))
-
-
-def forget_listed(session: Session, window: Window) -> None:
-    session.execute(sa.delete(listed_calls).where(listed_calls.c.reconciliation_id == window.reconciliation_id))

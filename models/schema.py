@@ -1,6 +1,17 @@
 """Every table, by importing every module that defines one: what the migrations are compared with."""
 
-from models import accounts, attempts, calls, follow_ups, heartbeats, notifications, pauses, reconciliations, refusals
+from models import (
+    accounts,
+    attempts,
+    calls,
+    follow_ups,
+    heartbeats,
+    notifications,
+    pauses,
+    reconciliations,
+    refusals,
+    window_lists,
+)
 from models.database import metadata
 
 __all__ = [
@@ -14,4 +25,5 @@ __all__ = [
     "pauses",
     "reconciliations",
     "refusals",
+    "window_lists",
 ]

@@ -130,9 +130,8 @@ def _of_writing(this: Connections, location_id: str) -> Check:
     """Trying it would write. What was written before proves it."""
     name = "scope contacts.write"
     with this.database.reading() as session:
-        lacking = any(
-            each.cause == Cause.SCOPE and each.work == "follow_up" for each in pauses.of_account(session, location_id)
-        )
+        paused = pauses.of_account(session, location_id)
+        lacking = any((each.cause, each.work) == (Cause.SCOPE, FOLLOW_UP.name) for each in paused)
         done = sa.select(sa.func.max(follow_ups.c.done_at)).where(
             follow_ups.c.location_id == location_id, follow_ups.c.status == Status.DONE
         )
@@ -158,7 +157,7 @@ def _of_limits(this: Connections, account: Account, headers: Mapping[str, str]) 
     told = f"Leadway allows {most} requests in {int(lower.get('x-ratelimit-interval-milliseconds', 10_000)) // 1000} s"
     told += f", {left} are left today" if left is not None else ""
     if most.isdigit() and int(most) < allowed:
-        do = f"we keep to it; to say so: `leadway-calls accounts set-budget {account.location_id} --per-10-seconds {most}`"
+        do = f"we keep to it; `leadway-calls accounts set-budget {account.location_id} --per-10-seconds {most}` says so"
         return warning("limits", f"{told}; {allowed} are set here", do, location_id=account.location_id)
     return fine("limits", f"{told}; {allowed} in 10 s are set here", location_id=account.location_id)
 

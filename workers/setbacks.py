@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from models import accounts, attempts, oauth_grants, pauses
 from models.accounts import OUTAGES_BEFORE_REST, Account
 from models.attempts import FAILURES_ALLOWED, Claim, Outcome, Status
-from models.follow_ups import FOLLOW_UP
 from models.pauses import ALL_WORK, Cause
 from workers import metrics
 from workers.connections import Connections
@@ -75,7 +74,7 @@ def set_back(
         seconds = wait or first_delay
         accounts.hold(session, account.location_id, seconds=seconds, outage=False)
         attempts.postpone(session, claim, seconds=seconds, **facts)
-    elif error.kind in PAUSING and not _is_about_the_contact(error, claim):
+    elif error.kind in PAUSING:
         if not _has_another_token(session, error, account=account):
             pause_for(session, error.kind, account=account, work=claim.work.name)
         attempts.postpone(session, claim, seconds=first_delay, **facts)
@@ -83,7 +82,7 @@ def set_back(
         note_outage(session, account=account, first_delay=first_delay)
         seconds = max(attempts.backoff(claim.attempts, first_seconds=first_delay), wait or 0)
         attempts.postpone(session, claim, seconds=seconds, counted=True, outcome=Outcome.FAILED, **facts)
-    elif _may_pass(error, claim) and claim.failures + 1 < FAILURES_ALLOWED:
+    elif isinstance(error, RetryableLeadwayError) and claim.failures + 1 < FAILURES_ALLOWED:
         seconds = max(attempts.backoff(claim.attempts, first_seconds=first_delay), wait or 0)
         attempts.postpone(session, claim, seconds=seconds, counted=True, failed=True, outcome=Outcome.FAILED, **facts)
     elif values["status"] is Status.UNCLEAR:
@@ -92,15 +91,6 @@ def set_back(
     else:
         attempts.give_up(session, claim, cause=str(error.kind), **{**facts, "status": Status.DEAD})
         log.error("work_given_up", work=claim.work.name, key=claim.key, cause=str(error.kind))
-
-
-def _is_about_the_contact(error: LeadwayError, claim: Claim) -> bool:
-    """No access to one contact's location says nothing about the account: its calls tell whether the token is wrong."""
-    return error.kind is ErrorKind.LOCATION and claim.work is FOLLOW_UP
-
-
-def _may_pass(error: LeadwayError, claim: Claim) -> bool:
-    return isinstance(error, RetryableLeadwayError) or _is_about_the_contact(error, claim)
 
 
 def _has_another_token(session: Session, error: LeadwayError, *, account: Account) -> bool:

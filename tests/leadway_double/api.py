@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 
 from tests.leadway_double import access, routes
@@ -33,11 +34,12 @@ class Api:
             location_id = token.location_id if token else ""
             today = self.memory.now_utc().date()
         verdict = self.limits.arrive(location_id, today=today)
+        date = formatdate(self.memory.now(), usegmt=True)
         seen = self._note(route, request, ids, location_id)
         refused = self._refuse(route, request, token, ids) if verdict.admitted else error(429, "Too Many Requests")
         fault = None if refused else self.faults.take(route.kind, [*ids.values(), location_id])
         seen.fault = fault.what if fault else None
-        conversation = Conversation(self, route, request, ids, seen, verdict.headers, line)
+        conversation = Conversation(self, route, request, ids, seen, {**verdict.headers, "Date": date}, line)
         try:
             return conversation.say(refused) if refused else conversation.play(fault)
         except OSError:

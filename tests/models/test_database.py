@@ -19,6 +19,7 @@ from models.database import WEB, WORKER, Database, UtcDateTime, earlier_of, mome
 from models.heartbeats import heartbeats
 from tests.models.rows import LOCATION, announce, call_row, claimed_call, rows_of
 from tests.models.writers import be_web, be_worker
+from tests.support.waiting import eventually
 
 INSTANTS = [
     datetime(2000, 1, 1, tzinfo=UTC),
@@ -174,7 +175,9 @@ def test_a_restart_of_postgresql_while_idle_is_not_noticed(postgresql_url: str) 
     database = Database(postgresql_url, limits=WEB)
     ask(database, moment())
     with psycopg.connect(postgresql_url, autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'leadway-calls'")
+        ours = "FROM pg_stat_activity WHERE application_name = 'leadway-calls'"
+        other.execute(f"SELECT pg_terminate_backend(pid) {ours}")
+        eventually(lambda: other.execute(f"SELECT count(*) {ours}").fetchone() == (0,), describe="connections to end")
     with database.transaction() as session:  # the web process repeats nothing, so it must not need to
         accounts.add(session, LOCATION)
     database.close()

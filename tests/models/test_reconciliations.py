@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from models import accounts, reconciliations
+from models import accounts, reconciliations, runs, window_lists
 from models.attempts import LeaseLost
 from models.database import Database, moment
 from models.pauses import Cause, pause
@@ -109,9 +109,9 @@ def test_what_the_list_has_shown_is_counted_once_however_often_it_stood_there(da
     with database.transaction() as session:
         window = reconciliations.claim(session, 1, lease_seconds=60)
         assert window is not None
-        reconciliations.note_listed(session, window, inside=["a", "b"], outside=["x"])
-        reconciliations.note_listed(session, window, inside=["b", "c"], outside=[])
-        shown = reconciliations.shown(session, window)
+        window_lists.note(session, window, inside=["a", "b"], outside=["x"])
+        window_lists.note(session, window, inside=["b", "c"], outside=[])
+        shown = window_lists.shown(session, window)
     assert (shown.calls, shown.inside, shown.held) == (4, 3, 2)
 
 
@@ -129,8 +129,8 @@ def test_the_rest_of_a_run_follows_where_its_window_ended(database: Database) ->
     assert (second["window_from"], second["window_until"]) == (first["window_until"], first["run_until"])
     with database.reading() as session:
         assert reconciliations.next_of(session, 1) == 2
-        assert reconciliations.first_of_run(session, LOCATION, Kind.REGULAR) == 1
-        assert reconciliations.summary(session, LOCATION, Kind.REGULAR, first_id=1).listed == 7
+        assert runs.first_of_run(session, LOCATION, Kind.REGULAR) == 1
+        assert runs.summary(session, LOCATION, Kind.REGULAR, first_id=1).listed == 7
 
 
 @pytest.mark.parametrize(

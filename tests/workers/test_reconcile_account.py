@@ -129,8 +129,8 @@ def test_a_list_that_shows_fewer_than_it_tells_keeps_the_mark_and_says_why(at_wo
 def test_a_long_window_is_cut_into_several_and_the_mark_moves_with_each(
     at_work: AtWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.read_window.LARGEST_WINDOW", 100)
-    monkeypatch.setattr("workers.read_window.CUT_TO", 60)
+    monkeypatch.setattr("workers.close_window.LARGEST_WINDOW", 100)
+    monkeypatch.setattr("workers.close_window.CUT_TO", 60)
     was_served_since(at_work, DAY)
     placed = at_work.double.place_calls(230, over=20 * HOUR, ago=300)
 

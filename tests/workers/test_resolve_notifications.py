@@ -12,7 +12,7 @@ from models.reconciliations import reconciliations
 from tests.leadway_double.nouns import PlacedCall
 from tests.workers.conftest import AtWork
 from tests.workers.reconciling import HOUR, ledger, reconcile, was_served_since
-from workers.read_window import NO_CALL_FOUND
+from workers.close_window import NO_CALL_FOUND
 from workers.reconcile_account import read_to_end
 
 

@@ -104,12 +104,3 @@ def test_outages_are_over_with_the_first_success(at_work: AtWork) -> None:
     assert at_work.account().held_until is not None
     assert at_work.fetch_when_due(other)["status"] == "done"
     assert (at_work.account().outages, at_work.account().held_until) == (0, None)
-
-
-def test_a_contact_of_another_location_stops_only_its_own_follow_up(at_work: AtWork) -> None:
-    follow_up_id = at_work.owed()
-    text = "The token does not have access to this location."
-    at_work.double.fault("create_note", "status", status=403, body={"statusCode": 403, "message": text})
-    row = at_work.send(follow_up_id)
-    assert (row["status"], row["failures"]) == ("pending", 1)
-    assert not at_work.pauses()

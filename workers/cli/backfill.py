@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from models import accounts, listed_calls, overview, reconciliations
+from models import accounts, listed_calls, overview, reconciliations, runs
 from models.accounts import Account
 from models.attempts import Lane
 from models.reconciliations import Kind, Window
@@ -79,8 +79,8 @@ def backfill(
 
 def _estimate(this: "Connections", account: Account, *, since: datetime, until: datetime) -> Estimate:
     """Asks Leadway for the number of calls: two requests for a page of one row each."""
+    from workers.close_window import PAGE_SIZE
     from workers.leadway.client import CallType
-    from workers.read_window import PAGE_SIZE
 
     began = time.monotonic()
     numbers = [_number_of(this, account, each, since=since, until=until) for each in CallType]
@@ -142,7 +142,7 @@ def _run(
         )
     )
     with this.database.reading() as session:
-        first_id = reconciliations.first_of_run(session, location_id, slot)
+        first_id = runs.first_of_run(session, location_id, slot)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         bar = progress.add_task(location_id, total=estimate.calls)
@@ -151,7 +151,7 @@ def _run(
         def on_step(_step: "Step", _window: Window) -> None:
             nonlocal began
             with this.database.reading() as session:
-                done = reconciliations.summary(session, location_id, slot, first_id=first_id)
+                done = runs.summary(session, location_id, slot, first_id=first_id)
             progress.update(bar, completed=done.listed, total=max(estimate.calls, done.listed))
             time.sleep(max(0.0, _pace(this) - (time.monotonic() - began)))
             began = time.monotonic()
@@ -163,7 +163,7 @@ def _run(
         except KeyboardInterrupt:
             raise Failure("stopped; the same command goes on from here") from None
     with this.database.reading() as session:
-        done = reconciliations.summary(session, location_id, slot, first_id=first_id)
+        done = runs.summary(session, location_id, slot, first_id=first_id)
     say(f"{count(done.listed, 'call')} listed, {done.held} held, with {count(done.requests, 'request')}.")
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import click
 from sqlalchemy.orm import Session
 
-from models import accounts, overview, reconcile_schedule, reconciliations
-from models.reconciliations import Kind, Summary
+from models import accounts, overview, reconcile_schedule, reconciliations, runs
+from models.reconciliations import Kind
+from models.runs import Summary
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, when
@@ -60,7 +61,7 @@ def _reconcile(this: "Connections", location_id: str, since: datetime | None) ->
         say(f"{location_id}: {reason}")
         return False
     with this.database.reading() as session:
-        _tell(location_id, reconciliations.summary(session, location_id, slot, first_id=first_id))
+        _tell(location_id, runs.summary(session, location_id, slot, first_id=first_id))
         say(f"  complete until {when(accounts.get(session, location_id).complete_until)}")
     return True
 
@@ -69,9 +70,9 @@ def _open(session: Session, location_id: str, since: datetime | None) -> int:
     now = overview.now(session)
     if since is None:
         reconcile_schedule.open_regular(session, location_id, until=now)
-        return reconciliations.first_of_run(session, location_id, Kind.REGULAR)
+        return runs.first_of_run(session, location_id, Kind.REGULAR)
     reconciliations.open_run(session, location_id, kind=Kind.SINCE, since=since, until=now)
-    return reconciliations.first_of_run(session, location_id, Kind.SINCE)
+    return runs.first_of_run(session, location_id, Kind.SINCE)
 
 
 def _tell(location_id: str, done: Summary) -> None:

@@ -1,0 +1,31 @@
+"""`make bench`: runs the benchmarks by name, all without one, and prints what each measured as JSON.
+
+python -m tests.benchmarks                 all
+python -m tests.benchmarks budget history  these
+"""
+
+import importlib
+import json
+import os
+import platform
+import sys
+
+BENCHMARKS = ("budget", "fairness", "history")
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()}")
+    good = True
+    for name in names:
+        print(f"\n{name} …", flush=True)
+        measured = importlib.import_module(f"tests.benchmarks.{name}").run()
+        print(json.dumps(measured, indent=2, default=str), flush=True)
+        good = good and bool(measured.get("good", True))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

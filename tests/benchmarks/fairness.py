@@ -1,0 +1,123 @@
+"""Whether accounts leave each other alone: many at their limit on one worker, and one flood beside live calls."""
+
+import time
+from collections.abc import Sequence
+from itertools import cycle
+from typing import Any
+
+from tests.benchmarks.crowd import (
+    Processor,
+    announce,
+    answered,
+    crowd,
+    percentile,
+    place,
+    refused,
+    told,
+    wait,
+)
+from tests.leadway_double.notifications import Dialect
+from tests.support.waiting import eventually
+from tests.support.world import World
+
+PER_SECOND = 10.0
+WARM_UP_SECONDS = 6.0
+
+
+def run(*, accounts: Sequence[int] = (10, 25), seconds: float = 60.0, live_seconds: float = 40.0) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for number in accounts:
+        result[f"{number}_accounts"] = at_the_limit(number=number, seconds=seconds)
+    result["flood"] = beside_a_flood(seconds=live_seconds)
+    return result
+
+
+def at_the_limit(*, number: int, seconds: float) -> dict[str, Any]:
+    """Each account has more waiting than its limit lets through; one worker process serves them all."""
+    with crowd(number=number) as (world, locations):
+        needed = int((seconds + 3 * WARM_UP_SECONDS) * PER_SECOND)
+        for location_id in locations:
+            announce(world, place(world, location_id, needed))
+        world.processes.start("worker")
+        world.processes.start("beat")
+        world.wait_for_worker()
+        wait(WARM_UP_SECONDS)
+        since, processor = world.double.memory.now(), Processor(world, "worker")
+        wait(seconds)
+        until, cpu = world.double.memory.now(), processor.share()
+        served = answered(world, since=since, until=until)
+        total = sum(served.values()) / (until - since)
+        result = {
+            "accounts": number,
+            "fetches_per_second": total,
+            "share_of_the_total_limit": total / (number * PER_SECOND),
+            "least_by_best_served": min(served[each] for each in locations) / max(served.values(), default=1),
+            "refused_with_429": refused(world, locations),
+            "cpu_of_the_worker": cpu,
+            "cpu_milliseconds_per_fetch": 1000 * cpu / max(total, 0.001),
+        }
+    told(f"fairness: {number} accounts at their limit, one worker", result)
+    return result
+
+
+def beside_a_flood(
+    *, seconds: float, live_accounts: int = 24, backlog: int = 20_000, per_second: float = 12.0, rounds: int = 2
+) -> dict[str, Any]:
+    """From notification to stored, of live calls; in turn without and with another account's backlog."""
+    with crowd(number=live_accounts + 1) as (world, [flooded, *live]):
+        for line in ("web", "worker", "beat"):
+            world.processes.start(line)
+        world.wait_for_web()
+        world.wait_for_worker()
+        _notify_of_live_calls(world, live, seconds=5, per_second=per_second)
+        alone = [_live_waits(world, live, seconds=seconds, per_second=per_second) for _ in range(rounds)]
+        announce(world, place(world, flooded, backlog))
+        wait(WARM_UP_SECONDS)
+        since = world.double.memory.now()
+        beside = [_live_waits(world, live, seconds=seconds, per_second=per_second) for _ in range(rounds)]
+        flood = answered(world, since=since, until=world.double.memory.now())[flooded]
+        took = world.double.memory.now() - since
+        waits_alone, waits_beside = ([each for waits in of for each in waits] for of in (alone, beside))
+        p95_alone, p95_beside = percentile(waits_alone, 0.95), percentile(waits_beside, 0.95)
+        result = {
+            "live_calls": len(waits_alone) + len(waits_beside),
+            "p50_alone": percentile(waits_alone, 0.5),
+            "p50_beside_the_flood": percentile(waits_beside, 0.5),
+            "p95_alone": p95_alone,
+            "p95_beside_the_flood": p95_beside,
+            "p95_beside_by_alone": p95_beside / p95_alone,
+            "flooded_account_share_of_its_limit": flood / (took * PER_SECOND),
+            "still_waiting_of_the_flood": world.scalar(
+                "SELECT count(*) FROM calls WHERE location_id = :location_id AND stored_at IS NULL", location_id=flooded
+            ),
+        }
+    told("fairness: 24 live accounts beside one with 20,000 calls waiting", result)
+    return result
+
+
+def _live_waits(world: World, live: Sequence[str], *, seconds: float, per_second: float) -> list[float]:
+    """Seconds from receipt to stored, by the database's clock, of every live call of one round."""
+    ids = _notify_of_live_calls(world, live, seconds=seconds, per_second=per_second)
+    return eventually(lambda: _all_stored(world, ids), timeout=60, every=0.5)
+
+
+def _notify_of_live_calls(world: World, live: Sequence[str], *, seconds: float, per_second: float) -> list[str]:
+    ids: list[str] = []
+    started = time.monotonic()
+    for location_id in cycle(live):
+        behind = started + len(ids) / per_second - time.monotonic()
+        if behind > 0:
+            wait(behind)
+        if time.monotonic() - started >= seconds:
+            return ids
+        [call] = place(world, location_id, 1)
+        assert world.double.notify(call, dialect=Dialect.THIN).status == 202
+        ids.append(call.call_id)
+    raise AssertionError("no live accounts")
+
+
+def _all_stored(world: World, ids: Sequence[str]) -> list[float] | None:
+    rows = world.rows("SELECT call_id, extract(epoch FROM stored_at - created_at) AS waited FROM calls")
+    waited = {row["call_id"]: row["waited"] for row in rows}
+    found = [waited.get(each) for each in ids]
+    return None if None in found else [float(each) for each in found if each is not None]
