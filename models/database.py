@@ -95,7 +95,8 @@ WORKER = Limits(connect=2, lock=3.0, statement=5.0, retries=8, pool=40)
 COMMAND = Limits(connect=5, lock=30.0, statement=300.0, retries=2, pool=4)
 RETRY_PAUSE_SECONDS = 0.3
 SQLITE_BUSY_SECONDS = 30.0
-PING_AFTER_SECONDS = 0.5
+PING_AFTER_SECONDS = 0.05
+"""Shorter than any restart takes: so a restart is never met by a connection that was not asked."""
 
 
 class TurnDidNotCome(SQLAlchemyError):
@@ -200,6 +201,7 @@ def _engine(url: sa.URL, limits: Limits) -> sa.Engine:
         pool_timeout=limits.statement,
         pool_use_lifo=True,
         hide_parameters=True,
+        pool_pre_ping=not limits.retries,
         connect_args={
             "connect_timeout": limits.connect,
             "options": options,
@@ -211,7 +213,8 @@ def _engine(url: sa.URL, limits: Limits) -> sa.Engine:
         },
     )
 
-    _ping_after_idling(engine)
+    if limits.retries:
+        _ping_after_idling(engine)
 
     @sa.event.listens_for(engine, "handle_error")
     def quote_no_values(context: sa.engine.ExceptionContext) -> None:
@@ -228,7 +231,10 @@ def _busy_seconds(limits: Limits) -> float:
 
 
 def _ping_after_idling(engine: sa.Engine) -> None:
-    """A connection that rested is asked whether it still lives; asking each time would double the round trips."""
+    """A connection that rested is asked whether it still lives; asking each time would double the round trips.
+
+    For those who repeat a broken transaction. The others (web) ask each time: they have only one try.
+    """
 
     @sa.event.listens_for(engine, "checkin")
     def note_use(_connection: object, record: Any) -> None:
