@@ -7,8 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from models import accounts, pauses
+from models import accounts, announcements, pauses
 from models.accounts import Account
+from models.announcements import Completeness
 from models.attempts import NOT_DONE, Status, Work
 from models.calls import CALL, calls
 from models.database import moment
@@ -82,6 +83,7 @@ class AccountOverview:
     paused: tuple[Paused, ...]
     last_notification_at: datetime | None
     today: Today
+    completeness: Completeness
 
 
 def now(session: Session) -> datetime:
@@ -122,6 +124,7 @@ def _of(session: Session, account: Account, at: datetime) -> AccountOverview:
             sa.select(sa.func.max(notifications.c.received_at)).where(notifications.c.location_id == location_id)
         ).scalar_one(),
         today=_today(session, location_id, at.replace(hour=0, minute=0, second=0, microsecond=0)),
+        completeness=announcements.of_account(session, location_id),
     )
 
 

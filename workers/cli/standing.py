@@ -83,6 +83,12 @@ def _of_account(one: AccountOverview) -> list[str]:
     reasons = [f"{location_id} is paused by {each.cause}: {each.detail}" for each in one.paused if _is_wrong(each)]
     if one.account.api_token_encrypted is None:
         reasons.append(f"{location_id} has no API token: `leadway-calls accounts set-token {location_id}`")
+    found = one.completeness
+    if found.alarm is not None:
+        reasons.append(
+            f"{location_id}: the webhook does not tell of every call ({found.unannounced_in_the_last_day} of"
+            f" {found.calls_in_the_last_day} in the last day came unannounced): {found.alarm.sentence}"
+        )
     for each in one.dead:
         what, how = _DEAD[each.work]
         ids = _some(each.oldest_ids, each.number)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from models.announcements import Completeness
 from models.overview import AccountOverview
 from workers.cli.screen import NOTHING, age, count, heading, say, show_facts, when
 from workers.cli.standing import Standing, look
@@ -104,13 +105,24 @@ def _account_as_json(one: AccountOverview) -> dict[str, Any]:
         ],
         "api_outages_in_a_row": one.account.outages,
         "last_notification_at": one.last_notification_at and when(one.last_notification_at),
-        "complete_from": one.account.complete_from and when(one.account.complete_from),
-        "complete_until": one.account.complete_until and when(one.account.complete_until),
+        **_completeness_as_json(one.completeness),
         "today": {
             "notifications": one.today.notifications,
             "calls_stored": one.today.calls_stored,
             "follow_ups_done": one.today.follow_ups_done,
         },
+    }
+
+
+def _completeness_as_json(found: Completeness) -> dict[str, Any]:
+    return {
+        "complete_from": found.complete_from and when(found.complete_from),
+        "complete_until": found.complete_until and when(found.complete_until),
+        "held_up_by": found.held_up_by,
+        "calls_in_the_last_day": found.calls_in_the_last_day,
+        "unannounced_in_the_last_day": found.unannounced_in_the_last_day,
+        "webhook_alarm": found.alarm and {"cause": found.alarm.value, "since": when(found.alarm_since)},
+        "unresolved_notifications": found.unresolved_notifications,
     }
 
 
@@ -140,13 +152,23 @@ def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str]
     if one.account.outages:
         yield "API outages", f"{one.account.outages} in a row; rests until {when(one.account.held_until)}"
     yield "last notification", f"{when(last)}{ago}"
-    yield "complete until", when(one.account.complete_until)
+    yield from _completeness(one)
     today = one.today
     yield (
         "today",
         f"{count(today.notifications, 'notification')}, {count(today.calls_stored, 'call')} stored,"
         f" {count(today.follow_ups_done, 'follow-up')} done",
     )
+
+
+def _completeness(one: AccountOverview) -> Iterator[tuple[str, str]]:
+    found = one.completeness
+    held_up = f"; does not move on: {found.held_up_by}" if found.held_up_by else ""
+    yield "complete until", f"{when(found.complete_until)}{held_up}"
+    calls = count(found.calls_in_the_last_day, "call")
+    yield "unannounced", f"{found.unannounced_in_the_last_day} of {calls} in the last day"
+    if found.unresolved_notifications:
+        yield "unresolved", f"{count(found.unresolved_notifications, 'notification')} that no call was found for"
 
 
 def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
