@@ -15,8 +15,8 @@ from workers.schedule import SCHEDULE
 QUEUES = ("calls", "follow_ups", "housekeeping")
 
 WORKER_TRANSPORT = {
-    # Without these a half-open connection leaves a worker deaf for minutes. kombu looks every interval for a pop that is
-    # overdue by one interval: with 5 s it is noticed after 11 s at most, and each other dead connection costs 5 s more.
+    # Without these a half-open connection leaves a worker deaf for minutes. kombu looks every interval for a pop that
+    # is overdue by one interval: with 5 s it is noticed after 11 s at most, each other dead connection costs 5 s more.
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
     "socket_keepalive": True,

@@ -83,6 +83,9 @@ def _of_redis(settings: Settings) -> Check:
             client.ping()
             policy = client.info("memory").get("maxmemory_policy")
     except (redis.RedisError, ValueError, OSError) as error:
+        if "redis_url" not in settings.model_fields_set:
+            told = "REDIS_URL is not set, and none answers at the usual address"
+            return warning(name, told, "set it; with `make run` it is known only to the processes that this starts")
         told = f"it does not answer ({type(error).__name__}): notifications are taken in, everything else waits"
         return failed(name, told, "start it, or correct REDIS_URL")
     if policy not in ("noeviction", None):

@@ -150,9 +150,7 @@ def upgrade() -> None:
     with op.batch_alter_table("calls", schema=None) as batch_op:
         batch_op.create_index("ix_calls_contact_id", ["location_id", "contact_id"], unique=False)
         batch_op.create_index("ix_calls_created_at", ["created_at", "location_id", "call_id"], unique=False)
-        batch_op.create_index(
-            "ix_calls_location_id_created_at", ["location_id", "created_at", "call_id"], unique=False
-        )
+        batch_op.create_index("ix_calls_location_id_created_at", ["location_id", "created_at", "call_id"], unique=False)
         batch_op.create_index(
             "ix_calls_due",
             ["location_id", "lane", "next_attempt_at"],

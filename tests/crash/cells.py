@@ -99,6 +99,9 @@ def _of_the_api() -> list[Cell]:
         Cell("fetch", "actions come later", wish={"actions_late": 1.0, "empty_for": 1.0}),
         *(Cell("fetch", name, faults=({"kind": "fetch", **fault},)) for name, fault in at_fetch.items()),
         *(Cell("write note", name, faults=({"kind": "create_note", **fault},)) for name, fault in at_note.items()),
-        *(Cell("look for note", name, faults=(*PROBED, {"kind": "list_notes", **fault})) for name, fault in at_look.items()),
-        *(Cell("look up booking", name, faults=({"kind": "appointments", **fault},)) for name, fault in at_booking.items()),
+        *(
+            Cell("look for note", name, faults=(*PROBED, {"kind": "list_notes", **how}))
+            for name, how in at_look.items()
+        ),
+        *(Cell("look up booking", name, faults=({"kind": "appointments", **how},)) for name, how in at_booking.items()),
     ]

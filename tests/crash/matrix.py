@@ -80,7 +80,8 @@ def table(results: list[Result]) -> str:
     """Steps down, faults across would not fit a page: one line per cell, worst first, then the count."""
     lines = [
         f"{'ok ' if each.is_good else 'BAD'}  {each.cell.step:22} {each.cell.fault:24} "
-        f"calls {each.calls}/1  notes {each.notes}/{NOTES_DUE}  looks {each.looks}  {each.seconds:5.1f} s  {each.trouble}"
+        f"calls {each.calls}/1  notes {each.notes}/{NOTES_DUE}  looks {each.looks}"
+        f"  {each.seconds:5.1f} s  {each.trouble}"
         for each in sorted(results, key=lambda each: each.is_good)
     ]
     counted = Counter(each.is_good for each in results)

@@ -101,10 +101,13 @@ def _wait_until_stored(world: World) -> None:
 
 @contextmanager
 def _world(folder: Path, database: str) -> Iterator[tuple[World, EmbeddedRedis]]:
-    with EmbeddedRedis(folder / "redis") as redis, _database_url(folder, database) as url:
-        with World(folder, database_url=url, redis_url=redis.url, settings=PRODUCTION) as world:
-            world.start("web", "worker", "beat")
-            yield world, redis
+    with (
+        EmbeddedRedis(folder / "redis") as redis,
+        _database_url(folder, database) as url,
+        World(folder, database_url=url, redis_url=redis.url, settings=PRODUCTION) as world,
+    ):
+        world.start("web", "worker", "beat")
+        yield world, redis
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The soak: many calls, a fifth of the writes with an unclear answer, and every second something is killed or flushed."""
+"""The soak: many calls, a fifth of the writes with an unclear answer; each second something is killed or flushed."""
 
 import random
 import threading

@@ -16,7 +16,8 @@ NOTES_OF = ("CALL_TRANSFER", "APPOINTMENT_BOOKING")
 class Traffic:
     """`with Traffic(world, per_second=10) as traffic: …`; at its end every notification has been accepted.
 
-    Each call owes two notes, unless other actions are named (None: a typical mix). A notification that is not accepted is repeated by the double until it is.
+    Each call owes two notes, unless other actions are named (None: a typical mix). A notification that is not
+    accepted is repeated by the double until it is.
     """
 
     def __init__(self, world: World, *, per_second: float, actions: Sequence[str] | None = NOTES_OF) -> None:

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.processes import Processes
-from workers.embedded_redis import free_port
 from tests.support.waiting import eventually
+from workers.embedded_redis import free_port
 
 QUICK = {
     "LEADWAY_RETRY_SECONDS": "0.2",
@@ -127,8 +127,10 @@ class World:
         eventually(
             settled,
             timeout=timeout,
-            describe=lambda: f"{calls} calls to be done: calls {self.statuses('calls')},"
-            f" follow-ups {self.statuses('follow_ups')}, {self.unfinished()}",
+            describe=lambda: (
+                f"{calls} calls to be done: calls {self.statuses('calls')},"
+                f" follow-ups {self.statuses('follow_ups')}, {self.unfinished()}"
+            ),
         )
 
     def unfinished(self) -> list[dict[str, Any]]:
@@ -153,7 +155,9 @@ def notes_due(calls: Sequence[PlacedCall]) -> dict[str, int]:
 
 def notes_written(world: World) -> dict[str, int]:
     """How many notes the double holds for each call. A note names its follow-up, the follow-up its call."""
-    call_of = {row["follow_up_id"]: row["call_id"] for row in world.rows("SELECT follow_up_id, call_id FROM follow_ups")}
+    call_of = {
+        row["follow_up_id"]: row["call_id"] for row in world.rows("SELECT follow_up_id, call_id FROM follow_ups")
+    }
     written: dict[str, int] = {}
     for note in world.double.truth.notes():
         [call_id] = [call_id for reference, call_id in call_of.items() if reference in note.body] or ["of nobody"]

@@ -1,4 +1,4 @@
-"""The database stops, freezes, is locked or full: senders are asked to repeat, and afterwards everything is there once."""
+"""The database stops, freezes, is locked or full: senders are asked to repeat; afterwards all is there once."""
 
 import os
 import resource

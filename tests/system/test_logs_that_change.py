@@ -1,4 +1,4 @@
-"""Logs that come late, come in pieces, or come as an older copy: what there is gets stored, and nothing is lost of it."""
+"""Logs that come late, in pieces, or as an older copy: what there is gets stored, and nothing of it is lost."""
 
 from tests.crash.stage import Stage
 from tests.leadway_double.nouns import PlacedCall

@@ -1,7 +1,6 @@
 """A call whose processing ends the worker, each time: it is given up by itself, and takes no neighbour with it."""
 
 import itertools
-import time
 
 from tests.crash.stage import Stage
 from tests.leadway_double.nouns import PlacedCall

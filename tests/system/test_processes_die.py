@@ -38,7 +38,9 @@ def test_a_worker_that_is_told_to_stop_ends_what_it_has_in_hand_and_leaves_the_r
 
         assert world.processes.stop("worker-2", timeout=ENDS_WITHIN_SECONDS) == 0
 
-        assert {row["outcome"] for row in _attempts(stage, name) if (row["call_id"], row["fence"]) in in_hand} == {"done"}
+        assert {row["outcome"] for row in _attempts(stage, name) if (row["call_id"], row["fence"]) in in_hand} == {
+            "done"
+        }
         assert not _in_hand(stage, name)
     stage.wait_for_peace(calls)
     assert_each_note_once(world, calls)

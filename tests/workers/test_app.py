@@ -17,7 +17,13 @@ from workers.schedule import SCHEDULE
 
 FOLDER = Path(workers.__file__).parent
 OF_CELERYS_RETRIES = {"retry", "countdown", "eta", "apply_async", "delay", "autoretry_for", "max_retries", "acks_late"}
-ALLOWED = {("app.py", "max_retries"), ("bell.py", "retry"), ("connections.py", "retry"), ("doctor.py", "retry"), ("standing.py", "retry")}
+ALLOWED = {
+    ("app.py", "max_retries"),
+    ("bell.py", "retry"),
+    ("connections.py", "retry"),
+    ("doctor.py", "retry"),
+    ("standing.py", "retry"),
+}
 """About reaching Redis, not about running tasks again."""
 
 
