@@ -6,6 +6,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 INSTALLED := .venv/installed
 INSTALLED_FOR_TESTS := .venv/installed-for-tests
+SIDE_BY_SIDE ?= 3  # tests mostly wait, so more than the cores
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -23,7 +24,7 @@ run: $(INSTALLED) ## runs the whole system on the real Leadway, from the environ
 	@exec $(BIN)/python -m workers.run
 
 test: $(INSTALLED_FOR_TESTS) ## runs every test, on SQLite and PostgreSQL (some only: make test ARGS="-k bell")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) $(ARGS)
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports
 	$(BIN)/ruff check
