@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis as redis_client
 
@@ -40,12 +41,23 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def kept_postgresql_url(postgres_server: PostgresServer) -> str:
+    return postgres_server.create_database("kept", template=TEMPLATE)
+
+
 @pytest.fixture
-def postgresql_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """An empty PostgreSQL database with the schema."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    yield postgres_server.create_database(name, template=TEMPLATE)
-    postgres_server.drop_database(name)
+def postgresql_url(kept_postgresql_url: str) -> str:
+    """One PostgreSQL database with the schema, emptied before each test: a new one takes a third of a second."""
+    with psycopg.connect(kept_postgresql_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        names = ", ".join(name for (name,) in tables if name != "alembic_version")
+        connection.execute(f"TRUNCATE {names} RESTART IDENTITY".encode())
+    return kept_postgresql_url
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A worker at work inside the test: its databases, its Redis, its Leadway, and time that passes when told to."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 import structlog.testing
@@ -20,10 +18,8 @@ from models.calls import CALL
 from models.database import Database, UtcDateTime, moment
 from models.follow_ups import FOLLOW_UP
 from models.settings import Settings
-from tests.conftest import TEMPLATE
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import Note, PlacedCall, SeenRequest
-from tests.support.services import PostgresServer
 from workers.app import WORKER_TRANSPORT, app, connect
 from workers.connections import Connections, open_connections
 from workers.fetch_call import fetch_call
@@ -210,22 +206,9 @@ def connect_anew(settings: Settings) -> None:
     app._pool = app.amqp._producer_pool = None
 
 
-@pytest.fixture(scope="session")
-def kept_workers_postgresql_url(postgres_server: PostgresServer) -> Iterator[str]:
-    name = f"workers_{os.getpid()}"
-    yield postgres_server.create_database(name, template=TEMPLATE)
-    postgres_server.drop_database(name)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def kept_database_url(request: pytest.FixtureRequest) -> str:
-    """Empty. On PostgreSQL it is one database for all: making a new one takes a third of a second."""
-    if request.param == "sqlite":
-        return str(request.getfixturevalue("sqlite_url"))
-    url = str(request.getfixturevalue("kept_workers_postgresql_url"))
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"TRUNCATE {', '.join(schema.metadata.tables)} RESTART IDENTITY")
-    return url
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 on_sqlite = pytest.mark.parametrize("kept_database_url", ["sqlite"], indirect=True)
