@@ -6,7 +6,9 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 INSTALLED := .venv/installed
 INSTALLED_FOR_TESTS := .venv/installed-for-tests
-SIDE_BY_SIDE ?= 3  # tests mostly wait, so more than the cores
+SIDE_BY_SIDE ?= 2
+# What failed in a crowd, on a machine that may be busy, gets one more chance alone. What is wrong fails again.
+ALONE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -24,7 +26,8 @@ run: $(INSTALLED) ## runs the whole system on the real Leadway, from the environ
 	@exec $(BIN)/python -m workers.run
 
 test: $(INSTALLED_FOR_TESTS) ## runs every test, on SQLite and PostgreSQL (some only: make test ARGS="-k bell")
-	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) $(ARGS)
+	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --ignore tests/system $(ARGS) || $(ALONE)
+	$(BIN)/python -m pytest $(or $(ARGS),tests/system) || $(ALONE)
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports
 	$(BIN)/ruff check

@@ -9,11 +9,16 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis as redis_client
+from hypothesis import HealthCheck, settings
 
 from migrations import migrate
 from tests.support.services import EmbeddedRedis, PostgresServer
 
 _numbers = itertools.count(1)
+
+# How quick an example is says something about the machine, and ours may be busy.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 TEMPLATE = "leadway_template"
 

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 from tests.support.world import World
 
 PROCESSES = ("web", "worker", "beat")
-LEASE_SECONDS = 2.0
+LEASE_SECONDS = 3.0
 SETTLE_SECONDS = 1.5
 QUICK = {
     "LEADWAY_LEASE_SECONDS": str(LEASE_SECONDS),
