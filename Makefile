@@ -26,8 +26,12 @@ run: $(INSTALLED) ## runs the whole system on the real Leadway, from the environ
 	@exec $(BIN)/python -m workers.run
 
 test: $(INSTALLED_FOR_TESTS) ## runs every test, on SQLite and PostgreSQL (some only: make test ARGS="-k bell")
-	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --ignore tests/system $(ARGS) || $(ALONE)
-	$(BIN)/python -m pytest $(or $(ARGS),tests/system) || $(ALONE)
+ifdef ARGS
+	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --ignore tests/system || $(ALONE)
+	$(BIN)/python -m pytest tests/system || $(ALONE)
+endif
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports
 	$(BIN)/ruff check
