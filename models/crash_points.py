@@ -52,3 +52,4 @@ def reach(point: str) -> None:
     deadline = time.monotonic() + LONGEST_HOLD_SECONDS
     while not (_folder / f"{point}.go").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
+    reached.unlink(missing_ok=True)
