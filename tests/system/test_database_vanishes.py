@@ -19,7 +19,7 @@ from tests.support.traffic import NOTES_OF, Traffic, assert_each_note_once
 from tests.support.waiting import eventually
 
 AWAY_SECONDS = 5.0
-PER_SECOND = 8.0
+PER_SECOND = 5.0
 NO_ROOM = 64 * 1024
 """Bytes beyond which no file may grow: a journal that holds a few calls is larger."""
 

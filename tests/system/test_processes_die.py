@@ -49,7 +49,7 @@ def test_a_worker_that_is_told_to_stop_ends_what_it_has_in_hand_and_leaves_the_r
 def test_two_workers_started_with_the_same_command_share_the_work(stage_on_sqlite: Stage) -> None:
     stage = stage_on_sqlite
     with another(stage, "worker") as name:
-        with Traffic(stage.world, per_second=8) as traffic:
+        with Traffic(stage.world, per_second=6) as traffic:
             eventually(lambda: _attempts(stage, name), describe="an attempt by the second worker")
             eventually(lambda: _attempts(stage, name, others=True), describe="an attempt by the first worker")
         stage.wait_for_peace(traffic.calls)
@@ -59,8 +59,8 @@ def test_two_workers_started_with_the_same_command_share_the_work(stage_on_sqlit
 def test_two_beats_at_once_send_nothing_twice(stage_on_sqlite: Stage) -> None:
     stage = stage_on_sqlite
     with another(stage, "beat"):
-        with Traffic(stage.world, per_second=8) as traffic:
-            eventually(lambda: len(traffic.calls) >= 20, describe="twenty calls")
+        with Traffic(stage.world, per_second=6) as traffic:
+            eventually(lambda: len(traffic.calls) >= 12, describe="twelve calls")
         stage.wait_for_peace(traffic.calls)
         assert_each_note_once(stage.world, traffic.calls)
         readings = stage.world.rows(
