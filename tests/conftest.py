@@ -53,7 +53,8 @@ def kept_postgresql_url(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def postgresql_url(kept_postgresql_url: str) -> str:
-    """One PostgreSQL database with the schema, emptied before each test: a new one takes a third of a second."""
+    """One PostgreSQL database with the schema, emptied before each test: a new one takes a third of a second. Who
+    changes the schema takes `empty_database_url`."""
     with psycopg.connect(kept_postgresql_url, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

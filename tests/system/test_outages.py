@@ -32,9 +32,9 @@ def test_after_an_outage_of_the_intake_nothing_is_missing_and_nothing_is_twice(
     with World(tmp_path, database_url=url, redis_url=redis_url) as world:
         was_complete_until(world, seconds_ago=outage)
         double = world.double
-        double.place_calls(silent_calls, over=outage - 600, actions=[])
-        double.place_calls(telling_calls, over=outage - 600, contact=True)
-        double.place_calls(5, over=outage - 600, trial=True)
+        double.place_calls(silent_calls, over=outage - 600, ago=300, actions=[])
+        double.place_calls(telling_calls, over=outage - 600, ago=300, contact=True)
+        double.place_calls(5, over=outage - 600, ago=300, trial=True)  # none in the minute that is not closed yet
         appears_late = double.place_call(ago=120, listed_late=600)
         double.fault("list", "shifting", times=3)
         double.fault("list", "status", status=503, times=2, skip=1)

@@ -139,8 +139,8 @@ def test_what_was_provably_not_written_does_not_count_towards_the_posts_that_a_p
         at_work.send_when_due(follow_up_id)
     at_work.double.fault("create_note", "reset", times=1)
     assert at_work.send_when_due(follow_up_id)["status"] == "unclear"
-    at_work.send_when_due(follow_up_id)
-    assert at_work.send_when_due(follow_up_id)["status"] == "done"
+    # After so many 429 the budget may put it off: that is no try.
+    eventually(lambda: at_work.send_when_due(follow_up_id)["status"] == "done")
     assert one_note(at_work, follow_up_id)
 
 

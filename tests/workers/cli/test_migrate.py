@@ -1,12 +1,13 @@
 """`leadway-calls migrate` on databases that are new, old, missing, away, and from the future."""
 
+from contextlib import closing
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from models import accounts
-from models.database import Database
+from models.database import COMMAND, Database
 from tests.support.services import PostgresServer
 from tests.workers.cli.conftest import LOCATION, SECRET, TOKEN, Commands
 
@@ -78,8 +79,10 @@ def test_a_server_that_does_not_answer_is_waited_for_and_then_told(environment: 
     assert "hidden-password" not in result.output
 
 
-def test_a_database_from_a_newer_version_is_left_alone(run: Commands, database: Database) -> None:
-    with database.transaction() as session:
+def test_a_database_from_a_newer_version_is_left_alone(environment: dict[str, str], empty_database_url: str) -> None:
+    run = Commands({**environment, "DATABASE_URL": empty_database_url})
+    assert run("migrate").exit_code == 0
+    with closing(Database(empty_database_url, limits=COMMAND)) as database, database.transaction() as session:
         session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     result = run("migrate")
     assert result.exit_code == 1

@@ -83,6 +83,7 @@ def test_slots_are_evenly_spaced_and_the_first_is_free(budget: Budget, slept: li
 
 def test_many_threads_of_two_processes_draw_from_one_budget(client: "redis.Redis") -> None:
     both, sent, lock = (Budget(client), Budget(client)), [], threading.Lock()
+    began = time.monotonic()
 
     def work(number: int) -> None:
         for _ in range(5):
@@ -93,7 +94,7 @@ def test_many_threads_of_two_processes_draw_from_one_budget(client: "redis.Redis
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
     assert len(sent) == 40
-    assert max(sent) - min(sent) >= 38 * QUICK.spacing, "40 slots take this long, whoever asks"
+    assert max(sent) - began >= 39 * QUICK.spacing, "40 slots take this long, whoever asks"
 
 
 def test_accounts_have_each_their_own(budget: Budget, slept: list[float]) -> None:
