@@ -189,14 +189,24 @@ def remove(session: Session, location_id: str) -> None:
     resume(session, location_id, causes=OF_THE_TOKEN)
 
 
-def hold(session: Session, location_id: str, *, seconds: float, outage: bool) -> None:
+def hold(session: Session, location_id: str, *, seconds: float) -> None:
     """Gives the API a rest for this account: nothing is dispatched for it so long. Never shortens a rest."""
     until = moment(seconds)
     longer = accounts.c.held_until.is_(None) | (accounts.c.held_until < until)
-    statement = sa.update(accounts).where(accounts.c.location_id == location_id)
-    if outage:
-        session.execute(statement.values(outages=accounts.c.outages + 1))
-    session.execute(statement.where(longer).values(held_until=until))
+    session.execute(sa.update(accounts).where(accounts.c.location_id == location_id, longer).values(held_until=until))
+
+
+def count_outage(session: Session, location_id: str) -> int | None:
+    """Returns how many there were in a row. None while the account rests: what fails then had begun before, and says
+    nothing that is not known."""
+    rests = accounts.c.held_until > moment()
+    counted = session.execute(
+        sa.update(accounts)
+        .where(accounts.c.location_id == location_id, accounts.c.held_until.is_(None) | ~rests)
+        .values(outages=accounts.c.outages + 1)
+        .returning(accounts.c.outages)
+    )
+    return counted.scalar_one_or_none()
 
 
 def note_success(session: Session, location_id: str) -> None:

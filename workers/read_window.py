@@ -151,7 +151,7 @@ def _set_back(session: Session, this: Connections, window: Window, error: Leadwa
         seconds = max(wait or first_delay, SHORTEST_WAIT_SECONDS)
     elif error.kind is ErrorKind.THROTTLED:
         seconds = wait or first_delay
-        accounts.hold(session, account.location_id, seconds=seconds, outage=False)
+        accounts.hold(session, account.location_id, seconds=seconds)
     else:
         failures += 1
         seconds = max(attempts.backoff(failures, first_seconds=first_delay), wait or 0.0)

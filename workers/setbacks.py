@@ -72,7 +72,7 @@ def set_back(
         attempts.postpone(session, claim, seconds=seconds, tried=False, error=str(error.kind), **values)
     elif error.kind is ErrorKind.THROTTLED:
         seconds = wait or first_delay
-        accounts.hold(session, account.location_id, seconds=seconds, outage=False)
+        accounts.hold(session, account.location_id, seconds=seconds)
         attempts.postpone(session, claim, seconds=seconds, **facts)
     elif error.kind in PAUSING:
         if not _has_another_token(session, error, account=account):
@@ -113,9 +113,11 @@ def pause_for(session: Session, kind: ErrorKind, *, account: Account, work: str)
 
 def note_outage(session: Session, *, account: Account, first_delay: float) -> None:
     """Counts an outage; from a few in a row on the account rests, and then one attempt goes ahead to see."""
-    in_a_row = account.outages + 1
+    in_a_row = accounts.count_outage(session, account.location_id)
+    if in_a_row is None or in_a_row < OUTAGES_BEFORE_REST:
+        return
     over = in_a_row - OUTAGES_BEFORE_REST
-    seconds = min(LONGEST_HOLD_SECONDS, first_delay * 2.0 ** min(over, 10)) if over >= 0 else 0.0
-    accounts.hold(session, account.location_id, seconds=seconds, outage=True)
+    seconds = min(LONGEST_HOLD_SECONDS, first_delay * 2.0 ** min(over, 10))
+    accounts.hold(session, account.location_id, seconds=seconds)
     if over == 0:
         log.warning("outage_noticed", location_id=account.location_id, rests_seconds=seconds)

@@ -126,7 +126,8 @@ def test_the_secret_of_a_removed_account_is_free_for_another(database: Database)
 def test_a_new_token_ends_every_pause_and_rest_that_the_old_one_caused(database: Database) -> None:
     for cause in Cause:
         in_transaction(database, pauses.pause, LOCATION, cause=cause, detail="…")
-    in_transaction(database, accounts.hold, LOCATION, seconds=60, outage=True)
+    in_transaction(database, accounts.count_outage, LOCATION)
+    in_transaction(database, accounts.hold, LOCATION, seconds=60)
     in_transaction(database, accounts.set_token, LOCATION, TOKEN, cipher=CIPHER)
     with database.reading() as session:
         assert [each.cause for each in pauses.of_account(session, LOCATION)] == [Cause.PERSON]
@@ -148,25 +149,31 @@ def test_neither_token_nor_secret_is_readable_in_the_database_file(sqlite_url: s
 
 
 def test_a_rest_is_made_longer_but_never_shorter(database: Database) -> None:
-    in_transaction(database, accounts.hold, LOCATION, seconds=60, outage=False)
-    in_transaction(database, accounts.hold, LOCATION, seconds=5, outage=True)
-    account = row(database)
-    assert 50 < seconds_until(database, account["held_until"]) <= 60
-    assert account["outages"] == 1
-    in_transaction(database, accounts.hold, LOCATION, seconds=90, outage=True)
-    account = row(database)
-    assert 80 < seconds_until(database, account["held_until"]) <= 90
-    assert account["outages"] == 2
+    in_transaction(database, accounts.hold, LOCATION, seconds=60)
+    in_transaction(database, accounts.hold, LOCATION, seconds=5)
+    assert 50 < seconds_until(database, row(database)["held_until"]) <= 60
+    in_transaction(database, accounts.hold, LOCATION, seconds=90)
+    assert 80 < seconds_until(database, row(database)["held_until"]) <= 90
+
+
+def test_outages_are_counted_one_by_one_but_not_while_the_account_rests(database: Database) -> None:
+    assert in_transaction(database, accounts.count_outage, LOCATION) == 1
+    assert in_transaction(database, accounts.count_outage, LOCATION) == 2
+    in_transaction(database, accounts.hold, LOCATION, seconds=60)
+    assert in_transaction(database, accounts.count_outage, LOCATION) is None
+    assert row(database)["outages"] == 2
+    assert in_transaction(database, accounts.count_outage, "loc-unknown") is None
 
 
 def test_an_answer_ends_the_outages_and_their_rest(database: Database) -> None:
-    in_transaction(database, accounts.hold, LOCATION, seconds=60, outage=True)
+    in_transaction(database, accounts.count_outage, LOCATION)
+    in_transaction(database, accounts.hold, LOCATION, seconds=60)
     in_transaction(database, accounts.note_success, LOCATION)
     assert (row(database)["outages"], row(database)["held_until"]) == (0, None)
 
 
 def test_an_answer_does_not_end_a_rest_that_the_api_asked_for(database: Database) -> None:
-    in_transaction(database, accounts.hold, LOCATION, seconds=60, outage=False)
+    in_transaction(database, accounts.hold, LOCATION, seconds=60)
     in_transaction(database, accounts.note_success, LOCATION)
     assert row(database)["held_until"] is not None
 
@@ -192,7 +199,8 @@ def test_a_mere_restart_changes_nothing_resumes_nothing_and_rotates_nothing(data
     values = {"leadway_api_token": TOKEN, "leadway_intake_secret": "new", "leadway_language": "es"}
     upsert(database, leadway_intake_secret="old")
     upsert(database, **values)
-    in_transaction(database, accounts.hold, LOCATION, seconds=60, outage=True)
+    in_transaction(database, accounts.count_outage, LOCATION)
+    in_transaction(database, accounts.hold, LOCATION, seconds=60)
     for cause in Cause:
         in_transaction(database, pauses.pause, LOCATION, cause=cause, detail="…")
     before = row(database)

@@ -260,7 +260,7 @@ def test_a_worker_waits_for_a_lock(database: Database) -> None:
     until = threading.Event()
     thread = held_open(database, until)
     threading.Timer(0.3, until.set).start()
-    database.transact(lambda session: accounts.hold(session, LOCATION, seconds=1, outage=True))
+    database.transact(lambda session: accounts.count_outage(session, LOCATION))
     thread.join()
     assert rows_of(database, accounts.accounts)[0]["outages"] == 1
 

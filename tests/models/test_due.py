@@ -169,7 +169,7 @@ def test_a_lease_that_ran_out_is_sent_again(database: Database) -> None:
 def test_a_resting_account_gets_nothing_until_its_rest_is_over(database: Database) -> None:
     announce(database, "call-1")
     with database.transaction() as session:
-        accounts.hold(session, LOCATION, seconds=60, outage=False)
+        accounts.hold(session, LOCATION, seconds=60)
     assert take(database) == []
     with database.transaction() as session:
         session.execute(sa.update(accounts_table).values(held_until=moment(-1)))
@@ -203,7 +203,7 @@ def test_after_an_outage_one_attempt_goes_ahead(database: Database) -> None:
     add_account(database, "well", due_calls=3)
     with database.transaction() as session:
         for _ in range(accounts.OUTAGES_BEFORE_REST):
-            accounts.hold(session, "struck", seconds=0, outage=True)
+            accounts.count_outage(session, "struck")
     assert Counter(each.key[0] for each in take(database)) == {"struck": 1, "well": 3}
     assert take(database) == []
     with database.transaction() as session:

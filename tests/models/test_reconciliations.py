@@ -82,7 +82,7 @@ def test_paused_resting_and_removed_accounts_are_not_read(database: Database) ->
     assert claim(database) is None
     with database.transaction() as session:
         session.execute(sa.text("DELETE FROM pauses"))
-        accounts.hold(session, LOCATION, seconds=60, outage=False)
+        accounts.hold(session, LOCATION, seconds=60)
     assert claim(database) is None
     with database.transaction() as session:
         session.execute(sa.update(accounts.accounts).values(held_until=None, removed_at=moment()))

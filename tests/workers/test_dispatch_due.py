@@ -132,7 +132,7 @@ def test_a_paused_account_gets_nothing_until_it_goes_on(at_work: AtWork, cause: 
 def test_an_account_that_rests_gets_nothing_until_its_rest_is_over(at_work: AtWork) -> None:
     announced(at_work, 2)
     with at_work.database.transaction() as session:
-        accounts.hold(session, at_work.location_id, seconds=30, outage=False)
+        accounts.hold(session, at_work.location_id, seconds=30)
     dispatch_due()
     assert arguments(at_work) == []
     at_work.time_passes(31)

@@ -87,11 +87,21 @@ def test_after_a_few_outages_in_a_row_the_account_rests_longer_and_longer(at_wor
     for _ in range(OUTAGES_BEFORE_REST + 5):
         at_work.fetch_when_due(call)
         held_until = at_work.account().held_until
-        assert held_until is not None
-        rests.append(max(0.0, at_work.seconds_until(held_until)))
+        rests.append(at_work.seconds_until(held_until) if held_until else 0.0)
     assert rests[: OUTAGES_BEFORE_REST - 1] == [0.0] * (OUTAGES_BEFORE_REST - 1)
     assert rests[OUTAGES_BEFORE_REST - 1] == pytest.approx(RETRY_SECONDS, abs=TOLERATED)
     assert max(rests) == pytest.approx(60, abs=TOLERATED)
+
+
+def test_attempts_that_fail_at_once_make_the_rest_no_longer(at_work: AtWork) -> None:
+    at_work.double.fault("fetch", "status", status=503)
+    for call in at_work.double.place_calls(OUTAGES_BEFORE_REST + 5):
+        at_work.announce(call)
+        at_work.fetch(call)
+    account = at_work.account()
+    assert account.outages == OUTAGES_BEFORE_REST
+    assert account.held_until is not None
+    assert at_work.seconds_until(account.held_until) == pytest.approx(RETRY_SECONDS, abs=TOLERATED)
 
 
 def test_outages_are_over_with_the_first_success(at_work: AtWork) -> None:
