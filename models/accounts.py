@@ -94,10 +94,13 @@ _COLUMNS = tuple(accounts.c[name] for name in Account.__dataclass_fields__)
 
 def get(session: Session, location_id: str) -> Account:
     """Raises UnknownAccount. Removed accounts are still found: their calls are kept."""
-    row = session.execute(sa.select(*_COLUMNS).where(accounts.c.location_id == location_id)).first()
+    row = session.execute(_GET, {"this_location": location_id}).first()
     if row is None:
         raise UnknownAccount(f"no account {location_id!r}: add it with `leadway-calls accounts add {location_id}`")
     return Account(**row._mapping)
+
+
+_GET = sa.select(*_COLUMNS).where(accounts.c.location_id == sa.bindparam("this_location"))
 
 
 def served(session: Session) -> list[Account]:

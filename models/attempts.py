@@ -80,6 +80,13 @@ class Work:
     broken_off: Mapping[str, Any] = field(default_factory=dict)
     """Columns of a row whose attempt broke off at an unknown place."""
 
+    def matches_parameters(self) -> sa.ColumnElement[bool]:
+        """The row whose key is in `parameters`: for a statement that is built once."""
+        return sa.and_(*(self.table.c[name] == sa.bindparam(f"this_{name}") for name in self.key_columns))
+
+    def parameters(self, key: tuple[str, ...]) -> dict[str, str]:
+        return {f"this_{name}": value for name, value in zip(self.key_columns, key, strict=True)}
+
     def matches(self, key: tuple[str, ...]) -> sa.ColumnElement[bool]:
         return sa.and_(*(self.table.c[name] == value for name, value in zip(self.key_columns, key, strict=True)))
 
@@ -187,20 +194,13 @@ def is_suspect(session: Session, work: Work, key: tuple[str, ...]) -> bool:
 
 def finish(session: Session, claim: Claim, *, status: Status = Status.DONE, **values: Any) -> None:
     """Ends the work. A replay that came in meanwhile makes the row due again. Raises LeaseLost."""
-    replayed = claim.work.table.c.replayed
-    _settle(
-        session,
-        claim,
-        Outcome.DEAD if status is Status.DEAD else Outcome.DONE,
-        {
-            "status": sa.case((replayed, Status.PENDING), else_=status),
-            "next_attempt_at": sa.case((replayed, moment()), else_=None),
-            "last_error": None,
-            "dead_cause": None,
-            "failures": 0,
-            **values,
-        },
-    )
+    statement = _finishing(claim.work, status)
+    parameters = {"this_fence": claim.fence, **claim.work.parameters(claim.key)}
+    if values:
+        statement = statement.values(**values)
+    if session.execute(statement, parameters).rowcount != 1:  # type: ignore[attr-defined]
+        raise LeaseLost
+    _keep(session, claim, Outcome.DEAD if status is Status.DEAD else Outcome.DONE)
 
 
 def postpone(
@@ -351,34 +351,11 @@ def _claim(
     alone: bool,
     extra: Mapping[str, Any] | None,
 ) -> Mapping[str, Any] | None:
-    table = work.table
-    taken_over = table.c.status == Status.RUNNING
-    claimed = session.execute(
-        sa.update(table)
-        .where(
-            work.matches(key),
-            _due(table),
-            ~is_paused(table, work.name),
-            sa.true() if alone else _may_run_in_company(table),
-        )
-        .values(
-            status=Status.RUNNING,
-            fence=table.c.fence + 1,
-            attempts=table.c.attempts + 1,
-            lease_until=moment(lease_seconds),
-            next_attempt_at=moment(lease_seconds),
-            lost_leases=table.c.lost_leases + sa.case((taken_over, 1), else_=0),
-            lost_alone=table.c.lost_alone + sa.case((taken_over & table.c.runs_alone, 1), else_=0),
-            runs_alone=alone,
-            replayed=False,
-            claimed_at=moment(),
-            running_on=worker,
-            sent_at=None,
-            sent_generation=None,
-            **(extra or {}),
-        )
-        .returning(*table.c)
-    ).first()
+    statement = _claiming(work, alone=alone)
+    if extra:
+        statement = statement.values(**extra)
+    parameters = {"this_lease": lease_seconds, "this_worker": worker, **work.parameters(key)}
+    claimed = session.execute(statement, parameters).first()
     if claimed is None:
         return None
     row = dict(claimed._mapping)
@@ -391,14 +368,77 @@ def _claim(
     return row
 
 
+_built: dict[tuple[str, str, object], sa.Update] = {}
+"""Statements that every attempt needs, each built once: building one anew costs several times its execution."""
+
+
+def _claiming(work: Work, *, alone: bool) -> sa.Update:
+    """Parameters: the key's, `this_lease` (seconds), `this_worker`."""
+    if (name := ("claim", work.name, alone)) not in _built:
+        table = work.table
+        taken_over = table.c.status == Status.RUNNING
+        lease_until = moment(sa.bindparam("this_lease", type_=sa.Double))
+        _built[name] = (
+            sa.update(table)
+            .where(
+                work.matches_parameters(),
+                _due(table),
+                ~is_paused(table, work.name),
+                sa.true() if alone else _may_run_in_company(table),
+            )
+            .values(
+                status=Status.RUNNING,
+                fence=table.c.fence + 1,
+                attempts=table.c.attempts + 1,
+                lease_until=lease_until,
+                next_attempt_at=lease_until,
+                lost_leases=table.c.lost_leases + sa.case((taken_over, 1), else_=0),
+                lost_alone=table.c.lost_alone + sa.case((taken_over & table.c.runs_alone, 1), else_=0),
+                runs_alone=alone,
+                replayed=False,
+                claimed_at=moment(),
+                running_on=sa.bindparam("this_worker"),
+                sent_at=None,
+                sent_generation=None,
+            )
+            .returning(*table.c)
+        )
+    return _built[name]
+
+
+def _finishing(work: Work, status: Status) -> sa.Update:
+    """Parameters: the key's, `this_fence`."""
+    if (name := ("finish", work.name, status)) not in _built:
+        table = work.table
+        ours = sa.and_(
+            work.matches_parameters(), table.c.fence == sa.bindparam("this_fence"), table.c.status == Status.RUNNING
+        )
+        _built[name] = (
+            sa.update(table)
+            .where(ours)
+            .values(
+                **_CLEARED,
+                status=sa.case((table.c.replayed, Status.PENDING), else_=status),
+                next_attempt_at=sa.case((table.c.replayed, moment()), else_=None),
+                last_error=None,
+                dead_cause=None,
+                failures=0,
+            )
+        )
+    return _built[name]
+
+
+_CLEARED = {
+    "lease_until": None, "claimed_at": None, "running_on": None, "lost_leases": 0, "lost_alone": 0,
+    "runs_alone": False, "sent_at": None, "sent_generation": None,
+}  # fmt: skip
+_KEEPING = sa.insert(attempts).values(ended_at=moment())
+
+
 def _settle(
     session: Session, claim: Claim, outcome: Outcome, values: Mapping[str, Any], *, tried: bool = True, **facts: Any
 ) -> None:
-    cleared = {
-        "lease_until": None, "claimed_at": None, "running_on": None, "lost_leases": 0, "lost_alone": 0,
-        "runs_alone": False, "sent_at": None, "sent_generation": None,
-    }  # fmt: skip
-    statement = sa.update(claim.work.table).where(_is_ours(claim)).values({**cleared, **values})
+    statement = sa.update(claim.work.table).where(_is_ours(claim)).values({**_CLEARED, **values})
     if session.execute(statement).rowcount != 1:  # type: ignore[attr-defined]
         raise LeaseLost
     if tried:
@@ -416,10 +456,9 @@ def _keep(session: Session, claim: Claim, outcome: Outcome, **facts: Any) -> Non
         "task_id": claim.task_id,
         "worker": claim.row["running_on"],
         "started_at": claim.claimed_at,
-        "ended_at": moment(),
         "outcome": outcome,
     }
-    session.execute(sa.insert(attempts).values({**known, **facts}))
+    session.execute(_KEEPING, {**known, **facts})
 
 
 def _is_ours(claim: Claim) -> sa.ColumnElement[bool]:

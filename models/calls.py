@@ -174,8 +174,11 @@ def replay_dead(session: Session, *, location_id: str | None = None) -> int:
 
 
 def get(session: Session, location_id: str, call_id: str) -> sa.RowMapping | None:
-    row = session.execute(sa.select(calls).where(CALL.matches((location_id, call_id)))).first()
+    row = session.execute(_GET, CALL.parameters((location_id, call_id))).first()
     return None if row is None else row._mapping
+
+
+_GET = sa.select(calls).where(CALL.matches_parameters())
 
 
 def find(session: Session, call_id: str) -> list[sa.RowMapping]:
@@ -185,9 +188,15 @@ def find(session: Session, call_id: str) -> list[sa.RowMapping]:
 
 
 def actions_of(session: Session, location_id: str, call_id: str) -> list[sa.RowMapping]:
-    this = sa.and_(call_actions.c.location_id == location_id, call_actions.c.call_id == call_id)
-    rows = session.execute(sa.select(call_actions).where(this).order_by(call_actions.c.position))
+    rows = session.execute(_ACTIONS_OF, CALL.parameters((location_id, call_id)))
     return [row._mapping for row in rows]
+
+
+_ACTIONS_OF = (
+    sa.select(call_actions)
+    .where(*(call_actions.c[name] == sa.bindparam(f"this_{name}") for name in CALL.key_columns))
+    .order_by(call_actions.c.position)
+)
 
 
 def keyed_actions(session: Session, location_id: str, call_id: str) -> list[tuple[str, Action]]:
@@ -249,18 +258,16 @@ def save(
         values.pop("trial_call")  # False may mean that it was not said, and a trial call stays one
     if call_log.source is Source.LIST and stored["document"]:
         values["document"] = {**stored["document"], **call_log.document}
-    session.execute(
-        sa.update(calls)
-        .where(CALL.matches((location_id, call_id)))
-        .values(
-            **values,
-            read_at=read_at,
-            read_from=call_log.source,
-            stored_at=sa.func.coalesce(calls.c.stored_at, moment()),
-            settled_at=sa.func.coalesce(calls.c.settled_at, moment()) if settled else calls.c.settled_at,
-        )
-    )
+    written = {**values, "read_at": read_at, "read_from": call_log.source}
+    session.execute(_SAVE_SETTLED if settled else _SAVE, {**written, **CALL.parameters((location_id, call_id))})
     return _save_actions(session, location_id, call_log)
+
+
+_SAVE = (
+    sa.update(calls).where(CALL.matches_parameters()).values(stored_at=sa.func.coalesce(calls.c.stored_at, moment()))
+)
+_SAVE_SETTLED = _SAVE.values(settled_at=sa.func.coalesce(calls.c.settled_at, moment()))
+"""Built once: building them anew costs several times their execution."""
 
 
 def log_columns(call_log: CallLog) -> dict[str, Any]:

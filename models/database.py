@@ -167,16 +167,11 @@ def insert(session: Session, table: sa.Table) -> Any:
 
 def earlier_of(session: Session, first: Any, second: Any) -> Any:
     """The earlier of two times; the second one where the first is null."""
-    earlier = sa.func.least if _on_postgresql(session) else sa.func.min
+    earlier = sa.func.least if on_postgresql(session) else sa.func.min
     return earlier(sa.func.coalesce(first, second), second)
 
 
-def skip_locked(session: Session, statement: sa.Select[Any]) -> sa.Select[Any]:
-    """Rows that another transaction holds are left to it. SQLite has one writer at a time and needs nothing."""
-    return statement.with_for_update(skip_locked=True) if _on_postgresql(session) else statement
-
-
-def _on_postgresql(session: Session) -> bool:
+def on_postgresql(session: Session) -> bool:
     return session.get_bind().dialect.name == "postgresql"
 
 

@@ -5,9 +5,11 @@ memory: it names the generation of Redis that it was sent into.
 """
 
 import math
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +18,7 @@ from sqlalchemy.orm import Session
 from models.accounts import OUTAGES_BEFORE_REST, accounts
 from models.attempts import OPEN, Lane, Status, Work
 from models.calls import CALL
-from models.database import moment, skip_locked
+from models.database import moment, on_postgresql
 from models.follow_ups import FOLLOW_UP
 from models.heartbeats import live_workers
 from models.pauses import is_paused
@@ -100,27 +102,8 @@ def _allowed(room: Room, account: _Waiting) -> int:
 
 
 def _accounts_with_due_work(session: Session) -> dict[str, _Waiting]:
-    rested = sa.or_(accounts.c.held_until.is_(None), accounts.c.held_until <= moment())
-    lanes = sa.union_all(*(sa.select(sa.literal(int(lane)).label("lane")) for lane in IN_LANE_ORDER)).subquery("lanes")
-
-    def of(work: Work) -> sa.Select[Any]:
-        table = work.table
-        # The smallest is the first entry of ix_…_due for that account and lane: one look, however much is due.
-        earliest = (
-            sa.select(sa.func.min(table.c.next_attempt_at))
-            .where(table.c.location_id == accounts.c.location_id, table.c.lane == lanes.c.lane)
-            .correlate(accounts, lanes)
-            .scalar_subquery()
-        )
-        return sa.select(
-            accounts.c.location_id, accounts.c.outages, accounts.c.requests_per_10_seconds, lanes.c.lane,
-            sa.literal(work.name).label("work"),
-        ).select_from(accounts.join(lanes, sa.true())).where(
-            accounts.c.removed_at.is_(None), rested, ~is_paused(accounts, work.name), earliest <= moment()
-        )  # fmt: skip
-
     found: dict[str, _Waiting] = {}
-    rows = session.execute(sa.union_all(of(CALL), of(FOLLOW_UP))).all()
+    rows = session.execute(_waiting_lanes()).all()
     for row in sorted(rows, key=lambda each: (each.location_id, each.lane, each.work)):
         after_outage = row.outages >= OUTAGES_BEFORE_REST
         account = found.setdefault(row.location_id, _Waiting(after_outage, row.requests_per_10_seconds, []))
@@ -132,21 +115,9 @@ def _in_flight(session: Session, marks: Marks) -> tuple[Counter[str], Counter[st
     """Per account: rows with a valid mark, and rows held by a worker that is alive; the second: background only."""
     counts: Counter[str] = Counter()
     in_background: Counter[str] = Counter()
-    alive = live_workers(session)
+    parameters = {**_of_marks(marks), "alive": live_workers(session)}
     for work in (CALL, FOLLOW_UP):
-        table = work.table
-        held = sa.and_(table.c.lease_until > moment(), table.c.running_on.in_(alive), table.c.status == Status.RUNNING)
-        rows = session.execute(
-            sa.select(
-                table.c.location_id,
-                sa.func.count().label("number"),
-                sa.func.sum(sa.case((table.c.lane > Lane.RETRY, 1), else_=0)).label("background"),
-            )
-            .where(sa.or_(table.c.sent_at.is_not(None), table.c.lease_until.is_not(None)))
-            .where(sa.or_(~_mark_is_void(table, marks), held))
-            .group_by(table.c.location_id)
-        )
-        for row in rows:
+        for row in session.execute(_counting(work.table), parameters):
             counts[row.location_id] += row.number
             in_background[row.location_id] += row.background
     return counts, in_background
@@ -168,34 +139,88 @@ def _candidates(
             left = min(left, background - sum(each > Lane.RETRY for each, _ in found))
         if left <= 0:
             return found
-        table = work.table
+        parameters = {**_of_marks(marks), "this_location": location_id, "this_lane": int(lane), "this_limit": left}
         rows = session.execute(
-            skip_locked(
-                session,
-                sa.select(*(table.c[name] for name in work.key_columns))
-                .where(
-                    table.c.location_id == location_id,
-                    table.c.lane == lane,
-                    table.c.next_attempt_at <= moment(),
-                    table.c.status.in_(OPEN),
-                    _mark_is_void(table, marks),
-                )
-                .order_by(table.c.next_attempt_at)
-                .limit(left),
-            )
+            _oldest_due(work.table, work.key_columns, skips_locked=on_postgresql(session)), parameters
         )
         found.extend((lane, Due(work, tuple(row))) for row in rows)
     return found
 
 
+# The dispatcher asks the same many times a second. Building a statement costs several times its execution.
+
+
+@cache
+def _waiting_lanes() -> sa.CompoundSelect[Any]:
+    """Which accounts that are not resting have something due, and in which of their lanes."""
+    rested = sa.or_(accounts.c.held_until.is_(None), accounts.c.held_until <= moment())
+    lanes = sa.union_all(*(sa.select(sa.literal(int(lane)).label("lane")) for lane in IN_LANE_ORDER)).subquery("lanes")
+
+    def of(work: Work) -> sa.Select[Any]:
+        table = work.table
+        # The smallest is the first entry of ix_…_due for that account and lane: one look, however much is due.
+        earliest = (
+            sa.select(sa.func.min(table.c.next_attempt_at))
+            .where(table.c.location_id == accounts.c.location_id, table.c.lane == lanes.c.lane)
+            .correlate(accounts, lanes)
+            .scalar_subquery()
+        )
+        columns = (accounts.c.location_id, accounts.c.outages, accounts.c.requests_per_10_seconds, lanes.c.lane)
+        return (
+            sa.select(*columns, sa.literal(work.name).label("work"))
+            .select_from(accounts.join(lanes, sa.true()))
+            .where(accounts.c.removed_at.is_(None), rested, ~is_paused(accounts, work.name), earliest <= moment())
+        )
+
+    return sa.union_all(of(CALL), of(FOLLOW_UP))
+
+
+@cache
+def _counting(table: sa.Table) -> sa.Select[Any]:
+    """Rows in flight by account. Parameters: those of the marks, `alive`."""
+    alive: sa.BindParameter[Any] = sa.bindparam("alive", expanding=True)
+    held = sa.and_(table.c.lease_until > moment(), table.c.running_on.in_(alive), table.c.status == Status.RUNNING)
+    return (
+        sa.select(
+            table.c.location_id,
+            sa.func.count().label("number"),
+            sa.func.sum(sa.case((table.c.lane > Lane.RETRY, 1), else_=0)).label("background"),
+        )
+        .where(sa.or_(table.c.sent_at.is_not(None), table.c.lease_until.is_not(None)))
+        .where(sa.or_(~_mark_is_void(table), held))
+        .group_by(table.c.location_id)
+    )
+
+
+@cache
+def _oldest_due(table: sa.Table, key_columns: tuple[str, ...], *, skips_locked: bool) -> sa.Select[Any]:
+    """What may be sent of one account and lane. Parameters: those of the marks, location, lane, limit.
+
+    skips_locked: rows that another transaction holds are left to it. SQLite has one writer at a time and needs nothing.
+    """
+    statement = (
+        sa.select(*(table.c[name] for name in key_columns))
+        .where(
+            table.c.location_id == sa.bindparam("this_location"),
+            table.c.lane == sa.bindparam("this_lane"),
+            table.c.next_attempt_at <= moment(),
+            table.c.status.in_(OPEN),
+            _mark_is_void(table),
+        )
+        .order_by(table.c.next_attempt_at)
+        .limit(sa.bindparam("this_limit", type_=sa.Integer))
+    )
+    return statement.with_for_update(skip_locked=True) if skips_locked else statement
+
+
 def _share_out(
     candidates: Mapping[str, Sequence[tuple[Lane, Due]]], room: int, in_flight: Mapping[str, int]
 ) -> list[Due]:
-    """Who has least in flight is next, what somebody waits for goes before the rest, until the room is filled."""
+    """Who has least in flight is next, by chance among equals; what somebody waits for goes before the rest."""
     turns = sorted(
         (
             (lane, in_flight[location_id] + turn, due)
-            for location_id, offered in candidates.items()
+            for location_id, offered in random.sample(sorted(candidates.items()), len(candidates))
             for turn, (lane, due) in enumerate(offered)
         ),
         key=lambda each: (each[0] if each[0] > Lane.RETRY else Lane.LIVE, each[1]),
@@ -221,12 +246,16 @@ def _write_marks(session: Session, rows: Sequence[Due], **values: Any) -> None:
         session.execute(sa.update(table).where(*these, last).values(**values))
 
 
-def _mark_is_void(table: sa.Table, marks: Marks) -> sa.ColumnElement[bool]:
+def _mark_is_void(table: sa.Table) -> sa.ColumnElement[bool]:
     return sa.or_(
         table.c.sent_at.is_(None),
-        table.c.sent_generation != marks.generation,
-        table.c.sent_at <= moment(-marks.seconds),
+        table.c.sent_generation != sa.bindparam("this_generation"),
+        table.c.sent_at <= moment(-sa.bindparam("mark_seconds", type_=sa.Double)),
     )
+
+
+def _of_marks(marks: Marks) -> dict[str, Any]:
+    return {"this_generation": marks.generation, "mark_seconds": marks.seconds}
 
 
 def unmark(session: Session, rows: Sequence[Due]) -> None:

@@ -184,12 +184,15 @@ def appointments_told(session: Session, location_id: str, contact_id: str, *, bu
 
 def has_action_key(session: Session, location_id: str, call_id: str, action_key: str) -> bool:
     """Whether anything was planned for this action of the call."""
-    row = sa.select(sa.literal(1)).where(
-        follow_ups.c.location_id == location_id,
-        follow_ups.c.call_id == call_id,
-        follow_ups.c.action_key == action_key,
-    )
-    return session.execute(row).first() is not None
+    this = {"this_location": location_id, "this_call": call_id, "this_action": action_key}
+    return session.execute(_HAS_ACTION_KEY, this).first() is not None
+
+
+_HAS_ACTION_KEY = sa.select(sa.literal(1)).where(
+    follow_ups.c.location_id == sa.bindparam("this_location"),
+    follow_ups.c.call_id == sa.bindparam("this_call"),
+    follow_ups.c.action_key == sa.bindparam("this_action"),
+)
 
 
 def settle_by_person(session: Session, follow_up_id: str, *, is_there: bool) -> bool:

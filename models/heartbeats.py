@@ -54,15 +54,12 @@ def forget_gone(session: Session) -> None:
 
 
 def live_workers(session: Session) -> list[str]:
-    return list(
-        session.execute(sa.select(heartbeats.c.name).where(_alive(), heartbeats.c.process == "worker")).scalars()
-    )
+    return list(session.execute(_LIVE_WORKERS).scalars())
 
 
 def live_slots(session: Session) -> int:
     """Attempts that all live workers together make at once."""
-    slots = sa.select(sa.func.coalesce(sa.func.sum(heartbeats.c.slots), 0))
-    return int(session.execute(slots.where(_alive(), heartbeats.c.process == "worker")).scalar_one())
+    return int(session.execute(_LIVE_SLOTS).scalar_one())
 
 
 def all_of(session: Session) -> list[Heartbeat]:
@@ -75,3 +72,9 @@ def all_of(session: Session) -> list[Heartbeat]:
 
 def _alive() -> sa.ColumnElement[bool]:
     return heartbeats.c.beat_at > moment(-GONE_AFTER_SECONDS)
+
+
+_OF_LIVE_WORKERS = (_alive(), heartbeats.c.process == "worker")
+_LIVE_WORKERS = sa.select(heartbeats.c.name).where(*_OF_LIVE_WORKERS)
+_LIVE_SLOTS = sa.select(sa.func.coalesce(sa.func.sum(heartbeats.c.slots), 0)).where(*_OF_LIVE_WORKERS)
+"""Built once: they are asked with every dispatch."""

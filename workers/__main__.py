@@ -23,9 +23,6 @@ from workers.metrics_files import share_counters
 
 STOP_SECONDS = 28.0
 """A worker that was told to stop is gone after that, whatever its threads hang on; its leases run out by themselves."""
-SWITCH_SECONDS = 0.001
-"""An attempt waits for the interpreter after each answer of database, Redis and Leadway, thirty times. With Python's
-usual 5 ms a busy neighbour costs it a tenth of a second."""
 DISPATCH_PAUSE_SECONDS = 0.1
 """Between two dispatches of one worker: what ends meanwhile is made up for by the messages in store."""
 
@@ -73,7 +70,6 @@ def run_worker(app: Any, settings: Settings) -> int:
         )
     except (SQLAlchemyError, accounts.SecretTaken) as error:  # the database may come later than we do
         log.error("account_not_written_at_start", error=type(error).__name__)
-    sys.setswitchinterval(SWITCH_SECONDS)
     # After an attempt this process sends what is due itself: a ring by message costs as much as a fetch.
     bell.ring_by(dispatch_due, pause_seconds=DISPATCH_PAUSE_SECONDS)
     worker_shutting_down.connect(_end_in_time)
