@@ -1,6 +1,6 @@
 """Calls and their actions: announced by a notification or a listing, stored once their log has been read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -240,17 +240,20 @@ def as_call_log(row: Mapping[Any, Any]) -> CallLog:
 
 
 def save(
-    session: Session, location_id: str, call_log: CallLog, *, read_at: datetime, settled: bool
+    session: Session,
+    location_id: str,
+    call_log: CallLog,
+    *,
+    read_at: datetime,
+    settled: bool,
+    stored: Mapping[str, Any],
 ) -> list[tuple[str, Action]]:
     """Stores a reading of the log; returns every action of the call with its key, new and stored.
 
-    The caller holds the row, by its fence or in the same statement's transaction. An older reading than the stored
-    one changes nothing; absent or empty never erases present.
+    The caller holds the row, in the same transaction: `stored` is that row. An older reading than the stored one
+    changes nothing; absent or empty never erases present.
     """
     call_id = call_log.call_id
-    stored = get(session, location_id, call_id)
-    if stored is None:
-        raise LookupError("a log can only be stored for a call that was announced")
     if stored["read_at"] is not None and stored["read_at"] >= read_at:
         return keyed_actions(session, location_id, call_id)
     values = {name: value for name, value in log_columns(call_log).items() if not _is_empty(value)}
@@ -260,7 +263,8 @@ def save(
         values["document"] = {**stored["document"], **call_log.document}
     written = {**values, "read_at": read_at, "read_from": call_log.source}
     session.execute(_SAVE_SETTLED if settled else _SAVE, {**written, **CALL.parameters((location_id, call_id))})
-    return _save_actions(session, location_id, call_log)
+    before = [] if stored["stored_at"] is None else keyed_actions(session, location_id, call_id)
+    return _save_actions(session, location_id, call_log, before)
 
 
 _SAVE = (
@@ -293,8 +297,10 @@ def _is_empty(value: Any) -> bool:
     return value is None or value == "" or value == {}
 
 
-def _save_actions(session: Session, location_id: str, call_log: CallLog) -> list[tuple[str, Action]]:
-    stored = [StoredAction(key, action) for key, action in keyed_actions(session, location_id, call_log.call_id)]
+def _save_actions(
+    session: Session, location_id: str, call_log: CallLog, before: Sequence[tuple[str, Action]]
+) -> list[tuple[str, Action]]:
+    stored = [StoredAction(key, action) for key, action in before]
     matched = match_actions(stored, call_log.actions)
     known = {each.action_key for each in stored}
     rows = [

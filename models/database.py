@@ -221,6 +221,19 @@ def _engine(url: sa.URL, limits: Limits) -> sa.Engine:
     return engine
 
 
+def _write_ahead(cursor: sqlite3.Cursor, *, seconds: float) -> None:
+    """WAL. A new file's first connections change its mode, for which SQLite does not wait, whatever its time-out."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
 def _busy_seconds(limits: Limits) -> float:
     return limits.lock if limits is WEB else SQLITE_BUSY_SECONDS
 
@@ -257,8 +270,9 @@ def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # the driver begins nothing by itself
         cursor = connection.cursor()
-        for pragma in (f"busy_timeout={int(busy * 1000)}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in (f"busy_timeout={int(busy * 1000)}", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
+        _write_ahead(cursor, seconds=busy)
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")

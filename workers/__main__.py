@@ -23,7 +23,7 @@ from workers.metrics_files import share_counters
 
 STOP_SECONDS = 28.0
 """A worker that was told to stop is gone after that, whatever its threads hang on; its leases run out by themselves."""
-DISPATCH_PAUSE_SECONDS = 0.1
+DISPATCH_PAUSE_SECONDS = 0.2
 """Between two dispatches of one worker: what ends meanwhile is made up for by the messages in store."""
 
 log = structlog.get_logger(__name__)
@@ -55,6 +55,7 @@ def run_worker(app: Any, settings: Settings) -> int:
     from models import accounts
     from workers.app import QUEUES
     from workers.attempt import bell
+    from workers.celery_parts import EventsTogether, PromptConnection, WakingPool
     from workers.connections import open_connections
     from workers.dispatch_due import dispatch_due
     from workers.heart import beating
@@ -73,11 +74,12 @@ def run_worker(app: Any, settings: Settings) -> int:
     # After an attempt this process sends what is due itself: a ring by message costs as much as a fetch.
     bell.ring_by(dispatch_due, pause_seconds=DISPATCH_PAUSE_SECONDS)
     worker_shutting_down.connect(_end_in_time)
-    app.amqp.Connection = _prompt_connection()
+    app.amqp.Connection = PromptConnection
     with beating(connections.database, name, process="worker", slots=settings.worker_threads):
         worker = app.Worker(
             hostname=name,
-            pool_cls="threads",
+            pool_cls=WakingPool,
+            consumer_cls=EventsTogether,
             concurrency=settings.worker_threads,
             queues=list(QUEUES),
             loglevel=settings.log_level,
@@ -117,18 +119,6 @@ def run_flower(app: Any, settings: Settings) -> int:
     signal.signal(signal.SIGTERM, _leave)
     app.start(["flower"])
     return 0
-
-
-def _prompt_connection() -> type:
-    """A connection that asks for Redis every second while it is away. kombu's own waits longer each time, up to 30 s,
-    and Celery has no setting for it: after a long outage the worker would go on sleeping."""
-    from kombu import Connection
-
-    class PromptConnection(Connection):
-        def ensure_connection(self, *given: Any, **options: Any) -> Any:
-            return super().ensure_connection(*given, **{"interval_start": 1, "interval_step": 0, **options})
-
-    return PromptConnection
 
 
 def _end_in_time(**_: object) -> None:

@@ -55,7 +55,7 @@ app = Celery(
     ],
 )
 app.add_defaults(_from_environment)
-app.Task.Request = "workers.hint:Hint"
+app.Task.Request = "workers.celery_parts:Hint"
 app.conf.update(
     # A message is a hint with a short life: keeping what is unacknowledged would cost two round trips for each of them.
     task_queues=[Queue(name, routing_key=name, no_ack=True) for name in QUEUES],

@@ -23,7 +23,7 @@ GENERATION_KEY = "leadway:generation"
 TASKS = {"call": "calls.fetch", "follow_up": "follow_ups.send"}
 SHARE_OF_AN_ACCOUNT = 4
 """One account is given at most this fraction (a quarter) of all slots."""
-IN_STORE = 0.5
+IN_STORE = 1.0
 """Of all slots: so many messages wait in Redis beside what is worked on, for the time until the next dispatch."""
 
 

@@ -58,22 +58,25 @@ def take_in(session: Session, this: Connections, claim: Claim, call_log: CallLog
     location_id = account.location_id
     age = _seconds_since(claim.row["stored_at"] or claim.claimed_at, claim.claimed_at)
     settled = call_log.is_settled or age >= SETTLED_AS_IT_IS_SECONDS
-    keyed_actions = calls.save(session, location_id, call_log, read_at=claim.claimed_at, settled=settled)
-    if claim.row["plans_follow_ups"] or _plans_follow_ups(session, claim):
-        plan_follow_ups(session, this, call_log, keyed_actions, account=account, claim=claim)
-    if account.outages:
-        accounts.note_success(session, location_id)
+    # First the end of the attempt: it proves the fence and locks the row, so that the claim tells what is stored.
     if settled:
         attempts.finish(session, claim)
     else:
         attempts.postpone(session, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED)
+    keyed_actions = calls.save(
+        session, location_id, call_log, read_at=claim.claimed_at, settled=settled, stored=claim.row
+    )
+    if claim.row["plans_follow_ups"] or _plans_follow_ups(session, claim):
+        plan_follow_ups(session, this, call_log, keyed_actions, account=account, claim=claim)
+    if account.outages:
+        accounts.note_success(session, location_id)
     reach("call_before_commit")
     _measure(claim, call_log)
     return "settled" if settled else "unsettled"
 
 
 def _plans_follow_ups(session: Session, claim: Claim) -> bool:
-    """Asked again, under the lock of the saved row: a backfilled call may have been announced since the claim."""
+    """Asked again, under the lock of the row: a backfilled call may have been announced since the claim."""
     row = calls.get(session, *claim.key)
     return row is not None and bool(row["plans_follow_ups"])
 
@@ -94,7 +97,8 @@ def plan_follow_ups(
         this.rules,
         location_id=account.location_id,
         too_old=_is_too_old(call_log, account, claim.claimed_at),
-        planned_as_call=follow_ups.has_action_key(session, account.location_id, call_log.call_id, CALL_KEY),
+        planned_as_call=claim.row["stored_at"] is not None
+        and follow_ups.has_action_key(session, account.location_id, call_log.call_id, CALL_KEY),
     )
     age = _seconds_since(claim.row["stored_at"] or claim.claimed_at, claim.claimed_at)
     complete = bool(call_log.summary.strip()) or not call_log.duration_seconds

@@ -143,7 +143,9 @@ def test_rebuilding_a_table_takes_nothing_from_the_tables_that_refer_to_it(
     with database.transaction() as session:
         calls.announce(session, "loc-one", "call-1")
         read_at = session.execute(sa.select(moment())).scalar_one()
-        calls.save(session, "loc-one", log, read_at=read_at, settled=True)
+        stored = calls.get(session, "loc-one", "call-1")
+        assert stored is not None
+        calls.save(session, "loc-one", log, read_at=read_at, settled=True, stored=stored)
     body = """op.execute("UPDATE calls SET agent_id = ''")
     with op.batch_alter_table('calls') as batch:
         batch.alter_column('agent_id', nullable=False)"""

@@ -149,7 +149,7 @@ def test_the_whole_transaction_of_a_late_worker_is_rolled_back(database: Databas
     claim_call(database, "call-1")
 
     def store(session: sa.orm.Session) -> None:
-        calls.save(session, LOCATION, call_log(summary="late"), read_at=late.claimed_at, settled=True)
+        calls.save(session, LOCATION, call_log(summary="late"), read_at=late.claimed_at, settled=True, stored=late.row)
         attempts.finish(session, late)
 
     with pytest.raises(LeaseLost):

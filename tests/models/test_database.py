@@ -1,9 +1,11 @@
 """The database: its clock, its times, and what a transaction survives."""
 
 import multiprocessing
+import sqlite3
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -339,6 +341,16 @@ def test_no_error_text_quotes_what_was_written(database: Database, statement: sa
         assert SECRET_WORDS not in str(error)
         assert SECRET_WORDS not in repr(error)
         error = error.__cause__ or error.__context__
+
+
+def test_a_new_sqlite_file_is_opened_though_somebody_is_writing_to_it(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "new.db", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE a (b)")
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.2, other.execute, ("COMMIT",)).start()
+    with closing(Database(f"sqlite:///{tmp_path / 'new.db'}")) as database, database.reading() as session:
+        assert session.execute(sa.text("PRAGMA journal_mode")).scalar_one() == "wal"
+    other.close()
 
 
 def test_two_web_and_four_worker_processes_write_to_one_sqlite_file_and_none_finds_it_locked(sqlite_url: str) -> None:

@@ -224,7 +224,8 @@ def test_a_reading_that_began_earlier_than_the_stored_one_changes_nothing(at_wor
     stored = at_work.call(call)
     older = CallLog(call_id=call.call_id, source=Source.FETCH, summary="older", transcript="older")
     with at_work.database.transaction() as session:
-        save(session, at_work.location_id, older, read_at=stored["read_at"] - timedelta(seconds=1), settled=False)
+        earlier = stored["read_at"] - timedelta(seconds=1)
+        save(session, at_work.location_id, older, read_at=earlier, settled=False, stored=stored)
     assert at_work.call(call) == stored
 
 

@@ -277,12 +277,16 @@ class LeadwayClient:
         timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, remaining), total=remaining)
         status, answer_headers, body, error = 0, cast(Mapping[str, str], {}), b"", None
         try:
-            with self._session.request(
+            # Prepared without the session's merging, which costs a quarter of the call: ours has nothing but headers.
+            request = requests.Request(
                 endpoint.method,
                 self._url + path,
                 params=query,
                 data=None if payload is None else json.dumps(payload).encode(),
-                headers=dict(headers),
+                headers={**self._session.headers, **headers},
+            )
+            with self._session.send(
+                request.prepare(),
                 timeout=cast(Any, timeout),  # requests passes it on as it is; its types do not know
                 allow_redirects=False,
                 stream=True,

@@ -95,7 +95,7 @@ def store(database: Database) -> Store:
         )
         assert claim is not None
         with database.transaction() as session:
-            keyed = calls.save(session, location_id, call_log, read_at=claim.claimed_at, settled=True)
+            keyed = calls.save(session, location_id, call_log, read_at=claim.claimed_at, settled=True, stored=claim.row)
             planned = [
                 PlannedFollowUp("a-rule", key, FollowUpKind.NOTE, call_log.contact_id, skip_reason)
                 for key, _action in keyed

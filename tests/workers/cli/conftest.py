@@ -104,7 +104,7 @@ class Held:
         call_log = replace(_log(call_id), **changes)
 
         def write(session: Session) -> None:
-            keyed = calls.save(session, LOCATION, call_log, read_at=claim.claimed_at, settled=True)
+            keyed = calls.save(session, LOCATION, call_log, read_at=claim.claimed_at, settled=True, stored=claim.row)
             follow_ups.plan(
                 session, LOCATION, call_id, follow_ups_for(call_log, keyed, load_rules(None), location_id=LOCATION)
             )
