@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 INSTALLED := .venv/installed
 INSTALLED_FOR_TESTS := .venv/installed-for-tests
-SIDE_BY_SIDE ?= 2
+SIDE_BY_SIDE ?= 3
 # What failed in a crowd, on a machine that may be busy, gets one more chance alone. What is wrong fails again.
 ALONE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
@@ -29,8 +29,7 @@ test: $(INSTALLED_FOR_TESTS) ## runs every test, on SQLite and PostgreSQL (some 
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --ignore tests/system || $(ALONE)
-	$(BIN)/python -m pytest tests/system || $(ALONE)
+	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal || $(ALONE)
 endif
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports

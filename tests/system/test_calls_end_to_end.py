@@ -23,6 +23,7 @@ def test_200_calls_of_all_dialects_become_200_rows_with_their_actions_and_exactl
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     with World(tmp_path, database_url=database_url, redis_url=redis_url) as world:
+        world.processes.finish("release")
         world.start("web", "worker", "beat")
         calls = world.double.place_calls(180) + world.double.place_calls(20, trial=True)
 

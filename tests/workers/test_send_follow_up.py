@@ -379,7 +379,7 @@ def test_a_worker_that_wakes_up_after_its_lease_sends_nothing(at_work: AtWork, t
 
 def test_who_finishes_after_his_lease_writes_nothing_and_his_note_is_adopted(at_work: AtWork) -> None:
     follow_up_id = at_work.owed()
-    at_work.double.fault("create_note", "delay", seconds=0.4, times=1)
+    at_work.double.fault("create_note", "delay", seconds=1, times=1)
     with meanwhile(lambda: send_follow_up(follow_up_id)):
         eventually(lambda: at_work.requests("create_note"))
         at_work.change(FOLLOW_UP, follow_up_id, lease_until=moment(-1), next_attempt_at=moment(-1))

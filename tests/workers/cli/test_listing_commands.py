@@ -10,6 +10,8 @@ from tests.support.waiting import eventually
 from tests.support.world import World
 
 DAY = 86_400
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What does not differ between databases; each command takes a second to start."""
 
 
 @pytest.fixture
@@ -55,6 +57,7 @@ def test_reconcile_takes_in_what_nobody_announced_and_says_what_it_did(world: Wo
     assert older[0].call_id in ids(world)
 
 
+@on_sqlite
 def test_reconcile_works_while_redis_is_away(world: World, tmp_path: Path) -> None:
     call = world.double.place_call()
     world.processes.environment["REDIS_URL"] = "redis://127.0.0.1:1/0"
@@ -63,6 +66,7 @@ def test_reconcile_works_while_redis_is_away(world: World, tmp_path: Path) -> No
     assert ids(world) == [call.call_id]
 
 
+@on_sqlite
 def test_reconcile_tells_why_it_cannot(world: World) -> None:
     world.double.revoke_token()
     status, printed = run(world, "reconcile")
@@ -73,6 +77,7 @@ def test_reconcile_tells_why_it_cannot(world: World) -> None:
     assert "no account 'nobody'" in printed
 
 
+@on_sqlite
 def test_backfill_tells_what_it_takes_before_it_takes_anything(world: World) -> None:
     placed = world.double.place_calls(120, over=20 * DAY, ago=3600)
     begin = days_ago(world, 30)
