@@ -11,7 +11,7 @@ from models.database import Database
 from models.notifications import NotificationStatus
 from models.pauses import Cause
 from models.settings import Settings
-from tests.workers.conftest import AtWork
+from tests.workers.conftest import AtWork, on_sqlite
 from workers.doctor import examine
 from workers.embedded_redis import free_port
 from workers.verdicts import Check, Verdict
@@ -176,6 +176,7 @@ MISTAKES = [
 A_WARNING = {"clock and Leadway's", "limits", "refused notifications", "notifications", "paused by person"}
 
 
+@on_sqlite
 @pytest.mark.parametrize(("mistake", "name", "do"), MISTAKES, ids=[each.__name__ for each, _, _ in MISTAKES])
 def test_each_mistake_is_named_with_the_next_step(
     well: AtWork, mistake: Callable[[AtWork], dict[str, object] | None], name: str, do: str
@@ -187,6 +188,7 @@ def test_each_mistake_is_named_with_the_next_step(
     assert found[name].verdict is (Verdict.WARNING if name in A_WARNING else Verdict.FAILED)
 
 
+@on_sqlite
 @pytest.mark.parametrize("scope", SCOPES)
 def test_each_scope_that_is_missing_is_named(well: AtWork, scope: str) -> None:
     well.double.remove_scope(scope)

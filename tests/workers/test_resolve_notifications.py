@@ -10,7 +10,7 @@ from models.database import moment
 from models.notifications import notifications as table
 from models.reconciliations import reconciliations
 from tests.leadway_double.nouns import PlacedCall
-from tests.workers.conftest import AtWork
+from tests.workers.conftest import AtWork, on_sqlite
 from tests.workers.reconciling import HOUR, ledger, reconcile, was_served_since
 from workers.close_window import NO_CALL_FOUND
 from workers.reconcile_account import read_to_end
@@ -165,6 +165,7 @@ def test_an_id_of_another_kind_makes_its_notification_one_to_be_looked_for(at_wo
     assert notification(at_work)["call_id"] == call.call_id
 
 
+@on_sqlite
 def test_a_list_that_refuses_the_contact_is_given_up_for_it_alone(at_work: AtWork) -> None:
     at_work.settings.leadway_retry_seconds = 0.01
     notification_id = notified(at_work, contact_id="nobody")
