@@ -10,7 +10,7 @@ from kombu import Connection
 from kombu.asynchronous import get_event_loop
 
 EVENTS_EVERY_SECONDS = 0.3
-"""So late Flower sees what happened, at most. Celery publishes events in each turn of its loop: half a worker's CPU."""
+"""So late Flower sees what happened, at most. Celery publishes events in each turn of its loop, which costs more."""
 
 
 class Hint(Request):
