@@ -29,7 +29,7 @@ test: $(INSTALLED_FOR_TESTS) ## runs every test, on SQLite and PostgreSQL (some 
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal || $(ALONE)
+	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --dist loadgroup --no-loadscope-reorder || $(ALONE)
 endif
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports

@@ -53,16 +53,18 @@ def kept_postgresql_url(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def postgresql_url(kept_postgresql_url: str) -> str:
-    """One PostgreSQL database with the schema, emptied before each test: a new one takes a third of a second. Who
-    changes the schema takes `empty_database_url`."""
+    """One PostgreSQL database with the schema, emptied before each test: a new one takes a third of a second, and
+    TRUNCATE four times as long as DELETE. Who changes the schema takes `empty_database_url`."""
     with psycopg.connect(kept_postgresql_url, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        names = ", ".join(name for (name,) in tables if name != "alembic_version")
-        connection.execute(f"TRUNCATE {names} RESTART IDENTITY".encode())
+        names = [name for (name,) in tables if name != "alembic_version"]
+        empty = "".join(f"DELETE FROM {name};" for name in names)
+        connection.execute(f"SET session_replication_role = replica; {empty}".encode())  # in any order
+        connection.execute("SELECT setval(sequencename::regclass, 1, false) FROM pg_sequences")
     return kept_postgresql_url
 
 

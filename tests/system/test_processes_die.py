@@ -31,19 +31,17 @@ def test_a_worker_that_is_told_to_stop_ends_what_it_has_in_hand_and_leaves_the_r
     stage, world = stage_on_sqlite, stage_on_sqlite.world
     with another(stage, "worker") as name:
         world.double.fault("fetch", "delay", seconds=0.7)
-        calls = [world.double.place_call(actions=NOTES_OF, contact=True, booked=True) for _ in range(24)]
-        for call in calls:
-            world.double.notify(call, wait=False)
-        in_hand = eventually(lambda: _in_hand(stage, name), describe="the second worker to have something in hand")
+        world.double.fault("list", "shortened", count=0)  # a list would take the rows over
+        with Traffic(world, per_second=10) as traffic:
+            in_hand = eventually(lambda: _in_hand(stage, name), describe="the second worker to have something in hand")
 
-        assert world.processes.stop("worker-2", timeout=ENDS_WITHIN_SECONDS) == 0
+            assert world.processes.stop("worker-2", timeout=ENDS_WITHIN_SECONDS) == 0
 
-        assert {row["outcome"] for row in _attempts(stage, name) if (row["call_id"], row["fence"]) in in_hand} == {
-            "done"
-        }
+        outcomes = {(row["call_id"], row["fence"]): row["outcome"] for row in _attempts(stage, name)}
+        assert {attempt: outcomes.get(attempt) for attempt in in_hand} == dict.fromkeys(in_hand, "done")
         assert not _in_hand(stage, name)
-    stage.wait_for_peace(calls)
-    assert_each_note_once(world, calls)
+    stage.wait_for_peace(traffic.calls)
+    assert_each_note_once(world, traffic.calls)
 
 
 def test_two_workers_started_with_the_same_command_share_the_work(stage_on_sqlite: Stage) -> None:
