@@ -31,8 +31,8 @@ def migrate(database_url: str, *, revision: str = "head") -> None:
 
 def is_current(database: Database) -> bool:
     """Whether the database has the schema that this code expects."""
-    with database.reading() as session:
-        present = MigrationContext.configure(session.connection()).get_current_revision()
+    with database.reading() as connection:
+        present = MigrationContext.configure(connection).get_current_revision()
     return present == ScriptDirectory.from_config(_config()).get_current_head()
 
 

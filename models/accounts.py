@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.database import UtcDateTime, insert, metadata, moment
 from models.intake_secrets import hash_secret
@@ -92,9 +92,9 @@ class Account:
 _COLUMNS = tuple(accounts.c[name] for name in Account.__dataclass_fields__)
 
 
-def get(session: Session, location_id: str) -> Account:
+def get(connection: Connection, location_id: str) -> Account:
     """Raises UnknownAccount. Removed accounts are still found: their calls are kept."""
-    row = session.execute(_GET, {"this_location": location_id}).first()
+    row = connection.execute(_GET, {"this_location": location_id}).first()
     if row is None:
         raise UnknownAccount(f"no account {location_id!r}: add it with `leadway-calls accounts add {location_id}`")
     return Account(**row._mapping)
@@ -103,84 +103,88 @@ def get(session: Session, location_id: str) -> Account:
 _GET = sa.select(*_COLUMNS).where(accounts.c.location_id == sa.bindparam("this_location"))
 
 
-def served(session: Session) -> list[Account]:
-    rows = session.execute(sa.select(*_COLUMNS).where(accounts.c.removed_at.is_(None)).order_by(accounts.c.location_id))
+def served(connection: Connection) -> list[Account]:
+    rows = connection.execute(
+        sa.select(*_COLUMNS).where(accounts.c.removed_at.is_(None)).order_by(accounts.c.location_id)
+    )
     return [Account(**row._mapping) for row in rows]
 
 
-def is_served(session: Session, location_id: str) -> bool:
+def is_served(connection: Connection, location_id: str) -> bool:
     row = sa.select(sa.literal(1)).where(accounts.c.location_id == location_id, accounts.c.removed_at.is_(None))
-    return session.execute(row).first() is not None
+    return connection.execute(row).first() is not None
 
 
-def intake_secrets_held(session: Session, location_id: str) -> tuple[bool, bool]:
+def intake_secrets_held(connection: Connection, location_id: str) -> tuple[bool, bool]:
     """Whether the account has an intake secret, and whether a previous one is still valid beside it."""
-    row = session.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).first()
+    row = connection.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).first()
     return (False, False) if row is None else (bool(row.intake_secret_hash), bool(row.previous_intake_secret_hash))
 
 
-def location_for_secret(session: Session, secret_hash: str) -> str | None:
+def location_for_secret(connection: Connection, secret_hash: str) -> str | None:
     """Which account an intake secret belongs to: its present one or, while it is being rotated, its previous one."""
     by_secret = sa.select(accounts.c.location_id).where(
         sa.or_(accounts.c.intake_secret_hash == secret_hash, accounts.c.previous_intake_secret_hash == secret_hash),
         accounts.c.removed_at.is_(None),
     )
-    row = session.execute(by_secret).first()
+    row = connection.execute(by_secret).first()
     return None if row is None else str(row.location_id)
 
 
-def with_intake_secret(session: Session) -> set[str]:
+def with_intake_secret(connection: Connection) -> set[str]:
     """The accounts whose unsigned notifications can be told to be genuine."""
     return set(
-        session.execute(sa.select(accounts.c.location_id).where(accounts.c.intake_secret_hash.is_not(None))).scalars()
+        connection.execute(
+            sa.select(accounts.c.location_id).where(accounts.c.intake_secret_hash.is_not(None))
+        ).scalars()
     )
 
 
-def add(session: Session, location_id: str, **values: Any) -> None:
+def add(connection: Connection, location_id: str, **values: Any) -> None:
     """Adds an account, or takes a removed one back. Values are columns; what is left out keeps what it had."""
-    statement = insert(session, accounts).values(
+    statement = insert(connection, accounts).values(
         location_id=location_id, added_at=moment(), complete_from=moment(), complete_until=moment(), **values
     )
-    session.execute(
+    connection.execute(
         statement.on_conflict_do_update(index_elements=["location_id"], set_={**values, "removed_at": None})
     )
 
 
-def set_token(session: Session, location_id: str, token: str, *, cipher: TokenCipher) -> None:
+def set_token(connection: Connection, location_id: str, token: str, *, cipher: TokenCipher) -> None:
     """Writes a new static API token; work that stood still because of the old one goes on at once. An OAuth grant is
     forgotten. Raises UnknownAccount."""
-    token_is_new(session, location_id, api_token_encrypted=cipher.encrypt(token), token_expires_at=None)
-    session.execute(sa.delete(oauth_grants).where(oauth_grants.c.location_id == location_id))
+    token_is_new(connection, location_id, api_token_encrypted=cipher.encrypt(token), token_expires_at=None)
+    connection.execute(sa.delete(oauth_grants).where(oauth_grants.c.location_id == location_id))
 
 
-def token_is_new(session: Session, location_id: str, **values: Any) -> None:
+def token_is_new(connection: Connection, location_id: str, **values: Any) -> None:
     """Writes columns about the token, and ends what stood still because of the old one. Raises UnknownAccount."""
-    _update(session, location_id, **values, held_until=None, outages=0)
-    resume(session, location_id, causes=OF_THE_TOKEN)
+    _update(connection, location_id, **values, held_until=None, outages=0)
+    resume(connection, location_id, causes=OF_THE_TOKEN)
 
 
-def set_budget(session: Session, location_id: str, **values: int | None) -> None:
+def set_budget(connection: Connection, location_id: str, **values: int | None) -> None:
     """Columns: requests_per_10_seconds, request_burst, requests_per_day; None is the default. Raises UnknownAccount."""
-    _update(session, location_id, **values)
+    _update(connection, location_id, **values)
 
 
-def set_secret(session: Session, location_id: str, secret: str, *, keep_previous: bool = True) -> None:
+def set_secret(connection: Connection, location_id: str, secret: str, *, keep_previous: bool = True) -> None:
     """Writes a new intake secret; the one before stays valid until the next. Raises UnknownAccount, SecretTaken."""
     hashed = hash_secret(secret)
-    owner = location_for_secret(session, hashed)
+    owner = location_for_secret(connection, hashed)
     if owner not in (None, location_id):
         raise SecretTaken("another account has this intake secret already; choose another one")
     current = accounts.c.intake_secret_hash
     kept = sa.case((current == hashed, accounts.c.previous_intake_secret_hash), else_=current)
     _update(
-        session, location_id, intake_secret_hash=hashed, previous_intake_secret_hash=kept if keep_previous else None
+        connection, location_id, intake_secret_hash=hashed, previous_intake_secret_hash=kept if keep_previous else None
     )
 
 
-def remove(session: Session, location_id: str) -> None:
+def remove(connection: Connection, location_id: str) -> None:
     """Stops serving an account and forgets its credentials. Its calls are kept. Raises UnknownAccount."""
     _update(
-        session,
+        connection,
         location_id,
         removed_at=moment(),
         api_token_encrypted=None,
@@ -188,22 +192,24 @@ def remove(session: Session, location_id: str) -> None:
         intake_secret_hash=None,
         previous_intake_secret_hash=None,
     )
-    session.execute(sa.delete(oauth_grants).where(oauth_grants.c.location_id == location_id))
-    resume(session, location_id, causes=OF_THE_TOKEN)
+    connection.execute(sa.delete(oauth_grants).where(oauth_grants.c.location_id == location_id))
+    resume(connection, location_id, causes=OF_THE_TOKEN)
 
 
-def hold(session: Session, location_id: str, *, seconds: float) -> None:
+def hold(connection: Connection, location_id: str, *, seconds: float) -> None:
     """Gives the API a rest for this account: nothing is dispatched for it so long. Never shortens a rest."""
     until = moment(seconds)
     longer = accounts.c.held_until.is_(None) | (accounts.c.held_until < until)
-    session.execute(sa.update(accounts).where(accounts.c.location_id == location_id, longer).values(held_until=until))
+    connection.execute(
+        sa.update(accounts).where(accounts.c.location_id == location_id, longer).values(held_until=until)
+    )
 
 
-def count_outage(session: Session, location_id: str) -> int | None:
+def count_outage(connection: Connection, location_id: str) -> int | None:
     """Returns how many there were in a row. None while the account rests: what fails then had begun before, and says
     nothing that is not known."""
     rests = accounts.c.held_until > moment()
-    counted = session.execute(
+    counted = connection.execute(
         sa.update(accounts)
         .where(accounts.c.location_id == location_id, accounts.c.held_until.is_(None) | ~rests)
         .values(outages=accounts.c.outages + 1)
@@ -212,21 +218,21 @@ def count_outage(session: Session, location_id: str) -> int | None:
     return counted.scalar_one_or_none()
 
 
-def note_success(session: Session, location_id: str) -> None:
+def note_success(connection: Connection, location_id: str) -> None:
     """An answer came: outages are over."""
-    session.execute(
+    connection.execute(
         sa.update(accounts)
         .where(accounts.c.location_id == location_id, accounts.c.outages > 0)
         .values(outages=0, held_until=None)
     )
 
 
-def extend_complete(session: Session, location_id: str, *, since: datetime, until: datetime) -> None:
+def extend_complete(connection: Connection, location_id: str, *, since: datetime, until: datetime) -> None:
     """Every call that Leadway lists between these two times has its row: grows the complete span if it touches it."""
     c = accounts.c
     reaches_back = c.complete_from.is_(None) | ((c.complete_from > since) & (c.complete_from <= until))
     reaches_on = c.complete_until.is_(None) | ((c.complete_until >= since) & (c.complete_until < until))
-    session.execute(
+    connection.execute(
         sa.update(accounts)
         .where(c.location_id == location_id)
         .values(
@@ -236,7 +242,7 @@ def extend_complete(session: Session, location_id: str, *, since: datetime, unti
     )
 
 
-def upsert_from_settings(session: Session, settings: Settings, *, cipher: TokenCipher) -> None:
+def upsert_from_settings(connection: Connection, settings: Settings, *, cipher: TokenCipher) -> None:
     """Makes the environment's account what the environment says; what it does not say stays. The environment wins.
 
     Called at every start of every process: writes only where something differs, so that nothing is resumed or
@@ -247,9 +253,9 @@ def upsert_from_settings(session: Session, settings: Settings, *, cipher: TokenC
         return
     wanted = {"language": settings.leadway_language, "time_zone": settings.leadway_time_zone, "removed_at": None}
     chosen = {name for name in settings.model_fields_set if name in ("leadway_language", "leadway_time_zone")}
-    row = session.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).first()
+    row = connection.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).first()
     if row is None:
-        add(session, location_id, language=settings.leadway_language, time_zone=settings.leadway_time_zone)
+        add(connection, location_id, language=settings.leadway_language, time_zone=settings.leadway_time_zone)
     else:
         differing = {
             name: value
@@ -257,21 +263,21 @@ def upsert_from_settings(session: Session, settings: Settings, *, cipher: TokenC
             if row._mapping[name] != value and (name == "removed_at" or f"leadway_{name}" in chosen)
         }
         if differing:
-            _update(session, location_id, **differing)
+            _update(connection, location_id, **differing)
     token = settings.leadway_api_token
     stored = None if row is None else row.api_token_encrypted
     if token is not None and not _is_same_token(stored, token.get_secret_value(), cipher):
-        set_token(session, location_id, token.get_secret_value(), cipher=cipher)
+        set_token(connection, location_id, token.get_secret_value(), cipher=cipher)
     secret = settings.leadway_intake_secret
     if secret is not None and (row is None or row.intake_secret_hash != hash_secret(secret.get_secret_value())):
-        set_secret(session, location_id, secret.get_secret_value())
+        set_secret(connection, location_id, secret.get_secret_value())
 
 
 def _is_same_token(encrypted: str | None, token: str, cipher: TokenCipher) -> bool:
     return encrypted is not None and cipher.opens_to(encrypted, token)
 
 
-def _update(session: Session, location_id: str, **values: Any) -> None:
-    updated = session.execute(sa.update(accounts).where(accounts.c.location_id == location_id).values(**values))
-    if updated.rowcount != 1:  # type: ignore[attr-defined]
+def _update(connection: Connection, location_id: str, **values: Any) -> None:
+    updated = connection.execute(sa.update(accounts).where(accounts.c.location_id == location_id).values(**values))
+    if updated.rowcount != 1:
         raise UnknownAccount(f"no account {location_id!r}: add it with `leadway-calls accounts add {location_id}`")

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.accounts import accounts
 from models.calls import Origin, calls
@@ -78,9 +78,9 @@ class Completeness:
     unresolved_notifications: int
 
 
-def of_account(session: Session, location_id: str) -> Completeness:
-    account = session.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).one()
-    number, announced = _announced(session, location_id)
+def of_account(connection: Connection, location_id: str) -> Completeness:
+    account = connection.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).one()
+    number, announced = _announced(connection, location_id)
     unresolved = sa.select(sa.func.count()).where(notifications.c.location_id == location_id, IS_UNRESOLVED)
     held_up = (
         sa.select(reconciliations.c.error)
@@ -94,20 +94,20 @@ def of_account(session: Session, location_id: str) -> Completeness:
     return Completeness(
         complete_from=account.complete_from,
         complete_until=account.complete_until,
-        held_up_by=session.execute(held_up).scalar_one_or_none(),
+        held_up_by=connection.execute(held_up).scalar_one_or_none(),
         calls_in_the_last_day=number,
         unannounced_in_the_last_day=number - announced,
         alarm=None if account.webhook_alarm is None else Cause(account.webhook_alarm),
         alarm_since=account.webhook_alarm_at,
-        unresolved_notifications=int(session.execute(unresolved).scalar_one()),
+        unresolved_notifications=int(connection.execute(unresolved).scalar_one()),
     )
 
 
-def by_day(session: Session, location_id: str, *, since: datetime) -> list[Day]:
+def by_day(connection: Connection, location_id: str, *, since: datetime) -> list[Day]:
     """The share of calls that the webhook announced, day by day, oldest first."""
-    on_postgresql = session.get_bind().dialect.name == "postgresql"
+    on_postgresql = connection.dialect.name == "postgresql"
     day = sa.cast(sa.func.timezone("UTC", _began_at), sa.Date) if on_postgresql else sa.func.date(_began_at)
-    rows = session.execute(
+    rows = connection.execute(
         sa.select(day.label("day"), sa.func.count().label("number"), sa.func.count(calls.c.announced_at).label("told"))
         .where(_is_judged(location_id), _began_since(since))
         .group_by(day)
@@ -118,9 +118,9 @@ def by_day(session: Session, location_id: str, *, since: datetime) -> list[Day]:
     ]
 
 
-def judge(session: Session, location_id: str) -> Cause | None:
+def judge(connection: Connection, location_id: str) -> Cause | None:
     """Whether calls come unannounced so often that a person should know; the likely cause, or None."""
-    number, announced = _announced(session, location_id)
+    number, announced = _announced(connection, location_id)
     unannounced = number - announced
     if unannounced < LEAST_UNANNOUNCED or announced >= SHARE_THAT_IS_WELL * number:
         return None
@@ -130,16 +130,16 @@ def judge(session: Session, location_id: str) -> Cause | None:
         .order_by(_began_at.desc())
         .limit(NEWEST)
     )
-    told = [row.announced_at is not None for row in session.execute(newest)]
-    return None if len(told) == NEWEST and all(told) else _likely_cause(session, location_id)
+    told = [row.announced_at is not None for row in connection.execute(newest)]
+    return None if len(told) == NEWEST and all(told) else _likely_cause(connection, location_id)
 
 
-def set_alarm(session: Session, location_id: str, cause: Cause | None) -> bool:
+def set_alarm(connection: Connection, location_id: str, cause: Cause | None) -> bool:
     """Writes the alarm down, or its end; True when that is a change."""
     c = accounts.c
     statement = sa.update(accounts).where(c.location_id == location_id, c.webhook_alarm.is_distinct_from(cause))
     began = None if cause is None else sa.func.coalesce(c.webhook_alarm_at, moment())
-    return bool(session.execute(statement.values(webhook_alarm=cause, webhook_alarm_at=began)).rowcount)  # type: ignore[attr-defined]
+    return bool(connection.execute(statement.values(webhook_alarm=cause, webhook_alarm_at=began)).rowcount)
 
 
 _began_at = sa.func.coalesce(calls.c.started_at, calls.c.created_at)
@@ -159,9 +159,9 @@ def _is_judged(location_id: str) -> sa.ColumnElement[bool]:
     )
 
 
-def _announced(session: Session, location_id: str) -> tuple[int, int]:
+def _announced(connection: Connection, location_id: str) -> tuple[int, int]:
     """Calls that began in the last day, and how many of them the webhook announced."""
-    row = session.execute(
+    row = connection.execute(
         sa.select(sa.func.count(), sa.func.count(calls.c.announced_at)).where(
             _is_judged(location_id), _began_since(moment(-86_400))
         )
@@ -169,17 +169,17 @@ def _announced(session: Session, location_id: str) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def _likely_cause(session: Session, location_id: str) -> Cause:
+def _likely_cause(connection: Connection, location_id: str) -> Cause:
     """What was refused names no account, so this is the best guess. The most specific trace of the day decides."""
     a_day_ago = moment(-86_400)
     refused: Any = sa.select(refusals.c.reason).where(refusals.c.last_at > a_day_ago).distinct()
-    reasons = set(session.execute(refused).scalars())
+    reasons = set(connection.execute(refused).scalars())
     unresolved = sa.select(sa.literal(1)).where(
         notifications.c.location_id == location_id,
         IS_UNRESOLVED,
         notifications.c.last_received_at > a_day_ago,
     )
-    if session.execute(unresolved).first() is not None:
+    if connection.execute(unresolved).first() is not None:
         return Cause.WITHOUT_CALL_ID
     if "intake_secret_unknown" in reasons:
         return Cause.WRONG_SECRET

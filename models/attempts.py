@@ -14,7 +14,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.database import Database, UtcDateTime, metadata, moment
 from models.pauses import is_paused
@@ -176,35 +176,37 @@ def claim(
     """
     deadline = time.monotonic() + deadline_seconds
     row = database.transact(
-        lambda session: _claim(session, work, key, lease_seconds=lease_seconds, worker=worker, alone=alone, extra=extra)
+        lambda connection: _claim(
+            connection, work, key, lease_seconds=lease_seconds, worker=worker, alone=alone, extra=extra
+        )
     )
     if row is None:
         return None
     return Claim(work, key, row["fence"], row["attempts"], row["failures"], row["claimed_at"], deadline, row, task_id)
 
 
-def is_suspect(session: Session, work: Work, key: tuple[str, ...]) -> bool:
+def is_suspect(connection: Connection, work: Work, key: tuple[str, ...]) -> bool:
     """Whether the row could be claimed now, but only to run alone."""
     table = work.table
     due = sa.select(sa.literal(1)).where(
         work.matches(key), _due(table), ~is_paused(table, work.name), ~_may_run_in_company(table)
     )
-    return session.execute(due).first() is not None
+    return connection.execute(due).first() is not None
 
 
-def finish(session: Session, claim: Claim, *, status: Status = Status.DONE, **values: Any) -> None:
+def finish(connection: Connection, claim: Claim, *, status: Status = Status.DONE, **values: Any) -> None:
     """Ends the work. A replay that came in meanwhile makes the row due again. Raises LeaseLost."""
     statement = _finishing(claim.work, status)
     parameters = {"this_fence": claim.fence, **claim.work.parameters(claim.key)}
     if values:
         statement = statement.values(**values)
-    if session.execute(statement, parameters).rowcount != 1:  # type: ignore[attr-defined]
+    if connection.execute(statement, parameters).rowcount != 1:
         raise LeaseLost
-    _keep(session, claim, Outcome.DEAD if status is Status.DEAD else Outcome.DONE)
+    _keep(connection, claim, Outcome.DEAD if status is Status.DEAD else Outcome.DONE)
 
 
 def postpone(
-    session: Session,
+    connection: Connection,
     claim: Claim,
     *,
     seconds: float | None,
@@ -229,7 +231,7 @@ def postpone(
     due = None if seconds is None else moment(seconds)
     late = {"lane": sa.case((table.c.lane < Lane.RETRY, Lane.RETRY), else_=table.c.lane)} if counted else {}
     _settle(
-        session,
+        connection,
         claim,
         outcome,
         {
@@ -248,7 +250,7 @@ def postpone(
     )
 
 
-def break_off(session: Session, claim: Claim, *, error: str, first_seconds: float) -> None:
+def break_off(connection: Connection, claim: Claim, *, error: str, first_seconds: float) -> None:
     """Puts back a row whose attempt raised what nobody expected; too often, and it is dead. Raises LeaseLost."""
     may_go_on = claim.failures + 1 < FAILURES_ALLOWED
     values = dict(claim.work.broken_off)
@@ -258,13 +260,13 @@ def break_off(session: Session, claim: Claim, *, error: str, first_seconds: floa
         values["status"] = sa.case((unclear, Status.UNCLEAR), (asked_again, Status.PENDING), else_=Status.DEAD)
         values["dead_cause"] = sa.case((unclear | asked_again, None), else_="broken")
     postpone(
-        session, claim, seconds=backoff(claim.attempts, first_seconds=first_seconds) if may_go_on else None,
+        connection, claim, seconds=backoff(claim.attempts, first_seconds=first_seconds) if may_go_on else None,
         outcome=Outcome.FAILED, counted=True, failed=True, error=error, **values,
     )  # fmt: skip
 
 
 def give_up(
-    session: Session,
+    connection: Connection,
     claim: Claim,
     *,
     cause: str,
@@ -279,7 +281,7 @@ def give_up(
     """
     asked_again = _asked_again(claim)
     _settle(
-        session,
+        connection,
         claim,
         Outcome.DEAD,
         {
@@ -296,27 +298,27 @@ def give_up(
     )
 
 
-def drop(session: Session, claim: Claim, **facts: Any) -> None:
+def drop(connection: Connection, claim: Claim, **facts: Any) -> None:
     """Deletes a row that turned out to be no work at all. Raises LeaseLost."""
     table = claim.work.table
-    _keep(session, claim, Outcome.DROPPED, **facts)
-    deleted = session.execute(sa.delete(table).where(_is_ours(claim)))
-    if deleted.rowcount != 1:  # type: ignore[attr-defined]
+    _keep(connection, claim, Outcome.DROPPED, **facts)
+    deleted = connection.execute(sa.delete(table).where(_is_ours(claim)))
+    if deleted.rowcount != 1:
         raise LeaseLost
 
 
-def holds(session: Session, claim: Claim, *, seconds: float) -> bool:
+def holds(connection: Connection, claim: Claim, *, seconds: float) -> bool:
     """Whether the lease is still ours and runs at least so many seconds on, by the database's clock."""
     table = claim.work.table
     row = sa.select(sa.literal(1)).where(_is_ours(claim), table.c.lease_until > moment(seconds))
-    return session.execute(row).first() is not None
+    return connection.execute(row).first() is not None
 
 
-def update_held(session: Session, claim: Claim, *, seconds: float, **values: Any) -> bool:
+def update_held(connection: Connection, claim: Claim, *, seconds: float, **values: Any) -> bool:
     """Writes values if the lease is still ours and runs at least so many seconds on; False: it does not, stop."""
     table = claim.work.table
     statement = sa.update(table).where(_is_ours(claim), table.c.lease_until > moment(seconds)).values(**values)
-    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+    return bool(connection.execute(statement).rowcount)
 
 
 def backoff(attempts: int, *, first_seconds: float) -> float:
@@ -342,7 +344,7 @@ def revive(table: sa.Table) -> dict[str, Any]:
 
 
 def _claim(
-    session: Session,
+    connection: Connection,
     work: Work,
     key: tuple[str, ...],
     *,
@@ -355,15 +357,15 @@ def _claim(
     if extra:
         statement = statement.values(**extra)
     parameters = {"this_lease": lease_seconds, "this_worker": worker, **work.parameters(key)}
-    claimed = session.execute(statement, parameters).first()
+    claimed = connection.execute(statement, parameters).first()
     if claimed is None:
         return None
     row = dict(claimed._mapping)
     ours = Claim(work, key, row["fence"], row["attempts"], row["failures"], row["claimed_at"], 0.0, row)
     if row["lost_leases"]:
-        _keep(session, ours, Outcome.LEASE_LOST, fence=ours.fence - 1, started_at=None, worker=None)
+        _keep(connection, ours, Outcome.LEASE_LOST, fence=ours.fence - 1, started_at=None, worker=None)
     if row["lost_alone"] >= DEAD_AFTER_LOST_ALONE:
-        give_up(session, ours, cause="poison", error="each attempt ended the worker process that made it")
+        give_up(connection, ours, cause="poison", error="each attempt ended the worker process that made it")
         return None
     return row
 
@@ -436,16 +438,22 @@ _KEEPING = sa.insert(attempts).values(ended_at=moment())
 
 
 def _settle(
-    session: Session, claim: Claim, outcome: Outcome, values: Mapping[str, Any], *, tried: bool = True, **facts: Any
+    connection: Connection,
+    claim: Claim,
+    outcome: Outcome,
+    values: Mapping[str, Any],
+    *,
+    tried: bool = True,
+    **facts: Any,
 ) -> None:
     statement = sa.update(claim.work.table).where(_is_ours(claim)).values({**_CLEARED, **values})
-    if session.execute(statement).rowcount != 1:  # type: ignore[attr-defined]
+    if connection.execute(statement).rowcount != 1:
         raise LeaseLost
     if tried:
-        _keep(session, claim, outcome, **facts)
+        _keep(connection, claim, outcome, **facts)
 
 
-def _keep(session: Session, claim: Claim, outcome: Outcome, **facts: Any) -> None:
+def _keep(connection: Connection, claim: Claim, outcome: Outcome, **facts: Any) -> None:
     """Appends this try to the history."""
     known = {
         "work": claim.work.name,
@@ -458,7 +466,7 @@ def _keep(session: Session, claim: Claim, outcome: Outcome, **facts: Any) -> Non
         "started_at": claim.claimed_at,
         "outcome": outcome,
     }
-    session.execute(_KEEPING, {**known, **facts})
+    connection.execute(_KEEPING, {**known, **facts})
 
 
 def _is_ours(claim: Claim) -> sa.ColumnElement[bool]:

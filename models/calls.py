@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import attempts
 from models.action_keys import StoredAction, match_actions
@@ -89,7 +89,7 @@ CALL = Work("call", calls, ("location_id", "call_id"))
 
 
 def announce(
-    session: Session,
+    connection: Connection,
     location_id: str,
     call_id: str,
     *,
@@ -104,7 +104,7 @@ def announce(
     """
     notified = origin is Origin.NOTIFICATION
     statement = (
-        insert(session, calls)
+        insert(connection, calls)
         .values(
             location_id=location_id, call_id=call_id, status=Status.PENDING, lane=lane, next_attempt_at=moment(),
             attempts=0, failures=0, fence=0, lost_leases=0, lost_alone=0, runs_alone=False, requested=1, replayed=False,
@@ -114,81 +114,81 @@ def announce(
         .on_conflict_do_nothing()
         .returning(calls.c.call_id)
     )  # fmt: skip
-    if session.execute(statement).first() is not None:
+    if connection.execute(statement).first() is not None:
         return True
-    _announce_again(session, location_id, call_id, lane=lane, notified=notified, plans_follow_ups=plans_follow_ups)
+    _announce_again(connection, location_id, call_id, lane=lane, notified=notified, plans_follow_ups=plans_follow_ups)
     return False
 
 
 def _announce_again(
-    session: Session, location_id: str, call_id: str, *, lane: Lane, notified: bool, plans_follow_ups: bool
+    connection: Connection, location_id: str, call_id: str, *, lane: Lane, notified: bool, plans_follow_ups: bool
 ) -> None:
     this = CALL.matches((location_id, call_id))
     if notified:
         first_notice = sa.update(calls).where(this, calls.c.announced_at.is_(None)).values(announced_at=moment())
-        session.execute(first_notice)
+        connection.execute(first_notice)
     if plans_follow_ups:
         owed_nothing = sa.and_(this, calls.c.plans_follow_ups.is_(False))
-        session.execute(  # taken in by a backfill, which owes no follow-ups; now it does
+        connection.execute(  # taken in by a backfill, which owes no follow-ups; now it does
             sa.update(calls)
             .where(owed_nothing, calls.c.status == Status.DONE)
             .values(lane=lane, **attempts.revive(calls))
         )
-        session.execute(sa.update(calls).where(owed_nothing).values(plans_follow_ups=sa.true()))
-    session.execute(
+        connection.execute(sa.update(calls).where(owed_nothing).values(plans_follow_ups=sa.true()))
+    connection.execute(
         sa.update(calls)
         .where(this, calls.c.status == Status.DEAD, calls.c.dead_cause != "poison")
         .values(lane=lane, **attempts.revive(calls))
     )
     waiting = calls.c.status == Status.PENDING
-    session.execute(
+    connection.execute(
         sa.update(calls)
         .where(this, calls.c.settled_at.is_(None), calls.c.status.in_((Status.PENDING, Status.RUNNING)))
         .values(
             requested=calls.c.requested + 1,
             lane=sa.case((waiting & (calls.c.lane > lane), lane), else_=calls.c.lane),
             next_attempt_at=sa.case(
-                (waiting, earlier_of(session, calls.c.next_attempt_at, moment())), else_=calls.c.next_attempt_at
+                (waiting, earlier_of(connection, calls.c.next_attempt_at, moment())), else_=calls.c.next_attempt_at
             ),
         )
     )
 
 
-def replay(session: Session, location_id: str, call_id: str) -> bool:
+def replay(connection: Connection, location_id: str, call_id: str) -> bool:
     """A person wants the log read again; False when there is no such call."""
     this = CALL.matches((location_id, call_id))
     running = sa.update(calls).where(this, calls.c.status == Status.RUNNING)
-    if session.execute(running.values(replayed=True, lane=Lane.LIVE, requested=calls.c.requested + 1)).rowcount:  # type: ignore[attr-defined]
+    if connection.execute(running.values(replayed=True, lane=Lane.LIVE, requested=calls.c.requested + 1)).rowcount:
         return True
     waiting = sa.update(calls).where(this).values(lane=Lane.LIVE, **attempts.revive(calls))
-    return bool(session.execute(waiting).rowcount)  # type: ignore[attr-defined]
+    return bool(connection.execute(waiting).rowcount)
 
 
-def replay_dead(session: Session, *, location_id: str | None = None) -> int:
+def replay_dead(connection: Connection, *, location_id: str | None = None) -> int:
     """A person wants all dead calls read again, those of one account or of all; returns how many. They go after live
     ones: it may be an outage's worth."""
     dead = sa.update(calls).where(calls.c.status == Status.DEAD, NOT_DONE)
     if location_id is not None:
         dead = dead.where(calls.c.location_id == location_id)
-    return int(session.execute(dead.values(lane=Lane.RETRY, **attempts.revive(calls))).rowcount)  # type: ignore[attr-defined]
+    return int(connection.execute(dead.values(lane=Lane.RETRY, **attempts.revive(calls))).rowcount)
 
 
-def get(session: Session, location_id: str, call_id: str) -> sa.RowMapping | None:
-    row = session.execute(_GET, CALL.parameters((location_id, call_id))).first()
+def get(connection: Connection, location_id: str, call_id: str) -> sa.RowMapping | None:
+    row = connection.execute(_GET, CALL.parameters((location_id, call_id))).first()
     return None if row is None else row._mapping
 
 
 _GET = sa.select(calls).where(CALL.matches_parameters())
 
 
-def find(session: Session, call_id: str) -> list[sa.RowMapping]:
+def find(connection: Connection, call_id: str) -> list[sa.RowMapping]:
     """All calls with this id: a person does not name the account."""
-    rows = session.execute(sa.select(calls).where(calls.c.call_id == call_id).order_by(calls.c.location_id))
+    rows = connection.execute(sa.select(calls).where(calls.c.call_id == call_id).order_by(calls.c.location_id))
     return [row._mapping for row in rows]
 
 
-def actions_of(session: Session, location_id: str, call_id: str) -> list[sa.RowMapping]:
-    rows = session.execute(_ACTIONS_OF, CALL.parameters((location_id, call_id)))
+def actions_of(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
+    rows = connection.execute(_ACTIONS_OF, CALL.parameters((location_id, call_id)))
     return [row._mapping for row in rows]
 
 
@@ -199,7 +199,7 @@ _ACTIONS_OF = (
 )
 
 
-def keyed_actions(session: Session, location_id: str, call_id: str) -> list[tuple[str, Action]]:
+def keyed_actions(connection: Connection, location_id: str, call_id: str) -> list[tuple[str, Action]]:
     """The stored actions as values, each with its key."""
     return [
         (
@@ -213,7 +213,7 @@ def keyed_actions(session: Session, location_id: str, call_id: str) -> list[tupl
                 trigger_received_at=row["trigger_received_at"],
             ),
         )
-        for row in actions_of(session, location_id, call_id)
+        for row in actions_of(connection, location_id, call_id)
     ]
 
 
@@ -240,7 +240,7 @@ def as_call_log(row: Mapping[Any, Any]) -> CallLog:
 
 
 def save(
-    session: Session,
+    connection: Connection,
     location_id: str,
     call_log: CallLog,
     *,
@@ -255,16 +255,16 @@ def save(
     """
     call_id = call_log.call_id
     if stored["read_at"] is not None and stored["read_at"] >= read_at:
-        return keyed_actions(session, location_id, call_id)
+        return keyed_actions(connection, location_id, call_id)
     values = {name: value for name, value in log_columns(call_log).items() if not _is_empty(value)}
     if stored["trial_call"]:
         values.pop("trial_call")  # False may mean that it was not said, and a trial call stays one
     if call_log.source is Source.LIST and stored["document"]:
         values["document"] = {**stored["document"], **call_log.document}
     written = {**values, "read_at": read_at, "read_from": call_log.source}
-    session.execute(_SAVE_SETTLED if settled else _SAVE, {**written, **CALL.parameters((location_id, call_id))})
-    before = [] if stored["stored_at"] is None else keyed_actions(session, location_id, call_id)
-    return _save_actions(session, location_id, call_log, before)
+    connection.execute(_SAVE_SETTLED if settled else _SAVE, {**written, **CALL.parameters((location_id, call_id))})
+    before = [] if stored["stored_at"] is None else keyed_actions(connection, location_id, call_id)
+    return _save_actions(connection, location_id, call_log, before)
 
 
 _SAVE = (
@@ -298,7 +298,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def _save_actions(
-    session: Session, location_id: str, call_log: CallLog, before: Sequence[tuple[str, Action]]
+    connection: Connection, location_id: str, call_log: CallLog, before: Sequence[tuple[str, Action]]
 ) -> list[tuple[str, Action]]:
     stored = [StoredAction(key, action) for key, action in before]
     matched = match_actions(stored, call_log.actions)
@@ -309,15 +309,15 @@ def _save_actions(
     ]
     new = [row for row in rows if row["action_key"] not in known]
     if new:
-        session.execute(sa.insert(call_actions), new)
+        connection.execute(sa.insert(call_actions), new)
     for row in rows:
         if row["action_key"] in known:
-            _refresh_action(session, row)
+            _refresh_action(connection, row)
     still_there = list(zip(matched, call_log.actions, strict=True))
     gone = [(each.action_key, each.action) for each in stored if each.action_key not in matched]
     for position, (key, _) in enumerate(gone, start=len(rows)):  # behind, or they would be taken for the others
         this = _this_action({"location_id": location_id, "call_id": call_log.call_id, "action_key": key})
-        session.execute(sa.update(call_actions).where(this).values(position=position))
+        connection.execute(sa.update(call_actions).where(this).values(position=position))
     return still_there + gone
 
 
@@ -336,9 +336,9 @@ def action_row(location_id: str, call_id: str, key: str, position: int, action: 
     }
 
 
-def _refresh_action(session: Session, row: Mapping[str, Any]) -> None:
+def _refresh_action(connection: Connection, row: Mapping[str, Any]) -> None:
     values = {name: value for name, value in row.items() if name not in ACTION_KEY and not _is_empty(value)}
-    session.execute(sa.update(call_actions).where(_this_action(row)).values(values))
+    connection.execute(sa.update(call_actions).where(_this_action(row)).values(values))
 
 
 def _this_action(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:

@@ -1,7 +1,7 @@
 """The connection to the database, its clock, its column types, and what a transaction means here.
 
 Two databases are served: SQLite (WAL, full sync, writes begun immediately) and PostgreSQL. Statements are SQLAlchemy
-Core; a session is SQLAlchemy's, without mapped classes, because an ORM insert costs five times the CPU.
+Core on plain connections (docs/decisions/0001).
 """
 
 import sqlite3
@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
+from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
 T = TypeVar("T")
@@ -113,14 +113,14 @@ class Database:
         self._turn = threading.Lock() if self.engine.dialect.name == "sqlite" else None
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self) -> Iterator[Connection]:
         """One transaction, committed at the end. On SQLite it holds the write lock from its first line.
 
         Raises SQLAlchemyError. SQLite lets writers poll for its lock, which is unfair among many: so the threads of a
         process take turns, and only one of them polls.
         """
-        with self._in_turn(), Session(self.engine) as session, session.begin():
-            yield session
+        with self._in_turn(), self.engine.begin() as connection:
+            yield connection
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
@@ -135,20 +135,20 @@ class Database:
             self._turn.release()
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
+    def reading(self) -> Iterator[Connection]:
         """Reads, each statement by itself: takes no lock that a writer could wait for."""
-        with Session(self._autocommit) as session:
-            yield session
+        with self._autocommit.connect() as connection:
+            yield connection
 
-    def transact(self, work: Callable[[Session], T]) -> T:
+    def transact(self, work: Callable[[Connection], T]) -> T:
         """Runs `work` in a transaction, and the whole of it again when the database went away or was locked.
 
         `work` must be idempotent (unique keys, a fence in its WHERE): a commit whose answer was lost is run again.
         """
         for attempt in range(self.limits.retries + 1):
             try:
-                with self.transaction() as session:
-                    return work(session)
+                with self.transaction() as connection:
+                    return work(connection)
             except (DBAPIError, TurnDidNotCome) as error:
                 if attempt == self.limits.retries or not _is_passing(error):
                     raise
@@ -159,20 +159,20 @@ class Database:
         self.engine.dispose()
 
 
-def insert(session: Session, table: sa.Table) -> Any:
-    """An INSERT of the session's dialect, for its `on_conflict_…` clauses."""
-    dialect = session.get_bind().dialect.name
+def insert(connection: Connection, table: sa.Table) -> Any:
+    """An INSERT of the connection's dialect, for its `on_conflict_…` clauses."""
+    dialect = connection.dialect.name
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
-def earlier_of(session: Session, first: Any, second: Any) -> Any:
+def earlier_of(connection: Connection, first: Any, second: Any) -> Any:
     """The earlier of two times; the second one where the first is null."""
-    earlier = sa.func.least if on_postgresql(session) else sa.func.min
+    earlier = sa.func.least if on_postgresql(connection) else sa.func.min
     return earlier(sa.func.coalesce(first, second), second)
 
 
-def on_postgresql(session: Session) -> bool:
-    return session.get_bind().dialect.name == "postgresql"
+def on_postgresql(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
 
 
 def _is_passing(error: DBAPIError | TurnDidNotCome) -> bool:

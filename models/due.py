@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.accounts import OUTAGES_BEFORE_REST, accounts
 from models.attempts import OPEN, Lane, Status, Work
@@ -68,18 +68,18 @@ class _Waiting:
     """In which of its lanes something is due, the most urgent first."""
 
 
-def take_due(session: Session, *, marks: Marks, room: Room) -> list[Due]:
+def take_due(connection: Connection, *, marks: Marks, room: Room) -> list[Due]:
     """Marks as sent, and returns, what may be sent now: fairly among accounts, each account's lanes in order."""
-    waiting = _accounts_with_due_work(session)
+    waiting = _accounts_with_due_work(connection)
     if not waiting:
         return []
-    in_flight, in_background = _in_flight(session, marks)
+    in_flight, in_background = _in_flight(connection, marks)
     left = room.in_all - sum(in_flight.values())
     if left <= 0:
         return []
     candidates = {
         location_id: _candidates(
-            session,
+            connection,
             location_id,
             each.lanes,
             marks=marks,
@@ -88,7 +88,7 @@ def take_due(session: Session, *, marks: Marks, room: Room) -> list[Due]:
         )
         for location_id, each in waiting.items()
     }
-    return _mark(session, _share_out(candidates, left, in_flight), marks)
+    return _mark(connection, _share_out(candidates, left, in_flight), marks)
 
 
 def _allowed(room: Room, account: _Waiting) -> int:
@@ -101,9 +101,9 @@ def _allowed(room: Room, account: _Waiting) -> int:
     return min(room.per_account, max(FEWEST_IN_FLIGHT, math.ceil(SECONDS_IN_FLIGHT * per_10_seconds / 10)))
 
 
-def _accounts_with_due_work(session: Session) -> dict[str, _Waiting]:
+def _accounts_with_due_work(connection: Connection) -> dict[str, _Waiting]:
     found: dict[str, _Waiting] = {}
-    rows = session.execute(_waiting_lanes()).all()
+    rows = connection.execute(_waiting_lanes()).all()
     for row in sorted(rows, key=lambda each: (each.location_id, each.lane, each.work)):
         after_outage = row.outages >= OUTAGES_BEFORE_REST
         account = found.setdefault(row.location_id, _Waiting(after_outage, row.requests_per_10_seconds, []))
@@ -111,20 +111,20 @@ def _accounts_with_due_work(session: Session) -> dict[str, _Waiting]:
     return found
 
 
-def _in_flight(session: Session, marks: Marks) -> tuple[Counter[str], Counter[str]]:
+def _in_flight(connection: Connection, marks: Marks) -> tuple[Counter[str], Counter[str]]:
     """Per account: rows with a valid mark, and rows held by a worker that is alive; the second: background only."""
     counts: Counter[str] = Counter()
     in_background: Counter[str] = Counter()
-    parameters = {**_of_marks(marks), "alive": live_workers(session)}
+    parameters = {**_of_marks(marks), "alive": live_workers(connection)}
     for work in (CALL, FOLLOW_UP):
-        for row in session.execute(_counting(work.table), parameters):
+        for row in connection.execute(_counting(work.table), parameters):
             counts[row.location_id] += row.number
             in_background[row.location_id] += row.background
     return counts, in_background
 
 
 def _candidates(
-    session: Session,
+    connection: Connection,
     location_id: str,
     lanes: Sequence[tuple[Lane, Work]],
     *,
@@ -140,8 +140,8 @@ def _candidates(
         if left <= 0:
             return found
         parameters = {**_of_marks(marks), "this_location": location_id, "this_lane": int(lane), "this_limit": left}
-        rows = session.execute(
-            _oldest_due(work.table, work.key_columns, skips_locked=on_postgresql(session)), parameters
+        rows = connection.execute(
+            _oldest_due(work.table, work.key_columns, skips_locked=on_postgresql(connection)), parameters
         )
         found.extend((lane, Due(work, tuple(row))) for row in rows)
     return found
@@ -228,12 +228,12 @@ def _share_out(
     return [due for _lane, _turn, due in turns[:room]]
 
 
-def _mark(session: Session, chosen: Sequence[Due], marks: Marks) -> list[Due]:
-    _write_marks(session, chosen, sent_at=moment(), sent_generation=marks.generation)
+def _mark(connection: Connection, chosen: Sequence[Due], marks: Marks) -> list[Due]:
+    _write_marks(connection, chosen, sent_at=moment(), sent_generation=marks.generation)
     return list(chosen)
 
 
-def _write_marks(session: Session, rows: Sequence[Due], **values: Any) -> None:
+def _write_marks(connection: Connection, rows: Sequence[Due], **values: Any) -> None:
     """One statement for each account's calls, one for all follow-ups; SQLite would not use its index for pairs."""
     groups: dict[tuple[str, tuple[str, ...]], list[Due]] = {}
     for due in rows:
@@ -243,7 +243,7 @@ def _write_marks(session: Session, rows: Sequence[Due], **values: Any) -> None:
         table, names = work.table, work.key_columns
         these = [table.c[name] == value for name, value in zip(names, shared, strict=False)]
         last = table.c[names[-1]].in_([due.key[-1] for due in group])
-        session.execute(sa.update(table).where(*these, last).values(**values))
+        connection.execute(sa.update(table).where(*these, last).values(**values))
 
 
 def _mark_is_void(table: sa.Table) -> sa.ColumnElement[bool]:
@@ -258,6 +258,6 @@ def _of_marks(marks: Marks) -> dict[str, Any]:
     return {"this_generation": marks.generation, "mark_seconds": marks.seconds}
 
 
-def unmark(session: Session, rows: Sequence[Due]) -> None:
+def unmark(connection: Connection, rows: Sequence[Due]) -> None:
     """For rows whose message did not get into Redis. One that did after all is harmless: it is claimed once."""
-    _write_marks(session, rows, sent_at=None, sent_generation=None)
+    _write_marks(connection, rows, sent_at=None, sent_generation=None)

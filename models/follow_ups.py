@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import attempts
 from models.attempts import NOT_DONE, Claim, Lane, Status, Work, work_columns
@@ -82,7 +82,7 @@ UNCLEAR_FROM_THE_LEASE = {
 
 
 def plan(
-    session: Session,
+    connection: Connection,
     location_id: str,
     call_id: str,
     planned: Sequence[PlannedFollowUp],
@@ -112,21 +112,21 @@ def plan(
         for each in planned
     ]  # fmt: skip
     for row in rows:
-        new = insert(session, follow_ups).values(**row).on_conflict_do_nothing().returning(follow_ups.c.follow_up_id)
-        if session.execute(new).first() is None and row["skip_reason"] is None:
-            _contact_came(session, row)
+        new = insert(connection, follow_ups).values(**row).on_conflict_do_nothing().returning(follow_ups.c.follow_up_id)
+        if connection.execute(new).first() is None and row["skip_reason"] is None:
+            _contact_came(connection, row)
     this_call = sa.and_(follow_ups.c.location_id == location_id, follow_ups.c.call_id == call_id)
     if delay_seconds <= 0:
-        session.execute(
+        connection.execute(
             sa.update(follow_ups)
             .where(this_call, follow_ups.c.status == Status.PENDING, follow_ups.c.attempts == 0)
-            .values(next_attempt_at=earlier_of(session, follow_ups.c.next_attempt_at, moment()))
+            .values(next_attempt_at=earlier_of(connection, follow_ups.c.next_attempt_at, moment()))
         )
     waiting = sa.select(sa.func.count()).where(this_call, follow_ups.c.next_attempt_at <= moment())
-    return int(session.execute(waiting).scalar_one())
+    return int(connection.execute(waiting).scalar_one())
 
 
-def take_up_skipped(session: Session, location_id: str, call_id: str, planned: Sequence[PlannedFollowUp]) -> int:
+def take_up_skipped(connection: Connection, location_id: str, call_id: str, planned: Sequence[PlannedFollowUp]) -> int:
     """Makes due what was skipped before and is planned now without a reason to skip it; returns how many."""
     taken_up = 0
     for each in planned:
@@ -136,42 +136,42 @@ def take_up_skipped(session: Session, location_id: str, call_id: str, planned: S
                 follow_ups.c.status == Status.SKIPPED,
             )
             values = {**attempts.revive(follow_ups), "skip_reason": None, "contact_id": each.contact_id}
-            taken_up += session.execute(statement.values(values)).rowcount  # type: ignore[attr-defined]
+            taken_up += connection.execute(statement.values(values)).rowcount
     return taken_up
 
 
-def _contact_came(session: Session, row: dict[str, Any]) -> None:
+def _contact_came(connection: Connection, row: dict[str, Any]) -> None:
     """A first reading may lack what a fuller one tells: skipped for want of a contact is not skipped for good."""
     names = ("contact_id", "lane", "status", "skip_reason", "next_attempt_at")
     without = sa.and_(
         follow_ups.c.follow_up_id == row["follow_up_id"], follow_ups.c.skip_reason == SkipReason.NO_CONTACT
     )
-    session.execute(sa.update(follow_ups).where(without).values({name: row[name] for name in names}))
+    connection.execute(sa.update(follow_ups).where(without).values({name: row[name] for name in names}))
 
 
-def intend(session: Session, claim: Claim, *, seconds: float, **words: str | None) -> bool:
+def intend(connection: Connection, claim: Claim, *, seconds: float, **words: str | None) -> bool:
     """Writes down, under fence and lease, that the request is about to go out; False: stop, it must not.
 
     From here on the outcome counts as unclear until it is known.
     """
     return attempts.update_held(
-        session, claim, seconds=seconds, intent_at=moment(), posts=follow_ups.c.posts + 1, unclear_since=None,
+        connection, claim, seconds=seconds, intent_at=moment(), posts=follow_ups.c.posts + 1, unclear_since=None,
         absences=0, **words,
     )  # fmt: skip
 
 
-def get(session: Session, follow_up_id: str) -> sa.RowMapping | None:
-    row = session.execute(sa.select(follow_ups).where(follow_ups.c.follow_up_id == follow_up_id)).first()
+def get(connection: Connection, follow_up_id: str) -> sa.RowMapping | None:
+    row = connection.execute(sa.select(follow_ups).where(follow_ups.c.follow_up_id == follow_up_id)).first()
     return None if row is None else row._mapping
 
 
-def of_call(session: Session, location_id: str, call_id: str) -> list[sa.RowMapping]:
+def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
     this_call = sa.and_(follow_ups.c.location_id == location_id, follow_ups.c.call_id == call_id)
-    rows = session.execute(sa.select(follow_ups).where(this_call).order_by(follow_ups.c.planned_at))
+    rows = connection.execute(sa.select(follow_ups).where(this_call).order_by(follow_ups.c.planned_at))
     return [row._mapping for row in rows]
 
 
-def appointments_told(session: Session, location_id: str, contact_id: str, *, but_call: str) -> set[str]:
+def appointments_told(connection: Connection, location_id: str, contact_id: str, *, but_call: str) -> set[str]:
     """The contact's appointments that notes of other calls have told: each is told once."""
     told = sa.select(follow_ups.c.appointment_id).where(
         follow_ups.c.location_id == location_id,
@@ -179,13 +179,13 @@ def appointments_told(session: Session, location_id: str, contact_id: str, *, bu
         follow_ups.c.call_id != but_call,
         follow_ups.c.appointment_id.is_not(None),
     )
-    return set(session.execute(told).scalars())
+    return set(connection.execute(told).scalars())
 
 
-def has_action_key(session: Session, location_id: str, call_id: str, action_key: str) -> bool:
+def has_action_key(connection: Connection, location_id: str, call_id: str, action_key: str) -> bool:
     """Whether anything was planned for this action of the call."""
     this = {"this_location": location_id, "this_call": call_id, "this_action": action_key}
-    return session.execute(_HAS_ACTION_KEY, this).first() is not None
+    return connection.execute(_HAS_ACTION_KEY, this).first() is not None
 
 
 _HAS_ACTION_KEY = sa.select(sa.literal(1)).where(
@@ -195,7 +195,7 @@ _HAS_ACTION_KEY = sa.select(sa.literal(1)).where(
 )
 
 
-def settle_by_person(session: Session, follow_up_id: str, *, is_there: bool) -> bool:
+def settle_by_person(connection: Connection, follow_up_id: str, *, is_there: bool) -> bool:
     """A person looked into the CRM: it is there (done), or it is not (send it again). False: it was not unclear."""
     unclear = sa.and_(follow_ups.c.follow_up_id == follow_up_id, follow_ups.c.status == Status.UNCLEAR)
     values = (
@@ -204,10 +204,10 @@ def settle_by_person(session: Session, follow_up_id: str, *, is_there: bool) -> 
         else {**attempts.revive(follow_ups), "intent_at": None, "unclear_since": None, "absences": 0, "posts": 0}
     )
     statement = sa.update(follow_ups).where(unclear).values(fence=follow_ups.c.fence + 1, **values)
-    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+    return bool(connection.execute(statement).rowcount)
 
 
-def resend(session: Session, follow_up_id: str) -> bool:
+def resend(connection: Connection, follow_up_id: str) -> bool:
     """A person wants a dead or unclear one tried again now; False: it is neither.
 
     One whose request may have got through is looked for first: this never writes a second note.
@@ -224,4 +224,4 @@ def resend(session: Session, follow_up_id: str) -> bool:
     }
     given_up = follow_ups.c.status.in_((Status.DEAD, Status.UNCLEAR))
     statement = sa.update(follow_ups).where(follow_ups.c.follow_up_id == follow_up_id, given_up).values(values)
-    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+    return bool(connection.execute(statement).rowcount)

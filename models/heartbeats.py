@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.database import UtcDateTime, insert, metadata, moment
 
@@ -36,35 +36,35 @@ class Heartbeat:
         return self.seconds_ago < GONE_AFTER_SECONDS
 
 
-def beat(session: Session, name: str, *, process: str, slots: int = 0) -> None:
-    session.execute(
-        insert(session, heartbeats)
+def beat(connection: Connection, name: str, *, process: str, slots: int = 0) -> None:
+    connection.execute(
+        insert(connection, heartbeats)
         .values(name=name, process=process, slots=slots, started_at=moment(), beat_at=moment())
         .on_conflict_do_update(index_elements=["name"], set_={"beat_at": moment(), "slots": slots})
     )
 
 
-def leave(session: Session, name: str) -> None:
+def leave(connection: Connection, name: str) -> None:
     """The process ends on purpose."""
-    session.execute(sa.delete(heartbeats).where(heartbeats.c.name == name))
+    connection.execute(sa.delete(heartbeats).where(heartbeats.c.name == name))
 
 
-def forget_gone(session: Session) -> None:
-    session.execute(sa.delete(heartbeats).where(heartbeats.c.beat_at < moment(-FORGOTTEN_AFTER_SECONDS)))
+def forget_gone(connection: Connection) -> None:
+    connection.execute(sa.delete(heartbeats).where(heartbeats.c.beat_at < moment(-FORGOTTEN_AFTER_SECONDS)))
 
 
-def live_workers(session: Session) -> list[str]:
-    return list(session.execute(_LIVE_WORKERS).scalars())
+def live_workers(connection: Connection) -> list[str]:
+    return list(connection.execute(_LIVE_WORKERS).scalars())
 
 
-def live_slots(session: Session) -> int:
+def live_slots(connection: Connection) -> int:
     """Attempts that all live workers together make at once."""
-    return int(session.execute(_LIVE_SLOTS).scalar_one())
+    return int(connection.execute(_LIVE_SLOTS).scalar_one())
 
 
-def all_of(session: Session) -> list[Heartbeat]:
-    now = session.execute(sa.select(moment())).scalar_one()
-    rows = session.execute(sa.select(heartbeats).order_by(heartbeats.c.process, heartbeats.c.started_at))
+def all_of(connection: Connection) -> list[Heartbeat]:
+    now = connection.execute(sa.select(moment())).scalar_one()
+    rows = connection.execute(sa.select(heartbeats).order_by(heartbeats.c.process, heartbeats.c.started_at))
     return [
         Heartbeat(row.name, row.process, row.slots, row.started_at, (now - row.beat_at).total_seconds()) for row in rows
     ]

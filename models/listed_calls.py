@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import attempts
 from models.action_keys import StoredAction, match_actions
@@ -36,15 +36,17 @@ def is_settled(call_log: CallLog, *, read_at: datetime) -> bool:
     return call_log.is_settled or (ended_at is not None and read_at - ended_at > SETTLED_AS_IT_IS_AFTER)
 
 
-def held(session: Session, location_id: str, call_ids: Collection[str]) -> dict[str, sa.RowMapping]:
+def held(connection: Connection, location_id: str, call_ids: Collection[str]) -> dict[str, sa.RowMapping]:
     """Our rows of these calls, by call id: what `brings_news` compares. `is_kept`: retention has not emptied it."""
     these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
-    rows = session.execute(sa.select(*_HELD, calls.c.document.is_not(None).label("is_kept")).where(these))
+    rows = connection.execute(sa.select(*_HELD, calls.c.document.is_not(None).label("is_kept")).where(these))
     return {row.call_id: row._mapping for row in rows}
 
 
-def stored_actions(session: Session, location_id: str, call_ids: Collection[str]) -> dict[str, list[StoredAction]]:
-    rows = session.execute(
+def stored_actions(
+    connection: Connection, location_id: str, call_ids: Collection[str]
+) -> dict[str, list[StoredAction]]:
+    rows = connection.execute(
         sa.select(call_actions)
         .where(call_actions.c.location_id == location_id, call_actions.c.call_id.in_(call_ids))
         .order_by(call_actions.c.call_id, call_actions.c.position)
@@ -78,7 +80,7 @@ def brings_news(row: Mapping[Any, Any], actions: Sequence[StoredAction], call_lo
 
 
 def store_new(
-    session: Session,
+    connection: Connection,
     location_id: str,
     call_logs: Sequence[CallLog],
     *,
@@ -94,7 +96,7 @@ def store_new(
     """
     if not call_logs:
         return {}
-    now: datetime = session.execute(sa.select(moment())).scalar_one()
+    now: datetime = connection.execute(sa.select(moment())).scalar_one()
     rows = [
         {
             **log_columns(call_log),
@@ -107,8 +109,8 @@ def store_new(
         for call_log in call_logs
     ]  # fmt: skip
     # Values as parameters of one short statement, which is compiled once for all pages.
-    statement = insert(session, calls).on_conflict_do_nothing().returning(calls.c.call_id)
-    inserted = set(session.execute(statement, rows).scalars())
+    statement = insert(connection, calls).on_conflict_do_nothing().returning(calls.c.call_id)
+    inserted = set(connection.execute(statement, rows).scalars())
     keyed = {
         call_log.call_id: list(zip(match_actions((), call_log.actions), call_log.actions, strict=True))
         for call_log in call_logs
@@ -120,18 +122,18 @@ def store_new(
         for position, (key, action) in enumerate(keyed_actions)
     ]
     if actions:
-        session.execute(sa.insert(call_actions), actions)
+        connection.execute(sa.insert(call_actions), actions)
     return keyed
 
 
-def seize(session: Session, location_id: str, call_id: str, *, read_at: datetime, worker: str) -> Claim | None:
+def seize(connection: Connection, location_id: str, call_id: str, *, read_at: datetime, worker: str) -> Claim | None:
     """Takes the call's row over, whatever its status, for a reading of `read_at` that the caller stores and settles in
     the same transaction. None: our reading is not older than this one.
 
     A fetch that a person asked for is not replaced by a list row: it is still due afterwards.
     """
     asked_for = calls.c.settled_at.is_not(None) & (calls.c.status == Status.PENDING)
-    row = session.execute(
+    row = connection.execute(
         sa.update(calls)
         .where(
             CALL.matches((location_id, call_id)),
@@ -152,17 +154,17 @@ def seize(session: Session, location_id: str, call_id: str, *, read_at: datetime
     return Claim(CALL, (location_id, call_id), row.fence, row.attempts, row.failures, read_at, 0.0, dict(row._mapping))
 
 
-def want_follow_ups(session: Session, location_id: str, call_ids: Collection[str]) -> None:
+def want_follow_ups(connection: Connection, location_id: str, call_ids: Collection[str]) -> None:
     """The calls' follow-ups are wanted, though whoever made them known had not asked for any."""
     these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
-    session.execute(sa.update(calls).where(these, ~calls.c.plans_follow_ups).values(plans_follow_ups=sa.true()))
+    connection.execute(sa.update(calls).where(these, ~calls.c.plans_follow_ups).values(plans_follow_ups=sa.true()))
 
 
-def fetch_again(session: Session, location_id: str, call_ids: Collection[str], *, lane: Lane) -> None:
+def fetch_again(connection: Connection, location_id: str, call_ids: Collection[str], *, lane: Lane) -> None:
     """Makes done calls due, because the list shows another log than ours and its content is not to be used."""
     these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
     done = sa.update(calls).where(these, calls.c.status == Status.DONE)
-    session.execute(done.values(lane=lane, **attempts.revive(calls)))
+    connection.execute(done.values(lane=lane, **attempts.revive(calls)))
 
 
 def _schedule(*, settled: bool, now: datetime, reread_seconds: float) -> dict[str, Any]:
@@ -173,7 +175,7 @@ def _schedule(*, settled: bool, now: datetime, reread_seconds: float) -> dict[st
     }
 
 
-def number_held(session: Session, location_id: str, *, since: datetime, until: datetime) -> int:
+def number_held(connection: Connection, location_id: str, *, since: datetime, until: datetime) -> int:
     """How many stored calls began between these times."""
     between = sa.and_(calls.c.location_id == location_id, calls.c.started_at.between(since, until))
-    return int(session.execute(sa.select(sa.func.count()).where(between)).scalar_one())
+    return int(connection.execute(sa.select(sa.func.count()).where(between)).scalar_one())

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.accounts import accounts
 from models.attempts import NOT_DONE, OPEN, Status
@@ -55,7 +55,7 @@ class ListedCall:
 
 
 def newest(
-    session: Session,
+    connection: Connection,
     *,
     limit: int,
     location_id: str | None = None,
@@ -75,8 +75,8 @@ def newest(
         query = query.where(_which(shown))
     if after is not None:
         query = query.where(sa.or_(calls.c.created_at < after.created_at, _later_in_the_same_moment(after)))
-    rows = [row._mapping for row in session.execute(query)]
-    actions, states = _action_types(session, rows), _follow_up_states(session, rows)
+    rows = [row._mapping for row in connection.execute(query)]
+    actions, states = _action_types(connection, rows), _follow_up_states(connection, rows)
     return [ListedCall(row, actions.get(_key(row), ()), states.get(_key(row), ())) for row in rows]
 
 
@@ -116,18 +116,18 @@ def _later_in_the_same_moment(after: Place) -> sa.ColumnElement[bool]:
 Key = tuple[str, str]
 
 
-def _action_types(session: Session, rows: Sequence[sa.RowMapping]) -> Mapping[Key, Sequence[str]]:
+def _action_types(connection: Connection, rows: Sequence[sa.RowMapping]) -> Mapping[Key, Sequence[str]]:
     found: dict[Key, list[str]] = {}
     query = sa.select(call_actions).where(_of_calls(call_actions, rows)).order_by(call_actions.c.position)
-    for action in session.execute(query):
+    for action in connection.execute(query):
         found.setdefault(_key(action._mapping), []).append(action.action_type)
     return found
 
 
-def _follow_up_states(session: Session, rows: Sequence[sa.RowMapping]) -> Mapping[Key, Sequence[FollowUpState]]:
+def _follow_up_states(connection: Connection, rows: Sequence[sa.RowMapping]) -> Mapping[Key, Sequence[FollowUpState]]:
     found: dict[Key, list[FollowUpState]] = {}
     query = sa.select(follow_ups).where(_of_calls(follow_ups, rows)).order_by(follow_ups.c.planned_at)
-    for row in session.execute(query):
+    for row in connection.execute(query):
         found.setdefault(_key(row._mapping), []).append(FollowUpState(row.kind, row.status, row.skip_reason))
     return found
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.database import Json, UtcDateTime, insert, metadata, moment
 
@@ -47,39 +47,39 @@ sa.Index(
 )  # fmt: skip
 
 
-def record(session: Session, dedupe_key: str, **values: Any) -> bool:
+def record(connection: Connection, dedupe_key: str, **values: Any) -> bool:
     """Writes the notification down, or counts it as a repeat; True when it is new.
 
     Values are the columns of `notifications` but for times and counts.
     """
     statement = (
-        insert(session, notifications)
+        insert(connection, notifications)
         .values(dedupe_key=dedupe_key, received_at=moment(), last_received_at=moment(), repeats=0, **values)
         .on_conflict_do_nothing(index_elements=["dedupe_key"])
         .returning(notifications.c.notification_id)
     )
-    if session.execute(statement).first() is not None:
+    if connection.execute(statement).first() is not None:
         return True
     this = notifications.c.dedupe_key == dedupe_key
     repeated = {"repeats": notifications.c.repeats + 1, "last_received_at": moment()}
-    session.execute(sa.update(notifications).where(this).values(repeated))
+    connection.execute(sa.update(notifications).where(this).values(repeated))
     if values["status"] == NotificationStatus.ACCEPTED:  # what was ignored before is not any more: an account was added
         ignored = notifications.c.status == NotificationStatus.IGNORED
-        session.execute(sa.update(notifications).where(this, ignored).values(**values))
+        connection.execute(sa.update(notifications).where(this, ignored).values(**values))
     return False
 
 
-def become_unresolved(session: Session, location_id: str, call_id: str, *, reason: str) -> None:
+def become_unresolved(connection: Connection, location_id: str, call_id: str, *, reason: str) -> None:
     """The notifications of an id that turned out to name no call."""
-    session.execute(
+    connection.execute(
         sa.update(notifications)
         .where(notifications.c.location_id == location_id, notifications.c.call_id == call_id)
         .values(status=NotificationStatus.UNRESOLVED, reason=reason, call_id=None)
     )
 
 
-def of_call(session: Session, location_id: str, call_id: str) -> list[sa.RowMapping]:
-    rows = session.execute(
+def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
+    rows = connection.execute(
         sa.select(notifications)
         .where(notifications.c.location_id == location_id, notifications.c.call_id == call_id)
         .order_by(notifications.c.received_at)
@@ -87,10 +87,10 @@ def of_call(session: Session, location_id: str, call_id: str) -> list[sa.RowMapp
     return [row._mapping for row in rows]
 
 
-def newest(session: Session, *, limit: int, location_id: str | None = None) -> list[sa.RowMapping]:
+def newest(connection: Connection, *, limit: int, location_id: str | None = None) -> list[sa.RowMapping]:
     """The latest that came, repeats not counted as new; of one account if it is named."""
     query = sa.select(notifications).order_by(notifications.c.notification_id.desc()).limit(limit)
     if location_id is not None:
         query = sa.select(notifications).where(notifications.c.location_id == location_id)
         query = query.order_by(notifications.c.received_at.desc()).limit(limit)
-    return [row._mapping for row in session.execute(query)]
+    return [row._mapping for row in connection.execute(query)]

@@ -7,7 +7,7 @@ request goes out between two short transactions, and no other work waits for a l
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.accounts import accounts, oauth_grants, token_is_new
 from models.database import insert, moment
@@ -39,13 +39,19 @@ class Present:
 
 
 def connect(
-    session: Session, location_id: str, *, client_id: str, client_secret: str, refresh_token: str, cipher: TokenCipher
+    connection: Connection,
+    location_id: str,
+    *,
+    client_id: str,
+    client_secret: str,
+    refresh_token: str,
+    cipher: TokenCipher,
 ) -> None:
     """Writes a grant in place of whatever token the account has; the first request brings the first access token.
 
     Work that stood still because of the old token goes on at once. Raises UnknownAccount.
     """
-    token_is_new(session, location_id, api_token_encrypted=None, token_expires_at=moment(-1))
+    token_is_new(connection, location_id, api_token_encrypted=None, token_expires_at=moment(-1))
     values = {
         "client_id": client_id,
         "client_secret_encrypted": cipher.encrypt(client_secret),
@@ -53,13 +59,13 @@ def connect(
         "refreshed_at": None,
         "refreshing_until": None,
     }
-    statement = insert(session, oauth_grants).values(location_id=location_id, refreshing=0, **values)
+    statement = insert(connection, oauth_grants).values(location_id=location_id, refreshing=0, **values)
     renewed = {**values, "refreshing": oauth_grants.c.refreshing + 1}
-    session.execute(statement.on_conflict_do_update(index_elements=["location_id"], set_=renewed))
+    connection.execute(statement.on_conflict_do_update(index_elements=["location_id"], set_=renewed))
 
 
-def present(session: Session, location_id: str) -> Present:
-    row = session.execute(
+def present(connection: Connection, location_id: str) -> Present:
+    row = connection.execute(
         sa.select(
             accounts.c.api_token_encrypted, accounts.c.token_expires_at, oauth_grants.c.refreshing,
             moment().label("now"),
@@ -72,10 +78,10 @@ def present(session: Session, location_id: str) -> Present:
     return Present(row.api_token_encrypted, (row.token_expires_at - row.now).total_seconds(), row.refreshing)
 
 
-def hold(session: Session, location_id: str, *, seen: Present, seconds: float) -> Held | None:
+def hold(connection: Connection, location_id: str, *, seen: Present, seconds: float) -> Held | None:
     """Takes the right to refresh for so long; None: somebody has it, or had it since `seen` was read."""
     c = oauth_grants.c
-    row = session.execute(
+    row = connection.execute(
         sa.update(oauth_grants)
         .where(
             c.location_id == location_id,
@@ -89,7 +95,7 @@ def hold(session: Session, location_id: str, *, seen: Present, seconds: float) -
 
 
 def store(
-    session: Session,
+    connection: Connection,
     location_id: str,
     held: Held,
     *,
@@ -100,10 +106,10 @@ def store(
 ) -> bool:
     """Writes both new tokens at once. False: the grant was replaced meanwhile, and nothing is written."""
     kept = held.refresh_token_encrypted if refresh_token is None else cipher.encrypt(refresh_token)
-    renewed = session.execute(_of(location_id, held).values(refresh_token_encrypted=kept, refreshed_at=moment()))
-    if renewed.rowcount != 1:  # type: ignore[attr-defined]
+    renewed = connection.execute(_of(location_id, held).values(refresh_token_encrypted=kept, refreshed_at=moment()))
+    if renewed.rowcount != 1:
         return False
-    session.execute(
+    connection.execute(
         sa.update(accounts)
         .where(accounts.c.location_id == location_id)
         .values(api_token_encrypted=cipher.encrypt(access_token), token_expires_at=moment(seconds))
@@ -111,20 +117,20 @@ def store(
     return True
 
 
-def release(session: Session, location_id: str, held: Held) -> None:
+def release(connection: Connection, location_id: str, held: Held) -> None:
     """Nothing came of it: the next one may try."""
-    session.execute(_of(location_id, held))
+    connection.execute(_of(location_id, held))
 
 
-def expire(session: Session, location_id: str, token_encrypted: str | None) -> bool:
+def expire(connection: Connection, location_id: str, token_encrypted: str | None) -> bool:
     """After Leadway refused this token: True if the account has, or by one refresh will have, another one."""
-    if present(session, location_id).token_encrypted != token_encrypted:
+    if present(connection, location_id).token_encrypted != token_encrypted:
         return True
     c = oauth_grants.c
     grant = sa.select(c.refreshed_at < moment(-YOUNG_SECONDS)).where(c.location_id == location_id)
-    if not session.execute(grant).scalar():
+    if not connection.execute(grant).scalar():
         return False
-    session.execute(
+    connection.execute(
         sa.update(accounts).where(accounts.c.location_id == location_id).values(token_expires_at=moment(-1))
     )
     return True

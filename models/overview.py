@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, announcements, pauses
 from models.accounts import Account
@@ -86,52 +86,53 @@ class AccountOverview:
     completeness: Completeness
 
 
-def now(session: Session) -> datetime:
+def now(connection: Connection) -> datetime:
     """The database's clock."""
-    time: datetime = session.execute(sa.select(moment())).scalar_one()
+    time: datetime = connection.execute(sa.select(moment())).scalar_one()
     return time
 
 
-def of_accounts(session: Session) -> list[AccountOverview]:
+def of_accounts(connection: Connection) -> list[AccountOverview]:
     """One for each account that is served. A few indexed queries for each."""
-    at = now(session)
-    return [_of(session, account, at) for account in accounts.served(session)]
+    at = now(connection)
+    return [_of(connection, account, at) for account in accounts.served(connection)]
 
 
-def _of(session: Session, account: Account, at: datetime) -> AccountOverview:
+def _of(connection: Connection, account: Account, at: datetime) -> AccountOverview:
     location_id = account.location_id
-    call_groups, follow_up_groups = _call_groups(session, location_id), _follow_up_groups(session, location_id)
+    call_groups, follow_up_groups = _call_groups(connection, location_id), _follow_up_groups(connection, location_id)
     pending = [group for group in call_groups if group.status == Status.PENDING]
     unclear = [group for group in follow_up_groups if group.status == Status.UNCLEAR]
     return AccountOverview(
         account=account,
         waiting_calls=sum(group.number for group in pending if group.never_stored),
-        oldest_waiting_call=_oldest_waiting_call(session, location_id, at),
+        oldest_waiting_call=_oldest_waiting_call(connection, location_id, at),
         unsettled_calls=sum(group.number for group in pending if not group.never_stored),
         waiting_follow_ups=sum(group.number for group in follow_up_groups if group.status == Status.PENDING),
         running=sum(group.number for group in call_groups + follow_up_groups if group.status == Status.RUNNING),
-        dead=_dead(session, location_id, CALL, call_groups) + _dead(session, location_id, FOLLOW_UP, follow_up_groups),
+        dead=_dead(connection, location_id, CALL, call_groups)
+        + _dead(connection, location_id, FOLLOW_UP, follow_up_groups),
         unclear=Unclear(
             number=sum(group.number for group in unclear),
             oldest_seconds=max(((at - group.since).total_seconds() for group in unclear), default=None),
             for_a_person=sum(group.number for group in unclear if group.by_itself_never),
-            oldest_ids=_oldest_ids(session, location_id, FOLLOW_UP, _FOR_A_PERSON),
+            oldest_ids=_oldest_ids(connection, location_id, FOLLOW_UP, _FOR_A_PERSON),
         ),
         paused=tuple(
-            Paused(row.cause, row.work, row.paused_at, row.detail) for row in pauses.of_account(session, location_id)
+            Paused(row.cause, row.work, row.paused_at, row.detail) for row in pauses.of_account(connection, location_id)
         ),
-        last_notification_at=session.execute(
+        last_notification_at=connection.execute(
             sa.select(sa.func.max(notifications.c.received_at)).where(notifications.c.location_id == location_id)
         ).scalar_one(),
-        today=_today(session, location_id, at.replace(hour=0, minute=0, second=0, microsecond=0)),
-        completeness=announcements.of_account(session, location_id),
+        today=_today(connection, location_id, at.replace(hour=0, minute=0, second=0, microsecond=0)),
+        completeness=announcements.of_account(connection, location_id),
     )
 
 
-def _call_groups(session: Session, location_id: str) -> list[Any]:
+def _call_groups(connection: Connection, location_id: str) -> list[Any]:
     never_stored = calls.c.stored_at.is_(None).label("never_stored")
     return list(
-        session.execute(
+        connection.execute(
             sa.select(calls.c.status, calls.c.dead_cause, never_stored, sa.func.count().label("number"))
             .where(calls.c.location_id == location_id, NOT_DONE)
             .group_by(calls.c.status, calls.c.dead_cause, never_stored)
@@ -139,11 +140,11 @@ def _call_groups(session: Session, location_id: str) -> list[Any]:
     )
 
 
-def _follow_up_groups(session: Session, location_id: str) -> list[Any]:
+def _follow_up_groups(connection: Connection, location_id: str) -> list[Any]:
     by_itself_never = follow_ups.c.next_attempt_at.is_(None).label("by_itself_never")
     since = sa.func.min(sa.func.coalesce(follow_ups.c.unclear_since, follow_ups.c.planned_at)).label("since")
     return list(
-        session.execute(
+        connection.execute(
             sa.select(
                 follow_ups.c.status, follow_ups.c.dead_cause, by_itself_never, sa.func.count().label("number"), since
             )
@@ -153,7 +154,7 @@ def _follow_up_groups(session: Session, location_id: str) -> list[Any]:
     )
 
 
-def _dead(session: Session, location_id: str, work: Work, groups: list[Any]) -> tuple[Dead, ...]:
+def _dead(connection: Connection, location_id: str, work: Work, groups: list[Any]) -> tuple[Dead, ...]:
     numbers: dict[str | None, int] = {}
     for group in groups:
         if group.status == Status.DEAD:
@@ -165,7 +166,7 @@ def _dead(session: Session, location_id: str, work: Work, groups: list[Any]) -> 
             each or "unknown",
             number,
             _oldest_ids(
-                session, location_id, work, (work.table.c.status == Status.DEAD) & cause.is_not_distinct_from(each)
+                connection, location_id, work, (work.table.c.status == Status.DEAD) & cause.is_not_distinct_from(each)
             ),
         )
         for each, number in sorted(numbers.items(), key=lambda item: item[0] or "")
@@ -175,7 +176,7 @@ def _dead(session: Session, location_id: str, work: Work, groups: list[Any]) -> 
 _FOR_A_PERSON = (follow_ups.c.status == Status.UNCLEAR) & follow_ups.c.next_attempt_at.is_(None)
 
 
-def _oldest_ids(session: Session, location_id: str, work: Work, which: sa.ColumnElement[bool]) -> tuple[str, ...]:
+def _oldest_ids(connection: Connection, location_id: str, work: Work, which: sa.ColumnElement[bool]) -> tuple[str, ...]:
     since = calls.c.created_at if work is CALL else follow_ups.c.planned_at
     ids = (
         sa.select(work.table.c[work.key_columns[-1]])
@@ -183,11 +184,11 @@ def _oldest_ids(session: Session, location_id: str, work: Work, which: sa.Column
         .order_by(since)
         .limit(IDS_TOLD)
     )
-    return tuple(session.execute(ids).scalars())
+    return tuple(connection.execute(ids).scalars())
 
 
-def _oldest_waiting_call(session: Session, location_id: str, at: datetime) -> OldestCall | None:
-    oldest = session.execute(
+def _oldest_waiting_call(connection: Connection, location_id: str, at: datetime) -> OldestCall | None:
+    oldest = connection.execute(
         sa.select(calls.c.call_id, calls.c.created_at)
         .where(
             calls.c.location_id == location_id,
@@ -203,7 +204,7 @@ def _oldest_waiting_call(session: Session, location_id: str, at: datetime) -> Ol
     return OldestCall(oldest.call_id, oldest.created_at, max(0.0, (at - oldest.created_at).total_seconds()))
 
 
-def _today(session: Session, location_id: str, midnight: datetime) -> Today:
+def _today(connection: Connection, location_id: str, midnight: datetime) -> Today:
     started_today = sa.and_(calls.c.location_id == location_id, calls.c.started_at >= midnight)
     of_today = sa.join(
         calls,
@@ -216,4 +217,4 @@ def _today(session: Session, location_id: str, midnight: datetime) -> Today:
     )
     stored = sa.select(number).where(started_today, calls.c.stored_at.is_not(None))
     done = sa.select(number).select_from(of_today).where(started_today, follow_ups.c.status == Status.DONE)
-    return Today(*(int(session.execute(query).scalar_one()) for query in (notified, stored, done)))
+    return Today(*(int(connection.execute(query).scalar_one()) for query in (notified, stored, done)))

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.database import UtcDateTime, insert, metadata, moment
 
@@ -46,11 +46,11 @@ def is_paused(table: sa.Table, work: str) -> sa.ColumnElement[bool]:
     return held.correlate(table).exists()
 
 
-def pause(session: Session, location_id: str, *, cause: Cause, detail: str, work: str = ALL_WORK) -> bool:
+def pause(connection: Connection, location_id: str, *, cause: Cause, detail: str, work: str = ALL_WORK) -> bool:
     """Pauses; True when it was not paused for this cause before."""
     probe = None if cause is Cause.PERSON else moment(FIRST_PROBE_SECONDS)
     statement = (
-        insert(session, pauses)
+        insert(connection, pauses)
         .values(
             location_id=location_id, cause=cause, work=work, detail=detail, paused_at=moment(), next_probe_at=probe,
             probes=0,
@@ -58,20 +58,20 @@ def pause(session: Session, location_id: str, *, cause: Cause, detail: str, work
         .on_conflict_do_nothing()
         .returning(pauses.c.cause)
     )  # fmt: skip
-    return session.execute(statement).first() is not None
+    return connection.execute(statement).first() is not None
 
 
 def resume(
-    session: Session, location_id: str, *, causes: Sequence[Cause] = tuple(Cause), work: str | None = None
+    connection: Connection, location_id: str, *, causes: Sequence[Cause] = tuple(Cause), work: str | None = None
 ) -> bool:
     """Ends the pauses of these causes, all or those of one kind of work; True when there was one."""
     statement = sa.delete(pauses).where(pauses.c.location_id == location_id, pauses.c.cause.in_(causes))
     if work is not None:
         statement = statement.where(pauses.c.work == work)
-    return bool(session.execute(statement.returning(pauses.c.cause)).all())
+    return bool(connection.execute(statement.returning(pauses.c.cause)).all())
 
 
-def due_probes(session: Session) -> list[Any]:
+def due_probes(connection: Connection) -> list[Any]:
     """The pauses whose healing is to be looked for now; each is put off at once, so that one prober has it."""
     delay = sa.case(
         *((pauses.c.probes == n, min(LONGEST_PROBE_SECONDS, FIRST_PROBE_SECONDS * 2**n)) for n in range(1, 7)),
@@ -83,10 +83,10 @@ def due_probes(session: Session) -> list[Any]:
         .values(probes=pauses.c.probes + 1, next_probe_at=moment(delay))
         .returning(pauses.c.location_id, pauses.c.cause, pauses.c.work)
     )
-    return list(session.execute(statement))
+    return list(connection.execute(statement))
 
 
-def of_account(session: Session, location_id: str) -> list[Any]:
+def of_account(connection: Connection, location_id: str) -> list[Any]:
     return list(
-        session.execute(sa.select(pauses).where(pauses.c.location_id == location_id).order_by(pauses.c.paused_at))
+        connection.execute(sa.select(pauses).where(pauses.c.location_id == location_id).order_by(pauses.c.paused_at))
     )

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.accounts import accounts
 from models.attempts import NOT_DONE, Status
@@ -43,7 +43,7 @@ LOOK_DELAYS_SECONDS = (2.0, 10.0, 30.0, 120.0, 600.0)
 """Between the looks for a notification's call: its log may take minutes to appear."""
 
 
-def anything_due(session: Session) -> bool:
+def anything_due(connection: Connection) -> bool:
     """A cheap look before `open_due`, which writes."""
     statements = (
         sa.select(accounts.c.location_id).where(accounts.c.removed_at.is_(None), _is_due(accounts.c.next_reconcile_at)),
@@ -51,39 +51,39 @@ def anything_due(session: Session) -> bool:
         _to_be_looked_for(),
         sa.select(sa.literal(1)).where(sa.exists(_waiting_accounts())),
     )
-    return any(session.execute(statement.limit(1)).first() is not None for statement in statements)
+    return any(connection.execute(statement.limit(1)).first() is not None for statement in statements)
 
 
-def open_due(session: Session, *, list_fetch: bool) -> None:
+def open_due(connection: Connection, *, list_fetch: bool) -> None:
     """Opens every window whose time has come."""
-    now = _now(session)
-    for account in session.execute(sa.select(accounts).where(accounts.c.removed_at.is_(None))):
+    now = _now(connection)
+    for account in connection.execute(sa.select(accounts).where(accounts.c.removed_at.is_(None))):
         if account.next_reconcile_at is None or account.next_reconcile_at <= now:
-            open_regular(session, account.location_id, until=now - MARGIN)
+            open_regular(connection, account.location_id, until=now - MARGIN)
         if account.next_relist_at is None or account.next_relist_at <= now:
-            _open_daily(session, account, now=now)
-    for notification in session.execute(_to_be_looked_for().limit(100)).all():
-        _open_narrow(session, notification, now=now)
+            _open_daily(connection, account, now=now)
+    for notification in connection.execute(_to_be_looked_for().limit(100)).all():
+        _open_narrow(connection, notification, now=now)
     if list_fetch:
-        for waiting in session.execute(_waiting_accounts()).all():
-            _open_burst(session, waiting.location_id, oldest=waiting.oldest_at, now=now)
+        for waiting in connection.execute(_waiting_accounts()).all():
+            _open_burst(connection, waiting.location_id, oldest=waiting.oldest_at, now=now)
 
 
-def open_regular(session: Session, location_id: str, *, until: datetime) -> bool:
+def open_regular(connection: Connection, location_id: str, *, until: datetime) -> bool:
     """From a little before the account's mark to `until`; False: one is open already, or there is nothing between.
 
     For a new account from the time it was added, and a little before that: a call that ended since then had begun.
     """
-    account = session.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).one()
+    account = connection.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).one()
     next_at = sa.update(accounts).where(accounts.c.location_id == location_id)
-    session.execute(next_at.values(next_reconcile_at=moment(PERIOD_WHILE_FINDING_SECONDS)))
+    connection.execute(next_at.values(next_reconcile_at=moment(PERIOD_WHILE_FINDING_SECONDS)))
     since = max(account.complete_until or account.added_at, account.added_at) - OVERLAP
-    return since < until and open_run(session, location_id, kind=Kind.REGULAR, since=since, until=until)
+    return since < until and open_run(connection, location_id, kind=Kind.REGULAR, since=since, until=until)
 
 
-def next_regular(session: Session, location_id: str) -> None:
+def next_regular(connection: Connection, location_id: str) -> None:
     """Sets when the next regular run is due: soon while calls come unannounced, later the better the webhook works."""
-    now = _now(session)
+    now = _now(connection)
     found = sa.select(sa.func.coalesce(sa.func.sum(reconciliations.c.unannounced), 0)).where(
         reconciliations.c.location_id == location_id, reconciliations.c.started_at > now - STILL_FINDING
     )
@@ -95,33 +95,33 @@ def next_regular(session: Session, location_id: str) -> None:
         IS_UNRESOLVED,
         notifications.c.last_received_at > now - SILENT_AFTER,
     )
-    last = session.execute(last_notification).scalar_one()
-    if session.execute(found).scalar_one() or session.execute(looked_for).first():
+    last = connection.execute(last_notification).scalar_one()
+    if connection.execute(found).scalar_one() or connection.execute(looked_for).first():
         seconds = PERIOD_WHILE_FINDING_SECONDS
     else:
         seconds = PERIOD_WHILE_SILENT_SECONDS if last is None or last < now - SILENT_AFTER else PERIOD_SECONDS
-    session.execute(
+    connection.execute(
         sa.update(accounts).where(accounts.c.location_id == location_id).values(next_reconcile_at=moment(seconds))
     )
 
 
-def waiting_calls(session: Session, location_id: str) -> int:
+def waiting_calls(connection: Connection, location_id: str) -> int:
     """Calls that are due and were never stored."""
     c = calls.c
     waiting = sa.select(sa.func.count()).where(c.location_id == location_id, _IS_WAITING, c.next_attempt_at <= moment())
-    return int(session.execute(waiting).scalar_one())
+    return int(connection.execute(waiting).scalar_one())
 
 
-def _open_daily(session: Session, account: Any, *, now: datetime) -> None:
+def _open_daily(connection: Connection, account: Any, *, now: datetime) -> None:
     """A day after the first regular run, and not while the mark lags behind: then that one lists the same days."""
     lags = account.complete_until is None or account.complete_until < now - 2 * OVERLAP
     if account.next_relist_at is not None and lags:
         return
     if account.next_relist_at is not None:
         since = max(now - RELISTED, account.added_at - OVERLAP)
-        open_run(session, account.location_id, kind=Kind.DAILY, since=since, until=now - MARGIN)
-        forget_uneventful(session, account.location_id)
-    session.execute(
+        open_run(connection, account.location_id, kind=Kind.DAILY, since=since, until=now - MARGIN)
+        forget_uneventful(connection, account.location_id)
+    connection.execute(
         sa.update(accounts)
         .where(accounts.c.location_id == account.location_id)
         .values(next_relist_at=moment(RELIST_PERIOD_SECONDS))
@@ -149,18 +149,18 @@ def _to_be_looked_for() -> sa.Select[Any]:
     )
 
 
-def _open_narrow(session: Session, notification: Any, *, now: datetime) -> None:
+def _open_narrow(connection: Connection, notification: Any, *, now: datetime) -> None:
     in_work = sa.select(sa.func.count()).where(
         reconciliations.c.location_id == notification.location_id,
         reconciliations.c.kind == Kind.NARROW,
         reconciliations.c.finished_at.is_(None),
     )
-    if session.execute(in_work).scalar_one() >= NARROW_AT_ONCE:
+    if connection.execute(in_work).scalar_one() >= NARROW_AT_ONCE:
         return
     around = notification.started_at or notification.received_at
     back = LOOK_BACK_BY_CONTACT if notification.contact_id else OVERLAP
     open_run(
-        session,
+        connection,
         notification.location_id,
         kind=Kind.NARROW,
         slot=f"{Kind.NARROW}:{notification.notification_id}",
@@ -187,14 +187,14 @@ def _waiting_accounts() -> sa.Select[Any]:
     )
 
 
-def _open_burst(session: Session, location_id: str, *, oldest: datetime, now: datetime) -> None:
+def _open_burst(connection: Connection, location_id: str, *, oldest: datetime, now: datetime) -> None:
     recently = sa.select(sa.literal(1)).where(
         reconciliations.c.location_id == location_id,
         reconciliations.c.kind == Kind.BURST,
         reconciliations.c.started_at > now - BURST_PAUSE,
     )
-    if session.execute(recently).first() is None:
-        open_run(session, location_id, kind=Kind.BURST, since=oldest - OVERLAP, until=now)
+    if connection.execute(recently).first() is None:
+        open_run(connection, location_id, kind=Kind.BURST, since=oldest - OVERLAP, until=now)
 
 
 _IS_WAITING = sa.and_(calls.c.status == Status.PENDING, calls.c.stored_at.is_(None))
@@ -204,6 +204,6 @@ def _is_due(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
     return sa.or_(column.is_(None), column <= moment())
 
 
-def _now(session: Session) -> datetime:
-    now: datetime = session.execute(sa.select(moment())).scalar_one()
+def _now(connection: Connection) -> datetime:
+    now: datetime = connection.execute(sa.select(moment())).scalar_one()
     return now

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.accounts import accounts
 from models.attempts import Lane, LeaseLost
@@ -155,7 +155,7 @@ def _window(row: Any) -> Window:
 
 
 def open_run(
-    session: Session,
+    connection: Connection,
     location_id: str,
     *,
     kind: Kind,
@@ -169,7 +169,7 @@ def open_run(
 ) -> bool:
     """Opens the first window of a run; False when the slot (default: the kind) has an open one already."""
     statement = (
-        insert(session, reconciliations)
+        insert(connection, reconciliations)
         .values(
             location_id=location_id, kind=kind, slot=slot or kind, contact_id=contact_id,
             notification_id=notification_id, plans_follow_ups=plans_follow_ups, run_from=since, run_until=until,
@@ -179,7 +179,7 @@ def open_run(
         .on_conflict_do_nothing()
         .returning(reconciliations.c.reconciliation_id)
     )  # fmt: skip
-    return session.execute(statement).first() is not None
+    return connection.execute(statement).first() is not None
 
 
 _UNREAD: dict[str, Any] = {
@@ -188,15 +188,15 @@ _UNREAD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def get_open(session: Session, location_id: str, slot: str) -> Window | None:
+def get_open(connection: Connection, location_id: str, slot: str) -> Window | None:
     this = sa.and_(reconciliations.c.location_id == location_id, reconciliations.c.slot == slot, OPEN)
-    row = session.execute(sa.select(*_COLUMNS).where(this)).first()
+    row = connection.execute(sa.select(*_COLUMNS).where(this)).first()
     return None if row is None else _window(row)
 
 
-def due(session: Session, *, limit: int) -> list[int]:
+def due(connection: Connection, *, limit: int) -> list[int]:
     """Open windows whose next page may be asked for now, most urgent lane first; backfills wait for their command."""
-    rows = session.execute(
+    rows = connection.execute(
         sa.select(reconciliations.c.reconciliation_id)
         .where(OPEN, reconciliations.c.kind.in_(_BY_ITSELF), _may_be_read())
         .order_by(
@@ -208,18 +208,18 @@ def due(session: Session, *, limit: int) -> list[int]:
     return list(rows.scalars())
 
 
-def next_of(session: Session, reconciliation_id: int) -> int | None:
+def next_of(connection: Connection, reconciliation_id: int) -> int | None:
     """The window that goes on where this one is: itself or the next of its run, if its page may be asked for now."""
     this = reconciliations.alias()
     same_slot = sa.select(this.c.location_id, this.c.slot).where(this.c.reconciliation_id == reconciliation_id)
     columns = sa.tuple_(reconciliations.c.location_id, reconciliations.c.slot)
     statement = sa.select(reconciliations.c.reconciliation_id).where(OPEN, _may_be_read(), columns.in_(same_slot))
-    return session.execute(statement).scalar_one_or_none()
+    return connection.execute(statement).scalar_one_or_none()
 
 
-def claim(session: Session, reconciliation_id: int, *, lease_seconds: float) -> Window | None:
+def claim(connection: Connection, reconciliation_id: int, *, lease_seconds: float) -> Window | None:
     """The right to read this window's next page; None: done, held by another, not due, account paused or resting."""
-    row = session.execute(
+    row = connection.execute(
         sa.update(reconciliations)
         .where(reconciliations.c.reconciliation_id == reconciliation_id, OPEN, _may_be_read())
         .values(
@@ -234,7 +234,7 @@ def claim(session: Session, reconciliation_id: int, *, lease_seconds: float) -> 
     return None if row is None else _window(row)
 
 
-def release(session: Session, window: Window, **values: Any) -> None:
+def release(connection: Connection, window: Window, **values: Any) -> None:
     """Ends the claim and writes values. Raises LeaseLost when somebody took the window over: nothing may be written."""
     statement = (
         sa.update(reconciliations)
@@ -246,20 +246,20 @@ def release(session: Session, window: Window, **values: Any) -> None:
         )
         .values(**{"lease_until": None, "claimed_at": None, **values})
     )
-    if session.execute(statement).rowcount != 1:  # type: ignore[attr-defined]
+    if connection.execute(statement).rowcount != 1:
         raise LeaseLost
 
 
-def finish(session: Session, window: Window, **values: Any) -> None:
+def finish(connection: Connection, window: Window, **values: Any) -> None:
     """Ends the window. Raises LeaseLost."""
-    release(session, window, **{"failures": 0, **values}, finished_at=moment(), next_attempt_at=None)
+    release(connection, window, **{"failures": 0, **values}, finished_at=moment(), next_attempt_at=None)
 
 
-def open_next(session: Session, window: Window) -> bool:
+def open_next(connection: Connection, window: Window) -> bool:
     """The rest of the run, from where this finished window ended; False: the run is at its end."""
     if window.window_until >= window.run_until:
         return False
-    session.execute(
+    connection.execute(
         sa.insert(reconciliations).values(
             location_id=window.location_id, kind=window.kind, slot=window.slot, contact_id=window.contact_id,
             notification_id=window.notification_id, plans_follow_ups=window.plans_follow_ups,
@@ -279,10 +279,10 @@ def _may_be_read() -> sa.ColumnElement[bool]:
     return sa.and_(reconciliations.c.next_attempt_at <= moment(), served, ~is_paused(reconciliations, "call"))
 
 
-def forget_uneventful(session: Session, location_id: str) -> None:
+def forget_uneventful(connection: Connection, location_id: str) -> None:
     """Takes windows out of the ledger that found nothing, long after: what was found stays on record."""
     c = reconciliations.c
-    session.execute(
+    connection.execute(
         sa.delete(reconciliations).where(
             c.location_id == location_id,
             c.started_at < moment(-KEPT_SECONDS),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.database import Json, UtcDateTime, insert, metadata, moment
 
@@ -20,10 +20,10 @@ refusals = sa.Table(
 )
 
 
-def count(session: Session, reason: str, *, number: int, trace: Mapping[str, Any]) -> None:
+def count(connection: Connection, reason: str, *, number: int, trace: Mapping[str, Any]) -> None:
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    session.execute(
-        insert(session, refusals)
+    connection.execute(
+        insert(connection, refusals)
         .values(reason=reason, hour=hour, number=number, last_at=moment(), trace=trace)
         .on_conflict_do_update(
             index_elements=["reason", "hour"],
@@ -32,7 +32,7 @@ def count(session: Session, reason: str, *, number: int, trace: Mapping[str, Any
     )
 
 
-def since(session: Session, start: datetime) -> list[sa.RowMapping]:
+def since(connection: Connection, start: datetime) -> list[sa.RowMapping]:
     """Per reason, newest hour first."""
-    rows = session.execute(sa.select(refusals).where(refusals.c.hour >= start).order_by(refusals.c.hour.desc()))
+    rows = connection.execute(sa.select(refusals).where(refusals.c.hour >= start).order_by(refusals.c.hour.desc()))
     return [row._mapping for row in rows]

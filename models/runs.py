@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.reconciliations import OPEN, reconciliations
 from models.window_lists import listed_calls
@@ -20,7 +20,7 @@ class Summary:
     requests: int
 
 
-def first_of_run(session: Session, location_id: str, slot: str) -> int:
+def first_of_run(connection: Connection, location_id: str, slot: str) -> int:
     """The id of the first window of the run that is open in this slot. Raises LookupError when none is."""
     c = reconciliations.c
     of_slot = sa.and_(c.location_id == location_id, c.slot == slot)
@@ -30,18 +30,18 @@ def first_of_run(session: Session, location_id: str, slot: str) -> int:
     first = sa.select(sa.func.min(c.reconciliation_id)).where(
         of_slot, c.reconciliation_id > earlier_ends.scalar_subquery()
     )
-    found: int | None = session.execute(first).scalar_one()
+    found: int | None = connection.execute(first).scalar_one()
     if found is None:
         raise LookupError("no run is open in this slot")
     return found
 
 
-def summary(session: Session, location_id: str, slot: str, *, first_id: int) -> Summary:
+def summary(connection: Connection, location_id: str, slot: str, *, first_id: int) -> Summary:
     """Of a run, by its first window; what the open list has shown so far is counted as listed."""
     c = reconciliations.c
     of_run = sa.and_(c.location_id == location_id, c.slot == slot, c.reconciliation_id >= first_id)
     names = ("listed", "held", "unannounced", "changed", "requests")
-    sums = session.execute(
+    sums = connection.execute(
         sa.select(*(sa.func.coalesce(sa.func.sum(c[name]), 0) for name in names)).where(of_run)
     ).one()
     being_read = (
@@ -50,4 +50,4 @@ def summary(session: Session, location_id: str, slot: str, *, first_id: int) -> 
         .where(of_run, OPEN, listed_calls.c.call_type == c.call_type, listed_calls.c.inside)
     )
     done = Summary(*(int(number) for number in sums))
-    return replace(done, listed=done.listed + int(session.execute(being_read).scalar_one()))
+    return replace(done, listed=done.listed + int(connection.execute(being_read).scalar_one()))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import calls, follow_ups, notifications
 from models.attempts import attempts
@@ -30,22 +30,22 @@ class Event:
     """Without a person's words: ids, counts and words of our own."""
 
 
-def of_call(session: Session, call: sa.RowMapping) -> Story:
+def of_call(connection: Connection, call: sa.RowMapping) -> Story:
     """`call` is a row of `calls`."""
     key = (call["location_id"], call["call_id"])
     return Story(
         call=call,
-        notifications=notifications.of_call(session, *key),
+        notifications=notifications.of_call(connection, *key),
         attempts=_attempts(
-            session, sa.and_(attempts.c.location_id == call["location_id"], attempts.c.call_id == call["call_id"])
+            connection, sa.and_(attempts.c.location_id == call["location_id"], attempts.c.call_id == call["call_id"])
         ),
-        actions=calls.actions_of(session, *key),
-        follow_ups=follow_ups.of_call(session, *key),
+        actions=calls.actions_of(connection, *key),
+        follow_ups=follow_ups.of_call(connection, *key),
     )
 
 
-def attempts_of_follow_up(session: Session, follow_up_id: str) -> Sequence[sa.RowMapping]:
-    return _attempts(session, attempts.c.follow_up_id == follow_up_id)
+def attempts_of_follow_up(connection: Connection, follow_up_id: str) -> Sequence[sa.RowMapping]:
+    return _attempts(connection, attempts.c.follow_up_id == follow_up_id)
 
 
 def events(story: Story) -> list[Event]:
@@ -93,6 +93,6 @@ def _remote(row: sa.RowMapping) -> str:
     return f": {row['kind']} {row['remote_id']}" if row["remote_id"] else ""
 
 
-def _attempts(session: Session, which: sa.ColumnElement[bool]) -> list[sa.RowMapping]:
-    rows = session.execute(sa.select(attempts).where(which).order_by(attempts.c.attempt_id))
+def _attempts(connection: Connection, which: sa.ColumnElement[bool]) -> list[sa.RowMapping]:
+    rows = connection.execute(sa.select(attempts).where(which).order_by(attempts.c.attempt_id))
     return [row._mapping for row in rows]

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import calls
 from models.calls import calls as calls_table
@@ -45,12 +45,12 @@ class Unmatched:
     looked: str | None
 
 
-def resolve(session: Session, location_id: str) -> list[int]:
+def resolve(connection: Connection, location_id: str) -> list[int]:
     """Gives every notification the call that it is about, where our rows tell; returns which were resolved.
 
     The call counts as announced from then on.
     """
-    waiting = session.execute(
+    waiting = connection.execute(
         sa.select(notifications)
         .where(_is_unresolved(location_id), notifications.c.last_received_at > moment(-LOOKED_FOR.total_seconds()))
         .order_by(notifications.c.received_at.desc())
@@ -58,19 +58,19 @@ def resolve(session: Session, location_id: str) -> list[int]:
     ).all()
     resolved = []
     for notification in waiting:
-        call_id = _call_of(session, notification)
+        call_id = _call_of(connection, notification)
         if call_id is not None:
-            session.execute(
+            connection.execute(
                 sa.update(notifications)
                 .where(notifications.c.notification_id == notification.notification_id)
                 .values(call_id=call_id, status=NotificationStatus.ACCEPTED, reason=None)
             )
-            calls.announce(session, location_id, call_id)
+            calls.announce(connection, location_id, call_id)
             resolved.append(notification.notification_id)
     return resolved
 
 
-def unmatched(session: Session, location_id: str, *, limit: int = 100) -> list[Unmatched]:
+def unmatched(connection: Connection, location_id: str, *, limit: int = 100) -> list[Unmatched]:
     """The newest notifications without a call, each with why it names none and what came of looking for it."""
     last_look = (
         sa.select(reconciliations.c.error)
@@ -80,7 +80,7 @@ def unmatched(session: Session, location_id: str, *, limit: int = 100) -> list[U
         .scalar_subquery()
     )
     c = notifications.c
-    rows = session.execute(
+    rows = connection.execute(
         sa.select(c.notification_id, c.location_id, c.received_at, c.reason, last_look.label("looked"))
         .where(_is_unresolved(location_id))
         .order_by(c.received_at.desc())
@@ -89,20 +89,20 @@ def unmatched(session: Session, location_id: str, *, limit: int = 100) -> list[U
     return [Unmatched(**row._mapping) for row in rows]
 
 
-def is_unresolved(session: Session, notification_id: int) -> bool:
+def is_unresolved(connection: Connection, notification_id: int) -> bool:
     this = sa.select(notifications.c.status).where(notifications.c.notification_id == notification_id)
-    return session.execute(this).scalar_one_or_none() == NotificationStatus.UNRESOLVED
+    return connection.execute(this).scalar_one_or_none() == NotificationStatus.UNRESOLVED
 
 
 def _is_unresolved(location_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(notifications.c.location_id == location_id, IS_UNRESOLVED)
 
 
-def _call_of(session: Session, notification: Any) -> str | None:
+def _call_of(connection: Connection, notification: Any) -> str | None:
     """Who it was decides; among several calls of theirs the one whose time is nearest."""
     around = notification.started_at or notification.received_at
     personal = bool(notification.contact_id or notification.from_number)
-    candidates = _calls_around(session, notification.location_id, around, back=BY_PERSON if personal else BY_TIME)
+    candidates = _calls_around(connection, notification.location_id, around, back=BY_PERSON if personal else BY_TIME)
     if notification.contact_id:
         candidates = [row for row in candidates if row.contact_id == notification.contact_id]
     elif notification.from_number:
@@ -122,11 +122,11 @@ def _call_of(session: Session, notification: Any) -> str | None:
     return str(min(candidates, key=distance).call_id)
 
 
-def _calls_around(session: Session, location_id: str, around: datetime, *, back: timedelta) -> Sequence[Any]:
+def _calls_around(connection: Connection, location_id: str, around: datetime, *, back: timedelta) -> Sequence[Any]:
     c = calls_table.c
     columns = (c.call_id, c.contact_id, c.from_number, c.started_at, c.duration_seconds, c.announced_at)
     in_time = c.started_at.between(around - back, around + EARLIER)
-    return session.execute(sa.select(*columns).where(c.location_id == location_id, in_time)).all()
+    return connection.execute(sa.select(*columns).where(c.location_id == location_id, in_time)).all()
 
 
 def _digits(number: str) -> str:

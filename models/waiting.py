@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.attempts import NOT_DONE
 from models.calls import CALL, calls
@@ -20,14 +20,14 @@ class Waiting:
     oldest_seconds: float
 
 
-def all_work(session: Session) -> list[Waiting]:
+def all_work(connection: Connection) -> list[Waiting]:
     """Of unclear follow-ups the age counts since the outcome became unclear, else since the row came to be."""
-    now = session.execute(sa.select(moment())).scalar_one()
+    now = connection.execute(sa.select(moment())).scalar_one()
     found = []
     unclear_since = sa.func.coalesce(follow_ups.c.unclear_since, follow_ups.c.planned_at)
     for work, since in ((CALL, calls.c.created_at), (FOLLOW_UP, unclear_since)):
         table = work.table
-        rows = session.execute(
+        rows = connection.execute(
             sa.select(
                 table.c.location_id,
                 table.c.status,

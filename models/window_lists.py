@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.calls import calls
 from models.database import insert, metadata
@@ -41,7 +41,7 @@ class Shown:
     gone: int
 
 
-def note(session: Session, window: Window, *, inside: Iterable[str], outside: Iterable[str]) -> None:
+def note(connection: Connection, window: Window, *, inside: Iterable[str], outside: Iterable[str]) -> None:
     """Keeps what a page has shown; a call may stand on two pages when they shift."""
     rows = {
         call_id: {
@@ -52,14 +52,14 @@ def note(session: Session, window: Window, *, inside: Iterable[str], outside: It
         for call_id in ids
     }  # fmt: skip
     if rows:
-        statement = insert(session, listed_calls)
+        statement = insert(connection, listed_calls)
         news = {"last_pass": statement.excluded.last_pass, "inside": statement.excluded.inside}
         keys = ["reconciliation_id", "call_type", "call_id"]
         statement = statement.on_conflict_do_update(index_elements=keys, set_=news)
-        session.execute(statement, list(rows.values()))
+        connection.execute(statement, list(rows.values()))
 
 
-def shown(session: Session, window: Window) -> Shown:
+def shown(connection: Connection, window: Window) -> Shown:
     c = listed_calls.c
     this_list = sa.and_(c.reconciliation_id == window.reconciliation_id, c.call_type == window.call_type)
     in_this_pass = c.last_pass == window.pass_number
@@ -67,7 +67,7 @@ def shown(session: Session, window: Window) -> Shown:
     def number_of(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
 
-    row = session.execute(
+    row = connection.execute(
         sa.select(
             number_of(in_this_pass),
             number_of(in_this_pass & c.inside),
@@ -85,5 +85,5 @@ def shown(session: Session, window: Window) -> Shown:
     return Shown(*(int(number) for number in row))
 
 
-def forget(session: Session, window: Window) -> None:
-    session.execute(sa.delete(listed_calls).where(listed_calls.c.reconciliation_id == window.reconciliation_id))
+def forget(connection: Connection, window: Window) -> None:
+    connection.execute(sa.delete(listed_calls).where(listed_calls.c.reconciliation_id == window.reconciliation_id))

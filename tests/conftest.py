@@ -1,17 +1,21 @@
 """What every test may ask for: a real Redis, a real SQLite and PostgreSQL with the schema, each empty and its own."""
 
 import itertools
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis as redis_client
+import sqlalchemy as sa
+import structlog
 from hypothesis import HealthCheck, settings
 
 from migrations import migrate
+from models import database as database_module
 from tests.support.services import EmbeddedRedis, PostgresServer
 
 _numbers = itertools.count(1)
@@ -21,6 +25,39 @@ settings.register_profile("unhurried", deadline=None, suppress_health_check=[Hea
 settings.load_profile("unhurried")
 
 TEMPLATE = "leadway_template"
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """Whoever sets up logs, as commands do, does it for the test alone."""
+    root, ours = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.configure(**ours)
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture(scope="session")
+def shared_engines() -> Iterator[Collection[sa.Engine]]:
+    """One engine for one database, whoever opens it: an engine remembers the statements that it has compiled."""
+    made: dict[tuple[sa.URL, database_module.Limits], sa.Engine] = {}
+    make = database_module._engine
+
+    def once(url: sa.URL, limits: database_module.Limits) -> sa.Engine:
+        if (url, limits) not in made:
+            made[url, limits] = make(url, limits)
+        return made[url, limits]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database_module, "_engine", once)
+        yield made.values()
+
+
+@pytest.fixture
+def engines_at_rest(shared_engines: Collection[sa.Engine]) -> None:
+    """No connection of the test before is left: its database is emptied next."""
+    for engine in shared_engines:
+        engine.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +89,7 @@ def kept_postgresql_url(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture
-def postgresql_url(kept_postgresql_url: str) -> str:
+def postgresql_url(kept_postgresql_url: str, engines_at_rest: None) -> str:
     """One PostgreSQL database with the schema, emptied before each test: a new one takes a third of a second, and
     TRUNCATE four times as long as DELETE. Who changes the schema takes `empty_database_url`."""
     with psycopg.connect(kept_postgresql_url, autocommit=True) as connection:
@@ -75,12 +112,18 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="session")
+def sqlite_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("database")
+
+
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
-    """An empty SQLite database with the schema."""
-    file = tmp_path / "leadway-calls.db"
-    shutil.copyfile(sqlite_template, file)
-    return f"sqlite:///{file}"
+def sqlite_url(sqlite_template: Path, sqlite_folder: Path, engines_at_rest: None) -> str:
+    """An empty SQLite database with the schema, always under the same name."""
+    for old in sqlite_folder.iterdir():
+        old.unlink()
+    shutil.copyfile(sqlite_template, sqlite_folder / "leadway-calls.db")
+    return f"sqlite:///{sqlite_folder / 'leadway-calls.db'}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

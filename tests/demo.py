@@ -112,14 +112,14 @@ class Demo:
         """As `leadway-calls accounts add` does; the simulated Leadway knows the same ones."""
         cipher = cipher_for([self.key])
         self.double.add_location(SPANISH, token=secrets.token_urlsafe(), intake_secret=secrets.token_urlsafe())
-        with self.database.transaction() as session:
+        with self.database.transaction() as connection:
             for location_id, values in ACCOUNTS.items():
                 location = self.double.memory.locations[location_id]
                 location.time_zone = values["time_zone"]
                 token = next(each for each in self.double.memory.tokens.values() if each.location_id == location_id)
-                accounts.add(session, location_id, **values)
-                accounts.set_token(session, location_id, token.token, cipher=cipher)
-                accounts.set_secret(session, location_id, str(location.intake_secret))
+                accounts.add(connection, location_id, **values)
+                accounts.set_token(connection, location_id, token.token, cipher=cipher)
+                accounts.set_secret(connection, location_id, str(location.intake_secret))
 
     def _environment(self) -> dict[str, str]:
         ours = {name.upper() for name in Settings.model_fields}
@@ -184,9 +184,9 @@ class Demo:
         while not self.stop.wait(LOOK_SECONDS):
             for key, mishap in list(self.untold.items()):
                 try:
-                    with self.database.reading() as session:
-                        row = calls.get(session, *key)
-                        told = None if row is None else story.of_call(session, row)
+                    with self.database.reading() as connection:
+                        row = calls.get(connection, *key)
+                        told = None if row is None else story.of_call(connection, row)
                 except SQLAlchemyError:
                     break
                 if told is not None and is_complete(told):

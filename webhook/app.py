@@ -44,8 +44,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(health.blueprint_for(database, settings))
     app.register_blueprint(pages.blueprint_for(database, settings))
     try:
-        with database.transaction() as session:
-            accounts.upsert_from_settings(session, settings, cipher=cipher)
+        with database.transaction() as connection:
+            accounts.upsert_from_settings(connection, settings, cipher=cipher)
     except (SQLAlchemyError, SecretTaken) as error:
         # The release or a worker writes it too; notifications are answered 429 until the database is there.
         log.error("account_not_written_at_start", error=type(error).__name__)

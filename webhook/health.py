@@ -85,5 +85,5 @@ class _Waiting:
         yield age
 
     def _ask(self) -> list[Waiting]:
-        with self._database.reading() as session:
-            return waiting.all_work(session)
+        with self._database.reading() as connection:
+            return waiting.all_work(connection)

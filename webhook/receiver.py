@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 from flask import Blueprint, Response, current_app, jsonify, request
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from models import accounts, calls, notifications
 from models.crash_points import reach
@@ -100,8 +100,8 @@ def take_in(
     """Authenticates, reads and writes down, in one transaction. Raises NotAuthenticated, Refused, SQLAlchemyError."""
 
     def account_for_secret(secret_hash: str) -> str | None:
-        with this.database.reading() as session:
-            return accounts.location_for_secret(session, secret_hash)
+        with this.database.reading() as connection:
+            return accounts.location_for_secret(connection, secret_hash)
 
     proof = authentication.verify(
         raw_body, headers, path_secret=intake_secret, keys=this.keys, account_for_secret=account_for_secret
@@ -111,8 +111,8 @@ def take_in(
         raise Refused(Reason.WRONG_ACCOUNT)
     location_id = proof.location_id or read.location_id
     document = redact(read.document, key=this.redaction_key) or None
-    with this.database.transaction() as session:
-        status, reason = _write_down(session, read, document, proof=proof, location_id=location_id)
+    with this.database.transaction() as connection:
+        status, reason = _write_down(connection, read, document, proof=proof, location_id=location_id)
         reach("receipt_before_commit")
     reach("receipt_committed")
     if status is Status.ACCEPTED or status is Status.DUPLICATE:
@@ -125,11 +125,11 @@ def take_in(
 
 
 def _write_down(
-    session: Session, read: Notification, document: object, *, proof: Proof, location_id: str | None
+    connection: Connection, read: Notification, document: object, *, proof: Proof, location_id: str | None
 ) -> tuple[Status, Reason | None]:
-    read = _placed(session, read, proof=proof, location_id=location_id)
+    read = _placed(connection, read, proof=proof, location_id=location_id)
     new = notifications.record(
-        session,
+        connection,
         notification.dedupe_key(read, location_id),
         location_id=location_id,
         call_id=read.call_id if read.status is Status.ACCEPTED else None,
@@ -148,17 +148,17 @@ def _write_down(
         return read.status, read.reason
     if location_id is None or read.call_id is None:
         raise AssertionError("an accepted notification names its account and its call")
-    calls.announce(session, location_id, read.call_id)
+    calls.announce(connection, location_id, read.call_id)
     return (Status.ACCEPTED if new else Status.DUPLICATE), None
 
 
-def _placed(session: Session, read: Notification, *, proof: Proof, location_id: str | None) -> Notification:
+def _placed(connection: Connection, read: Notification, *, proof: Proof, location_id: str | None) -> Notification:
     """A signature proves Leadway, not that we serve the location it speaks of."""
     if read.status is Status.IGNORED or proof.location_id is not None:
         return read
     if location_id is None:
         return replace(read, reason=Reason.LOCATION_MISSING)
-    if not accounts.is_served(session, location_id):
+    if not accounts.is_served(connection, location_id):
         return replace(read, reason=Reason.LOCATION_NOT_SERVED)
     return read
 

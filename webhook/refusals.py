@@ -50,9 +50,9 @@ class Refusals:
             counted, traces = self._counted, self._traces
             self._counted, self._traces = Counter(), {}
         try:
-            with self._database.transaction() as session:
+            with self._database.transaction() as connection:
                 for reason, number in counted.items():
-                    refusals.count(session, reason, number=number, trace=traces[reason])
+                    refusals.count(connection, reason, number=number, trace=traces[reason])
         except SQLAlchemyError as error:
             log.warning("refusals_not_written", error=type(error).__name__, number=counted.total())
         finally:

@@ -67,7 +67,7 @@ def run_worker(app: Any, settings: Settings) -> int:
         raise SettingsError(str(error)) from None
     try:
         connections.database.transact(
-            lambda session: accounts.upsert_from_settings(session, settings, cipher=connections.cipher)
+            lambda connection: accounts.upsert_from_settings(connection, settings, cipher=connections.cipher)
         )
     except (SQLAlchemyError, accounts.SecretTaken) as error:  # the database may come later than we do
         log.error("account_not_written_at_start", error=type(error).__name__)

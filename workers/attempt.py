@@ -41,8 +41,8 @@ def attempt(
         claim = _claim(this, work, key, extra=extra, alone=False)
         if claim is not None:
             return _carry_out(this, claim, carry_out)
-    with this.database.reading() as session:
-        suspect = attempts.is_suspect(session, work, key)
+    with this.database.reading() as connection:
+        suspect = attempts.is_suspect(connection, work, key)
     if not suspect:
         return None
     try:
@@ -97,5 +97,5 @@ def _break_off(this: Connections, claim: Claim, error: Exception) -> None:
     name = type(error).__name__
     with suppress(LeaseLost, SQLAlchemyError):
         this.database.transact(
-            lambda session: attempts.break_off(session, claim, error=name, first_seconds=first_seconds)
+            lambda connection: attempts.break_off(connection, claim, error=name, first_seconds=first_seconds)
         )

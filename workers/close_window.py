@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, attempts, reconcile_schedule, reconciliations, unresolved, window_lists
 from models.accounts import Account
@@ -52,8 +52,10 @@ def progress_of(window: Window, page: Page, taken: Taken) -> dict[str, Any]:
     }
 
 
-def end_of_list(session: Session, window: Window, page: Page, progress: dict[str, Any], *, account: Account) -> None:
-    shown = window_lists.shown(session, window)
+def end_of_list(
+    connection: Connection, window: Window, page: Page, progress: dict[str, Any], *, account: Account
+) -> None:
+    shown = window_lists.shown(connection, window)
     if why := _why_not_whole(window, page, progress, shown):
         tired = window.pass_number % PASSES == 0
         delay = attempts.backoff(window.pass_number // PASSES, first_seconds=10.0) if tired else 0.0
@@ -62,20 +64,20 @@ def end_of_list(session: Session, window: Window, page: Page, progress: dict[str
             shown=shown.calls, held=shown.held,
         )  # fmt: skip
         reconciliations.release(
-            session, window, **{**progress, "error": why if tired else None}, pass_number=window.pass_number + 1,
+            connection, window, **{**progress, "error": why if tired else None}, pass_number=window.pass_number + 1,
             next_page=1, next_attempt_at=moment(delay),
         )  # fmt: skip
         return
     progress |= {"listed": window.listed + shown.inside, "held": window.held + shown.held}
     if window.call_type == CallType.LIVE:
         reconciliations.release(
-            session, window, **{**progress, "told": None, "restless": False}, call_type=str(CallType.TRIAL),
+            connection, window, **{**progress, "told": None, "restless": False}, call_type=str(CallType.TRIAL),
             pass_number=1, next_page=1, next_attempt_at=moment(),
         )  # fmt: skip
     elif window.kind is Kind.NARROW:
-        _end_of_look(session, window, progress)
+        _end_of_look(connection, window, progress)
     else:
-        _end_of_window(session, window, progress, account=account)
+        _end_of_window(connection, window, progress, account=account)
 
 
 def _why_not_whole(window: Window, page: Page, progress: dict[str, Any], shown: Shown) -> str | None:
@@ -91,18 +93,18 @@ def _why_not_whole(window: Window, page: Page, progress: dict[str, Any], shown: 
     return None if seen_the_same_twice else SHIFTED
 
 
-def _end_of_window(session: Session, window: Window, progress: dict[str, Any], *, account: Account) -> None:
-    reconciliations.finish(session, window, **progress)
-    window_lists.forget(session, window)
-    unresolved.resolve(session, window.location_id)
+def _end_of_window(connection: Connection, window: Window, progress: dict[str, Any], *, account: Account) -> None:
+    reconciliations.finish(connection, window, **progress)
+    window_lists.forget(connection, window)
+    unresolved.resolve(connection, window.location_id)
     since = max(window.run_from, account.added_at) if window.kind in AUTOMATIC else window.run_from
     if since <= window.window_until:
-        accounts.extend_complete(session, window.location_id, since=since, until=window.window_until)
-    if not reconciliations.open_next(session, window) and window.kind is Kind.REGULAR:
-        reconcile_schedule.next_regular(session, window.location_id)
-        look_for_silence(session, window.location_id)
+        accounts.extend_complete(connection, window.location_id, since=since, until=window.window_until)
+    if not reconciliations.open_next(connection, window) and window.kind is Kind.REGULAR:
+        reconcile_schedule.next_regular(connection, window.location_id)
+        look_for_silence(connection, window.location_id)
     metrics.WINDOWS.labels(window.kind).inc()
-    complete_until = accounts.get(session, window.location_id).complete_until
+    complete_until = accounts.get(connection, window.location_id).complete_until
     if complete_until is not None:
         metrics.COMPLETE_UNTIL.labels(window.location_id).set(complete_until.timestamp())
     log.info(
@@ -112,24 +114,26 @@ def _end_of_window(session: Session, window: Window, progress: dict[str, Any], *
     )  # fmt: skip
 
 
-def _end_of_look(session: Session, window: Window, progress: dict[str, Any]) -> None:
+def _end_of_look(connection: Connection, window: Window, progress: dict[str, Any]) -> None:
     """A notification's call may take minutes to be listed: it is looked for a few times, ever later."""
-    unresolved.resolve(session, window.location_id)
+    unresolved.resolve(connection, window.location_id)
     looks = window.looks + 1
-    found = window.notification_id is None or not unresolved.is_unresolved(session, window.notification_id)
+    found = window.notification_id is None or not unresolved.is_unresolved(connection, window.notification_id)
     if found or looks >= len(LOOK_DELAYS_SECONDS):
-        reconciliations.finish(session, window, **{**progress, "error": None if found else NO_CALL_FOUND}, looks=looks)
-        window_lists.forget(session, window)
+        reconciliations.finish(
+            connection, window, **{**progress, "error": None if found else NO_CALL_FOUND}, looks=looks
+        )
+        window_lists.forget(connection, window)
         log.info("notification_looked_for", location_id=window.location_id, found=found, looks=looks)
         return
     reconciliations.release(
-        session, window, **{**progress, "listed": 0, "held": 0}, looks=looks, call_type=str(CallType.LIVE),
+        connection, window, **{**progress, "listed": 0, "held": 0}, looks=looks, call_type=str(CallType.LIVE),
         pass_number=1, next_page=1, next_attempt_at=moment(LOOK_DELAYS_SECONDS[looks]),
     )  # fmt: skip
-    window_lists.forget(session, window)
+    window_lists.forget(connection, window)
 
 
-def is_cut(session: Session, window: Window, page: Page) -> bool:
+def is_cut(connection: Connection, window: Window, page: Page) -> bool:
     """A list that is too long is read as several windows: this one ends earlier, the run goes on after it."""
     length = window.window_until - window.window_from
     too_long = page.total is not None and page.total > LARGEST_WINDOW and length > 2 * SHORTEST_WINDOW
@@ -138,17 +142,17 @@ def is_cut(session: Session, window: Window, page: Page) -> bool:
     # By whole milliseconds, as the list's bounds are.
     part = max(SHORTEST_WINDOW, length * (CUT_TO / (page.total or 1)))
     until = window.window_from + timedelta(milliseconds=part // timedelta(milliseconds=1))
-    reconciliations.release(session, window, window_until=until, told=None, next_attempt_at=moment(), failures=0)
-    window_lists.forget(session, window)
+    reconciliations.release(connection, window, window_until=until, told=None, next_attempt_at=moment(), failures=0)
+    window_lists.forget(connection, window)
     return True
 
 
-def is_not_worth_it(session: Session, window: Window, page: Page) -> bool:
+def is_not_worth_it(connection: Connection, window: Window, page: Page) -> bool:
     """For the calls that wait: asking for them one by one may be fewer requests than the list of their time has."""
     first = window.next_page == 1 and window.pass_number == 1 and window.call_type == CallType.LIVE
     if window.kind is not Kind.BURST or not first or page.total is None:
         return False
-    if page.total / PAGE_SIZE < reconcile_schedule.waiting_calls(session, window.location_id) / 2:
+    if page.total / PAGE_SIZE < reconcile_schedule.waiting_calls(connection, window.location_id) / 2:
         return False
-    reconciliations.finish(session, window, error=NOT_WORTH_IT)
+    reconciliations.finish(connection, window, error=NOT_WORTH_IT)
     return True

@@ -32,9 +32,9 @@ def dispatch_due() -> None:
     """Marks and sends what there is room for."""
     this = connections()
     marks = Marks(_generation(this), this.mark_seconds)
-    with this.database.reading() as session:
-        room = _room(this, heartbeats.live_slots(session) or this.settings.worker_threads)
-    taken = this.database.transact(lambda session: due.take_due(session, marks=marks, room=room))
+    with this.database.reading() as connection:
+        room = _room(this, heartbeats.live_slots(connection) or this.settings.worker_threads)
+    taken = this.database.transact(lambda connection: due.take_due(connection, marks=marks, room=room))
     if taken:
         reach("due_marked")
         _send(this, taken)
@@ -56,7 +56,7 @@ def _send(this: Connections, taken: Sequence[Due]) -> None:
                 left.pop(0)
     finally:
         if left:
-            this.database.transact(lambda session: due.unmark(session, left))
+            this.database.transact(lambda connection: due.unmark(connection, left))
 
 
 def _room(this: Connections, slots: int) -> Room:

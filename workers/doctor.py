@@ -117,8 +117,8 @@ def _of_schema(database: Database) -> Check:
 
 
 def _of_processes(database: Database) -> Iterator[Check]:
-    with database.reading() as session:
-        known = heartbeats.all_of(session)
+    with database.reading() as connection:
+        known = heartbeats.all_of(connection)
     for process, do in NEEDED.items():
         alive = [each for each in known if each.process == process and each.is_alive]
         if alive:
@@ -130,8 +130,8 @@ def _of_processes(database: Database) -> Iterator[Check]:
 
 
 def _of_clock(database: Database) -> Check:
-    with database.reading() as session:
-        skew = abs((overview.now(session) - datetime.now(UTC)).total_seconds())
+    with database.reading() as connection:
+        skew = abs((overview.now(connection) - datetime.now(UTC)).total_seconds())
     if skew <= SKEW_SECONDS:
         return fine("clock", "this machine and the database agree")
     return warning("clock", f"this machine and the database are {skew:.0f} s apart", "let both keep time by NTP")
@@ -177,9 +177,9 @@ REFUSALS = {
 
 
 def _of_refusals(database: Database) -> Iterator[Check]:
-    with database.reading() as session:
-        at = overview.now(session)
-        rows = refusals.since(session, at.replace(hour=0, minute=0, second=0, microsecond=0))
+    with database.reading() as connection:
+        at = overview.now(connection)
+        rows = refusals.since(connection, at.replace(hour=0, minute=0, second=0, microsecond=0))
     numbers: dict[str, int] = {}
     for row in rows:
         numbers[row["reason"]] = numbers.get(row["reason"], 0) + row["number"]
@@ -192,8 +192,8 @@ def _of_refusals(database: Database) -> Iterator[Check]:
 
 
 def _of_accounts(settings: Settings, database: Database, location_id: str | None) -> Iterator[Check]:
-    with database.reading() as session:
-        served = accounts.served(session)
+    with database.reading() as connection:
+        served = accounts.served(connection)
     chosen = [each for each in served if location_id in (None, each.location_id)]
     if not served:
         yield failed("accounts", "none is served yet", "add one: `leadway-calls accounts add LOCATION`")

@@ -102,9 +102,9 @@ def _of_token(account: Account, error: LeadwayError | None) -> Check:
 
 
 def _of_other_scopes(this: Connections, location_id: str, client: Callable[[], LeadwayClient]) -> Iterator[Check]:
-    with this.database.reading() as session:
+    with this.database.reading() as connection:
         query = sa.select(calls.c.contact_id).where(calls.c.location_id == location_id, calls.c.contact_id.is_not(None))
-        contact_id = session.execute(query.limit(1)).scalar() or NOBODY
+        contact_id = connection.execute(query.limit(1)).scalar() or NOBODY
     yield _of_scope(
         location_id, "scope contacts.readonly", _asked(lambda: client().list_notes(contact_id)),
         "notes can be looked up", "no note is written, for none can be looked up first", needed=True,
@@ -129,13 +129,13 @@ def _of_scope(
 def _of_writing(this: Connections, location_id: str) -> Check:
     """Trying it would write. What was written before proves it."""
     name = "scope contacts.write"
-    with this.database.reading() as session:
-        paused = pauses.of_account(session, location_id)
+    with this.database.reading() as connection:
+        paused = pauses.of_account(connection, location_id)
         lacking = any((each.cause, each.work) == (Cause.SCOPE, FOLLOW_UP.name) for each in paused)
         done = sa.select(sa.func.max(follow_ups.c.done_at)).where(
             follow_ups.c.location_id == location_id, follow_ups.c.status == Status.DONE
         )
-        last = session.execute(done).scalar()
+        last = connection.execute(done).scalar()
     if lacking:
         return failed(
             name, "the last note was refused for want of a scope", "add contacts.write to the token in the portal",
@@ -175,8 +175,8 @@ def _of_clock(location_id: str, headers: Mapping[str, str]) -> Check:
 
 
 def _of_pauses(this: Connections, location_id: str) -> Iterator[Check]:
-    with this.database.reading() as session:
-        paused = pauses.of_account(session, location_id)
+    with this.database.reading() as connection:
+        paused = pauses.of_account(connection, location_id)
     for each in paused:
         by_person = each.cause == Cause.PERSON
         work = "everything" if each.work == ALL_WORK else f"{each.work.replace('_', '-')}s"
@@ -189,11 +189,11 @@ def _of_pauses(this: Connections, location_id: str) -> Iterator[Check]:
 def _of_notifications(this: Connections, account: Account) -> Check:
     name, location_id = "notifications", account.location_id
     do = "compare the webhook in Leadway with the URL of the setup page under /ops/setup"
-    with this.database.reading() as session:
-        at = overview.now(session)
-        newest = notifications.newest(session, location_id=location_id, limit=1)
-        secret, _ = accounts.intake_secrets_held(session, location_id)
-        alarm = session.execute(
+    with this.database.reading() as connection:
+        at = overview.now(connection)
+        newest = notifications.newest(connection, location_id=location_id, limit=1)
+        secret, _ = accounts.intake_secrets_held(connection, location_id)
+        alarm = connection.execute(
             sa.select(accounts.accounts.c.webhook_alarm).where(accounts.accounts.c.location_id == location_id)
         ).scalar()
     if not newest:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, attempts, calls, follow_ups, notifications
 from models.accounts import Account
@@ -38,8 +38,8 @@ def fetch_call(location_id: str, call_id: str) -> None:
 
 def _fetch(this: Connections, claim: Claim) -> str:
     location_id, call_id = claim.key
-    with this.database.reading() as session:
-        account = accounts.get(session, location_id)
+    with this.database.reading() as connection:
+        account = accounts.get(connection, location_id)
     client = this.leadway.for_account(account, lane=Lane(claim.row["lane"]), deadline=claim.deadline)
     try:
         call_log = client.get_call_log(call_id)
@@ -47,42 +47,42 @@ def _fetch(this: Connections, claim: Claim) -> str:
         setback = error
     else:
         reach("call_fetched")
-        outcome = this.database.transact(lambda session: take_in(session, this, claim, call_log, account=account))
+        outcome = this.database.transact(lambda connection: take_in(connection, this, claim, call_log, account=account))
         reach("call_stored")
         return outcome
-    return this.database.transact(lambda session: _without_log(session, this, claim, setback, account=account))
+    return this.database.transact(lambda connection: _without_log(connection, this, claim, setback, account=account))
 
 
-def take_in(session: Session, this: Connections, claim: Claim, call_log: CallLog, *, account: Account) -> str:
+def take_in(connection: Connection, this: Connections, claim: Claim, call_log: CallLog, *, account: Account) -> str:
     """Stores the log, plans what it calls for and ends the attempt, all in the caller's one transaction."""
     location_id = account.location_id
     age = _seconds_since(claim.row["stored_at"] or claim.claimed_at, claim.claimed_at)
     settled = call_log.is_settled or age >= SETTLED_AS_IT_IS_SECONDS
     # First the end of the attempt: it proves the fence and locks the row, so that the claim tells what is stored.
     if settled:
-        attempts.finish(session, claim)
+        attempts.finish(connection, claim)
     else:
-        attempts.postpone(session, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED)
+        attempts.postpone(connection, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED)
     keyed_actions = calls.save(
-        session, location_id, call_log, read_at=claim.claimed_at, settled=settled, stored=claim.row
+        connection, location_id, call_log, read_at=claim.claimed_at, settled=settled, stored=claim.row
     )
-    if claim.row["plans_follow_ups"] or _plans_follow_ups(session, claim):
-        plan_follow_ups(session, this, call_log, keyed_actions, account=account, claim=claim)
+    if claim.row["plans_follow_ups"] or _plans_follow_ups(connection, claim):
+        plan_follow_ups(connection, this, call_log, keyed_actions, account=account, claim=claim)
     if account.outages:
-        accounts.note_success(session, location_id)
+        accounts.note_success(connection, location_id)
     reach("call_before_commit")
     _measure(claim, call_log)
     return "settled" if settled else "unsettled"
 
 
-def _plans_follow_ups(session: Session, claim: Claim) -> bool:
+def _plans_follow_ups(connection: Connection, claim: Claim) -> bool:
     """Asked again, under the lock of the row: a backfilled call may have been announced since the claim."""
-    row = calls.get(session, *claim.key)
+    row = calls.get(connection, *claim.key)
     return row is not None and bool(row["plans_follow_ups"])
 
 
 def plan_follow_ups(
-    session: Session,
+    connection: Connection,
     this: Connections,
     call_log: CallLog,
     keyed_actions: Sequence[tuple[str, Action]],
@@ -98,14 +98,14 @@ def plan_follow_ups(
         location_id=account.location_id,
         too_old=_is_too_old(call_log, account, claim.claimed_at),
         planned_as_call=claim.row["stored_at"] is not None
-        and follow_ups.has_action_key(session, account.location_id, call_log.call_id, CALL_KEY),
+        and follow_ups.has_action_key(connection, account.location_id, call_log.call_id, CALL_KEY),
     )
     age = _seconds_since(claim.row["stored_at"] or claim.claimed_at, claim.claimed_at)
     complete = bool(call_log.summary.strip()) or not call_log.duration_seconds
     patience = 0.0 if complete else max(0.0, SUMMARY_PATIENCE_SECONDS - age)
     backfilled = claim.row["lane"] >= Lane.RECONCILED
     follow_ups.plan(
-        session,
+        connection,
         account.location_id,
         call_log.call_id,
         planned,
@@ -114,25 +114,27 @@ def plan_follow_ups(
     )
 
 
-def _without_log(session: Session, this: Connections, claim: Claim, error: LeadwayError, *, account: Account) -> str:
+def _without_log(
+    connection: Connection, this: Connections, claim: Claim, error: LeadwayError, *, account: Account
+) -> str:
     never_stored = claim.row["stored_at"] is None
     facts: dict[str, Any] = {"error": str(error.kind), "http_status": error.http_status, "trace_id": error.trace_id}
     if error.kind is ErrorKind.WRONG_KIND and never_stored:
-        notifications.become_unresolved(session, *claim.key, reason=WRONG_KIND)
-        attempts.drop(session, claim, **facts)
+        notifications.become_unresolved(connection, *claim.key, reason=WRONG_KIND)
+        attempts.drop(connection, claim, **facts)
         return "wrong_kind"
     if error.kind is ErrorKind.NOT_FOUND:
-        accounts.note_success(session, account.location_id)  # an answer, if not the one hoped for
+        accounts.note_success(connection, account.location_id)  # an answer, if not the one hoped for
         age = _seconds_since(claim.row["created_at"], claim.claimed_at)
         if never_stored and age >= NOT_FOUND_FOR_GOOD_SECONDS:
-            attempts.give_up(session, claim, cause="not_found", **facts)
+            attempts.give_up(connection, claim, cause="not_found", **facts)
             return "not_found_for_good"
         if not never_stored and age >= SETTLED_AS_IT_IS_SECONDS:
-            attempts.finish(session, claim, settled_at=moment())
+            attempts.finish(connection, claim, settled_at=moment())
             return "settled"
-        attempts.postpone(session, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED, **facts)
+        attempts.postpone(connection, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED, **facts)
         return "not_found_yet"
-    set_back(session, this, claim, error, account=account)
+    set_back(connection, this, claim, error, account=account)
     return str(error.kind)
 
 

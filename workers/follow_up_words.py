@@ -76,9 +76,9 @@ def words_for(this: Connections, claim: Claim, *, account: Account, client: Lead
     rule = this.rules.find(row["rule_id"], location_id=account.location_id)
     if rule is None:
         raise RuleGone(f"the rule {row['rule_id']!r} is no longer in the rules file")
-    with this.database.reading() as session:
-        call = calls.get(session, account.location_id, row["call_id"])
-        actions = calls.keyed_actions(session, account.location_id, row["call_id"])
+    with this.database.reading() as connection:
+        call = calls.get(connection, account.location_id, row["call_id"])
+        actions = calls.keyed_actions(connection, account.location_id, row["call_id"])
     if call is None:
         raise RuleGone("its call is no longer there")
     call_log = calls.as_call_log(call)
@@ -157,8 +157,8 @@ def _look_up(
         if _is_worth_waiting_for(error, claim):
             raise
         return AppointmentLookup.UNAVAILABLE, None
-    with this.database.reading() as session:
-        told = follow_ups.appointments_told(session, account.location_id, contact_id, but_call=call_log.call_id)
+    with this.database.reading() as connection:
+        told = follow_ups.appointments_told(connection, account.location_id, contact_id, but_call=call_log.call_id)
     free = _with_exact_times([each for each in listed if each.appointment_id not in told], actions, client=client)
     found = match_bookings(actions, free, call_log=call_log, time_zone=account.time_zone).get(claim.row["action_key"])
     if found is not None:

@@ -39,21 +39,21 @@ def _probe(this: Connections, location_id: str, cause: Cause, work: str) -> None
             if error.kind in PAUSING:
                 log.info("pause_goes_on", location_id=location_id, cause=str(cause), error=str(error.kind))
             return
-    this.database.transact(lambda session: pauses.resume(session, location_id, causes=(cause,), work=work))
+    this.database.transact(lambda connection: pauses.resume(connection, location_id, causes=(cause,), work=work))
     log.info("pause_healed", location_id=location_id, cause=str(cause))
 
 
 def _renew_next_time(this: Connections, location_id: str) -> None:
     """A refused token of an OAuth grant: the next probe brings a new one. A static token stays what it is."""
-    with this.database.reading() as session:
-        token = oauth_grants.present(session, location_id).token_encrypted
-    this.database.transact(lambda session: oauth_grants.expire(session, location_id, token))
+    with this.database.reading() as connection:
+        token = oauth_grants.present(connection, location_id).token_encrypted
+    this.database.transact(lambda connection: oauth_grants.expire(connection, location_id, token))
 
 
 def _list_a_moment(this: Connections, location_id: str) -> None:
     """GET /voice-ai/dashboard/call-logs with a window of a second: needs token, location, version and scope."""
-    with this.database.reading() as session:
-        account = accounts.get(session, location_id)
+    with this.database.reading() as connection:
+        account = accounts.get(connection, location_id)
     client = this.leadway.for_account(account, lane=Lane.RETRY, deadline=time.monotonic() + this.attempt_seconds)
     since = account.added_at
     client.list_call_logs(since=since, until=since + timedelta(seconds=1), call_type=CallType.LIVE, page_size=1)

@@ -25,7 +25,7 @@ def beating(database: Database, name: str, *, process: str, slots: int = 0) -> I
         missed = False
         while True:
             try:
-                database.transact(lambda session: heartbeats.beat(session, name, process=process, slots=slots))
+                database.transact(lambda connection: heartbeats.beat(connection, name, process=process, slots=slots))
                 missed = False
             except SQLAlchemyError as error:
                 if not missed:
@@ -42,4 +42,4 @@ def beating(database: Database, name: str, *, process: str, slots: int = 0) -> I
         stopped.set()
         heart.join(timeout=heartbeats.BEAT_SECONDS)
         with suppress(SQLAlchemyError):
-            database.transact(lambda session: heartbeats.leave(session, name))
+            database.transact(lambda connection: heartbeats.leave(connection, name))

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models.attempts import Status
 from models.calls import call_actions, calls
@@ -27,18 +27,18 @@ def prune_expired() -> None:
     if days is None:
         return
     emptied = 0
-    while batch := this.database.transact(lambda session: empty_calls(session, days=days)):
+    while batch := this.database.transact(lambda connection: empty_calls(connection, days=days)):
         emptied += batch
     if emptied:
         log.info("expired_emptied", calls=emptied)
-    while this.database.transact(lambda session: empty_notifications(session, days=days)):
+    while this.database.transact(lambda connection: empty_notifications(connection, days=days)):
         pass
 
 
-def empty_calls(session: Session, *, days: int) -> int:
+def empty_calls(connection: Connection, *, days: int) -> int:
     """Empties one batch of calls that are settled and older than so many days; returns how many."""
     old = moment(-86_400.0 * days)
-    keys = session.execute(
+    keys = connection.execute(
         sa.select(calls.c.location_id, calls.c.call_id)
         .where(
             calls.c.created_at < old, sa.func.coalesce(calls.c.started_at, calls.c.created_at) < old,
@@ -49,19 +49,19 @@ def empty_calls(session: Session, *, days: int) -> int:
     for location_id, call_id in keys:
         for table, values in _EMPTY:
             of_call = sa.and_(table.c.location_id == location_id, table.c.call_id == call_id)
-            session.execute(sa.update(table).where(of_call).values(values))
+            connection.execute(sa.update(table).where(of_call).values(values))
     return len(keys)
 
 
-def empty_notifications(session: Session, *, days: int) -> int:
+def empty_notifications(connection: Connection, *, days: int) -> int:
     """The same for notifications of no call that is kept: ignored, unresolved, or of a call that never had a log."""
     old = sa.select(notifications.c.notification_id).where(
         notifications.c.last_received_at < moment(-86_400.0 * days),
         notifications.c.document.is_not(None) | notifications.c.from_number.is_not(None),
     )
-    keys = list(session.execute(old.limit(BATCH)).scalars())
+    keys = list(connection.execute(old.limit(BATCH)).scalars())
     emptied = sa.update(notifications).where(notifications.c.notification_id.in_(keys))
-    session.execute(emptied.values(document=sa.null(), from_number=None))
+    connection.execute(emptied.values(document=sa.null(), from_number=None))
     return len(keys)
 
 

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from models import accounts, attempts, reconciliations, window_lists
 from models.accounts import Account
@@ -41,26 +41,28 @@ def read_page(this: Connections, reconciliation_id: int) -> Step:
     """One attempt: one page. Everything that it learns is in the rows when it returns."""
     deadline = time.monotonic() + this.attempt_seconds
     window = this.database.transact(
-        lambda session: reconciliations.claim(
-            session, reconciliation_id, lease_seconds=this.settings.leadway_lease_seconds
+        lambda connection: reconciliations.claim(
+            connection, reconciliation_id, lease_seconds=this.settings.leadway_lease_seconds
         )
     )
     if window is None:
         return Step.NOT_CLAIMED
     try:
-        with this.database.reading() as session:
-            account = accounts.get(session, window.location_id)
+        with this.database.reading() as connection:
+            account = accounts.get(connection, window.location_id)
         page = _ask(this, window, account=account, deadline=deadline)
         if isinstance(page, LeadwayError):
             error = page
-            this.database.transact(lambda session: _set_back(session, this, window, error, account=account))
+            this.database.transact(lambda connection: _set_back(connection, this, window, error, account=account))
             return Step.SET_BACK
-        this.database.transact(lambda session: _take_in(session, this, window, page, account=account))
+        this.database.transact(lambda connection: _take_in(connection, this, window, page, account=account))
     except LeaseLost:
         return Step.LEASE_LOST
     except KeyboardInterrupt:  # a person ends a command: who starts it again need not wait for the lease
         with suppress(LeaseLost, DBAPIError):
-            this.database.transact(lambda session: reconciliations.release(session, window, next_attempt_at=moment()))
+            this.database.transact(
+                lambda connection: reconciliations.release(connection, window, next_attempt_at=moment())
+            )
         raise
     except Exception as error:
         # Never raised on: its text may quote a row. The lease guards what cannot be written.
@@ -68,7 +70,7 @@ def read_page(this: Connections, reconciliation_id: int) -> Step:
         metrics.BROKEN.labels("window", type(error).__name__).inc()
         broken = type(error).__name__
         with suppress(LeaseLost, DBAPIError):
-            this.database.transact(lambda session: _put_back(session, this, window, broken))
+            this.database.transact(lambda connection: _put_back(connection, this, window, broken))
         return Step.SET_BACK
     return Step.READ
 
@@ -88,9 +90,9 @@ def _ask(this: Connections, window: Window, *, account: Account, deadline: float
         return error
 
 
-def _take_in(session: Session, this: Connections, window: Window, page: Page, *, account: Account) -> None:
+def _take_in(connection: Connection, this: Connections, window: Window, page: Page, *, account: Account) -> None:
     """One transaction: nothing of the page is kept unless the claim still holds at its end."""
-    if is_cut(session, window, page) or is_not_worth_it(session, window, page):
+    if is_cut(connection, window, page) or is_not_worth_it(connection, window, page):
         return
     since = _counts_from(window, account)
     # The list that it stands in says what a trial is, whatever the row says: trials get no notes.
@@ -98,20 +100,22 @@ def _take_in(session: Session, this: Connections, window: Window, page: Page, *,
     rows = [replace(row, trial_call=True) if is_trial else row for row in page.rows]
     inside = [row for row in rows if _is_inside(row.started_at, row.ended_at, window, since)]
     kept = {row.call_id for row in inside}
-    taken = take_in_listed(session, this, window, inside, account=account, read_at=_read_at(window))
+    taken = take_in_listed(connection, this, window, inside, account=account, read_at=_read_at(window))
     window_lists.note(
-        session, window, inside=kept, outside=[row.call_id for row in page.rows if row.call_id not in kept]
+        connection, window, inside=kept, outside=[row.call_id for row in page.rows if row.call_id not in kept]
     )
-    accounts.note_success(session, account.location_id)
+    accounts.note_success(connection, account.location_id)
     log.info(
         "page_taken_in", location_id=account.location_id, kind=str(window.kind), page=window.next_page,
         call_type=window.call_type, listed=len(inside), unannounced=taken.unannounced, changed=taken.changed,
     )  # fmt: skip
     progress = progress_of(window, page, taken)
     if not page.is_last:
-        reconciliations.release(session, window, next_page=window.next_page + 1, next_attempt_at=moment(), **progress)
+        reconciliations.release(
+            connection, window, next_page=window.next_page + 1, next_attempt_at=moment(), **progress
+        )
     else:
-        end_of_list(session, window, page, progress, account=account)
+        end_of_list(connection, window, page, progress, account=account)
     if taken.unannounced:
         metrics.UNANNOUNCED.labels(account.location_id).inc(taken.unannounced)
 
@@ -136,13 +140,15 @@ def _read_at(window: Window) -> datetime:
     return window.claimed_at
 
 
-def _put_back(session: Session, this: Connections, window: Window, error: str) -> None:
+def _put_back(connection: Connection, this: Connections, window: Window, error: str) -> None:
     failures = window.failures + 1
     seconds = attempts.backoff(failures, first_seconds=this.settings.leadway_retry_seconds)
-    reconciliations.release(session, window, next_attempt_at=moment(seconds), failures=failures, error=error)
+    reconciliations.release(connection, window, next_attempt_at=moment(seconds), failures=failures, error=error)
 
 
-def _set_back(session: Session, this: Connections, window: Window, error: LeadwayError, *, account: Account) -> None:
+def _set_back(
+    connection: Connection, this: Connections, window: Window, error: LeadwayError, *, account: Account
+) -> None:
     """The window waits as the error says; only a narrow one is given up, for the mark must pass the others."""
     first_delay = this.settings.leadway_retry_seconds
     wait = error.retry_after if isinstance(error, RetryableLeadwayError) else None
@@ -151,22 +157,22 @@ def _set_back(session: Session, this: Connections, window: Window, error: Leadwa
         seconds = max(wait or first_delay, SHORTEST_WAIT_SECONDS)
     elif error.kind is ErrorKind.THROTTLED:
         seconds = wait or first_delay
-        accounts.hold(session, account.location_id, seconds=seconds)
+        accounts.hold(connection, account.location_id, seconds=seconds)
     else:
         failures += 1
         seconds = max(attempts.backoff(failures, first_seconds=first_delay), wait or 0.0)
         if error.kind in PAUSING:
-            pause_for(session, error.kind, account=account, work="call")
+            pause_for(connection, error.kind, account=account, work="call")
         elif error.kind is ErrorKind.OUTAGE:
-            note_outage(session, account=account, first_delay=first_delay)
+            note_outage(connection, account=account, first_delay=first_delay)
     told = None if error.kind in NOT_A_TRY else str(error.kind)
     metrics.WINDOW_SETBACKS.labels(error.kind).inc()
     if window.kind is Kind.NARROW and failures >= len(LOOK_DELAYS_SECONDS):
-        reconciliations.finish(session, window, error=told)
-        window_lists.forget(session, window)
+        reconciliations.finish(connection, window, error=told)
+        window_lists.forget(connection, window)
         return
     reconciliations.release(
-        session, window, next_attempt_at=moment(seconds), failures=failures, error=told or window.error,
+        connection, window, next_attempt_at=moment(seconds), failures=failures, error=told or window.error,
         requests=window.requests - (0 if error.reached else 1),
     )  # fmt: skip
     if told is not None:

@@ -7,7 +7,7 @@ and lease decide, so a doubled one does no harm and a lost one is sent again by 
 import time
 from collections.abc import Callable
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, heartbeats, pauses, reconcile_schedule, reconciliations
 from models.reconciliations import Window
@@ -24,14 +24,14 @@ LOOK_AGAIN_SECONDS = 0.2
 def reconcile_accounts() -> None:
     """Opens what is due and sends a reader for each open window whose next page may be asked for."""
     this = connections()
-    with this.database.reading() as session:
-        something_due = reconcile_schedule.anything_due(session)
-        slots = heartbeats.live_slots(session) or this.settings.worker_threads
+    with this.database.reading() as connection:
+        something_due = reconcile_schedule.anything_due(connection)
+        slots = heartbeats.live_slots(connection) or this.settings.worker_threads
     if something_due:
         list_fetch = this.settings.leadway_list_fetch == "on"
-        this.database.transact(lambda session: reconcile_schedule.open_due(session, list_fetch=list_fetch))
-    with this.database.reading() as session:
-        due = reconciliations.due(session, limit=max(1, slots // SHARE_OF_SLOTS))
+        this.database.transact(lambda connection: reconcile_schedule.open_due(connection, list_fetch=list_fetch))
+    with this.database.reading() as connection:
+        due = reconciliations.due(connection, limit=max(1, slots // SHARE_OF_SLOTS))
     for reconciliation_id in due:
         _send(reconciliation_id)
 
@@ -41,8 +41,8 @@ def read_one_page(reconciliation_id: int) -> None:
     """Reads the window's next page, then sends for the page after it."""
     this = connections()
     if read_page(this, reconciliation_id) is Step.READ:
-        with this.database.reading() as session:
-            goes_on = reconciliations.next_of(session, reconciliation_id)
+        with this.database.reading() as connection:
+            goes_on = reconciliations.next_of(connection, reconciliation_id)
         if goes_on is not None:
             _send(goes_on)
 
@@ -66,11 +66,11 @@ def read_to_end(
     `on_step` is told after every page. Outages are waited out. Raises StandsStill.
     """
     while True:
-        with this.database.reading() as session:
-            window = reconciliations.get_open(session, location_id, slot)
+        with this.database.reading() as connection:
+            window = reconciliations.get_open(connection, location_id, slot)
             if window is None:
                 return
-            why = _why_it_stands_still(session, location_id)
+            why = _why_it_stands_still(connection, location_id)
         if why is not None:
             raise StandsStill(why)
         step = read_page(this, window.reconciliation_id)
@@ -80,8 +80,8 @@ def read_to_end(
             time.sleep(LOOK_AGAIN_SECONDS)
 
 
-def _why_it_stands_still(session: Session, location_id: str) -> str | None:
-    if not accounts.is_served(session, location_id):
+def _why_it_stands_still(connection: Connection, location_id: str) -> str | None:
+    if not accounts.is_served(connection, location_id):
         return f"{location_id} is not served any more"
-    held = [row for row in pauses.of_account(session, location_id) if row.work in (pauses.ALL_WORK, "call")]
+    held = [row for row in pauses.of_account(connection, location_id) if row.work in (pauses.ALL_WORK, "call")]
     return held[0].detail if held else None

@@ -131,8 +131,8 @@ def _signals_set(stop: threading.Event) -> Iterator[None]:
 def _knows_an_account(database_url: str) -> bool:
     database = Database(database_url, limits=COMMAND)
     try:
-        with database.reading() as session:
-            return session.execute(sa.text("SELECT 1 FROM accounts LIMIT 1")).first() is not None
+        with database.reading() as connection:
+            return connection.execute(sa.text("SELECT 1 FROM accounts LIMIT 1")).first() is not None
     except DBAPIError:  # not there, or no tables yet; `release` will say so if that is wrong
         return False
     finally:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, attempts, follow_ups
 from models.accounts import Account
@@ -48,8 +48,8 @@ def send_follow_up(follow_up_id: str) -> None:
 
 
 def _send(this: Connections, claim: Claim) -> str:
-    with this.database.reading() as session:
-        account = accounts.get(session, claim.row["location_id"])
+    with this.database.reading() as connection:
+        account = accounts.get(connection, claim.row["location_id"])
     lane = Lane(claim.row["lane"])
     client = this.leadway.for_account(account, lane=lane, deadline=claim.deadline)
     step = _Step(this, claim, account, client)
@@ -69,7 +69,7 @@ class _Step:
     account: Account
     client: LeadwayClient
 
-    def commit(self, write: Callable[[Session], None]) -> None:
+    def commit(self, write: Callable[[Connection], None]) -> None:
         self.this.database.transact(write)
 
     @property
@@ -169,8 +169,8 @@ def _intend(step: _Step, words: Words) -> bool:
         return False
     seconds = step.claim.seconds_left + MARGIN_OF_LEASE * step.this.settings.leadway_lease_seconds
     return step.this.database.transact(
-        lambda session: follow_ups.intend(
-            session,
+        lambda connection: follow_ups.intend(
+            connection,
             step.claim,
             seconds=seconds,
             title=words.title,
@@ -208,8 +208,8 @@ def _after_failed_request(step: _Step, error: LeadwayError) -> str:
     seconds = step.settle_seconds
     log.warning("outcome_unclear", follow_up_id=step.claim.key[0], error=str(error.kind), http_status=error.http_status)
     step.commit(
-        lambda session: attempts.postpone(
-            session, step.claim, seconds=seconds, status=Status.UNCLEAR, outcome=Outcome.UNCLEAR, counted=True,
+        lambda connection: attempts.postpone(
+            connection, step.claim, seconds=seconds, status=Status.UNCLEAR, outcome=Outcome.UNCLEAR, counted=True,
             error=str(error.kind), http_status=error.http_status, trace_id=error.trace_id, unclear_since=moment(),
         )
     )  # fmt: skip
@@ -217,9 +217,9 @@ def _after_failed_request(step: _Step, error: LeadwayError) -> str:
 
 
 def _finish(step: _Step, remote_id: str | None) -> None:
-    def write(session: Session) -> None:
-        accounts.note_success(session, step.account.location_id)
-        attempts.finish(session, step.claim, remote_id=remote_id, done_at=moment(), unclear_since=None)
+    def write(connection: Connection) -> None:
+        accounts.note_success(connection, step.account.location_id)
+        attempts.finish(connection, step.claim, remote_id=remote_id, done_at=moment(), unclear_since=None)
 
     try:
         step.commit(write)
@@ -232,8 +232,8 @@ def _finish(step: _Step, remote_id: str | None) -> None:
 def _stay_unclear(step: _Step, *, seconds: float, tried: bool, error: str | None, absences: int = 0) -> str:
     error = error or step.claim.row["last_error"]
     step.commit(
-        lambda session: attempts.postpone(
-            session, step.claim, seconds=seconds, tried=tried, status=Status.UNCLEAR, outcome=Outcome.UNCLEAR,
+        lambda connection: attempts.postpone(
+            connection, step.claim, seconds=seconds, tried=tried, status=Status.UNCLEAR, outcome=Outcome.UNCLEAR,
             error=error, absences=absences,
         )
     )  # fmt: skip
@@ -242,8 +242,14 @@ def _stay_unclear(step: _Step, *, seconds: float, tried: bool, error: str | None
 
 def _wait_for_a_person(step: _Step, why: str) -> str:
     step.commit(
-        lambda session: attempts.postpone(
-            session, step.claim, seconds=None, status=Status.UNCLEAR, outcome=Outcome.UNCLEAR, counted=True, error=why
+        lambda connection: attempts.postpone(
+            connection,
+            step.claim,
+            seconds=None,
+            status=Status.UNCLEAR,
+            outcome=Outcome.UNCLEAR,
+            counted=True,
+            error=why,
         )
     )
     log.error("person_needed", follow_up_id=step.claim.key[0], why=why)
@@ -251,16 +257,16 @@ def _wait_for_a_person(step: _Step, why: str) -> str:
 
 
 def _give_up(step: _Step, *, why: str) -> str:
-    step.commit(lambda session: attempts.give_up(session, step.claim, cause="cannot_be_worded", error=why))
+    step.commit(lambda connection: attempts.give_up(connection, step.claim, cause="cannot_be_worded", error=why))
     log.error("work_given_up", work=FOLLOW_UP.name, key=step.claim.key, cause="cannot_be_worded")
     return "dead"
 
 
 def _later(step: _Step, *, seconds: float, error: str) -> str:
-    step.commit(lambda session: attempts.postpone(session, step.claim, seconds=seconds, tried=False, error=error))
+    step.commit(lambda connection: attempts.postpone(connection, step.claim, seconds=seconds, tried=False, error=error))
     return error
 
 
 def _set_back(step: _Step, error: LeadwayError, **values: Any) -> str:
-    step.commit(lambda session: set_back(session, step.this, step.claim, error, account=step.account, **values))
+    step.commit(lambda connection: set_back(connection, step.this, step.claim, error, account=step.account, **values))
     return str(error.kind)

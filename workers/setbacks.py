@@ -6,7 +6,7 @@ Only what says something about the row itself counts towards giving it up. An ou
 from typing import Any
 
 import structlog
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, attempts, oauth_grants, pauses
 from models.accounts import OUTAGES_BEFORE_REST, Account
@@ -50,7 +50,7 @@ SHORTEST_WAIT_SECONDS = 0.05
 
 
 def set_back(
-    session: Session, this: Connections, claim: Claim, error: LeadwayError, *, account: Account, **values: Any
+    connection: Connection, this: Connections, claim: Claim, error: LeadwayError, *, account: Account, **values: Any
 ) -> None:
     """Puts the row back or gives it up, as the error says; pauses or rests the account where it is about that.
 
@@ -69,55 +69,57 @@ def set_back(
     wait = error.retry_after if isinstance(error, RetryableLeadwayError) else None
     if error.kind in NOT_A_TRY:
         seconds = max(wait or first_delay, SHORTEST_WAIT_SECONDS)
-        attempts.postpone(session, claim, seconds=seconds, tried=False, error=str(error.kind), **values)
+        attempts.postpone(connection, claim, seconds=seconds, tried=False, error=str(error.kind), **values)
     elif error.kind is ErrorKind.THROTTLED:
         seconds = wait or first_delay
-        accounts.hold(session, account.location_id, seconds=seconds)
-        attempts.postpone(session, claim, seconds=seconds, **facts)
+        accounts.hold(connection, account.location_id, seconds=seconds)
+        attempts.postpone(connection, claim, seconds=seconds, **facts)
     elif error.kind in PAUSING:
-        if not _has_another_token(session, error, account=account):
-            pause_for(session, error.kind, account=account, work=claim.work.name)
-        attempts.postpone(session, claim, seconds=first_delay, **facts)
+        if not _has_another_token(connection, error, account=account):
+            pause_for(connection, error.kind, account=account, work=claim.work.name)
+        attempts.postpone(connection, claim, seconds=first_delay, **facts)
     elif error.kind is ErrorKind.OUTAGE:
-        note_outage(session, account=account, first_delay=first_delay)
+        note_outage(connection, account=account, first_delay=first_delay)
         seconds = max(attempts.backoff(claim.attempts, first_seconds=first_delay), wait or 0)
-        attempts.postpone(session, claim, seconds=seconds, counted=True, outcome=Outcome.FAILED, **facts)
+        attempts.postpone(connection, claim, seconds=seconds, counted=True, outcome=Outcome.FAILED, **facts)
     elif isinstance(error, RetryableLeadwayError) and claim.failures + 1 < FAILURES_ALLOWED:
         seconds = max(attempts.backoff(claim.attempts, first_seconds=first_delay), wait or 0)
-        attempts.postpone(session, claim, seconds=seconds, counted=True, failed=True, outcome=Outcome.FAILED, **facts)
+        attempts.postpone(
+            connection, claim, seconds=seconds, counted=True, failed=True, outcome=Outcome.FAILED, **facts
+        )
     elif values["status"] is Status.UNCLEAR:
-        attempts.postpone(session, claim, seconds=None, counted=True, outcome=Outcome.UNCLEAR, **facts)
+        attempts.postpone(connection, claim, seconds=None, counted=True, outcome=Outcome.UNCLEAR, **facts)
         log.error("person_needed", work=claim.work.name, key=claim.key, why=str(error.kind))
     else:
-        attempts.give_up(session, claim, cause=str(error.kind), **{**facts, "status": Status.DEAD})
+        attempts.give_up(connection, claim, cause=str(error.kind), **{**facts, "status": Status.DEAD})
         log.error("work_given_up", work=claim.work.name, key=claim.key, cause=str(error.kind))
 
 
-def _has_another_token(session: Session, error: LeadwayError, *, account: Account) -> bool:
+def _has_another_token(connection: Connection, error: LeadwayError, *, account: Account) -> bool:
     """Whether the account's token is, or by a refresh will be, not the one that was refused."""
     if account.token_expires_at is None:
-        return accounts.get(session, account.location_id).api_token_encrypted != account.api_token_encrypted
+        return accounts.get(connection, account.location_id).api_token_encrypted != account.api_token_encrypted
     refused = error.kind is ErrorKind.TOKEN and error.endpoint != REFRESH
-    return refused and oauth_grants.expire(session, account.location_id, account.api_token_encrypted)
+    return refused and oauth_grants.expire(connection, account.location_id, account.api_token_encrypted)
 
 
-def pause_for(session: Session, kind: ErrorKind, *, account: Account, work: str) -> None:
+def pause_for(connection: Connection, kind: ErrorKind, *, account: Account, work: str) -> None:
     cause, detail = PAUSING[kind]
     if cause is Cause.TOKEN and account.token_expires_at is not None:
         detail = GRANT_REFUSED
     held = work if cause is Cause.SCOPE else ALL_WORK
-    if pauses.pause(session, account.location_id, cause=cause, detail=detail, work=held):
+    if pauses.pause(connection, account.location_id, cause=cause, detail=detail, work=held):
         metrics.PAUSES.labels(cause).inc()
         log.error("account_paused", location_id=account.location_id, cause=str(cause), work=held)
 
 
-def note_outage(session: Session, *, account: Account, first_delay: float) -> None:
+def note_outage(connection: Connection, *, account: Account, first_delay: float) -> None:
     """Counts an outage; from a few in a row on the account rests, and then one attempt goes ahead to see."""
-    in_a_row = accounts.count_outage(session, account.location_id)
+    in_a_row = accounts.count_outage(connection, account.location_id)
     if in_a_row is None or in_a_row < OUTAGES_BEFORE_REST:
         return
     over = in_a_row - OUTAGES_BEFORE_REST
     seconds = min(LONGEST_HOLD_SECONDS, first_delay * 2.0 ** min(over, 10))
-    accounts.hold(session, account.location_id, seconds=seconds)
+    accounts.hold(connection, account.location_id, seconds=seconds)
     if over == 0:
         log.warning("outage_noticed", location_id=account.location_id, rests_seconds=seconds)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import calls, listed_calls
 from models.accounts import Account
@@ -30,29 +30,35 @@ class Taken:
 
 
 def take_in_listed(
-    session: Session, this: Connections, window: Window, rows: Sequence[CallLog], *, account: Account, read_at: datetime
+    connection: Connection,
+    this: Connections,
+    window: Window,
+    rows: Sequence[CallLog],
+    *,
+    account: Account,
+    read_at: datetime,
 ) -> Taken:
     """Sees to it that every listed call has a row and that no row says less than the list; in the caller's transaction.
 
     What was stored needs no fetch: follow-ups are planned at once, by the same rules as after a fetch.
     """
     by_id = {call_log.call_id: call_log for call_log in rows}
-    held = listed_calls.held(session, account.location_id, by_id)
+    held = listed_calls.held(connection, account.location_id, by_id)
     unknown = [call_log for call_id, call_log in by_id.items() if call_id not in held]
     if window.plans_follow_ups:
-        listed_calls.want_follow_ups(session, account.location_id, held)
+        listed_calls.want_follow_ups(connection, account.location_id, held)
     if this.settings.leadway_list_fetch == "off":
-        changed = _announce(session, window, by_id, held=held, location_id=account.location_id)
+        changed = _announce(connection, window, by_id, held=held, location_id=account.location_id)
         new = {call_log.call_id for call_log in unknown}
     else:
-        new = _store_new(session, this, window, unknown, account=account, read_at=read_at)
-        changed = _bring_up_to_date(session, this, window, by_id, held=held, account=account, read_at=read_at)
+        new = _store_new(connection, this, window, unknown, account=account, read_at=read_at)
+        changed = _bring_up_to_date(connection, this, window, by_id, held=held, account=account, read_at=read_at)
     unannounced = sum(_is_over(by_id[call_id], read_at) for call_id in new)
     return Taken(unannounced, changed)
 
 
 def _store_new(
-    session: Session,
+    connection: Connection,
     this: Connections,
     window: Window,
     unknown: Sequence[CallLog],
@@ -62,7 +68,7 @@ def _store_new(
 ) -> set[str]:
     by_id = {call_log.call_id: call_log for call_log in unknown}
     stored = listed_calls.store_new(
-        session,
+        connection,
         account.location_id,
         unknown,
         read_at=read_at,
@@ -77,13 +83,13 @@ def _store_new(
             row = {"stored_at": None, "lane": window.lane}
             key = (account.location_id, call_id)
             claim = Claim(CALL, key, fence=0, attempts=0, failures=0, claimed_at=read_at, deadline=0.0, row=row)
-            plan_follow_ups(session, this, by_id[call_id], keyed_actions, account=account, claim=claim)
+            plan_follow_ups(connection, this, by_id[call_id], keyed_actions, account=account, claim=claim)
     metrics.LISTED.labels("stored").inc(len(stored))
     return set(stored)
 
 
 def _bring_up_to_date(
-    session: Session,
+    connection: Connection,
     this: Connections,
     window: Window,
     by_id: Mapping[str, CallLog],
@@ -93,23 +99,23 @@ def _bring_up_to_date(
     read_at: datetime,
 ) -> int:
     """Rows that lack what the list shows are taken over from whoever works on them. Returns how many were stored."""
-    actions = listed_calls.stored_actions(session, account.location_id, held)
+    actions = listed_calls.stored_actions(connection, account.location_id, held)
     changed = 0
     for call_id, row in ((each, held[each]) for each in by_id if each in held):  # in one order for all readers
         news = listed_calls.brings_news(row, actions.get(call_id, ()), by_id[call_id])
         plans_now = window.plans_follow_ups and not row["plans_follow_ups"] and row["is_kept"]
         if not news and not plans_now:
             continue
-        claim = listed_calls.seize(session, account.location_id, call_id, read_at=read_at, worker=this.worker)
+        claim = listed_calls.seize(connection, account.location_id, call_id, read_at=read_at, worker=this.worker)
         if claim is not None:
-            take_in(session, this, claim, by_id[call_id], account=account)
+            take_in(connection, this, claim, by_id[call_id], account=account)
             changed += 1
     metrics.LISTED.labels("brought_up_to_date").inc(changed)
     return changed
 
 
 def _announce(
-    session: Session,
+    connection: Connection,
     window: Window,
     by_id: Mapping[str, CallLog],
     *,
@@ -120,20 +126,20 @@ def _announce(
     for call_id in by_id:
         if call_id not in held or held[call_id]["status"] == Status.DEAD:
             calls.announce(
-                session,
+                connection,
                 location_id,
                 call_id,
                 origin=window.origin,
                 lane=window.lane,
                 plans_follow_ups=window.plans_follow_ups,
             )
-    actions = listed_calls.stored_actions(session, location_id, held)
+    actions = listed_calls.stored_actions(connection, location_id, held)
     differing = [
         call_id
         for call_id, row in held.items()
         if row["status"] == Status.DONE and listed_calls.brings_news(row, actions.get(call_id, ()), by_id[call_id])
     ]
-    listed_calls.fetch_again(session, location_id, differing, lane=window.lane)
+    listed_calls.fetch_again(connection, location_id, differing, lane=window.lane)
     metrics.LISTED.labels("announced").inc(len(by_id) - len(held))
     return len(differing)
 

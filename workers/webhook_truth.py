@@ -1,7 +1,7 @@
 """Raises one alarm when calls come unannounced, and ends it: a broken webhook must not be repaired in silence."""
 
 import structlog
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import announcements
 from workers import metrics
@@ -9,11 +9,11 @@ from workers import metrics
 log = structlog.get_logger(__name__)
 
 
-def look_for_silence(session: Session, location_id: str) -> None:
+def look_for_silence(connection: Connection, location_id: str) -> None:
     """Judges the account's webhook by its newest calls; tells of a change once."""
-    cause = announcements.judge(session, location_id)
+    cause = announcements.judge(connection, location_id)
     metrics.WEBHOOK_ALARM.labels(location_id).set(0 if cause is None else 1)
-    if not announcements.set_alarm(session, location_id, cause):
+    if not announcements.set_alarm(connection, location_id, cause):
         return
     if cause is None:
         log.info("webhook_alarm_ended", location_id=location_id)

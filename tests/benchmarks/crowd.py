@@ -54,15 +54,15 @@ def crowd(*, number: int, settings: Mapping[str, str] | None = None) -> Iterator
         world.processes.finish("release")
         locations = [world.double.location_id, *(f"loc_{position:03}" for position in range(1, number))]
         cipher = TokenCipher([world.processes.environment["TOKEN_ENCRYPTION_KEYS"]])
-        with database(world) as this, this.transaction() as session:
+        with database(world) as this, this.transaction() as connection:
             for location_id in locations[1:]:
                 secret = f"secret-of-the-crowd-{location_id}"
                 token = world.double.add_location(location_id, intake_secret=secret)
-                accounts.add(session, location_id)
-                accounts.set_token(session, location_id, token, cipher=cipher)
-                accounts.set_secret(session, location_id, secret)
+                accounts.add(connection, location_id)
+                accounts.set_token(connection, location_id, token, cipher=cipher)
+                accounts.set_secret(connection, location_id, secret)
             later = moment(86_400)  # nothing is listed meanwhile: what is measured are single fetches
-            session.execute(sa.update(accounts.accounts).values(next_reconcile_at=later, next_relist_at=later))
+            connection.execute(sa.update(accounts.accounts).values(next_reconcile_at=later, next_relist_at=later))
         yield world, locations
 
 
@@ -81,9 +81,9 @@ def place(world: World, location_id: str, number: int) -> list[PlacedCall]:
 
 def announce(world: World, placed: Sequence[PlacedCall]) -> None:
     """As if each had been notified of just now; without HTTP, which is not what is measured."""
-    with database(world) as this, this.transaction() as session:
+    with database(world) as this, this.transaction() as connection:
         for call in placed:
-            calls.announce(session, call.location_id, call.call_id)
+            calls.announce(connection, call.location_id, call.call_id)
 
 
 def answered(world: World, *, since: float, until: float) -> Counter[str]:

@@ -107,11 +107,11 @@ def beside_a_flood(
 
 
 def _stand_still(world: World, location_id: str, still: bool) -> None:
-    with database(world) as this, this.transaction() as session:
+    with database(world) as this, this.transaction() as connection:
         if still:
-            pauses.pause(session, location_id, cause=Cause.PERSON, detail="the benchmark measures without it")
+            pauses.pause(connection, location_id, cause=Cause.PERSON, detail="the benchmark measures without it")
         else:
-            pauses.resume(session, location_id)
+            pauses.resume(connection, location_id)
 
 
 def _live_waits(world: World, live: Sequence[str], *, seconds: float, per_second: float) -> list[float]:

@@ -140,10 +140,10 @@ def _announce(world: World, call_ids: list[str]) -> None:
     from models.database import COMMAND, Database
 
     database = Database(world.database_url, limits=COMMAND)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for call_id in call_ids:
             calls.announce(
-                session,
+                connection,
                 world.double.location_id,
                 call_id,
                 origin=Origin.BACKFILL,

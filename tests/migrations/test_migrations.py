@@ -36,8 +36,8 @@ def tables(database: Database) -> set[str]:
 def schema_of(database: Database) -> set[tuple[Any, ...]]:
     """Every column, index and constraint, as the database itself tells them; in which order does not matter."""
     queries = OF_SQLITE if database.engine.dialect.name == "sqlite" else OF_POSTGRESQL
-    with database.reading() as session:
-        rows = [tuple(row) for query in queries for row in session.execute(sa.text(query))]
+    with database.reading() as connection:
+        rows = [tuple(row) for query in queries for row in connection.execute(sa.text(query))]
     return {row for row in rows if "alembic_version" not in str(row)}
 
 
@@ -74,11 +74,11 @@ def test_up_down_and_up_again(empty_database_url: str, database: Database) -> No
 
 def test_migrating_again_keeps_the_rows(empty_database_url: str, database: Database) -> None:
     migrate(empty_database_url)
-    with database.transaction() as session:
-        accounts.add(session, "loc-one")
+    with database.transaction() as connection:
+        accounts.add(connection, "loc-one")
     migrate(empty_database_url)
-    with database.reading() as session:
-        assert accounts.is_served(session, "loc-one")
+    with database.reading() as connection:
+        assert accounts.is_served(connection, "loc-one")
 
 
 def test_models_and_migrations_describe_the_same_schema(empty_database_url: str, database: Database) -> None:
@@ -140,22 +140,22 @@ def test_rebuilding_a_table_takes_nothing_from_the_tables_that_refer_to_it(
 ) -> None:
     migrate(empty_database_url)
     log = CallLog("call-1", Source.FETCH, actions=(Action("SMS"),))
-    with database.transaction() as session:
-        calls.announce(session, "loc-one", "call-1")
-        read_at = session.execute(sa.select(moment())).scalar_one()
-        stored = calls.get(session, "loc-one", "call-1")
+    with database.transaction() as connection:
+        calls.announce(connection, "loc-one", "call-1")
+        read_at = connection.execute(sa.select(moment())).scalar_one()
+        stored = calls.get(connection, "loc-one", "call-1")
         assert stored is not None
-        calls.save(session, "loc-one", log, read_at=read_at, settled=True, stored=stored)
+        calls.save(connection, "loc-one", log, read_at=read_at, settled=True, stored=stored)
     body = """op.execute("UPDATE calls SET agent_id = ''")
     with op.batch_alter_table('calls') as batch:
         batch.alter_column('agent_id', nullable=False)"""
     with_another_migration(tmp_path, body)(empty_database_url)
-    with database.reading() as session:
-        assert len(calls.actions_of(session, "loc-one", "call-1")) == 1
-    with database.transaction() as session:
-        session.execute(sa.delete(calls.calls))
-    with database.reading() as session:
-        assert calls.actions_of(session, "loc-one", "call-1") == [], "and what refers to it still does"
+    with database.reading() as connection:
+        assert len(calls.actions_of(connection, "loc-one", "call-1")) == 1
+    with database.transaction() as connection:
+        connection.execute(sa.delete(calls.calls))
+    with database.reading() as connection:
+        assert calls.actions_of(connection, "loc-one", "call-1") == [], "and what refers to it still does"
 
 
 DOCUMENT = Path(migrations.__file__).parents[1] / "docs" / "tables.md"
@@ -172,12 +172,12 @@ def test_the_queries_of_the_document_run(database_url: str) -> None:
     queries = re.findall(r"```sql\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert len(queries) > 5
     database = Database(database_url)
-    with database.transaction() as session:
-        accounts.add(session, "ve9EPM428h8vShlRW1KT")
-        calls.announce(session, "ve9EPM428h8vShlRW1KT", "call-1")
+    with database.transaction() as connection:
+        accounts.add(connection, "ve9EPM428h8vShlRW1KT")
+        calls.announce(connection, "ve9EPM428h8vShlRW1KT", "call-1")
         values = {"started_at": moment(), "stored_at": moment(), "read_at": moment(), "extracted_data": {"budget": 5}}
-        session.execute(sa.update(calls.calls).values(values))
-    with database.reading() as session:
-        found = [len(session.execute(sa.text(query)).all()) for query in queries]
+        connection.execute(sa.update(calls.calls).values(values))
+    with database.reading() as connection:
+        found = [len(connection.execute(sa.text(query)).all()) for query in queries]
     assert sum(found) >= 4
     database.close()

@@ -12,7 +12,7 @@ from tests.models.rows import LOCATION
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url, limits=WORKER)
-    with opened.transaction() as session:
-        accounts.add(session, LOCATION)
+    with opened.transaction() as connection:
+        accounts.add(connection, LOCATION)
     yield opened
     opened.close()

@@ -22,9 +22,9 @@ STARTED_AT = datetime(2024, 5, 6, 7, 8, 9, 123000, tzinfo=UTC)
 
 
 def announce(database: Database, *call_ids: str, location_id: str = LOCATION, **how: Any) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for call_id in call_ids:
-            calls.announce(session, location_id, call_id, **how)
+            calls.announce(connection, location_id, call_id, **how)
 
 
 def claim_call(
@@ -46,9 +46,9 @@ def claimed_call(database: Database, call_id: str = "call-1", **how: Any) -> Cla
 def plan(database: Database, call_id: str = "call-1", *, action_key: str = "id-1", **how: Any) -> str:
     """A planned follow-up of an announced call; returns its id."""
     announce(database, call_id)
-    with database.transaction() as session:
-        follow_ups.plan(session, LOCATION, call_id, [planned(action_key=action_key)], **how)
-        rows = follow_ups.of_call(session, LOCATION, call_id)
+    with database.transaction() as connection:
+        follow_ups.plan(connection, LOCATION, call_id, [planned(action_key=action_key)], **how)
+        rows = follow_ups.of_call(connection, LOCATION, call_id)
     return str(next(row["follow_up_id"] for row in rows if row["action_key"] == action_key))
 
 
@@ -86,22 +86,22 @@ def call_log(call_id: str = "call-1", *, source: Source = Source.FETCH, **values
 
 
 def call_row(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> sa.RowMapping:
-    with database.reading() as session:
-        row = calls.get(session, location_id, call_id)
+    with database.reading() as connection:
+        row = calls.get(connection, location_id, call_id)
     assert row is not None
     return row
 
 
 def follow_up_row(database: Database, follow_up_id: str) -> sa.RowMapping:
-    with database.reading() as session:
-        row = follow_ups.get(session, follow_up_id)
+    with database.reading() as connection:
+        row = follow_ups.get(connection, follow_up_id)
     assert row is not None
     return row
 
 
 def rows_of(database: Database, table: sa.Table) -> list[sa.RowMapping]:
-    with database.reading() as session:
-        return list(session.execute(sa.select(table).order_by(*table.primary_key)).mappings())
+    with database.reading() as connection:
+        return list(connection.execute(sa.select(table).order_by(*table.primary_key)).mappings())
 
 
 def run_out(database: Database, work: Work, key: tuple[str, ...]) -> None:
@@ -114,15 +114,15 @@ def make_due(database: Database, work: Work, key: tuple[str, ...]) -> None:
 
 
 def change(database: Database, work: Work, key: tuple[str, ...], **values: Any) -> None:
-    with database.transaction() as session:
-        changed = session.execute(sa.update(work.table).where(work.matches(key)).values(**values))
+    with database.transaction() as connection:
+        changed = connection.execute(sa.update(work.table).where(work.matches(key)).values(**values))
         assert changed.rowcount == 1  # type: ignore[attr-defined]
 
 
 def seconds_until(database: Database, then: datetime) -> float:
     """By the database's clock."""
-    with database.reading() as session:
-        now = session.execute(sa.select(moment())).scalar_one()
+    with database.reading() as connection:
+        now = connection.execute(sa.select(moment())).scalar_one()
     return (then - now).total_seconds()
 
 

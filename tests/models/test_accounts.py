@@ -21,13 +21,13 @@ TOKEN = "pit-0f1e2d3c-a-token-that-nobody-may-read"
 
 
 def in_transaction(database: Database, what: Any, *given: Any, **named: Any) -> Any:
-    with database.transaction() as session:
-        return what(session, *given, **named)
+    with database.transaction() as connection:
+        return what(connection, *given, **named)
 
 
 def location_for(database: Database, secret: str) -> str | None:
-    with database.reading() as session:
-        return accounts.location_for_secret(session, hash_secret(secret))
+    with database.reading() as connection:
+        return accounts.location_for_secret(connection, hash_secret(secret))
 
 
 def row(database: Database, location_id: str = LOCATION) -> dict[str, Any]:
@@ -40,20 +40,20 @@ def upsert(database: Database, **values: Any) -> None:
 
 
 def test_a_new_account_has_sensible_values_and_is_complete_from_its_beginning(database: Database) -> None:
-    with database.reading() as session:
-        account = accounts.get(session, LOCATION)
-        assert accounts.is_served(session, LOCATION)
-        assert [each.location_id for each in accounts.served(session)] == [LOCATION]
+    with database.reading() as connection:
+        account = accounts.get(connection, LOCATION)
+        assert accounts.is_served(connection, LOCATION)
+        assert [each.location_id for each in accounts.served(connection)] == [LOCATION]
     assert (account.language, account.time_zone, account.follow_up_age_hours) == ("en", "UTC", 72)
     assert account.complete_from == account.complete_until == account.added_at
     assert (account.outages, account.held_until, account.removed_at) == (0, None, None)
 
 
 def test_an_unknown_account_is_said_to_be_unknown(database: Database) -> None:
-    with database.reading() as session:
-        assert not accounts.is_served(session, "unknown")
+    with database.reading() as connection:
+        assert not accounts.is_served(connection, "unknown")
         with pytest.raises(UnknownAccount, match="leadway-calls accounts add unknown"):
-            accounts.get(session, "unknown")
+            accounts.get(connection, "unknown")
     for what, given in (
         (accounts.set_token, {"token": TOKEN, "cipher": CIPHER}),
         (accounts.set_secret, {"secret": "secret"}),
@@ -101,11 +101,11 @@ def test_a_removed_account_is_not_served_has_no_credentials_and_keeps_what_it_wa
     in_transaction(database, pauses.pause, LOCATION, cause=Cause.PERSON, detail="…")
     before = row(database)
     in_transaction(database, accounts.remove, LOCATION)
-    with database.reading() as session:
-        assert not accounts.is_served(session, LOCATION)
-        assert accounts.served(session) == []
-        assert accounts.get(session, LOCATION).removed_at is not None
-        assert [each.cause for each in pauses.of_account(session, LOCATION)] == [Cause.PERSON]
+    with database.reading() as connection:
+        assert not accounts.is_served(connection, LOCATION)
+        assert accounts.served(connection) == []
+        assert accounts.get(connection, LOCATION).removed_at is not None
+        assert [each.cause for each in pauses.of_account(connection, LOCATION)] == [Cause.PERSON]
     assert [location_for(database, each) for each in ("previous", "present")] == [None, None]
     assert row(database)["api_token_encrypted"] is None
     in_transaction(database, accounts.add, LOCATION, language="es")
@@ -129,8 +129,8 @@ def test_a_new_token_ends_every_pause_and_rest_that_the_old_one_caused(database:
     in_transaction(database, accounts.count_outage, LOCATION)
     in_transaction(database, accounts.hold, LOCATION, seconds=60)
     in_transaction(database, accounts.set_token, LOCATION, TOKEN, cipher=CIPHER)
-    with database.reading() as session:
-        assert [each.cause for each in pauses.of_account(session, LOCATION)] == [Cause.PERSON]
+    with database.reading() as connection:
+        assert [each.cause for each in pauses.of_account(connection, LOCATION)] == [Cause.PERSON]
     assert (row(database)["held_until"], row(database)["outages"]) == (None, 0)
 
 
@@ -208,8 +208,8 @@ def test_a_mere_restart_changes_nothing_resumes_nothing_and_rotates_nothing(data
     upsert(database, **values)
     assert row(database) == before
     assert [location_for(database, each) for each in ("old", "new")] == [LOCATION, LOCATION]
-    with database.reading() as session:
-        assert {each.cause for each in pauses.of_account(session, LOCATION)} == set(Cause)
+    with database.reading() as connection:
+        assert {each.cause for each in pauses.of_account(connection, LOCATION)} == set(Cause)
 
 
 def test_the_environment_wins_over_what_was_set_since(database: Database) -> None:
@@ -221,8 +221,8 @@ def test_the_environment_wins_over_what_was_set_since(database: Database) -> Non
     assert CIPHER.decrypt(row(database)["api_token_encrypted"]) == TOKEN
     assert row(database)["language"] == "es"
     assert location_for(database, "of the environment") == location_for(database, "another secret") == LOCATION
-    with database.reading() as session:
-        assert pauses.of_account(session, LOCATION) == []
+    with database.reading() as connection:
+        assert pauses.of_account(connection, LOCATION) == []
 
 
 def test_what_the_environment_does_not_say_stays(database: Database) -> None:
@@ -235,8 +235,8 @@ def test_what_the_environment_does_not_say_stays(database: Database) -> None:
 def test_the_environment_takes_its_account_back_when_it_was_removed(database: Database) -> None:
     in_transaction(database, accounts.remove, LOCATION)
     upsert(database, leadway_api_token=TOKEN)
-    with database.reading() as session:
-        assert accounts.is_served(session, LOCATION)
+    with database.reading() as connection:
+        assert accounts.is_served(connection, LOCATION)
     assert CIPHER.decrypt(row(database)["api_token_encrypted"]) == TOKEN
 
 
@@ -261,5 +261,5 @@ def test_the_environments_secret_is_refused_when_another_account_has_it(database
     with pytest.raises(SecretTaken):
         upsert(database, leadway_intake_secret="secret", leadway_language="es")
     assert row(database)["language"] == "en", "the whole of it is rolled back"
-    with database.reading() as session:
-        assert session.execute(sa.select(sa.func.count()).select_from(accounts.accounts)).scalar_one() == 2
+    with database.reading() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(accounts.accounts)).scalar_one() == 2

@@ -17,21 +17,21 @@ DAY = 86_400.0
 
 def known(database: Database, *, announced: int = 0, unannounced: int = 0, ago: float = 3600.0, **values: Any) -> None:
     """Calls that began so long ago; later ones are newer."""
-    with database.reading() as session:
-        number = session.execute(sa.select(sa.func.count()).select_from(calls)).scalar_one()
+    with database.reading() as connection:
+        number = connection.execute(sa.select(sa.func.count()).select_from(calls)).scalar_one()
     origins = [Origin.NOTIFICATION] * announced + [Origin.RECONCILE] * unannounced
     for position, origin in enumerate(origins):
         call_id = f"call-{number + position}"
         announce(database, call_id, origin=values.get("origin", origin))
         began = moment(-ago + position)
-        with database.transaction() as session:
+        with database.transaction() as connection:
             this = sa.update(calls).where(calls.c.call_id == call_id)
-            session.execute(this.values(created_at=began, started_at=began))
+            connection.execute(this.values(created_at=began, started_at=began))
 
 
 def judge(database: Database) -> Cause | None:
-    with database.reading() as session:
-        return announcements.judge(session, LOCATION)
+    with database.reading() as connection:
+        return announcements.judge(connection, LOCATION)
 
 
 def test_a_webhook_that_announces_nearly_every_call_is_well(database: Database) -> None:
@@ -71,38 +71,38 @@ def test_a_few_calls_backfilled_calls_and_calls_of_a_moment_ago_are_no_alarm(dat
 )
 def test_what_was_refused_tells_the_likely_cause(database: Database, refused: str, cause: Cause) -> None:
     known(database, unannounced=5)
-    with database.transaction() as session:
-        refusals.count(session, refused, number=3, trace={})
+    with database.transaction() as connection:
+        refusals.count(connection, refused, number=3, trace={})
     assert judge(database) is cause
     assert cause.sentence
 
 
 def test_notifications_without_a_call_id_tell_it_too(database: Database) -> None:
     known(database, unannounced=5)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         notifications.record(
-            session, "one", location_id=LOCATION, dialect="workflow", authenticated_by="secret", status="unresolved"
+            connection, "one", location_id=LOCATION, dialect="workflow", authenticated_by="secret", status="unresolved"
         )
     assert judge(database) is Cause.WITHOUT_CALL_ID
 
 
 def test_the_alarm_is_raised_once_and_status_can_tell_it(database: Database) -> None:
     known(database, announced=1, unannounced=5)
-    with database.transaction() as session:
-        assert announcements.set_alarm(session, LOCATION, Cause.REFUSED)
-        assert not announcements.set_alarm(session, LOCATION, Cause.REFUSED)
-        told = announcements.of_account(session, LOCATION)
+    with database.transaction() as connection:
+        assert announcements.set_alarm(connection, LOCATION, Cause.REFUSED)
+        assert not announcements.set_alarm(connection, LOCATION, Cause.REFUSED)
+        told = announcements.of_account(connection, LOCATION)
         assert (told.alarm, told.calls_in_the_last_day, told.unannounced_in_the_last_day) == (Cause.REFUSED, 6, 5)
         assert told.alarm_since is not None
-        assert announcements.set_alarm(session, LOCATION, None)
-        assert announcements.of_account(session, LOCATION).alarm is None
+        assert announcements.set_alarm(connection, LOCATION, None)
+        assert announcements.of_account(connection, LOCATION).alarm is None
 
 
 def test_the_share_of_each_day_is_told(database: Database) -> None:
     known(database, announced=3, unannounced=1, ago=2 * DAY)
     known(database, announced=2, ago=60)
-    with database.reading() as session:
-        days = announcements.by_day(session, LOCATION, since=datetime.now(UTC) - timedelta(days=7))
+    with database.reading() as connection:
+        days = announcements.by_day(connection, LOCATION, since=datetime.now(UTC) - timedelta(days=7))
     assert [(day.calls, day.announced) for day in days] == [(4, 3), (2, 2)]
     assert days[0].share == 0.75
     assert days[0].day < days[1].day

@@ -42,13 +42,13 @@ def lose_lease(database: Database, *, alone: bool = False) -> Claim | None:
 
 
 def finish(database: Database, claim: Claim) -> None:
-    with database.transaction() as session:
-        attempts.finish(session, claim)
+    with database.transaction() as connection:
+        attempts.finish(connection, claim)
 
 
 def postpone(database: Database, claim: Claim, **how: object) -> None:
-    with database.transaction() as session:
-        attempts.postpone(session, claim, **{"seconds": 5.0, **how})  # type: ignore[arg-type]
+    with database.transaction() as connection:
+        attempts.postpone(connection, claim, **{"seconds": 5.0, **how})  # type: ignore[arg-type]
 
 
 def test_one_of_many_who_claim_at_once_gets_the_row(database: Database) -> None:
@@ -107,18 +107,18 @@ def test_an_unknown_row_is_not_claimed(database: Database) -> None:
 
 def test_a_paused_account_is_not_claimed_from_until_it_is_resumed(database: Database) -> None:
     announce(database, "call-1")
-    with database.transaction() as session:
-        pauses.pause(session, LOCATION, cause=Cause.TOKEN, detail="set a new one")
+    with database.transaction() as connection:
+        pauses.pause(connection, LOCATION, cause=Cause.TOKEN, detail="set a new one")
     assert claim_call(database, "call-1") is None
-    with database.transaction() as session:
-        pauses.resume(session, LOCATION)
+    with database.transaction() as connection:
+        pauses.resume(connection, LOCATION)
     assert claim_call(database, "call-1") is not None
 
 
 def test_a_pause_of_one_kind_of_work_leaves_the_other_to_go_on(database: Database) -> None:
     follow_up_id = plan(database)
-    with database.transaction() as session:
-        pauses.pause(session, LOCATION, cause=Cause.SCOPE, detail="contacts.write", work="follow_up")
+    with database.transaction() as connection:
+        pauses.pause(connection, LOCATION, cause=Cause.SCOPE, detail="contacts.write", work="follow_up")
     assert claim_follow_up(database, follow_up_id) is None
     assert claim_call(database, "call-1") is not None
 
@@ -132,12 +132,12 @@ def test_a_worker_that_comes_back_after_its_lease_finishes_nothing(database: Dat
         finish(database, late)
     with pytest.raises(LeaseLost):
         postpone(database, late)
-    with pytest.raises(LeaseLost), database.transaction() as session:
-        attempts.give_up(session, late, cause="not_found")
-    with pytest.raises(LeaseLost), database.transaction() as session:
-        attempts.drop(session, late)
-    with pytest.raises(LeaseLost), database.transaction() as session:
-        attempts.break_off(session, late, error="KeyError", first_seconds=5)
+    with pytest.raises(LeaseLost), database.transaction() as connection:
+        attempts.give_up(connection, late, cause="not_found")
+    with pytest.raises(LeaseLost), database.transaction() as connection:
+        attempts.drop(connection, late)
+    with pytest.raises(LeaseLost), database.transaction() as connection:
+        attempts.break_off(connection, late, error="KeyError", first_seconds=5)
     row = call_row(database)
     assert (row["status"], row["fence"], row["running_on"]) == (Status.RUNNING, present.fence, "worker-2")
     finish(database, present)
@@ -148,9 +148,11 @@ def test_the_whole_transaction_of_a_late_worker_is_rolled_back(database: Databas
     run_out(database, CALL, KEY)
     claim_call(database, "call-1")
 
-    def store(session: sa.orm.Session) -> None:
-        calls.save(session, LOCATION, call_log(summary="late"), read_at=late.claimed_at, settled=True, stored=late.row)
-        attempts.finish(session, late)
+    def store(connection: sa.Connection) -> None:
+        calls.save(
+            connection, LOCATION, call_log(summary="late"), read_at=late.claimed_at, settled=True, stored=late.row
+        )
+        attempts.finish(connection, late)
 
     with pytest.raises(LeaseLost):
         database.transact(store)
@@ -177,15 +179,15 @@ def test_a_finished_row_cannot_be_finished_again(database: Database) -> None:
 
 def test_holding_and_writing_under_the_lease_want_enough_of_it_left(database: Database) -> None:
     claim = claimed_call(database)
-    with database.transaction() as session:
-        assert attempts.holds(session, claim, seconds=50)
-        assert not attempts.holds(session, claim, seconds=70)
-        assert not attempts.update_held(session, claim, seconds=70, last_error="x")
-        assert attempts.update_held(session, claim, seconds=50, last_error="y")
+    with database.transaction() as connection:
+        assert attempts.holds(connection, claim, seconds=50)
+        assert not attempts.holds(connection, claim, seconds=70)
+        assert not attempts.update_held(connection, claim, seconds=70, last_error="x")
+        assert attempts.update_held(connection, claim, seconds=50, last_error="y")
     run_out(database, CALL, KEY)
-    with database.transaction() as session:
-        assert not attempts.holds(session, claim, seconds=0)
-        assert not attempts.update_held(session, claim, seconds=0, last_error="z")
+    with database.transaction() as connection:
+        assert not attempts.holds(connection, claim, seconds=0)
+        assert not attempts.update_held(connection, claim, seconds=0, last_error="z")
     assert call_row(database)["last_error"] == "y"
 
 
@@ -203,18 +205,18 @@ def test_a_run_out_lease_is_taken_over_counted_and_told(database: Database) -> N
 def test_a_row_that_lost_two_leases_is_given_out_alone_only(database: Database) -> None:
     announce(database, "call-1")
     lose_lease(database)
-    with database.reading() as session:
-        assert not attempts.is_suspect(session, CALL, KEY)
+    with database.reading() as connection:
+        assert not attempts.is_suspect(connection, CALL, KEY)
     lose_lease(database)
     assert claim_call(database, "call-1") is None
-    with database.reading() as session:
-        assert attempts.is_suspect(session, CALL, KEY)
+    with database.reading() as connection:
+        assert attempts.is_suspect(connection, CALL, KEY)
     alone = claim_call(database, "call-1", alone=True)
     assert alone is not None
     assert alone.row["runs_alone"]
     assert (alone.row["lost_leases"], alone.row["lost_alone"]) == (2, 0)
-    with database.reading() as session:
-        assert not attempts.is_suspect(session, CALL, KEY), "it runs"
+    with database.reading() as connection:
+        assert not attempts.is_suspect(connection, CALL, KEY), "it runs"
 
 
 def test_a_lease_lost_alone_twice_makes_the_row_dead_of_poison(database: Database) -> None:
@@ -238,18 +240,18 @@ def test_any_recorded_outcome_resets_the_count_of_lost_leases(database: Database
     claim = claim_call(database, "call-1", alone=True)
     assert claim is not None
     assert claim.row["lost_alone"] == 1
-    with database.transaction() as session:
+    with database.transaction() as connection:
         match outcome:
             case "postponed":
-                attempts.postpone(session, claim, seconds=1)
+                attempts.postpone(connection, claim, seconds=1)
             case "not a try":
-                attempts.postpone(session, claim, seconds=1, tried=False)
+                attempts.postpone(connection, claim, seconds=1, tried=False)
             case "finished":
-                attempts.finish(session, claim)
+                attempts.finish(connection, claim)
             case "given up":
-                attempts.give_up(session, claim, cause="not_found")
+                attempts.give_up(connection, claim, cause="not_found")
             case "broken off":
-                attempts.break_off(session, claim, error="KeyError", first_seconds=1)
+                attempts.break_off(connection, claim, error="KeyError", first_seconds=1)
     row = call_row(database)
     assert (row["lost_leases"], row["lost_alone"], row["runs_alone"]) == (0, 0, False)
     assert (row["lease_until"], row["claimed_at"], row["running_on"]) == (None, None, None)
@@ -315,8 +317,8 @@ def test_what_is_asked_for_while_it_runs_is_due_at_once_when_postponed(database:
 
 def test_a_replay_while_it_runs_makes_the_finished_row_due_again(database: Database) -> None:
     claim = claimed_call(database)
-    with database.transaction() as session:
-        assert calls.replay(session, *KEY)
+    with database.transaction() as connection:
+        assert calls.replay(connection, *KEY)
     finish(database, claim)
     assert call_row(database)["status"] == Status.PENDING
     again = claim_call(database, "call-1")
@@ -336,14 +338,14 @@ def test_a_notification_while_it_runs_does_not_repeat_what_is_finished(database:
 def test_what_is_asked_for_while_it_runs_is_not_given_up_but_due_at_once(database: Database) -> None:
     claim = claimed_call(database)
     announce(database, "call-1")
-    with database.transaction() as session:
-        attempts.give_up(session, claim, cause="not_found", status=Status.DEAD)
+    with database.transaction() as connection:
+        attempts.give_up(connection, claim, cause="not_found", status=Status.DEAD)
     row = call_row(database)
     assert (row["status"], row["dead_cause"]) == (Status.PENDING, None)
     again = claim_call(database, "call-1")
     assert again is not None
-    with database.transaction() as session:
-        attempts.give_up(session, again, cause="not_found")
+    with database.transaction() as connection:
+        attempts.give_up(connection, again, cause="not_found")
     row = call_row(database)
     assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == (Status.DEAD, "not_found", None)
 
@@ -354,8 +356,8 @@ def test_an_attempt_that_broke_is_made_again_and_dead_after_too_many(database: D
         make_due(database, CALL, KEY)
         claim = claim_call(database, "call-1")
         assert claim is not None
-        with database.transaction() as session:
-            attempts.break_off(session, claim, error="KeyError", first_seconds=5)
+        with database.transaction() as connection:
+            attempts.break_off(connection, claim, error="KeyError", first_seconds=5)
         row = call_row(database)
         assert row["failures"] == row["attempts"] == number
     assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == (Status.DEAD, "broken", None)
@@ -367,9 +369,9 @@ def test_an_attempt_that_broke_for_the_last_time_is_made_again_when_asked_for_me
     change(database, CALL, KEY, failures=FAILURES_ALLOWED - 1)
     claim = claim_call(database, "call-1")
     assert claim is not None
-    with database.transaction() as session:
-        calls.replay(session, *KEY)
-        attempts.break_off(session, claim, error="KeyError", first_seconds=5)
+    with database.transaction() as connection:
+        calls.replay(connection, *KEY)
+        attempts.break_off(connection, claim, error="KeyError", first_seconds=5)
     row = call_row(database)
     assert (row["status"], row["dead_cause"]) == (Status.PENDING, None)
     assert claim_call(database, "call-1") is not None
@@ -378,8 +380,8 @@ def test_an_attempt_that_broke_for_the_last_time_is_made_again_when_asked_for_me
 def test_a_follow_up_that_broke_before_its_request_is_tried_again(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
-    with database.transaction() as session:
-        attempts.break_off(session, claim, error="KeyError", first_seconds=5)
+    with database.transaction() as connection:
+        attempts.break_off(connection, claim, error="KeyError", first_seconds=5)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["unclear_since"]) == (Status.PENDING, None)
 
@@ -389,9 +391,9 @@ def test_a_follow_up_that_broke_after_its_intent_is_unclear_and_never_dead(datab
     follow_up_id = plan(database)
     change(database, FOLLOW_UP, (follow_up_id,), failures=failures)
     claim = claimed_follow_up(database, follow_up_id)
-    with database.transaction() as session:
-        assert follow_ups.intend(session, claim, seconds=5)
-        attempts.break_off(session, claim, error="KeyError", first_seconds=5)
+    with database.transaction() as connection:
+        assert follow_ups.intend(connection, claim, seconds=5)
+        attempts.break_off(connection, claim, error="KeyError", first_seconds=5)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["dead_cause"]) == (Status.UNCLEAR, None)
     assert row["unclear_since"] is not None
@@ -401,8 +403,8 @@ def test_a_follow_up_that_broke_after_its_intent_is_unclear_and_never_dead(datab
 def test_whoever_died_after_the_intent_left_it_unclear_since_the_end_of_the_lease(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
-    with database.transaction() as session:
-        follow_ups.intend(session, claim, seconds=5)
+    with database.transaction() as connection:
+        follow_ups.intend(connection, claim, seconds=5)
     run_out(database, FOLLOW_UP, (follow_up_id,))
     lease_end = follow_up_row(database, follow_up_id)["lease_until"]
     taken_over = claimed_follow_up(database, follow_up_id, extra=UNCLEAR_FROM_THE_LEASE)
@@ -423,8 +425,8 @@ def test_an_unclear_row_keeps_its_window_whoever_asks(database: Database) -> Non
 def test_a_row_that_is_no_work_is_dropped_with_a_line_in_the_history(database: Database) -> None:
     announce(database, "call-2")
     claim = claimed_call(database)
-    with database.transaction() as session:
-        attempts.drop(session, claim, error="wrong_kind", http_status=422)
+    with database.transaction() as connection:
+        attempts.drop(connection, claim, error="wrong_kind", http_status=422)
     assert [row["call_id"] for row in rows_of(database, calls.calls)] == ["call-2"]
     (told,) = rows_of(database, attempts.attempts)
     assert (told["outcome"], told["error"], told["http_status"]) == (Outcome.DROPPED, "wrong_kind", 422)

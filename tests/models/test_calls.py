@@ -58,16 +58,16 @@ LATER = STARTED_AT + timedelta(hours=1)
 def save(
     database: Database, log: CallLog, *, read_at: datetime = LATER, settled: bool = True
 ) -> list[tuple[str, Action]]:
-    with database.transaction() as session:
-        held = calls.get(session, *KEY)
+    with database.transaction() as connection:
+        held = calls.get(connection, *KEY)
         assert held is not None
-        return calls.save(session, LOCATION, log, read_at=read_at, settled=settled, stored=held)
+        return calls.save(connection, LOCATION, log, read_at=read_at, settled=settled, stored=held)
 
 
 def stored(database: Database) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    with database.reading() as session:
-        row = calls.get(session, *KEY)
-        actions = calls.actions_of(session, *KEY)
+    with database.reading() as connection:
+        row = calls.get(connection, *KEY)
+        actions = calls.actions_of(connection, *KEY)
     assert row is not None
     return dict(row), [dict(action) for action in actions]
 
@@ -88,9 +88,9 @@ def test_a_first_reading_is_stored_with_every_column_and_action(announced: Datab
     assert [each["position"] for each in actions] == [0, 1]
     assert actions[0]["parameters"] == {"to": "x"}
     assert actions[0]["executed_at"] == STARTED_AT
-    with announced.reading() as session:
-        assert calls.as_call_log(calls.find(session, "call-1")[0]) == replace(FULL, actions=())
-        assert [action for _, action in calls.keyed_actions(session, *KEY)] == list(FULL.actions)
+    with announced.reading() as connection:
+        assert calls.as_call_log(calls.find(connection, "call-1")[0]) == replace(FULL, actions=())
+        assert [action for _, action in calls.keyed_actions(connection, *KEY)] == list(FULL.actions)
 
 
 def test_a_later_reading_replaces_what_it_tells(announced: Database) -> None:
@@ -184,20 +184,20 @@ _actions = st.builds(
 def test_whatever_the_readings_no_stored_action_is_lost_and_no_key_is_given_twice(
     database: Database, readings: list[list[Action]]
 ) -> None:
-    with database.transaction() as session:
-        session.execute(calls.calls.delete())
-        calls.announce(session, *KEY)
+    with database.transaction() as connection:
+        connection.execute(calls.calls.delete())
+        calls.announce(connection, *KEY)
         known: set[str] = set()
         for number, actions in enumerate(readings):
             log = call_log(actions=tuple(actions))
-            held = calls.get(session, *KEY)
+            held = calls.get(connection, *KEY)
             assert held is not None
             read_at = LATER + timedelta(seconds=number)
-            keyed = calls.save(session, LOCATION, log, read_at=read_at, settled=True, stored=held)
+            keyed = calls.save(connection, LOCATION, log, read_at=read_at, settled=True, stored=held)
             keys = [key for key, _ in keyed]
             assert len(set(keys)) == len(keys)
             assert known <= set(keys)
-            assert keys == [each["action_key"] for each in calls.actions_of(session, *KEY)]
+            assert keys == [each["action_key"] for each in calls.actions_of(connection, *KEY)]
             known = set(keys)
 
 
@@ -212,10 +212,10 @@ def test_alike_actions_keep_their_keys_when_the_log_is_read_again(announced: Dat
 
 
 def test_a_new_call_is_due_at_once_and_a_known_one_is_told_from_it(database: Database) -> None:
-    with database.transaction() as session:
-        assert calls.announce(session, *KEY)
-        assert not calls.announce(session, *KEY)
-        assert calls.announce(session, "another location", "call-1")
+    with database.transaction() as connection:
+        assert calls.announce(connection, *KEY)
+        assert not calls.announce(connection, *KEY)
+        assert calls.announce(connection, "another location", "call-1")
     row = call_row(database)
     assert (row["status"], row["lane"], row["origin"]) == (Status.PENDING, Lane.LIVE, Origin.NOTIFICATION)
     assert seconds_until(database, row["next_attempt_at"]) <= 0
@@ -225,8 +225,8 @@ def test_a_new_call_is_due_at_once_and_a_known_one_is_told_from_it(database: Dat
 
 def test_many_announcements_at_once_make_one_call(database: Database) -> None:
     def announce_it() -> bool:
-        with database.transaction() as session:
-            return calls.announce(session, *KEY)
+        with database.transaction() as connection:
+            return calls.announce(connection, *KEY)
 
     assert sorted(at_once([announce_it] * 8)) == [False] * 7 + [True]
     assert len(rows_of(database, calls.calls)) == 1
@@ -234,9 +234,9 @@ def test_many_announcements_at_once_make_one_call(database: Database) -> None:
 
 def test_a_repeated_notification_brings_the_next_reading_of_an_unsettled_call_forward(announced: Database) -> None:
     claim = claimed_call(announced)
-    with announced.transaction() as session:
-        calls.save(session, LOCATION, FULL, read_at=claim.claimed_at, settled=False, stored=claim.row)
-        attempts.postpone(session, claim, seconds=600, counted=True)
+    with announced.transaction() as connection:
+        calls.save(connection, LOCATION, FULL, read_at=claim.claimed_at, settled=False, stored=claim.row)
+        attempts.postpone(connection, claim, seconds=600, counted=True)
     announce(announced, "call-1")
     row = call_row(announced)
     assert seconds_until(announced, row["next_attempt_at"]) <= 0
@@ -267,9 +267,9 @@ def test_a_running_call_keeps_its_lease_when_it_is_announced_again(announced: Da
 
 def test_a_settled_call_is_not_changed_by_another_notification(announced: Database) -> None:
     claim = claimed_call(announced)
-    with announced.transaction() as session:
-        calls.save(session, LOCATION, FULL, read_at=claim.claimed_at, settled=True, stored=claim.row)
-        attempts.finish(session, claim)
+    with announced.transaction() as connection:
+        calls.save(connection, LOCATION, FULL, read_at=claim.claimed_at, settled=True, stored=claim.row)
+        attempts.finish(connection, claim)
     before = dict(call_row(announced))
     announce(announced, "call-1")
     assert dict(call_row(announced)) == before
@@ -295,8 +295,8 @@ def test_a_backfilled_call_gets_follow_ups_when_it_is_announced_before_it_settle
 @pytest.mark.parametrize("origin", list(Origin))
 def test_a_dead_call_is_revived_by_a_notification_and_by_a_listing(database: Database, origin: Origin) -> None:
     claim = claimed_call(database)
-    with database.transaction() as session:
-        attempts.give_up(session, claim, cause="not_found")
+    with database.transaction() as connection:
+        attempts.give_up(connection, claim, cause="not_found")
     announce(database, "call-1", origin=origin)
     row = call_row(database)
     assert (row["status"], row["dead_cause"], row["failures"]) == (Status.PENDING, None, 0)
@@ -311,8 +311,8 @@ def test_poison_is_not_revived_by_a_notification_or_a_listing_but_by_a_person(an
     for origin in Origin:
         announce(announced, "call-1", origin=origin)
     assert call_row(announced)["status"] == Status.DEAD
-    with announced.transaction() as session:
-        assert calls.replay(session, *KEY)
+    with announced.transaction() as connection:
+        assert calls.replay(connection, *KEY)
     row = call_row(announced)
     assert (row["status"], row["dead_cause"], row["lost_leases"], row["lost_alone"]) == (Status.PENDING, None, 0, 0)
     assert claim_call(announced, "call-1") is not None, "in company, as a new one"
@@ -320,11 +320,11 @@ def test_poison_is_not_revived_by_a_notification_or_a_listing_but_by_a_person(an
 
 def test_a_person_may_have_a_finished_call_read_again_but_no_unknown_one(announced: Database) -> None:
     claim = claimed_call(announced)
-    with announced.transaction() as session:
-        calls.save(session, LOCATION, FULL, read_at=claim.claimed_at, settled=True, stored=claim.row)
-        attempts.finish(session, claim)
-        assert calls.replay(session, *KEY)
-        assert not calls.replay(session, LOCATION, "unknown")
+    with announced.transaction() as connection:
+        calls.save(connection, LOCATION, FULL, read_at=claim.claimed_at, settled=True, stored=claim.row)
+        attempts.finish(connection, claim)
+        assert calls.replay(connection, *KEY)
+        assert not calls.replay(connection, LOCATION, "unknown")
     row = call_row(announced)
     assert (row["status"], row["lane"]) == (Status.PENDING, Lane.LIVE)
     assert row["summary"] == FULL.summary, "nothing is lost until the new reading is there"
@@ -334,8 +334,8 @@ def test_a_person_may_have_a_finished_call_read_again_but_no_unknown_one(announc
 def test_calls_of_the_same_id_in_two_accounts_are_both_found(database: Database) -> None:
     announce(database, "call-1")
     announce(database, "call-1", location_id="another location")
-    with database.reading() as session:
-        assert [row["location_id"] for row in calls.find(session, "call-1")] == ["another location", LOCATION]
+    with database.reading() as connection:
+        assert [row["location_id"] for row in calls.find(connection, "call-1")] == ["another location", LOCATION]
 
 
 def test_two_readings_stored_at_once_leave_the_newer_one(announced: Database) -> None:
@@ -346,9 +346,9 @@ def test_two_readings_stored_at_once_leave_the_newer_one(announced: Database) ->
     assert present is not None
 
     def store(claim: attempts.Claim, log: CallLog) -> bool:
-        def work(session: Any) -> None:
-            attempts.finish(session, claim)
-            calls.save(session, LOCATION, log, read_at=claim.claimed_at, settled=True, stored=claim.row)
+        def work(connection: Any) -> None:
+            attempts.finish(connection, claim)
+            calls.save(connection, LOCATION, log, read_at=claim.claimed_at, settled=True, stored=claim.row)
 
         try:
             announced.transact(work)
@@ -377,17 +377,17 @@ def test_odd_but_storable_documents_come_back_as_they_went_in(announced: Databas
 def test_a_settled_call_that_was_taken_in_without_follow_ups_is_read_again_when_its_notification_comes(
     database: Database,
 ) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         calls.announce(
-            session, "loc", "backfilled", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False
+            connection, "loc", "backfilled", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False
         )
-        session.execute(sa.update(calls.calls).values(status=Status.DONE, settled_at=moment(), next_attempt_at=None))
-    with database.transaction() as session:
-        calls.announce(session, "loc", "backfilled")
-        row = calls.get(session, "loc", "backfilled")
+        connection.execute(sa.update(calls.calls).values(status=Status.DONE, settled_at=moment(), next_attempt_at=None))
+    with database.transaction() as connection:
+        calls.announce(connection, "loc", "backfilled")
+        row = calls.get(connection, "loc", "backfilled")
     assert row is not None
     assert (row["status"], row["plans_follow_ups"], row["lane"]) == (Status.PENDING, True, Lane.LIVE)
-    with database.transaction() as session:
-        session.execute(sa.update(calls.calls).values(status=Status.DONE, settled_at=moment(), next_attempt_at=None))
-        calls.announce(session, "loc", "backfilled")
-        assert calls.get(session, "loc", "backfilled")["status"] == Status.DONE  # type: ignore[index]
+    with database.transaction() as connection:
+        connection.execute(sa.update(calls.calls).values(status=Status.DONE, settled_at=moment(), next_attempt_at=None))
+        calls.announce(connection, "loc", "backfilled")
+        assert calls.get(connection, "loc", "backfilled")["status"] == Status.DONE  # type: ignore[index]

@@ -33,14 +33,14 @@ INSTANTS = [
 
 
 def put(database: Database, name: str, instant: Any) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         values = {"name": name, "process": "web", "slots": 0, "started_at": instant, "beat_at": instant}
-        session.execute(sa.insert(heartbeats).values(values))
+        connection.execute(sa.insert(heartbeats).values(values))
 
 
 def ask(database: Database, *what: Any) -> sa.Row[Any]:
-    with database.reading() as session:
-        return session.execute(sa.select(*what)).one()
+    with database.reading() as connection:
+        return connection.execute(sa.select(*what)).one()
 
 
 def test_an_instant_comes_back_as_the_same_instant_in_utc(database: Database) -> None:
@@ -55,14 +55,14 @@ def test_instants_are_compared_and_ordered_as_instants(database: Database) -> No
     for number, instant in enumerate(INSTANTS):
         put(database, str(number), instant)
     column = heartbeats.c.beat_at
-    with database.reading() as session:
-        assert list(session.execute(sa.select(column).order_by(column)).scalars()) == sorted(INSTANTS)
+    with database.reading() as connection:
+        assert list(connection.execute(sa.select(column).order_by(column)).scalars()) == sorted(INSTANTS)
         for instant in INSTANTS:
-            earlier = session.execute(sa.select(sa.func.count()).where(column < instant)).scalar_one()
+            earlier = connection.execute(sa.select(sa.func.count()).where(column < instant)).scalar_one()
             assert earlier == sum(each < instant for each in INSTANTS)
-            same = session.execute(sa.select(heartbeats.c.name).where(column == instant)).scalars().all()
+            same = connection.execute(sa.select(heartbeats.c.name).where(column == instant)).scalars().all()
             assert same == [str(INSTANTS.index(instant))]
-        past = session.execute(sa.select(sa.func.count()).where(column <= moment())).scalar_one()
+        past = connection.execute(sa.select(sa.func.count()).where(column <= moment())).scalar_one()
         assert past == len(INSTANTS) - 1
 
 
@@ -86,42 +86,42 @@ def test_the_clock_agrees_with_itself(database: Database) -> None:
 
 def test_seconds_may_come_from_a_column(database: Database) -> None:
     put(database, "one", moment())
-    with database.transaction() as session:
+    with database.transaction() as connection:
         seconds = sa.case((heartbeats.c.slots == 0, 90), else_=30.5)
-        session.execute(sa.update(heartbeats).values(beat_at=moment(seconds)))
+        connection.execute(sa.update(heartbeats).values(beat_at=moment(seconds)))
     (row,) = rows_of(database, heartbeats)
     assert 80 < (row["beat_at"] - row["started_at"]).total_seconds() < 120
 
 
 def test_the_clock_goes_on_within_a_transaction(database: Database) -> None:
-    with database.transaction() as session:
-        first = session.execute(sa.select(moment())).scalar_one()
+    with database.transaction() as connection:
+        first = connection.execute(sa.select(moment())).scalar_one()
         time.sleep(0.01)
-        assert session.execute(sa.select(moment())).scalar_one() > first
+        assert connection.execute(sa.select(moment())).scalar_one() > first
 
 
 def test_what_the_clock_wrote_is_read_compared_and_written_again_without_change(database: Database) -> None:
     put(database, "one", moment())
     (row,) = rows_of(database, heartbeats)
     put(database, "two", row["beat_at"])
-    with database.reading() as session:
-        same = session.execute(sa.select(sa.func.count()).where(heartbeats.c.beat_at == row["beat_at"])).scalar_one()
+    with database.reading() as connection:
+        same = connection.execute(sa.select(sa.func.count()).where(heartbeats.c.beat_at == row["beat_at"])).scalar_one()
     assert same == 2
 
 
 def test_the_earlier_of_two_times_is_the_other_where_one_is_missing(database: Database) -> None:
-    with database.reading() as session:
+    with database.reading() as connection:
         both = (INSTANTS[0], sa.null())
         early, late = (sa.literal(each, UtcDateTime) for each in INSTANTS[:2])
-        assert session.execute(sa.select(earlier_of(session, early, late))).scalar_one() == both[0]
-        assert session.execute(sa.select(earlier_of(session, late, early))).scalar_one() == both[0]
+        assert connection.execute(sa.select(earlier_of(connection, early, late))).scalar_one() == both[0]
+        assert connection.execute(sa.select(earlier_of(connection, late, early))).scalar_one() == both[0]
         nothing = sa.null().cast(UtcDateTime)
-        assert session.execute(sa.select(earlier_of(session, nothing, late))).scalar_one() == INSTANTS[1]
+        assert connection.execute(sa.select(earlier_of(connection, nothing, late))).scalar_one() == INSTANTS[1]
 
 
 def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
-    def work(session: sa.orm.Session) -> None:
-        accounts.add(session, "loc-two")
+    def work(connection: sa.Connection) -> None:
+        accounts.add(connection, "loc-two")
         raise KeyError
 
     with pytest.raises(KeyError):
@@ -132,9 +132,9 @@ def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
 def test_a_bug_or_a_broken_rule_of_the_schema_is_not_repeated(database: Database) -> None:
     runs = []
 
-    def work(session: sa.orm.Session) -> None:
+    def work(connection: sa.Connection) -> None:
         runs.append(1)
-        session.execute(sa.insert(accounts.accounts).values(location_id=LOCATION, added_at=moment()))
+        connection.execute(sa.insert(accounts.accounts).values(location_id=LOCATION, added_at=moment()))
 
     with pytest.raises(IntegrityError):
         database.transact(work)
@@ -145,7 +145,7 @@ def test_a_transaction_that_goes_on_failing_raises_at_last(database: Database, m
     monkeypatch.setattr("models.database.RETRY_PAUSE_SECONDS", 0)
     runs = []
 
-    def work(_: sa.orm.Session) -> None:
+    def work(_: sa.Connection) -> None:
         runs.append(1)
         raise OperationalError("", {}, Exception("down"))
 
@@ -158,14 +158,14 @@ def test_a_transaction_whose_connection_postgresql_ends_is_repeated_whole(postgr
     database = Database(postgresql_url)
     runs = []
 
-    def work(session: sa.orm.Session) -> int:
+    def work(connection: sa.Connection) -> int:
         runs.append(1)
-        accounts.add(session, f"loc-{len(runs)}")
+        accounts.add(connection, f"loc-{len(runs)}")
         if len(runs) == 1:
-            pid = session.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+            pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
             with psycopg.connect(postgresql_url, autocommit=True) as other:
                 other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-        return session.execute(sa.select(sa.func.count()).select_from(accounts.accounts)).scalar_one()
+        return connection.execute(sa.select(sa.func.count()).select_from(accounts.accounts)).scalar_one()
 
     assert database.transact(work) == 1, "what the first run wrote is gone"
     assert len(runs) == 2
@@ -180,47 +180,41 @@ def test_a_restart_of_postgresql_while_idle_is_not_noticed(postgresql_url: str) 
         ours = "FROM pg_stat_activity WHERE application_name = 'leadway-calls'"
         other.execute(f"SELECT pg_terminate_backend(pid) {ours}")
         eventually(lambda: other.execute(f"SELECT count(*) {ours}").fetchone() == (0,), describe="connections to end")
-    with database.transaction() as session:  # the web process repeats nothing, so it must not need to
-        accounts.add(session, LOCATION)
+    with database.transaction() as connection:  # the web process repeats nothing, so it must not need to
+        accounts.add(connection, LOCATION)
     database.close()
 
 
-def lose_the_answer_to_the_first_commit(database: Database) -> None:
-    lost = []
+def lose_the_answer_to_the_next_commit(database: Database) -> None:
+    dialect = database.engine.dialect
+    commit = dialect.do_commit
 
-    @sa.event.listens_for(sa.orm.Session, "after_commit")
-    def lose(session: sa.orm.Session) -> None:
-        if session.get_bind() is database.engine and not lost:
-            lost.append(1)
-            raise OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+    def commit_and_lose(connection: Any) -> None:
+        del dialect.do_commit  # type: ignore[misc]
+        commit(connection)
+        raise dialect.dbapi.OperationalError("server closed the connection unexpectedly")  # type: ignore[union-attr]
 
-    database.forget = lambda: sa.event.remove(sa.orm.Session, "after_commit", lose)  # type: ignore[attr-defined]
+    dialect.do_commit = commit_and_lose  # type: ignore[method-assign]
 
 
 def test_a_commit_whose_answer_was_lost_is_harmless_when_it_is_run_again(database: Database) -> None:
-    def receive(session: sa.orm.Session) -> None:
+    def receive(connection: sa.Connection) -> None:
         notifications.record(
-            session, "one", location_id=LOCATION, call_id="call-1", dialect="x", authenticated_by="s", status="accepted"
+            connection, "one", location_id=LOCATION, call_id="1", dialect="x", authenticated_by="s", status="accepted"
         )
-        calls.announce(session, LOCATION, "call-1")
+        calls.announce(connection, LOCATION, "1")
 
-    lose_the_answer_to_the_first_commit(database)
-    try:
-        database.transact(receive)
-    finally:
-        database.forget()  # type: ignore[attr-defined]
+    lose_the_answer_to_the_next_commit(database)
+    database.transact(receive)
     assert len(rows_of(database, notifications.notifications)) == 1
     assert len(rows_of(database, calls.calls)) == 1
 
 
 def test_a_finish_whose_answer_was_lost_is_finished_once(database: Database) -> None:
     claim = claimed_call(database)
-    lose_the_answer_to_the_first_commit(database)
-    try:
-        with pytest.raises(LeaseLost):
-            database.transact(lambda session: attempts.finish(session, claim))
-    finally:
-        database.forget()  # type: ignore[attr-defined]
+    lose_the_answer_to_the_next_commit(database)
+    with pytest.raises(LeaseLost):
+        database.transact(lambda connection: attempts.finish(connection, claim))
     assert call_row(database)["status"] == Status.DONE
     assert len(rows_of(database, attempts.attempts)) == 1
 
@@ -230,8 +224,8 @@ def held_open(database: Database, until: threading.Event) -> threading.Thread:
     holds = threading.Event()
 
     def hold() -> None:
-        with database.transaction() as session:
-            session.execute(sa.update(accounts.accounts).values(name="held"))
+        with database.transaction() as connection:
+            connection.execute(sa.update(accounts.accounts).values(name="held"))
             holds.set()
             until.wait(60)
 
@@ -246,8 +240,8 @@ def test_the_web_process_gives_up_on_a_lock_while_it_is_still_held(database: Dat
     thread = held_open(database, until)
     web = Database(database_url, limits=WEB)
     try:
-        with pytest.raises(OperationalError, match="lock"), web.transaction() as session:
-            session.execute(sa.update(accounts.accounts).values(name="web"))
+        with pytest.raises(OperationalError, match="lock"), web.transaction() as connection:
+            connection.execute(sa.update(accounts.accounts).values(name="web"))
         assert thread.is_alive()
         assert WEB.lock <= WEB.statement <= 1
         assert WEB.retries == 0
@@ -262,28 +256,28 @@ def test_a_worker_waits_for_a_lock(database: Database) -> None:
     until = threading.Event()
     thread = held_open(database, until)
     threading.Timer(0.3, until.set).start()
-    database.transact(lambda session: accounts.count_outage(session, LOCATION))
+    database.transact(lambda connection: accounts.count_outage(connection, LOCATION))
     thread.join()
     assert rows_of(database, accounts.accounts)[0]["outages"] == 1
 
 
 def test_a_reader_waits_for_no_writer_and_no_writer_for_a_reader(database: Database) -> None:
     until = threading.Event()
-    with database.reading() as session:
-        assert session.execute(sa.select(accounts.accounts.c.name)).scalar_one() == ""
+    with database.reading() as connection:
+        assert connection.execute(sa.select(accounts.accounts.c.name)).scalar_one() == ""
         thread = held_open(database, until)
-        assert session.execute(sa.select(accounts.accounts.c.name)).scalar_one() == "", "not committed yet"
+        assert connection.execute(sa.select(accounts.accounts.c.name)).scalar_one() == "", "not committed yet"
         until.set()
         thread.join()
-        assert session.execute(sa.select(accounts.accounts.c.name)).scalar_one() == "held"
+        assert connection.execute(sa.select(accounts.accounts.c.name)).scalar_one() == "held"
 
 
 def test_after_reading_a_connection_still_begins_with_the_write_lock(sqlite_url: str) -> None:
     database = Database(sqlite_url, limits=WEB)
-    with database.reading() as session:
-        session.execute(sa.select(accounts.accounts)).all()
-    with database.transaction() as session:
-        session.execute(sa.select(accounts.accounts)).all()
+    with database.reading() as connection:
+        connection.execute(sa.select(accounts.accounts)).all()
+    with database.transaction() as connection:
+        connection.execute(sa.select(accounts.accounts)).all()
         other = Database(sqlite_url, limits=WEB)
         with pytest.raises(OperationalError, match="locked"), other.transaction() as second:
             second.execute(sa.select(accounts.accounts)).all()
@@ -293,9 +287,9 @@ def test_after_reading_a_connection_still_begins_with_the_write_lock(sqlite_url:
 
 def test_sqlite_is_set_up_to_lose_nothing(sqlite_url: str) -> None:
     database = Database(sqlite_url)
-    with database.reading() as session:
+    with database.reading() as connection:
         found = [
-            session.execute(sa.text(f"PRAGMA {name}")).scalar_one()
+            connection.execute(sa.text(f"PRAGMA {name}")).scalar_one()
             for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
     assert found == ["wal", 2, 1]
@@ -304,9 +298,9 @@ def test_sqlite_is_set_up_to_lose_nothing(sqlite_url: str) -> None:
 
 def test_postgresql_is_told_our_limits(postgresql_url: str) -> None:
     database = Database(postgresql_url, limits=WEB)
-    with database.reading() as session:
+    with database.reading() as connection:
         found = [
-            session.execute(sa.text(f"SHOW {name}")).scalar_one()
+            connection.execute(sa.text(f"SHOW {name}")).scalar_one()
             for name in ("statement_timeout", "lock_timeout", "TimeZone")
         ]
     assert found == ["700ms", "600ms", "UTC"]
@@ -348,16 +342,16 @@ def test_a_new_sqlite_file_is_opened_though_somebody_is_writing_to_it(tmp_path: 
     other.execute("CREATE TABLE a (b)")
     other.execute("BEGIN IMMEDIATE")
     threading.Timer(0.2, other.execute, ("COMMIT",)).start()
-    with closing(Database(f"sqlite:///{tmp_path / 'new.db'}")) as database, database.reading() as session:
-        assert session.execute(sa.text("PRAGMA journal_mode")).scalar_one() == "wal"
+    with closing(Database(f"sqlite:///{tmp_path / 'new.db'}")) as database, database.reading() as connection:
+        assert connection.execute(sa.text("PRAGMA journal_mode")).scalar_one() == "wal"
     other.close()
 
 
 def test_two_web_and_four_worker_processes_write_to_one_sqlite_file_and_none_finds_it_locked(sqlite_url: str) -> None:
     """None without having waited for it: a lock that cannot be waited for (SQLITE_BUSY at once) would be a bug."""
     database = Database(sqlite_url)
-    with database.transaction() as session:
-        accounts.add(session, LOCATION)
+    with database.transaction() as connection:
+        accounts.add(connection, LOCATION)
     with ProcessPoolExecutor(6, mp_context=multiprocessing.get_context("spawn")) as processes:
         running = [processes.submit(be_web, sqlite_url, f"web-{n}", 3.0) for n in range(2)]
         running += [processes.submit(be_worker, sqlite_url, f"worker-{n}", 3.0) for n in range(4)]

@@ -31,7 +31,7 @@ WIDE = Room(in_all=1000, per_account=1000)
 
 def take(database: Database, *, generation: str = "one", room: Room = WIDE) -> list[Due]:
     marks = Marks(generation, seconds=30)
-    return database.transact(lambda session: due.take_due(session, marks=marks, room=room))
+    return database.transact(lambda connection: due.take_due(connection, marks=marks, room=room))
 
 
 def call_ids(taken: Sequence[Due]) -> list[str]:
@@ -39,26 +39,26 @@ def call_ids(taken: Sequence[Due]) -> list[str]:
 
 
 def add_account(database: Database, location_id: str, *, due_calls: int = 0) -> None:
-    with database.transaction() as session:
-        accounts.add(session, location_id)
+    with database.transaction() as connection:
+        accounts.add(connection, location_id)
         for number in range(due_calls):
             values = {
                 "location_id": location_id,
                 "call_id": f"{location_id}-{number}",
                 "next_attempt_at": moment(-number),
             }
-            session.execute(insert(session, calls).values(**values, origin="notification", created_at=moment()))
+            connection.execute(insert(connection, calls).values(**values, origin="notification", created_at=moment()))
 
 
 def beat(database: Database, name: str) -> None:
-    with database.transaction() as session:
-        heartbeats.beat(session, name, process="worker", slots=8)
+    with database.transaction() as connection:
+        heartbeats.beat(connection, name, process="worker", slots=8)
 
 
 def test_nothing_due_takes_nothing(database: Database) -> None:
     claim = claimed_call(database)
-    with database.transaction() as session:
-        attempts.postpone(session, claim, seconds=60)
+    with database.transaction() as connection:
+        attempts.postpone(connection, claim, seconds=60)
     assert take(database) == []
 
 
@@ -84,8 +84,8 @@ def test_a_mark_is_void_after_half_a_minute(database: Database) -> None:
 def test_a_mark_is_taken_back_when_its_message_could_not_be_sent(database: Database) -> None:
     announce(database, "call-1")
     taken = take(database)
-    with database.transaction() as session:
-        due.unmark(session, taken)
+    with database.transaction() as connection:
+        due.unmark(connection, taken)
     assert take(database) == taken
 
 
@@ -168,46 +168,46 @@ def test_a_lease_that_ran_out_is_sent_again(database: Database) -> None:
 
 def test_a_resting_account_gets_nothing_until_its_rest_is_over(database: Database) -> None:
     announce(database, "call-1")
-    with database.transaction() as session:
-        accounts.hold(session, LOCATION, seconds=60)
+    with database.transaction() as connection:
+        accounts.hold(connection, LOCATION, seconds=60)
     assert take(database) == []
-    with database.transaction() as session:
-        session.execute(sa.update(accounts_table).values(held_until=moment(-1)))
+    with database.transaction() as connection:
+        connection.execute(sa.update(accounts_table).values(held_until=moment(-1)))
     assert call_ids(take(database)) == ["call-1"]
 
 
 def test_a_removed_account_gets_nothing(database: Database) -> None:
     announce(database, "call-1")
-    with database.transaction() as session:
-        accounts.remove(session, LOCATION)
+    with database.transaction() as connection:
+        accounts.remove(connection, LOCATION)
     assert take(database) == []
 
 
 def test_a_paused_account_gets_nothing_and_takes_no_room(database: Database) -> None:
     add_account(database, "paused", due_calls=5)
     announce(database, "call-1")
-    with database.transaction() as session:
-        pauses.pause(session, "paused", cause=Cause.TOKEN, detail="set a new one")
+    with database.transaction() as connection:
+        pauses.pause(connection, "paused", cause=Cause.TOKEN, detail="set a new one")
     assert call_ids(take(database, room=Room(in_all=1, per_account=1))) == ["call-1"]
 
 
 def test_a_pause_of_the_follow_ups_leaves_the_calls_to_go_on(database: Database) -> None:
     plan(database)
-    with database.transaction() as session:
-        pauses.pause(session, LOCATION, cause=Cause.SCOPE, detail="contacts.write", work="follow_up")
+    with database.transaction() as connection:
+        pauses.pause(connection, LOCATION, cause=Cause.SCOPE, detail="contacts.write", work="follow_up")
     assert [each.work for each in take(database)] == [CALL]
 
 
 def test_after_an_outage_one_attempt_goes_ahead(database: Database) -> None:
     add_account(database, "struck", due_calls=9)
     add_account(database, "well", due_calls=3)
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for _ in range(accounts.OUTAGES_BEFORE_REST):
-            accounts.count_outage(session, "struck")
+            accounts.count_outage(connection, "struck")
     assert Counter(each.key[0] for each in take(database)) == {"struck": 1, "well": 3}
     assert take(database) == []
-    with database.transaction() as session:
-        accounts.note_success(session, "struck")
+    with database.transaction() as connection:
+        accounts.note_success(connection, "struck")
     assert len(take(database)) == 8
 
 
@@ -221,8 +221,8 @@ def test_what_has_ended_is_not_sent(database: Database) -> None:
 def test_a_claim_takes_the_mark_away_and_so_does_every_outcome(database: Database) -> None:
     claim = claimed_call(database)
     change(database, CALL, claim.key, sent_at=moment(), sent_generation="one")
-    with database.transaction() as session:
-        attempts.postpone(session, claim, seconds=60)
+    with database.transaction() as connection:
+        attempts.postpone(connection, claim, seconds=60)
     make_due(database, CALL, claim.key)
     assert call_ids(take(database)) == ["call-1"]
     assert claim_call(database, "call-1") is not None
@@ -244,7 +244,7 @@ def twenty_thousand(database: Database) -> Database:
     """Due calls of one account, and five times as many that are done."""
     row = {"location_id": LOCATION, "origin": "backfill", "created_at": moment(), "lane": Lane.BACKFILLED}
     many = {"status": "pending", "next_attempt_at": moment(-5)}, {"status": "done", "next_attempt_at": None}
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for count, values in zip((20_000, 100_000), many, strict=True):
             first = sa.select(sa.literal(1).label("n")).cte("numbers", recursive=True)
             numbers = first.union_all(sa.select(first.c.n + 1).where(first.c.n < count))
@@ -254,12 +254,12 @@ def twenty_thousand(database: Database) -> Database:
                 for name, value in columns.items()
             }
             filled["call_id"] = sa.literal(f"{values['status']}-") + sa.cast(numbers.c.n, sa.Text)
-            session.execute(
+            connection.execute(
                 sa.insert(calls).from_select(list(filled), sa.select(*filled.values()), include_defaults=False)
             )
     if database.engine.dialect.name == "postgresql":  # does so by itself after a while; SQLite never does
-        with database.transaction() as session:
-            session.execute(sa.text("ANALYZE"))
+        with database.transaction() as connection:
+            connection.execute(sa.text("ANALYZE"))
     return database
 
 
@@ -277,8 +277,8 @@ def test_a_long_queue_is_looked_up_by_its_indexes_only(twenty_thousand: Database
     def remember(_c: object, _cursor: object, statement: str, parameters: object, _x: object, _many: bool) -> None:
         seen.append((statement, parameters))
 
-    with database.transaction() as session:
-        due.take_due(session, marks=Marks("two", seconds=30), room=Room(in_all=8, per_account=8))
+    with database.transaction() as connection:
+        due.take_due(connection, marks=Marks("two", seconds=30), room=Room(in_all=8, per_account=8))
     sa.event.remove(database.engine, "before_cursor_execute", remember)
     on_sqlite = database.engine.dialect.name == "sqlite"
     told: list[tuple[str, str]] = []

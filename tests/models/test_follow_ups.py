@@ -28,8 +28,8 @@ def plan_all(
     database: Database, *wanted: PlannedFollowUp, delay_seconds: float = 0, lane: Lane = Lane.FOLLOW_UP
 ) -> int:
     announce(database, "call-1")
-    with database.transaction() as session:
-        return follow_ups.plan(session, LOCATION, "call-1", wanted, delay_seconds=delay_seconds, lane=lane)
+    with database.transaction() as connection:
+        return follow_ups.plan(connection, LOCATION, "call-1", wanted, delay_seconds=delay_seconds, lane=lane)
 
 
 def rows(database: Database) -> list[sa.RowMapping]:
@@ -37,15 +37,17 @@ def rows(database: Database) -> list[sa.RowMapping]:
 
 
 def intend(database: Database, claim: Claim, *, seconds: float = 20, **words: str) -> bool:
-    with database.transaction() as session:
-        return follow_ups.intend(session, claim, seconds=seconds, **words)
+    with database.transaction() as connection:
+        return follow_ups.intend(connection, claim, seconds=seconds, **words)
 
 
 def become_unclear(database: Database, follow_up_id: str) -> None:
     claim = claimed_follow_up(database, follow_up_id)
     assert intend(database, claim, body="words")
-    with database.transaction() as session:
-        attempts.postpone(session, claim, seconds=120, status=Status.UNCLEAR, counted=True, unclear_since=moment(-60))
+    with database.transaction() as connection:
+        attempts.postpone(
+            connection, claim, seconds=120, status=Status.UNCLEAR, counted=True, unclear_since=moment(-60)
+        )
 
 
 def test_planning_twice_plans_once(database: Database) -> None:
@@ -83,8 +85,8 @@ def test_what_waits_for_the_summary_is_brought_forward_when_it_came(database: Da
 def test_a_follow_up_that_waits_after_a_try_is_not_brought_forward_by_planning_again(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
-    with database.transaction() as session:
-        attempts.postpone(session, claim, seconds=300, counted=True)
+    with database.transaction() as connection:
+        attempts.postpone(connection, claim, seconds=300, counted=True)
     assert plan_all(database, planned()) == 0
     assert seconds_until(database, follow_up_row(database, follow_up_id)["next_attempt_at"]) > 200
 
@@ -151,17 +153,17 @@ def test_no_intent_when_somebody_took_over(database: Database) -> None:
 def test_no_intent_after_the_end(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
-    with database.transaction() as session:
-        attempts.finish(session, claim, remote_id="note-1", done_at=moment())
+    with database.transaction() as connection:
+        attempts.finish(connection, claim, remote_id="note-1", done_at=moment())
     assert not intend(database, claim)
 
 
 def test_a_person_who_found_it_settles_an_unclear_one(database: Database) -> None:
     follow_up_id = plan(database)
     become_unclear(database, follow_up_id)
-    with database.transaction() as session:
-        assert follow_ups.settle_by_person(session, follow_up_id, is_there=True)
-        assert not follow_ups.settle_by_person(session, follow_up_id, is_there=True)
+    with database.transaction() as connection:
+        assert follow_ups.settle_by_person(connection, follow_up_id, is_there=True)
+        assert not follow_ups.settle_by_person(connection, follow_up_id, is_there=True)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["next_attempt_at"], row["unclear_since"]) == (Status.DONE, None, None)
     assert (row["last_error"], row["dead_cause"]) == (None, None)
@@ -171,8 +173,8 @@ def test_a_person_who_found_it_settles_an_unclear_one(database: Database) -> Non
 def test_a_person_who_did_not_find_it_has_it_sent_again(database: Database) -> None:
     follow_up_id = plan(database)
     become_unclear(database, follow_up_id)
-    with database.transaction() as session:
-        assert follow_ups.settle_by_person(session, follow_up_id, is_there=False)
+    with database.transaction() as connection:
+        assert follow_ups.settle_by_person(connection, follow_up_id, is_there=False)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["intent_at"], row["unclear_since"]) == (Status.PENDING, None, None)
     assert (row["posts"], row["absences"]) == (0, 0)
@@ -185,20 +187,20 @@ def test_a_person_settles_nothing_while_it_runs_and_nothing_unknown(database: Da
     become_unclear(database, follow_up_id)
     make_due(database, FOLLOW_UP, (follow_up_id,))
     claimed_follow_up(database, follow_up_id)
-    with database.transaction() as session:
-        assert not follow_ups.settle_by_person(session, follow_up_id, is_there=is_there)
-        assert not follow_ups.settle_by_person(session, "unknown", is_there=is_there)
-        assert not follow_ups.resend(session, follow_up_id)
+    with database.transaction() as connection:
+        assert not follow_ups.settle_by_person(connection, follow_up_id, is_there=is_there)
+        assert not follow_ups.settle_by_person(connection, "unknown", is_there=is_there)
+        assert not follow_ups.resend(connection, follow_up_id)
     assert follow_up_row(database, follow_up_id)["status"] == Status.RUNNING
 
 
 def test_a_dead_one_that_never_got_out_is_sent_again_at_once(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
-    with database.transaction() as session:
-        attempts.give_up(session, claim, cause="unknown_contact")
-    with database.transaction() as session:
-        assert follow_ups.resend(session, follow_up_id)
+    with database.transaction() as connection:
+        attempts.give_up(connection, claim, cause="unknown_contact")
+    with database.transaction() as connection:
+        assert follow_ups.resend(connection, follow_up_id)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["dead_cause"], row["unclear_since"]) == (Status.PENDING, None, None)
     assert claim_follow_up(database, follow_up_id) is not None
@@ -208,11 +210,11 @@ def test_a_dead_one_that_may_have_got_out_is_looked_for_first(database: Database
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
     assert intend(database, claim, body="words")
-    with database.transaction() as session:
-        attempts.give_up(session, claim, cause="poison")
+    with database.transaction() as connection:
+        attempts.give_up(connection, claim, cause="poison")
     intent_at = follow_up_row(database, follow_up_id)["intent_at"]
-    with database.transaction() as session:
-        assert follow_ups.resend(session, follow_up_id)
+    with database.transaction() as connection:
+        assert follow_ups.resend(connection, follow_up_id)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["unclear_since"], row["body"]) == (Status.UNCLEAR, intent_at, "words")
     assert (row["intent_at"], row["absences"], row["posts"]) == (intent_at, 0, 0)
@@ -223,8 +225,8 @@ def test_an_unclear_one_is_looked_for_at_once_when_a_person_asks_and_its_window_
     follow_up_id = plan(database)
     become_unclear(database, follow_up_id)
     since = follow_up_row(database, follow_up_id)["unclear_since"]
-    with database.transaction() as session:
-        assert follow_ups.resend(session, follow_up_id)
+    with database.transaction() as connection:
+        assert follow_ups.resend(connection, follow_up_id)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["unclear_since"]) == (Status.UNCLEAR, since)
     assert seconds_until(database, row["next_attempt_at"]) <= 0
@@ -233,22 +235,22 @@ def test_an_unclear_one_is_looked_for_at_once_when_a_person_asks_and_its_window_
 def test_what_is_done_or_skipped_is_not_sent_again(database: Database) -> None:
     plan_all(database, planned(skip_reason=SkipReason.TOO_OLD))
     (row,) = rows(database)
-    with database.transaction() as session:
-        assert not follow_ups.resend(session, row["follow_up_id"])
+    with database.transaction() as connection:
+        assert not follow_ups.resend(connection, row["follow_up_id"])
     change(database, FOLLOW_UP, (row["follow_up_id"],), status=Status.DONE)
-    with database.transaction() as session:
-        assert not follow_ups.resend(session, row["follow_up_id"])
+    with database.transaction() as connection:
+        assert not follow_ups.resend(connection, row["follow_up_id"])
 
 
 def test_whoever_held_it_when_a_person_decided_writes_nothing(database: Database) -> None:
     follow_up_id = plan(database)
     become_unclear(database, follow_up_id)
     stale = claimed_follow_up_as_it_was(database, follow_up_id)
-    with database.transaction() as session:
-        follow_ups.settle_by_person(session, follow_up_id, is_there=False)
+    with database.transaction() as connection:
+        follow_ups.settle_by_person(connection, follow_up_id, is_there=False)
     assert not intend(database, stale)
-    with pytest.raises(attempts.LeaseLost), database.transaction() as session:
-        attempts.finish(session, stale)
+    with pytest.raises(attempts.LeaseLost), database.transaction() as connection:
+        attempts.finish(connection, stale)
 
 
 def claimed_follow_up_as_it_was(database: Database, follow_up_id: str) -> Claim:
@@ -260,9 +262,9 @@ def test_appointments_that_other_calls_told_are_known_for_the_contact(database: 
     plan_all(database, planned())
     (row,) = rows(database)
     change(database, FOLLOW_UP, (row["follow_up_id"],), appointment_id="appointment-1")
-    with database.reading() as session:
-        assert follow_ups.appointments_told(session, LOCATION, "contact-1", but_call="call-2") == {"appointment-1"}
-        assert follow_ups.appointments_told(session, LOCATION, "contact-1", but_call="call-1") == set()
-        assert follow_ups.appointments_told(session, LOCATION, "contact-2", but_call="call-2") == set()
-        assert follow_ups.has_action_key(session, LOCATION, "call-1", "id-1")
-        assert not follow_ups.has_action_key(session, LOCATION, "call-1", "id-9")
+    with database.reading() as connection:
+        assert follow_ups.appointments_told(connection, LOCATION, "contact-1", but_call="call-2") == {"appointment-1"}
+        assert follow_ups.appointments_told(connection, LOCATION, "contact-1", but_call="call-1") == set()
+        assert follow_ups.appointments_told(connection, LOCATION, "contact-2", but_call="call-2") == set()
+        assert follow_ups.has_action_key(connection, LOCATION, "call-1", "id-1")
+        assert not follow_ups.has_action_key(connection, LOCATION, "call-1", "id-9")

@@ -14,8 +14,8 @@ VALUES = {
 
 
 def record(database: Database, dedupe_key: str, **values: Any) -> bool:
-    with database.transaction() as session:
-        return notifications.record(session, dedupe_key, **{**VALUES, **values})
+    with database.transaction() as connection:
+        return notifications.record(connection, dedupe_key, **{**VALUES, **values})
 
 
 def test_a_notification_is_written_down_once_and_its_repeats_are_counted(database: Database) -> None:
@@ -41,8 +41,8 @@ def test_the_notifications_of_an_id_that_names_no_call_become_unresolved(databas
     record(database, "two")
     record(database, "another call", call_id="call-2")
     record(database, "another account", location_id="loc-two")
-    with database.transaction() as session:
-        notifications.become_unresolved(session, LOCATION, "call-1", reason="call_id_of_another_kind")
+    with database.transaction() as connection:
+        notifications.become_unresolved(connection, LOCATION, "call-1", reason="call_id_of_another_kind")
     rows = {row["dedupe_key"]: row for row in rows_of(database, notifications.notifications)}
     for name in ("one", "two"):
         assert (rows[name]["status"], rows[name]["call_id"]) == (NotificationStatus.UNRESOLVED, None)
@@ -56,5 +56,5 @@ def test_the_notifications_of_a_call_are_told_in_their_order(database: Database)
     for key in ("b", "a", "c"):
         record(database, key)
     record(database, "other", call_id="call-2")
-    with database.reading() as session:
-        assert [row["dedupe_key"] for row in notifications.of_call(session, LOCATION, "call-1")] == ["b", "a", "c"]
+    with database.reading() as connection:
+        assert [row["dedupe_key"] for row in notifications.of_call(connection, LOCATION, "call-1")] == ["b", "a", "c"]

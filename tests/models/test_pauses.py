@@ -9,35 +9,35 @@ from tests.models.rows import LOCATION, at_once, seconds_until
 
 
 def pause(database: Database, cause: Cause, *, work: str = ALL_WORK) -> bool:
-    with database.transaction() as session:
-        return pauses.pause(session, LOCATION, cause=cause, detail="what to do", work=work)
+    with database.transaction() as connection:
+        return pauses.pause(connection, LOCATION, cause=cause, detail="what to do", work=work)
 
 
 def causes(database: Database) -> set[str]:
-    with database.reading() as session:
-        return {row.cause for row in pauses.of_account(session, LOCATION)}
+    with database.reading() as connection:
+        return {row.cause for row in pauses.of_account(connection, LOCATION)}
 
 
 def probe(database: Database) -> list[str]:
-    with database.transaction() as session:
-        return [row.cause for row in pauses.due_probes(session)]
+    with database.transaction() as connection:
+        return [row.cause for row in pauses.due_probes(connection)]
 
 
 def let_probes_be_due(database: Database) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         due = pauses.pauses.c.next_probe_at.is_not(None)
-        session.execute(sa.update(pauses.pauses).where(due).values(next_probe_at=moment(-1)))
+        connection.execute(sa.update(pauses.pauses).where(due).values(next_probe_at=moment(-1)))
 
 
 def test_each_cause_holds_by_itself_and_ends_by_itself(database: Database) -> None:
     assert pause(database, Cause.TOKEN)
     assert pause(database, Cause.PERSON)
-    with database.transaction() as session:
-        assert pauses.resume(session, LOCATION, causes=[Cause.TOKEN])
-        assert not pauses.resume(session, LOCATION, causes=[Cause.TOKEN])
+    with database.transaction() as connection:
+        assert pauses.resume(connection, LOCATION, causes=[Cause.TOKEN])
+        assert not pauses.resume(connection, LOCATION, causes=[Cause.TOKEN])
     assert causes(database) == {Cause.PERSON}
-    with database.transaction() as session:
-        assert pauses.resume(session, LOCATION)
+    with database.transaction() as connection:
+        assert pauses.resume(connection, LOCATION)
     assert causes(database) == set()
 
 
@@ -45,12 +45,12 @@ def test_pausing_again_for_the_same_cause_is_told_and_changes_nothing(database: 
     assert pause(database, Cause.SCOPE, work="call")
     let_probes_be_due(database)
     probe(database)
-    with database.reading() as session:
-        before = pauses.of_account(session, LOCATION)
+    with database.reading() as connection:
+        before = pauses.of_account(connection, LOCATION)
     assert not pause(database, Cause.SCOPE, work="call")
     assert pause(database, Cause.SCOPE, work="follow_up"), "another kind of work"
-    with database.reading() as session:
-        assert before[0] in pauses.of_account(session, LOCATION)
+    with database.reading() as connection:
+        assert before[0] in pauses.of_account(connection, LOCATION)
 
 
 def test_what_a_person_paused_is_never_probed(database: Database) -> None:
@@ -76,8 +76,8 @@ def test_probes_come_at_growing_intervals_up_to_half_an_hour(database: Database)
     pause(database, Cause.TOKEN)
     waits = []
     for _ in range(9):
-        with database.reading() as session:
-            (row,) = pauses.of_account(session, LOCATION)
+        with database.reading() as connection:
+            (row,) = pauses.of_account(connection, LOCATION)
         waits.append(seconds_until(database, row.next_probe_at))
         let_probes_be_due(database)
         assert probe(database) == [Cause.TOKEN]

@@ -43,19 +43,25 @@ def _be_busy(database: Database, act: Callable[[Database, str, int], None], name
 
 
 def _receive(database: Database, name: str, number: int) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         key = f"{name}-{number}"
         notifications.record(
-            session, key, location_id=LOCATION, call_id=key, dialect="x", authenticated_by="secret", status="accepted"
+            connection,
+            key,
+            location_id=LOCATION,
+            call_id=key,
+            dialect="x",
+            authenticated_by="secret",
+            status="accepted",
         )
-        calls.announce(session, LOCATION, key)
+        calls.announce(connection, LOCATION, key)
 
 
 def _work(database: Database, name: str, number: int) -> None:
-    database.transact(lambda session: heartbeats.beat(session, name, process="worker"))
-    with database.reading() as session:
-        rows = session.execute(calls.calls.select().where(calls.calls.c.status == "pending").limit(3)).all()
+    database.transact(lambda connection: heartbeats.beat(connection, name, process="worker"))
+    with database.reading() as connection:
+        rows = connection.execute(calls.calls.select().where(calls.calls.c.status == "pending").limit(3)).all()
     for row in rows:
         got = claim(database, CALL, (row.location_id, row.call_id), lease_seconds=60, deadline_seconds=20, worker=name)
         if got is not None:
-            database.transact(lambda session, mine=got: attempts.finish(session, mine))  # type: ignore[misc]
+            database.transact(lambda connection, mine=got: attempts.finish(connection, mine))  # type: ignore[misc]

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts
 from models.database import WORKER, Database, moment
@@ -93,15 +93,15 @@ def _serve(world: World, *location_ids: str) -> dict[str, str]:
 
 def _set_token(world: World, location_id: str, token: str) -> None:
     cipher = TokenCipher([world.processes.environment["TOKEN_ENCRYPTION_KEYS"]])
-    _write(world, lambda session: accounts.set_token(session, location_id, token, cipher=cipher))
+    _write(world, lambda connection: accounts.set_token(connection, location_id, token, cipher=cipher))
 
 
 def _let_the_next_probe_come(world: World) -> None:
     """The first one would come after 30 s."""
-    _write(world, lambda session: session.execute(sa.update(pauses).values(next_probe_at=moment())))
+    _write(world, lambda connection: connection.execute(sa.update(pauses).values(next_probe_at=moment())))
 
 
-def _write(world: World, write: Callable[[Session], object]) -> None:
+def _write(world: World, write: Callable[[Connection], object]) -> None:
     database = Database(world.database_url, limits=WORKER)
     try:
         database.transact(write)

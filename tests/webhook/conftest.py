@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import logging
 from collections.abc import Iterator
 
 import pytest
@@ -18,12 +17,9 @@ def intake(database_url: str, redis_url: str) -> Iterator[Intake]:
 
 
 @pytest.fixture
-def log_lines() -> Iterator[io.StringIO]:
+def log_lines() -> io.StringIO:
     """What the process logs, every level, as in production: JSON, one object per line."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     written = io.StringIO()
     with contextlib.redirect_stderr(written):
         set_up_logs(level="DEBUG", form="json")
-    yield written
-    root.handlers[:], root.level = handlers, level
+    return written

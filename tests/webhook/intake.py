@@ -79,21 +79,21 @@ class Intake:
         return self.send(body, {"X-GHL-Signature": self.double.sign(body)})
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        with self._eyes.reading() as session:
-            return [dict(row) for row in session.execute(sa.text(f"SELECT * FROM {table}")).mappings()]
+        with self._eyes.reading() as connection:
+            return [dict(row) for row in connection.execute(sa.text(f"SELECT * FROM {table}")).mappings()]
 
     def only_row(self, table: str) -> dict[str, Any]:
         [row] = self.rows(table)
         return row
 
     def change_schema(self, statement: str) -> None:
-        with self._eyes.transaction() as session:
-            session.execute(sa.text(statement))
+        with self._eyes.transaction() as connection:
+            connection.execute(sa.text(statement))
 
     def change_call(self, call_id: str, **values: Any) -> None:
         """Puts a call's row into a later state of its life."""
-        with self._eyes.transaction() as session:
-            session.execute(sa.update(calls).where(calls.c.call_id == call_id).values(**values))
+        with self._eyes.transaction() as connection:
+            connection.execute(sa.update(calls).where(calls.c.call_id == call_id).values(**values))
 
     def finish_call(self, call_id: str, *, at: Any) -> None:
         self.change_call(call_id, status=Status.DONE, settled_at=at, stored_at=at, next_attempt_at=None)

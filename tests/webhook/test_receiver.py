@@ -217,9 +217,9 @@ def test_a_repeat_revives_a_dead_call_unless_it_is_poison(intake: Intake, cause:
 
 
 def test_a_bearer_of_one_accounts_secret_cannot_speak_for_another_one(intake: Intake) -> None:
-    with intake.receiver.database.transaction() as session:
-        accounts.add(session, "loc-other")
-        accounts.set_secret(session, "loc-other", "secret-of-the-other-account")
+    with intake.receiver.database.transaction() as connection:
+        accounts.add(connection, "loc-other")
+        accounts.set_secret(connection, "loc-other", "secret-of-the-other-account")
     body = intake.message().body
 
     assert intake.send(body, {"X-Intake-Secret": "secret-of-the-other-account"}).status_code == 401
@@ -228,8 +228,8 @@ def test_a_bearer_of_one_accounts_secret_cannot_speak_for_another_one(intake: In
 
 
 def test_a_removed_account_is_not_served_any_more(intake: Intake) -> None:
-    with intake.receiver.database.transaction() as session:
-        accounts.remove(session, intake.double.location_id)
+    with intake.receiver.database.transaction() as connection:
+        accounts.remove(connection, intake.double.location_id)
 
     assert intake.post(intake.message(dialect=Dialect.THIN)).get_json()["reason"] == "intake_secret_unknown"
     assert intake.post(intake.message(dialect=Dialect.FLAT)).get_json()["reason"] == "location_not_served"
@@ -367,7 +367,7 @@ def _send_as_the_vendor_does(message: Message) -> list[str]:
 
 
 def _call(intake: Intake, call_id: str) -> dict[str, Any]:
-    with intake.receiver.database.reading() as session:
-        row = calls.get(session, intake.double.location_id, call_id)
+    with intake.receiver.database.reading() as connection:
+        row = calls.get(connection, intake.double.location_id, call_id)
     assert row is not None
     return dict(row)

@@ -19,9 +19,9 @@ def test_refusals_are_counted_per_reason_and_hour(intake: Intake) -> None:
     intake.send(b"{}", {})
     intake.receiver.refusals.write()
 
-    with intake.receiver.database.reading() as session:
+    with intake.receiver.database.reading() as connection:
         found = {
-            row["reason"]: row["number"] for row in refusals.since(session, datetime.now(UTC) - timedelta(hours=2))
+            row["reason"]: row["number"] for row in refusals.since(connection, datetime.now(UTC) - timedelta(hours=2))
         }
     assert found == {Reason.CREDENTIALS_MISSING: 4, Reason.SIGNATURE_INVALID: 1}
 

@@ -58,8 +58,8 @@ class AtWork:
     # Calls
 
     def announce(self, call: PlacedCall | str, **how: Any) -> None:
-        with self.database.transaction() as session:
-            calls.announce(session, self.location_id, _id(call), **how)
+        with self.database.transaction() as connection:
+            calls.announce(connection, self.location_id, _id(call), **how)
 
     def fetch(self, call: PlacedCall | str) -> sa.RowMapping:
         """One attempt; returns the row afterwards."""
@@ -83,8 +83,8 @@ class AtWork:
         return row
 
     def maybe_call(self, call: PlacedCall | str) -> sa.RowMapping | None:
-        with self.database.reading() as session:
-            return calls.get(session, self.location_id, _id(call))
+        with self.database.reading() as connection:
+            return calls.get(connection, self.location_id, _id(call))
 
     # Follow-ups
 
@@ -95,8 +95,8 @@ class AtWork:
         return str(row["follow_up_id"])
 
     def follow_ups_of(self, call: PlacedCall | str) -> list[sa.RowMapping]:
-        with self.database.reading() as session:
-            return follow_ups.of_call(session, self.location_id, _id(call))
+        with self.database.reading() as connection:
+            return follow_ups.of_call(connection, self.location_id, _id(call))
 
     def send(self, follow_up_id: str) -> sa.RowMapping:
         send_follow_up(follow_up_id)
@@ -107,8 +107,8 @@ class AtWork:
         return self.send(follow_up_id)
 
     def follow_up(self, follow_up_id: str) -> sa.RowMapping:
-        with self.database.reading() as session:
-            row = follow_ups.get(session, follow_up_id)
+        with self.database.reading() as connection:
+            row = follow_ups.get(connection, follow_up_id)
         assert row is not None
         return row
 
@@ -121,24 +121,24 @@ class AtWork:
     # Rows and time
 
     def account(self) -> accounts.Account:
-        with self.database.reading() as session:
-            return accounts.get(session, self.location_id)
+        with self.database.reading() as connection:
+            return accounts.get(connection, self.location_id)
 
     def pauses(self) -> set[tuple[str, str]]:
         return {(row["cause"], row["work"]) for row in self.rows("pauses")}
 
     def rows(self, table: str) -> list[sa.RowMapping]:
         found = schema.metadata.tables[table]
-        with self.database.reading() as session:
-            return list(session.execute(sa.select(found).order_by(*found.primary_key)).mappings())
+        with self.database.reading() as connection:
+            return list(connection.execute(sa.select(found).order_by(*found.primary_key)).mappings())
 
     def attempts_of(self, key: str) -> list[str]:
         """The outcomes of a call's or a follow-up's tries, in order."""
         return [row["outcome"] for row in self.rows("attempts") if key in (row["follow_up_id"], row["call_id"])]
 
     def change(self, work: Work, *key: str, **values: Any) -> None:
-        with self.database.transaction() as session:
-            session.execute(sa.update(work.table).where(work.matches(key)).values(**values))
+        with self.database.transaction() as connection:
+            connection.execute(sa.update(work.table).where(work.matches(key)).values(**values))
 
     def change_call(self, call: PlacedCall | str, **values: Any) -> None:
         self.change(CALL, self.location_id, _id(call), **values)
@@ -148,15 +148,15 @@ class AtWork:
 
     def seconds_until(self, then: datetime) -> float:
         """By the database's clock."""
-        with self.database.reading() as session:
-            now = session.execute(sa.select(moment())).scalar_one()
+        with self.database.reading() as connection:
+            now = connection.execute(sa.select(moment())).scalar_one()
         return (then - now).total_seconds()
 
     def time_passes(self, seconds: float) -> None:
         """For our rows, for the double, and for the budget, which forgets its holds."""
-        with self.database.transaction() as session:
+        with self.database.transaction() as connection:
             for name in ("calls", "follow_ups", "accounts", "pauses", "notifications"):
-                _move_back(session, schema.metadata.tables[name], timedelta(seconds=seconds))
+                _move_back(connection, schema.metadata.tables[name], timedelta(seconds=seconds))
         self.double.set_clock(self.double.memory.clock_offset + seconds)
         for key in self.this.redis.scan_iter("leadway:budget:*"):
             self.this.redis.delete(key)
@@ -170,13 +170,13 @@ def _id(call: PlacedCall | str) -> str:
     return call if isinstance(call, str) else call.call_id
 
 
-def _move_back(session: Any, table: sa.Table, span: timedelta) -> None:
+def _move_back(connection: Any, table: sa.Table, span: timedelta) -> None:
     names = [c.name for c in table.c if isinstance(c.type, UtcDateTime) and (table.name, c.name) not in STAYS]
-    for row in session.execute(sa.select(table)).mappings():
+    for row in connection.execute(sa.select(table)).mappings():
         moved = {name: row[name] - span for name in names if row[name] is not None}
         if moved:
             this = sa.and_(*(column == row[column.name] for column in table.primary_key))
-            session.execute(sa.update(table).where(this).values(moved))
+            connection.execute(sa.update(table).where(this).values(moved))
 
 
 @contextmanager
@@ -244,7 +244,7 @@ def at_work(
     connect_anew(settings)
     worker = AtWork(settings, double)
     worker.database.transact(
-        lambda session: accounts.upsert_from_settings(session, settings, cipher=worker.this.cipher)
+        lambda connection: accounts.upsert_from_settings(connection, settings, cipher=worker.this.cipher)
     )
     with structlog.testing.capture_logs() as worker.said:
         yield worker

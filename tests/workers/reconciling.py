@@ -20,27 +20,27 @@ DAY = 24 * HOUR
 
 def was_served_since(at_work: AtWork, seconds: float) -> None:
     """The account was added so long ago, and is complete until then: whatever came since is not known."""
-    with at_work.database.transaction() as session:
+    with at_work.database.transaction() as connection:
         then = moment(-seconds)
-        session.execute(
+        connection.execute(
             sa.update(accounts).values(added_at=then, complete_from=then, complete_until=then, next_reconcile_at=None)
         )
 
 
 def reconcile(at_work: AtWork, *, margin_seconds: float = 0.0) -> list[sa.RowMapping]:
     """One regular run until now; returns the ledger."""
-    with at_work.database.transaction() as session:
-        now = session.execute(sa.select(moment(-margin_seconds))).scalar_one()
-        reconcile_schedule.open_regular(session, at_work.location_id, until=now)
+    with at_work.database.transaction() as connection:
+        now = connection.execute(sa.select(moment(-margin_seconds))).scalar_one()
+        reconcile_schedule.open_regular(connection, at_work.location_id, until=now)
     read_to_end(at_work.this, at_work.location_id, Kind.REGULAR)
     return ledger(at_work)
 
 
 def backfill(at_work: AtWork, *, days: float, follow_ups: bool = False) -> list[sa.RowMapping]:
-    with at_work.database.transaction() as session:
-        now = session.execute(sa.select(moment())).scalar_one()
+    with at_work.database.transaction() as connection:
+        now = connection.execute(sa.select(moment())).scalar_one()
         reconciliations.open_run(
-            session, at_work.location_id, kind=Kind.BACKFILL, since=now - timedelta(days=days), until=now,
+            connection, at_work.location_id, kind=Kind.BACKFILL, since=now - timedelta(days=days), until=now,
             plans_follow_ups=follow_ups,
         )  # fmt: skip
     read_to_end(at_work.this, at_work.location_id, Kind.BACKFILL)
@@ -64,5 +64,5 @@ def list_requests(at_work: AtWork) -> int:
 
 
 def change_account(at_work: AtWork, **values: Any) -> None:
-    with at_work.database.transaction() as session:
-        session.execute(sa.update(accounts).values(**values))
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.update(accounts).values(**values))

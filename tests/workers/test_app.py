@@ -119,12 +119,12 @@ def something_to_do(at_work: AtWork, name: str) -> tuple[Any, ...]:
     at_work.settings.leadway_retention_days = 30
     old = at_work.fetched(actions=["CALL_TRANSFER"], ago=31 * 86_400)
     follow_up_id = at_work.owed()
-    with at_work.database.transaction() as session:
-        pauses.pause(session, at_work.location_id, cause=Cause.VERSION, detail="why")
+    with at_work.database.transaction() as connection:
+        pauses.pause(connection, at_work.location_id, cause=Cause.VERSION, detail="why")
     at_work.time_passes(31)
     at_work.change_call(old, created_at=old.created_at)
-    with at_work.database.transaction() as session:
-        pauses.resume(session, at_work.location_id)
+    with at_work.database.transaction() as connection:
+        pauses.resume(connection, at_work.location_id)
     call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True)
     at_work.announce(call)
     given: dict[str, tuple[Any, ...]] = {

@@ -64,8 +64,8 @@ def test_a_database_that_fails_in_any_way_leaves_the_row_to_its_lease_or_puts_it
 
 def forget_account(at_work: AtWork) -> None:
     """Something nobody expects: the account of a row is gone."""
-    with at_work.database.transaction() as session:
-        session.execute(sa.delete(accounts.accounts))
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.delete(accounts.accounts))
 
 
 def test_a_follow_up_with_an_intent_becomes_unclear_instead_and_never_dead(at_work: AtWork) -> None:
@@ -135,10 +135,10 @@ def test_a_suspect_that_finds_no_room_stays_as_it_was(at_work: AtWork) -> None:
 def test_a_paused_suspect_does_not_ask_the_others_to_leave(at_work: AtWork) -> None:
     at_work.announce("suspect")
     lose_leases(at_work, "suspect", ALONE_AFTER)
-    with at_work.database.transaction() as session:
-        pauses.pause(session, at_work.location_id, cause=Cause.PERSON, detail="why")
-    with at_work.database.reading() as session:
-        assert not attempts.is_suspect(session, CALL, (at_work.location_id, "suspect"))
+    with at_work.database.transaction() as connection:
+        pauses.pause(connection, at_work.location_id, cause=Cause.PERSON, detail="why")
+    with at_work.database.reading() as connection:
+        assert not attempts.is_suspect(connection, CALL, (at_work.location_id, "suspect"))
     before = at_work.call("suspect")
     assert attempt_call(at_work, "suspect") == before
 
@@ -154,8 +154,8 @@ def test_leases_lost_in_company_make_nobody_dead_but_alone_they_do(at_work: AtWo
         row = attempt_call(at_work, "poison", lambda _this, _claim, ran=ran: ran.append("ran") or "died")
         assert (row["status"], bool(ran)) == ("running", True), (number, lose)
         assert row["runs_alone"] == (number >= ALONE_AFTER)
-    with at_work.database.transaction() as session:
-        session.execute(sa.update(calls).values(lease_until=moment(-1), next_attempt_at=moment(-1)))
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.update(calls).values(lease_until=moment(-1), next_attempt_at=moment(-1)))
     row = attempt_call(at_work, "poison")
     assert (row["status"], row["dead_cause"]) == ("dead", "poison")
     at_work.announce("poison")

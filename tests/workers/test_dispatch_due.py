@@ -119,20 +119,20 @@ def test_one_account_gets_no_more_than_its_share_of_the_slots(at_work: AtWork) -
 @pytest.mark.parametrize("cause", [Cause.PERSON, Cause.TOKEN])
 def test_a_paused_account_gets_nothing_until_it_goes_on(at_work: AtWork, cause: Cause) -> None:
     announced(at_work, 2)
-    with at_work.database.transaction() as session:
-        pauses.pause(session, at_work.location_id, cause=cause, detail="why")
+    with at_work.database.transaction() as connection:
+        pauses.pause(connection, at_work.location_id, cause=cause, detail="why")
     dispatch_due()
     assert (arguments(at_work), marked(at_work)) == ([], 0)
-    with at_work.database.transaction() as session:
-        pauses.resume(session, at_work.location_id)
+    with at_work.database.transaction() as connection:
+        pauses.resume(connection, at_work.location_id)
     dispatch_due()
     assert len(arguments(at_work)) == 2
 
 
 def test_an_account_that_rests_gets_nothing_until_its_rest_is_over(at_work: AtWork) -> None:
     announced(at_work, 2)
-    with at_work.database.transaction() as session:
-        accounts.hold(session, at_work.location_id, seconds=30)
+    with at_work.database.transaction() as connection:
+        accounts.hold(connection, at_work.location_id, seconds=30)
     dispatch_due()
     assert arguments(at_work) == []
     at_work.time_passes(31)
@@ -142,8 +142,8 @@ def test_an_account_that_rests_gets_nothing_until_its_rest_is_over(at_work: AtWo
 
 def test_after_many_outages_one_goes_ahead_to_see(at_work: AtWork) -> None:
     first, *others = announced(at_work, 5)
-    with at_work.database.transaction() as session:
-        session.execute(sa.update(accounts.accounts).values(outages=OUTAGES_BEFORE_REST, held_until=moment(-1)))
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.update(accounts.accounts).values(outages=OUTAGES_BEFORE_REST, held_until=moment(-1)))
     dispatch_due()
     dispatch_due()
     assert arguments(at_work) == [(at_work.location_id, first.call_id)]
@@ -159,8 +159,8 @@ def test_a_claim_clears_the_mark_so_that_its_next_try_is_sent_when_due(at_work: 
     at_work.fetch(call)
     dispatch_due()
     assert len(arguments(at_work)) == 1
-    with at_work.database.transaction() as session:
-        session.execute(sa.update(calls).values(next_attempt_at=moment(-1)))
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.update(calls).values(next_attempt_at=moment(-1)))
     dispatch_due()
     assert len(arguments(at_work)) == 2
 

@@ -31,11 +31,11 @@ def not_well(found: list[Check]) -> dict[str, Check]:
 @pytest.fixture
 def well(at_work: AtWork) -> AtWork:
     """Everything alive, a notification came; only web does not listen where the settings say."""
-    with at_work.database.transaction() as session:
+    with at_work.database.transaction() as connection:
         for process in ("web", "worker", "beat"):
-            heartbeats.beat(session, f"{process}-1", process=process, slots=8)
+            heartbeats.beat(connection, f"{process}-1", process=process, slots=8)
         notifications.record(
-            session, dedupe_key="one", location_id=at_work.location_id, call_id="call-1", dialect="flat",
+            connection, dedupe_key="one", location_id=at_work.location_id, call_id="call-1", dialect="flat",
             authenticated_by="ed25519", status=NotificationStatus.ACCEPTED,
         )  # fmt: skip
     at_work.settings.port = free_port()
@@ -67,19 +67,21 @@ def no_redis(at_work: AtWork) -> dict[str, object]:
 
 
 def no_worker(at_work: AtWork) -> None:
-    _write(at_work, lambda session: heartbeats.leave(session, "worker-1"))
+    _write(at_work, lambda connection: heartbeats.leave(connection, "worker-1"))
 
 
 def no_beat(at_work: AtWork) -> None:
-    _write(at_work, lambda session: heartbeats.leave(session, "beat-1"))
+    _write(at_work, lambda connection: heartbeats.leave(connection, "beat-1"))
 
 
 def no_account(at_work: AtWork) -> None:
-    _write(at_work, lambda session: accounts.remove(session, at_work.location_id))
+    _write(at_work, lambda connection: accounts.remove(connection, at_work.location_id))
 
 
 def no_token(at_work: AtWork) -> None:
-    _write(at_work, lambda session: session.execute(sa.update(accounts.accounts).values(api_token_encrypted=None)))
+    _write(
+        at_work, lambda connection: connection.execute(sa.update(accounts.accounts).values(api_token_encrypted=None))
+    )
 
 
 def token_revoked(at_work: AtWork) -> None:
@@ -88,7 +90,10 @@ def token_revoked(at_work: AtWork) -> None:
 
 def token_of_another_location(at_work: AtWork) -> None:
     token = at_work.double.add_location("loc_other")
-    _write(at_work, lambda session: accounts.set_token(session, at_work.location_id, token, cipher=at_work.this.cipher))
+    _write(
+        at_work,
+        lambda connection: accounts.set_token(connection, at_work.location_id, token, cipher=at_work.this.cipher),
+    )
 
 
 def token_written_with_another_key(at_work: AtWork) -> dict[str, object]:
@@ -103,8 +108,8 @@ def grant_that_ended(at_work: AtWork) -> None:
     at_work.double.install_app(at_work.location_id).removed = True
     _write(
         at_work,
-        lambda session: oauth_grants.connect(
-            session, at_work.location_id, client_id="app-of-the-double", client_secret="secret-of-the-app",
+        lambda connection: oauth_grants.connect(
+            connection, at_work.location_id, client_id="app-of-the-double", client_secret="secret-of-the-app",
             refresh_token="first-refresh-token", cipher=at_work.this.cipher,
         ),
     )  # fmt: skip
@@ -127,26 +132,26 @@ def lower_limit(at_work: AtWork) -> None:
 
 
 def secret_that_nobody_has(at_work: AtWork) -> None:
-    _write(at_work, lambda session: refusals.count(session, "intake_secret_unknown", number=3, trace={}))
+    _write(at_work, lambda connection: refusals.count(connection, "intake_secret_unknown", number=3, trace={}))
 
 
 def signature_that_fits_no_key(at_work: AtWork) -> None:
-    _write(at_work, lambda session: refusals.count(session, "signature_invalid", number=1, trace={}))
+    _write(at_work, lambda connection: refusals.count(connection, "signature_invalid", number=1, trace={}))
 
 
 def no_notification(at_work: AtWork) -> None:
-    _write(at_work, lambda session: session.execute(sa.delete(notifications.notifications)))
+    _write(at_work, lambda connection: connection.execute(sa.delete(notifications.notifications)))
 
 
 def unresolved_notification(at_work: AtWork) -> None:
     values = {"status": NotificationStatus.UNRESOLVED, "reason": "call_id_of_another_kind"}
-    _write(at_work, lambda session: session.execute(sa.update(notifications.notifications).values(**values)))
+    _write(at_work, lambda connection: connection.execute(sa.update(notifications.notifications).values(**values)))
 
 
 def paused_by_a_person(at_work: AtWork) -> None:
     _write(
         at_work,
-        lambda session: pauses.pause(session, at_work.location_id, cause=Cause.PERSON, detail="Until Monday."),
+        lambda connection: pauses.pause(connection, at_work.location_id, cause=Cause.PERSON, detail="Until Monday."),
     )
 
 
@@ -228,10 +233,10 @@ def test_nothing_of_ours_is_changed(well: AtWork) -> None:
 
 def _everything(database: Database) -> dict[str, list[object]]:
     tables = (accounts.accounts, notifications.notifications, pauses.pauses, refusals.refusals, heartbeats.heartbeats)
-    with database.reading() as session:
-        return {table.name: [tuple(row) for row in session.execute(sa.select(table))] for table in tables}
+    with database.reading() as connection:
+        return {table.name: [tuple(row) for row in connection.execute(sa.select(table))] for table in tables}
 
 
 def _write(at_work: AtWork, write: Callable[..., object]) -> None:
-    with at_work.database.transaction() as session:
-        write(session)
+    with at_work.database.transaction() as connection:
+        write(connection)

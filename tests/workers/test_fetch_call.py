@@ -186,8 +186,8 @@ def test_a_fuller_log_later_adds_follow_ups_and_repeats_none(at_work: AtWork) ->
     assert sorted(each["rule_id"] for each in follow_ups) == ["booking-note", "transfer-note"]
     for each in follow_ups:
         at_work.send(each["follow_up_id"])
-    with at_work.database.transaction() as session:
-        session.execute(sa.update(calls).values(status="pending", next_attempt_at=moment(-1)))
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.update(calls).values(status="pending", next_attempt_at=moment(-1)))
     at_work.fetch(call)
     assert len(at_work.follow_ups_of(call)) == 2
 
@@ -223,9 +223,9 @@ def test_a_reading_that_began_earlier_than_the_stored_one_changes_nothing(at_wor
     call = at_work.fetched(actions=["CALL_TRANSFER"])
     stored = at_work.call(call)
     older = CallLog(call_id=call.call_id, source=Source.FETCH, summary="older", transcript="older")
-    with at_work.database.transaction() as session:
+    with at_work.database.transaction() as connection:
         earlier = stored["read_at"] - timedelta(seconds=1)
-        save(session, at_work.location_id, older, read_at=earlier, settled=False, stored=stored)
+        save(connection, at_work.location_id, older, read_at=earlier, settled=False, stored=stored)
     assert at_work.call(call) == stored
 
 
@@ -233,9 +233,9 @@ def test_a_reading_that_began_earlier_than_the_stored_one_changes_nothing(at_wor
 
 
 def test_an_id_of_another_kind_leaves_no_row_and_an_unresolved_notification(at_work: AtWork) -> None:
-    with at_work.database.transaction() as session:
+    with at_work.database.transaction() as connection:
         notifications.record(
-            session, "key", location_id=at_work.location_id, call_id="msg_123", dialect="flat",
+            connection, "key", location_id=at_work.location_id, call_id="msg_123", dialect="flat",
             authenticated_by="ed25519", status=NotificationStatus.ACCEPTED,
         )  # fmt: skip
     at_work.announce("msg_123")

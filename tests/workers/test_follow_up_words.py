@@ -29,8 +29,8 @@ def appointments_of(at_work: AtWork, call: PlacedCall) -> list[Appointment]:
 def set_account(database: Database, **values: str) -> None:
     from models import accounts
 
-    with database.transaction() as session:
-        session.execute(accounts.accounts.update().values(**values))
+    with database.transaction() as connection:
+        connection.execute(accounts.accounts.update().values(**values))
 
 
 def test_the_note_gives_the_booked_time_in_the_accounts_zone(at_work: AtWork) -> None:

@@ -11,8 +11,8 @@ from workers.heal_pauses import heal_pauses
 
 
 def pause(at_work: AtWork, cause: Cause, *, work: str = ALL_WORK) -> None:
-    with at_work.database.transaction() as session:
-        pauses.pause(session, at_work.location_id, cause=cause, detail="why", work=work)
+    with at_work.database.transaction() as connection:
+        pauses.pause(connection, at_work.location_id, cause=cause, detail="why", work=work)
 
 
 def next_probe(at_work: AtWork) -> datetime | None:

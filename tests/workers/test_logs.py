@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,14 +17,11 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def lines() -> Iterator[Lines]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def lines() -> Lines:
     written = io.StringIO()
     with contextlib.redirect_stderr(written):
         set_up_logs(level="INFO", form="json")
-    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
-    root.handlers[:], root.level = handlers, level
+    return lambda: [json.loads(line) for line in written.getvalue().splitlines()]
 
 
 def test_an_event_is_one_json_object_with_its_fields_its_level_and_its_time(lines: Lines) -> None:
@@ -102,7 +99,5 @@ def test_a_chain_of_exceptions_quotes_no_cause(lines: Lines) -> None:
 
 
 def test_setting_logs_up_twice_writes_each_line_once(lines: Lines) -> None:
-    handlers = logging.getLogger().handlers[:]
     set_up_logs(level="INFO", form="console")
     assert len(logging.getLogger().handlers) == 1
-    logging.getLogger().handlers[:] = handlers

@@ -169,9 +169,9 @@ def test_a_revoked_token_pauses_the_account_and_the_run_goes_on_where_it_was(at_
     assert ("token", "all") in at_work.pauses()
 
     at_work.double.restore_token()
-    with at_work.database.transaction() as session:
-        pauses.resume(session, at_work.location_id)
-        session.execute(sa.update(reconciliations).values(next_attempt_at=moment()))
+    with at_work.database.transaction() as connection:
+        pauses.resume(connection, at_work.location_id)
+        connection.execute(sa.update(reconciliations).values(next_attempt_at=moment()))
     read_to_end(at_work.this, at_work.location_id, Kind.REGULAR)
     assert held_ids(at_work) == ids_of(placed)
 
@@ -181,14 +181,14 @@ def test_a_reader_that_comes_back_after_its_lease_writes_nothing(at_work: AtWork
     at_work.double.place_calls(60, over=4 * HOUR, ago=300)
     at_work.double.fault("list", "delay", seconds=1.0, times=1)
     steps: list[Step] = []
-    with at_work.database.transaction() as session:
-        now = session.execute(sa.select(moment())).scalar_one()
-        reconcile_schedule.open_regular(session, at_work.location_id, until=now)
+    with at_work.database.transaction() as connection:
+        now = connection.execute(sa.select(moment())).scalar_one()
+        reconcile_schedule.open_regular(connection, at_work.location_id, until=now)
     [window] = ledger(at_work)
     with meanwhile(lambda: steps.append(read_page(at_work.this, window["reconciliation_id"]))):
         eventually(lambda: at_work.requests("list"))
-        with at_work.database.transaction() as session:
-            session.execute(sa.update(reconciliations).values(next_attempt_at=moment(-1)))
+        with at_work.database.transaction() as connection:
+            connection.execute(sa.update(reconciliations).values(next_attempt_at=moment(-1)))
         assert read_page(at_work.this, window["reconciliation_id"]) is Step.READ
         after = ledger(at_work)
     assert steps == [Step.LEASE_LOST]
@@ -199,9 +199,9 @@ def test_a_reader_that_comes_back_after_its_lease_writes_nothing(at_work: AtWork
 def test_two_readers_at_once_share_the_pages(at_work: AtWork) -> None:
     was_served_since(at_work, 5 * HOUR)
     placed = at_work.double.place_calls(200, over=4 * HOUR, ago=300)
-    with at_work.database.transaction() as session:
-        now = session.execute(sa.select(moment())).scalar_one()
-        reconcile_schedule.open_regular(session, at_work.location_id, until=now)
+    with at_work.database.transaction() as connection:
+        now = connection.execute(sa.select(moment())).scalar_one()
+        reconcile_schedule.open_regular(connection, at_work.location_id, until=now)
     with meanwhile(lambda: read_to_end(at_work.this, at_work.location_id, Kind.REGULAR)):
         read_to_end(at_work.this, at_work.location_id, Kind.REGULAR)
     [window] = ledger(at_work)
@@ -230,10 +230,10 @@ def test_the_period_is_short_while_calls_come_unannounced_and_longer_when_the_we
     reconcile(at_work)
     assert next_in(at_work) == pytest.approx(120, abs=20)
 
-    with at_work.database.transaction() as session:
-        session.execute(sa.update(reconciliations).values(started_at=moment(-2 * HOUR)))
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.update(reconciliations).values(started_at=moment(-2 * HOUR)))
         notifications.record(
-            session,
+            connection,
             "one",
             location_id=at_work.location_id,
             dialect="thin",
@@ -254,12 +254,12 @@ def test_a_log_that_appears_later_than_the_overlap_is_found_by_the_daily_listing
     reconcile(at_work)
     assert held_ids(at_work) == []
     at_work.double.set_clock(200)
-    with at_work.database.transaction() as session:
-        reconcile_schedule.open_due(session, list_fetch=True)
+    with at_work.database.transaction() as connection:
+        reconcile_schedule.open_due(connection, list_fetch=True)
         assert {row["kind"] for row in ledger(at_work)} == {"regular"}, "it was listed just now"
-        session.execute(sa.update(accounts.accounts).values(next_relist_at=moment(-1)))
-    with at_work.database.transaction() as session:
-        reconcile_schedule.open_due(session, list_fetch=True)
+        connection.execute(sa.update(accounts.accounts).values(next_relist_at=moment(-1)))
+    with at_work.database.transaction() as connection:
+        reconcile_schedule.open_due(connection, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, Kind.DAILY)
     assert held_ids(at_work) == [late.call_id]
 
@@ -272,9 +272,9 @@ def test_many_waiting_calls_are_taken_from_the_list_fifty_with_each_request(
     placed = at_work.double.place_calls(60, over=HOUR)
     for call in placed:
         at_work.announce(call)
-    with at_work.database.transaction() as session:  # they came as they ended
-        session.execute(sa.update(calls).values(created_at=moment(-HOUR)))
-        reconcile_schedule.open_due(session, list_fetch=True)
+    with at_work.database.transaction() as connection:  # they came as they ended
+        connection.execute(sa.update(calls).values(created_at=moment(-HOUR)))
+        reconcile_schedule.open_due(connection, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, Kind.BURST)
     assert at_work.requests("fetch") == []
     assert {row["status"] for row in at_work.rows("calls")} == {"done"}
@@ -288,9 +288,9 @@ def test_a_burst_is_dropped_where_the_list_of_its_time_is_longer_than_it_is_wort
     was_served_since(at_work, 5 * HOUR)
     for call in at_work.double.place_calls(120, over=HOUR)[-2:]:
         at_work.announce(call)
-    with at_work.database.transaction() as session:
-        session.execute(sa.update(calls).values(created_at=moment(-HOUR)))
-        reconcile_schedule.open_due(session, list_fetch=True)
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.update(calls).values(created_at=moment(-HOUR)))
+        reconcile_schedule.open_due(connection, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, Kind.BURST)
     assert [row["error"] for row in ledger(at_work) if row["kind"] == "burst"] == ["not_worth_it"]
     assert list_requests(at_work) == 1

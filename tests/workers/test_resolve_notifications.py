@@ -23,22 +23,22 @@ def served(at_work: AtWork) -> None:
 
 def notified(at_work: AtWork, key: str = "one", **values: Any) -> int:
     """A notification that names no call; returns its id."""
-    with at_work.database.transaction() as session:
+    with at_work.database.transaction() as connection:
         notifications.record(
-            session, key, location_id=at_work.location_id, dialect="workflow", authenticated_by="secret",
+            connection, key, location_id=at_work.location_id, dialect="workflow", authenticated_by="secret",
             status="unresolved", reason="unresolved_merge_tag", **values,
         )  # fmt: skip
         this = sa.select(table.c.notification_id).where(table.c.dedupe_key == key)
-        return int(session.execute(this).scalar_one())
+        return int(connection.execute(this).scalar_one())
 
 
 def look(at_work: AtWork, notification_id: int, *, times: int = 1) -> None:
     """Opens what is due and reads the notification's window as often."""
-    with at_work.database.transaction() as session:
-        reconcile_schedule.open_due(session, list_fetch=True)
+    with at_work.database.transaction() as connection:
+        reconcile_schedule.open_due(connection, list_fetch=True)
     for _ in range(times):
-        with at_work.database.transaction() as session:
-            session.execute(sa.update(reconciliations).values(next_attempt_at=moment(-1)))
+        with at_work.database.transaction() as connection:
+            connection.execute(sa.update(reconciliations).values(next_attempt_at=moment(-1)))
         looks = of_kind(at_work)["looks"]
         while of_kind(at_work)["looks"] == looks and of_kind(at_work)["finished_at"] is None:
             _read_one(at_work, notification_id)
@@ -122,15 +122,15 @@ def test_what_stays_unmatched_is_visible_with_its_reason_and_a_repeat_looks_agai
     notification_id = notified(at_work, contact_id="nobody")
     look(at_work, notification_id, times=5)
     assert of_kind(at_work)["error"] == NO_CALL_FOUND
-    with at_work.database.reading() as session:
-        [left] = unresolved.unmatched(session, at_work.location_id)
+    with at_work.database.reading() as connection:
+        [left] = unresolved.unmatched(connection, at_work.location_id)
     assert (left.notification_id, left.reason, left.looked) == (notification_id, "unresolved_merge_tag", NO_CALL_FOUND)
 
     look(at_work, notification_id)
     assert len([row for row in ledger(at_work) if row["kind"] == "narrow"]) == 1, "nothing new came"
     notified(at_work, contact_id="nobody")  # the same once more
-    with at_work.database.transaction() as session:
-        reconcile_schedule.open_due(session, list_fetch=True)
+    with at_work.database.transaction() as connection:
+        reconcile_schedule.open_due(connection, list_fetch=True)
     assert len([row for row in ledger(at_work) if row["kind"] == "narrow"]) == 2
 
 
@@ -144,17 +144,17 @@ def test_a_regular_run_resolves_too(at_work: AtWork) -> None:
 def test_of_a_flood_only_a_few_are_looked_for_one_by_one(at_work: AtWork) -> None:
     for number in range(9):
         notified(at_work, str(number), contact_id=f"contact-{number}")
-    with at_work.database.transaction() as session:
-        reconcile_schedule.open_due(session, list_fetch=True)
+    with at_work.database.transaction() as connection:
+        reconcile_schedule.open_due(connection, list_fetch=True)
     assert sum(row["kind"] == "narrow" for row in ledger(at_work)) == reconcile_schedule.NARROW_AT_ONCE
 
 
 def test_an_id_of_another_kind_makes_its_notification_one_to_be_looked_for(at_work: AtWork) -> None:
     call = place(at_work)
     at_work.announce("CA-of-the-telephone-company")
-    with at_work.database.transaction() as session:
+    with at_work.database.transaction() as connection:
         notifications.record(
-            session, "one", location_id=at_work.location_id, call_id="CA-of-the-telephone-company", dialect="thin",
+            connection, "one", location_id=at_work.location_id, call_id="CA-of-the-telephone-company", dialect="thin",
             authenticated_by="secret", status="accepted", contact_id=call.contact_id,
         )  # fmt: skip
     from workers.fetch_call import fetch_call
@@ -170,7 +170,7 @@ def test_a_list_that_refuses_the_contact_is_given_up_for_it_alone(at_work: AtWor
     at_work.settings.leadway_retry_seconds = 0.01
     notification_id = notified(at_work, contact_id="nobody")
     at_work.double.fault("list", "status", status=422)
-    with at_work.database.transaction() as session:
-        reconcile_schedule.open_due(session, list_fetch=True)
+    with at_work.database.transaction() as connection:
+        reconcile_schedule.open_due(connection, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, f"narrow:{notification_id}")
     assert of_kind(at_work)["error"] == "refused"

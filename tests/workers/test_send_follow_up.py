@@ -77,8 +77,8 @@ def claimed(at_work: AtWork, follow_up_id: str, *, worker: str = "worker-2") -> 
 def died_after_intent(at_work: AtWork, follow_up_id: str) -> None:
     """A worker process committed its intent and was never heard of again."""
     claim = claimed(at_work, follow_up_id)
-    with at_work.database.transaction() as session:
-        assert follow_ups.intend(session, claim, seconds=1, body=f"words\n\nLeadway call reference: {follow_up_id}")
+    with at_work.database.transaction() as connection:
+        assert follow_ups.intend(connection, claim, seconds=1, body=f"words\n\nLeadway call reference: {follow_up_id}")
 
 
 def note_by_hand(at_work: AtWork, follow_up_id: str, *, ago: float = 0) -> str:
@@ -405,15 +405,15 @@ def unclear_for_a_person(at_work: AtWork) -> str:
 
 def test_is_there_ends_it_and_send_again_writes_it_at_once(at_work: AtWork) -> None:
     there, not_there = unclear_for_a_person(at_work), unclear_for_a_person(at_work)
-    with at_work.database.transaction() as session:
-        assert follow_ups.settle_by_person(session, there, is_there=True)
-        assert follow_ups.settle_by_person(session, not_there, is_there=False)
+    with at_work.database.transaction() as connection:
+        assert follow_ups.settle_by_person(connection, there, is_there=True)
+        assert follow_ups.settle_by_person(connection, not_there, is_there=False)
     assert at_work.send(there)["status"] == "done"
     assert at_work.send(not_there)["status"] == "done"
     assert not at_work.notes(there)
     assert one_note(at_work, not_there)
-    with at_work.database.transaction() as session:
-        assert not follow_ups.settle_by_person(session, there, is_there=False)
+    with at_work.database.transaction() as connection:
+        assert not follow_ups.settle_by_person(connection, there, is_there=False)
 
 
 # Tasks, tags, workflows

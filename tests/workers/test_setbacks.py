@@ -53,8 +53,8 @@ def test_a_missing_token_pauses_and_a_new_one_goes_on_at_once(at_work: AtWork) -
     at_work.fetch(call)
     assert at_work.pauses() == {("token", "all")}
     new = at_work.double.rotate_token(new="pit-new-0002")
-    with at_work.database.transaction() as session:
-        accounts.set_token(session, at_work.location_id, new, cipher=at_work.this.cipher)
+    with at_work.database.transaction() as connection:
+        accounts.set_token(connection, at_work.location_id, new, cipher=at_work.this.cipher)
     assert not at_work.pauses()
     assert at_work.fetch_when_due(call)["status"] == "done"
 
@@ -73,9 +73,9 @@ def test_a_missing_scope_holds_only_the_work_that_needs_it(at_work: AtWork) -> N
 
 
 def test_a_persons_pause_outlives_a_new_token(at_work: AtWork) -> None:
-    with at_work.database.transaction() as session:
-        pauses.pause(session, at_work.location_id, cause=Cause.PERSON, detail="holiday")
-        accounts.set_token(session, at_work.location_id, "pit-other", cipher=at_work.this.cipher)
+    with at_work.database.transaction() as connection:
+        pauses.pause(connection, at_work.location_id, cause=Cause.PERSON, detail="holiday")
+        accounts.set_token(connection, at_work.location_id, "pit-other", cipher=at_work.this.cipher)
     assert at_work.pauses() == {("person", "all")}
 
 

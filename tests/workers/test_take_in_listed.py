@@ -45,9 +45,9 @@ def claimed(at_work: AtWork, call: PlacedCall) -> Any:
 def test_a_listed_call_is_stored_as_a_fetched_one_and_owes_the_same(at_work: AtWork) -> None:
     fetched = at_work.fetched(actions=["APPOINTMENT_BOOKING", "CALL_TRANSFER"], ago=600)
     by_fetch = at_work.call(fetched), at_work.follow_ups_of(fetched)
-    with at_work.database.transaction() as session:
+    with at_work.database.transaction() as connection:
         for table in ("follow_ups", "call_actions", "calls"):
-            session.execute(sa.text(f"DELETE FROM {table}"))
+            connection.execute(sa.text(f"DELETE FROM {table}"))
 
     reconcile(at_work)
 
@@ -81,8 +81,8 @@ def test_a_fetch_that_is_under_way_writes_nothing_after_the_list_was_stored(at_w
     claim = claimed(at_work, call)
     reconcile(at_work)
     assert at_work.call(call)["status"] == Status.DONE
-    with pytest.raises(LeaseLost), at_work.database.transaction() as session:
-        finish(session, claim)
+    with pytest.raises(LeaseLost), at_work.database.transaction() as connection:
+        finish(connection, claim)
     assert at_work.call(call)["read_from"] == "list"
 
 
@@ -174,8 +174,8 @@ def test_a_person_who_asked_for_a_fetch_still_gets_it(at_work: AtWork) -> None:
     from models.calls import replay
 
     call = at_work.fetched(ago=600)
-    with at_work.database.transaction() as session:
-        replay(session, at_work.location_id, call.call_id)
+    with at_work.database.transaction() as connection:
+        replay(connection, at_work.location_id, call.call_id)
     at_work.double.change_call(call.call_id, summary="Newer.")
     reconcile(at_work)
     row = at_work.call(call)

@@ -37,11 +37,11 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
         location_id = request.args.get("account") or None
         shown = _shown(request.args.get("status", ""))
         after = _place(request.args.get("after", ""))
-        with database.reading() as session:
-            now = overview.now(session)
-            accounts = overview.of_accounts(session)
-            processes = heartbeats.all_of(session)
-            found = newest_calls.newest(session, limit=PAGE + 1, location_id=location_id, shown=shown, after=after)
+        with database.reading() as connection:
+            now = overview.now(connection)
+            accounts = overview.of_accounts(connection)
+            processes = heartbeats.all_of(connection)
+            found = newest_calls.newest(connection, limit=PAGE + 1, location_id=location_id, shown=shown, after=after)
         more = len(found) > PAGE
         return render_template(
             "calls.html",

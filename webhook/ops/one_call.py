@@ -17,14 +17,14 @@ SPEAKERS = {"bot": "agent", "human": "caller"}
 def add_to(blueprint: Blueprint, database: Database) -> None:
     @blueprint.get("/calls/<location_id>/<call_id>")
     def call(location_id: str, call_id: str) -> ResponseReturnValue:
-        with database.reading() as session:
-            now = overview.now(session)
-            row = calls.get(session, location_id, call_id)
+        with database.reading() as connection:
+            now = overview.now(connection)
+            row = calls.get(connection, location_id, call_id)
             if row is None:
                 return make_response(render_template("unknown_call.html", call_id=call_id), 404)
-            told = story.of_call(session, row)
+            told = story.of_call(connection, row)
             try:
-                account = accounts.get(session, location_id)
+                account = accounts.get(connection, location_id)
             except UnknownAccount:
                 account = None
         at_work = row["next_attempt_at"] is not None or any(each["next_attempt_at"] for each in told.follow_ups)

@@ -70,5 +70,5 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
 
 
 def _ask(database: Database) -> None:
-    with database.reading() as session:
-        session.execute(sa.select(1))
+    with database.reading() as connection:
+        connection.execute(sa.select(1))

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from flask import Blueprint, render_template, request
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, calls, notifications, overview, pauses, refusals
 from models.accounts import Account
@@ -24,15 +24,15 @@ NEWEST = 10
 def add_to(blueprint: Blueprint, database: Database) -> None:
     @blueprint.get("/setup")
     def setup() -> str:
-        with database.reading() as session:
-            now = overview.now(session)
-            doors = accounts.with_intake_secret(session)
+        with database.reading() as connection:
+            now = overview.now(connection)
+            doors = accounts.with_intake_secret(connection)
             served = [
-                _look_at(session, account, has_secret=account.location_id in doors)
-                for account in accounts.served(session)
+                _look_at(connection, account, has_secret=account.location_id in doors)
+                for account in accounts.served(connection)
             ]
-            newest = notifications.newest(session, limit=NEWEST)
-            refused = refused_by_reason(refusals.since(session, now - REFUSALS_SINCE))
+            newest = notifications.newest(connection, limit=NEWEST)
+            refused = refused_by_reason(refusals.since(connection, now - REFUSALS_SINCE))
         address = _address()
         return render_template(
             "setup.html",
@@ -83,8 +83,8 @@ def refused_by_reason(rows: list[sa.RowMapping]) -> list[Refused]:
     return sorted(found.values(), key=lambda each: each.last_at, reverse=True)
 
 
-def _look_at(session: Session, account: Account, *, has_secret: bool) -> AccountSetup:
-    newest = notifications.newest(session, location_id=account.location_id, limit=1)
+def _look_at(connection: Connection, account: Account, *, has_secret: bool) -> AccountSetup:
+    newest = notifications.newest(connection, location_id=account.location_id, limit=1)
     notification = newest[0] if newest else None
     call_id = notification["call_id"] if notification else None
     return AccountSetup(
@@ -92,8 +92,8 @@ def _look_at(session: Session, account: Account, *, has_secret: bool) -> Account
         has_token=account.api_token_encrypted is not None,
         has_secret=has_secret,
         notification=notification,
-        call=calls.get(session, account.location_id, call_id) if call_id else None,
-        paused=pauses.of_account(session, account.location_id),
+        call=calls.get(connection, account.location_id, call_id) if call_id else None,
+        paused=pauses.of_account(connection, account.location_id),
     )
 
 

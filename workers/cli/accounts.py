@@ -3,7 +3,7 @@
 from typing import Any
 
 import click
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts as served_accounts
 from models import pauses
@@ -74,9 +74,9 @@ def add(location: str, token_stdin: bool, intake_secret_stdin: bool, **options: 
         checked_time_zone(options["time_zone"])
     values = {name: value for name, value in options.items() if value is not None}
     with opened() as this:
-        with this.database.reading() as session:
-            known = served_accounts.is_served(session, location)
-            has_secret, _ = served_accounts.intake_secrets_held(session, location)
+        with this.database.reading() as connection:
+            known = served_accounts.is_served(connection, location)
+            has_secret, _ = served_accounts.intake_secrets_held(connection, location)
         if token_stdin or intake_secret_stdin:
             token = line_from_stdin("API token") if token_stdin else ""
             secret = line_from_stdin("intake secret") if intake_secret_stdin else ""
@@ -103,8 +103,8 @@ def set_token(location: str, token_stdin: bool) -> None:
       printf '%s\\n' "$TOKEN" | leadway-calls accounts set-token ve9EPM428h8vShlRW1KT --token-stdin
     """
     with opened() as this:
-        with this.database.reading() as session:
-            _served(session, location)
+        with this.database.reading() as connection:
+            _served(connection, location)
         token = line_from_stdin("API token") if token_stdin else prompted("API token")
         if not token:
             raise Failure("no token was given; the old one is kept")
@@ -129,11 +129,11 @@ def rotate_secret(location: str, secret_stdin: bool, drop_old: bool) -> None:
       leadway-calls accounts rotate-secret ve9EPM428h8vShlRW1KT --drop-old
     """
     with opened() as this:
-        with this.database.reading() as session:
-            _served(session, location)
+        with this.database.reading() as connection:
+            _served(connection, location)
         secret = checked_secret(line_from_stdin("intake secret")) if secret_stdin else new_secret()
         this.database.transact(
-            lambda session: served_accounts.set_secret(session, location, secret, keep_previous=not drop_old)
+            lambda connection: served_accounts.set_secret(connection, location, secret, keep_previous=not drop_old)
         )
         say(f"The intake secret of {location} is replaced.")
         say("The old one is refused from now on." if drop_old else "The old one stays valid until the next rotation.")
@@ -153,9 +153,9 @@ def pause(location: str, reason: str) -> None:
     """
     detail = f"{reason or 'Paused by a person.'} Ends with `leadway-calls accounts resume {location}`."
 
-    def write(session: Session) -> bool:
-        _served(session, location)
-        return pauses.pause(session, location, cause=Cause.PERSON, detail=detail)
+    def write(connection: Connection) -> bool:
+        _served(connection, location)
+        return pauses.pause(connection, location, cause=Cause.PERSON, detail=detail)
 
     with opened() as this:
         paused = this.database.transact(write)
@@ -172,9 +172,9 @@ def resume(location: str) -> None:
       leadway-calls accounts resume ve9EPM428h8vShlRW1KT
     """
 
-    def write(session: Session) -> bool:
-        _served(session, location)
-        return pauses.resume(session, location)
+    def write(connection: Connection) -> bool:
+        _served(connection, location)
+        return pauses.resume(connection, location)
 
     with opened() as this:
         resumed = this.database.transact(write)
@@ -192,11 +192,11 @@ def remove(location: str, yes: bool) -> None:
       leadway-calls accounts remove ve9EPM428h8vShlRW1KT --yes
     """
     with opened() as this:
-        with this.database.reading() as session:
-            _served(session, location)
+        with this.database.reading() as connection:
+            _served(connection, location)
         if not yes:
             click.confirm(f"Stop serving {location} and forget its token and secrets?", abort=True, err=True)
-        this.database.transact(lambda session: served_accounts.remove(session, location))
+        this.database.transact(lambda connection: served_accounts.remove(connection, location))
         say(f"{location} is no longer served. Its calls are kept; `accounts add` takes it back.")
         _warn_that_environment_wins(this, location, "LEADWAY_LOCATION_ID", location)
 
@@ -209,20 +209,20 @@ def _write(this: Opened, location: str, *, token: str, secret: str | None, value
     if secret:
         checked_secret(secret)
 
-    def write(session: Session) -> None:
+    def write(connection: Connection) -> None:
         if values is not None:
-            served_accounts.add(session, location, **values)
+            served_accounts.add(connection, location, **values)
         if token:
-            served_accounts.set_token(session, location, token, cipher=cipher)
+            served_accounts.set_token(connection, location, token, cipher=cipher)
         if secret:
-            served_accounts.set_secret(session, location, secret)
+            served_accounts.set_secret(connection, location, secret)
 
     this.database.transact(write)
 
 
-def _served(session: Session, location: str) -> Account:
+def _served(connection: Connection, location: str) -> Account:
     """Raises UnknownAccount, also for a removed one: nothing is changed about those."""
-    account = served_accounts.get(session, location)
+    account = served_accounts.get(connection, location)
     if account.removed_at is not None:
         raise UnknownAccount(
             f"the account {location!r} was removed at {when(account.removed_at)}: take it back with"
@@ -232,8 +232,8 @@ def _served(session: Session, location: str) -> Account:
 
 
 def _warn_about_token(this: Opened, location: str, *, given: bool) -> None:
-    with this.database.reading() as session:
-        if served_accounts.get(session, location).api_token_encrypted is None:
+    with this.database.reading() as connection:
+        if served_accounts.get(connection, location).api_token_encrypted is None:
             click.echo(
                 f"Warning: it has no API token yet: set it with `leadway-calls accounts set-token {location}`", err=True
             )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, pauses
 from models.accounts import Account
@@ -21,10 +21,10 @@ def list_accounts() -> None:
     Example:
       leadway-calls accounts list
     """
-    with opened() as this, this.database.reading() as session:
+    with opened() as this, this.database.reading() as connection:
         rows = [
-            (each.location_id, each.name or NOTHING, each.language, each.time_zone, _state(session, each))
-            for each in accounts.served(session)
+            (each.location_id, each.name or NOTHING, each.language, each.time_zone, _state(connection, each))
+            for each in accounts.served(connection)
         ]
     if rows:
         show_table(("location", "name", "notes", "time zone", "state"), rows)
@@ -41,10 +41,10 @@ def show_account(location: str) -> None:
     Example:
       leadway-calls accounts show ve9EPM428h8vShlRW1KT
     """
-    with opened() as this, this.database.reading() as session:
-        account = accounts.get(session, location)
-        facts = list(_facts(this, session, account))
-        paused = pauses.of_account(session, location)
+    with opened() as this, this.database.reading() as connection:
+        account = accounts.get(connection, location)
+        facts = list(_facts(this, connection, account))
+        paused = pauses.of_account(connection, location)
     heading(f"{account.location_id}  {account.name}".rstrip())
     show_facts(facts)
     for row in paused:
@@ -54,8 +54,8 @@ def show_account(location: str) -> None:
             say(f"  Looked at again by itself at {when(row.next_probe_at)}.")
 
 
-def _facts(this: Opened, session: Session, account: Account) -> Iterator[tuple[str, str]]:
-    current, previous = accounts.intake_secrets_held(session, account.location_id)
+def _facts(this: Opened, connection: Connection, account: Account) -> Iterator[tuple[str, str]]:
+    current, previous = accounts.intake_secrets_held(connection, account.location_id)
     yield "notes", f"language {account.language}, time zone {account.time_zone}"
     yield "follow-up age", f"{account.follow_up_age_hours} h: calls that ended longer ago get no notes"
     yield "API token", _token(this, account)
@@ -79,8 +79,8 @@ def _token(this: Opened, account: Account) -> str:
     return "set"
 
 
-def _state(session: Session, account: Account) -> str:
-    causes = sorted({row.cause for row in pauses.of_account(session, account.location_id)})
+def _state(connection: Connection, account: Account) -> str:
+    causes = sorted({row.cause for row in pauses.of_account(connection, account.location_id)})
     if causes:
         return f"paused by {', '.join(causes)}"
     return "served" if account.api_token_encrypted else "no API token"

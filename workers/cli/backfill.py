@@ -61,16 +61,16 @@ def backfill(
       leadway-calls backfill ve9EPM428h8vShlRW1KT --from 2025-01-01 --to 2025-07-01 --yes
     """
     with opened() as this:
-        with this.database.reading() as session:
-            account = accounts.get(session, location)
-            until = until or account.complete_from or overview.now(session)
+        with this.database.reading() as connection:
+            account = accounts.get(connection, location)
+            until = until or account.complete_from or overview.now(connection)
         if until <= since:
             raise click.UsageError(f"nothing lies between: --from is {when(since)}, the end is {when(until)}")
         slot = f"{Kind.BACKFILL}:{since.isoformat()}/{until.isoformat()}{'+notes' if follow_ups else ''}"
         with connected(this) as connections:
             estimate = _estimate(connections, account, since=since, until=until)
-            with this.database.reading() as session:
-                interrupted = reconciliations.get_open(session, location, slot) is not None
+            with this.database.reading() as connection:
+                interrupted = reconciliations.get_open(connection, location, slot) is not None
             _tell(estimate, connections, interrupted=interrupted, follow_ups=follow_ups)
             if dry_run or not (yes or click.confirm("Take them in now?")):
                 return
@@ -86,8 +86,8 @@ def _estimate(this: "Connections", account: Account, *, since: datetime, until: 
     numbers = [_number_of(this, account, each, since=since, until=until) for each in CallType]
     per_request = max(_pace(this), (time.monotonic() - began) / len(numbers) + STORING_SECONDS)
     requests = sum(max(1, math.ceil(number / PAGE_SIZE)) for number in numbers)
-    with this.database.reading() as session:
-        held = listed_calls.number_held(session, account.location_id, since=since, until=until)
+    with this.database.reading() as connection:
+        held = listed_calls.number_held(connection, account.location_id, since=since, until=until)
     return Estimate(sum(numbers), held, requests, requests * per_request)
 
 
@@ -137,12 +137,18 @@ def _run(
 
     location_id = account.location_id
     this.database.transact(
-        lambda session: reconciliations.open_run(
-            session, location_id, kind=Kind.BACKFILL, slot=slot, since=since, until=until, plans_follow_ups=follow_ups
+        lambda connection: reconciliations.open_run(
+            connection,
+            location_id,
+            kind=Kind.BACKFILL,
+            slot=slot,
+            since=since,
+            until=until,
+            plans_follow_ups=follow_ups,
         )
     )
-    with this.database.reading() as session:
-        first_id = runs.first_of_run(session, location_id, slot)
+    with this.database.reading() as connection:
+        first_id = runs.first_of_run(connection, location_id, slot)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         bar = progress.add_task(location_id, total=estimate.calls)
@@ -150,8 +156,8 @@ def _run(
 
         def on_step(_step: "Step", _window: Window) -> None:
             nonlocal began
-            with this.database.reading() as session:
-                done = runs.summary(session, location_id, slot, first_id=first_id)
+            with this.database.reading() as connection:
+                done = runs.summary(connection, location_id, slot, first_id=first_id)
             progress.update(bar, completed=done.listed, total=max(estimate.calls, done.listed))
             time.sleep(max(0.0, _pace(this) - (time.monotonic() - began)))
             began = time.monotonic()
@@ -162,8 +168,8 @@ def _run(
             raise Failure(f"stopped: {reason} Then the same command goes on from here.") from None
         except KeyboardInterrupt:
             raise Failure("stopped; the same command goes on from here") from None
-    with this.database.reading() as session:
-        done = runs.summary(session, location_id, slot, first_id=first_id)
+    with this.database.reading() as connection:
+        done = runs.summary(connection, location_id, slot, first_id=first_id)
     say(f"{count(done.listed, 'call')} listed, {done.held} held, with {count(done.requests, 'request')}.")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import click
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import calls, pauses, story
 from models.attempts import Status
@@ -24,10 +24,10 @@ def call(call_id: str, location: str | None, transcript: bool) -> None:
     Example:
       leadway-calls call 68f0c2b1e4
     """
-    with opened() as this, this.database.reading() as session:
-        row = find_call(session, call_id, location=location)
-        told = story.of_call(session, row)
-        paused = [each.cause for each in pauses.of_account(session, row["location_id"]) if each.work != "follow_up"]
+    with opened() as this, this.database.reading() as connection:
+        row = find_call(connection, call_id, location=location)
+        told = story.of_call(connection, row)
+        paused = [each.cause for each in pauses.of_account(connection, row["location_id"]) if each.work != "follow_up"]
     heading(f"Call {call_id}")
     show_facts(_facts(told.call, paused))
     heading("What happened")
@@ -41,9 +41,9 @@ def call(call_id: str, location: str | None, transcript: bool) -> None:
         say(row["transcript"] or NOTHING)
 
 
-def find_call(session: Session, call_id: str, *, location: str | None) -> sa.RowMapping:
+def find_call(connection: Connection, call_id: str, *, location: str | None) -> sa.RowMapping:
     """Raises Failure when there is none, or several and no account was named."""
-    found = [row for row in calls.find(session, call_id) if location in (None, row["location_id"])]
+    found = [row for row in calls.find(connection, call_id) if location in (None, row["location_id"])]
     if not found:
         whose = f" of the account {location}" if location else ""
         raise Failure(f"no call {call_id!r}{whose} is known; it was neither announced nor listed")

@@ -1,7 +1,7 @@
 """`leadway-calls accounts connect` and `set-budget`: tokens that renew themselves, and what Leadway allows."""
 
 import click
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts as served_accounts
 from models import oauth_grants
@@ -32,16 +32,16 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
     """
     checked_location(location)
     with opened() as this:
-        with this.database.reading() as session:
-            _served(session, location)
+        with this.database.reading() as connection:
+            _served(connection, location)
         names = ("client secret", "refresh token")
         client_secret, refresh_token = (line_from_stdin(name) if from_stdin else prompted(name) for name in names)
         for name, value in zip(names, (client_secret, refresh_token), strict=True):
             checked_token(value, source=f"the {name}")
         cipher = this.cipher()
         this.database.transact(
-            lambda session: oauth_grants.connect(
-                session, location, client_id=client_id, client_secret=client_secret, refresh_token=refresh_token,
+            lambda connection: oauth_grants.connect(
+                connection, location, client_id=client_id, client_secret=client_secret, refresh_token=refresh_token,
                 cipher=cipher,
             )
         )  # fmt: skip
@@ -79,9 +79,9 @@ def set_budget(location: str, **numbers: int | None) -> None:
         if (burst or 1) > (per_10_seconds or this.settings.leadway_requests_per_10_seconds) / 2:
             raise click.UsageError("--burst: at most half of what is allowed in 10 s")
 
-        def write(session: Session) -> None:
-            _served(session, location)
-            served_accounts.set_budget(session, location, **numbers)
+        def write(connection: Connection) -> None:
+            _served(connection, location)
+            served_accounts.set_budget(connection, location, **numbers)
 
         this.database.transact(write)
     given = {name: number for name, number in numbers.items() if number is not None}
@@ -89,7 +89,7 @@ def set_budget(location: str, **numbers: int | None) -> None:
     say(f"The budget of {location}: {told or 'the default'}.")
 
 
-def _served(session: Session, location: str) -> None:
+def _served(connection: Connection, location: str) -> None:
     """Raises UnknownAccount, Failure for a removed one."""
-    if served_accounts.get(session, location).removed_at is not None:
+    if served_accounts.get(connection, location).removed_at is not None:
         raise Failure(f"{location} was removed: take it back with `leadway-calls accounts add {location}`")

@@ -39,14 +39,14 @@ def follow_up(follow_up_id: str, is_there: bool, send_again: bool) -> None:
     with opened() as this:
         if is_there or send_again:
             settled = this.database.transact(
-                lambda session: follow_ups.settle_by_person(session, follow_up_id, is_there=is_there)
+                lambda connection: follow_ups.settle_by_person(connection, follow_up_id, is_there=is_there)
             )
-        with this.database.reading() as session:
-            row = follow_ups.get(session, follow_up_id)
+        with this.database.reading() as connection:
+            row = follow_ups.get(connection, follow_up_id)
             if row is None:
                 raise Failure(f"no follow-up {follow_up_id!r}; `leadway-calls call ID` names those of a call")
-            attempts = story.attempts_of_follow_up(session, follow_up_id)
-            language = accounts.get(session, row["location_id"]).language
+            attempts = story.attempts_of_follow_up(connection, follow_up_id)
+            language = accounts.get(connection, row["location_id"]).language
     if is_there or send_again:
         if not settled:
             raise Failure(f"it is {row['status']}, not unclear: nothing was changed")

@@ -113,9 +113,9 @@ def _make_the_environments_account(this: Opened) -> None:
         return
     _check(settings)
     cipher = this.cipher()
-    with this.database.reading() as session:
-        known = accounts.is_served(session, location_id)
-    this.database.transact(lambda session: accounts.upsert_from_settings(session, settings, cipher=cipher))
+    with this.database.reading() as connection:
+        known = accounts.is_served(connection, location_id)
+    this.database.transact(lambda connection: accounts.upsert_from_settings(connection, settings, cipher=cipher))
     say(f"The account {location_id} {'is as the environment says' if known else 'was added from the environment'}.")
 
 

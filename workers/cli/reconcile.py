@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, overview, reconcile_schedule, reconciliations, runs
 from models.reconciliations import Kind
@@ -32,11 +32,11 @@ def reconcile(location: str | None, since: datetime | None) -> None:
       leadway-calls reconcile ve9EPM428h8vShlRW1KT --since 2026-03-01
     """
     with opened() as this:
-        with this.database.reading() as session:
+        with this.database.reading() as connection:
             if location is not None:
-                accounts.get(session, location)
-            served = [account.location_id for account in accounts.served(session)]
-            if since is not None and since >= overview.now(session):
+                accounts.get(connection, location)
+            served = [account.location_id for account in accounts.served(connection)]
+            if since is not None and since >= overview.now(connection):
                 raise click.UsageError("--since has to be in the past")
         if location is not None and location not in served:
             raise Failure(
@@ -55,24 +55,24 @@ def _reconcile(this: "Connections", location_id: str, since: datetime | None) ->
     try:
         # One that is open ends at an earlier time than now.
         read_to_end(this, location_id, slot)
-        first_id = this.database.transact(lambda session: _open(session, location_id, since))
+        first_id = this.database.transact(lambda connection: _open(connection, location_id, since))
         read_to_end(this, location_id, slot)
     except StandsStill as reason:
         say(f"{location_id}: {reason}")
         return False
-    with this.database.reading() as session:
-        _tell(location_id, runs.summary(session, location_id, slot, first_id=first_id))
-        say(f"  complete until {when(accounts.get(session, location_id).complete_until)}")
+    with this.database.reading() as connection:
+        _tell(location_id, runs.summary(connection, location_id, slot, first_id=first_id))
+        say(f"  complete until {when(accounts.get(connection, location_id).complete_until)}")
     return True
 
 
-def _open(session: Session, location_id: str, since: datetime | None) -> int:
-    now = overview.now(session)
+def _open(connection: Connection, location_id: str, since: datetime | None) -> int:
+    now = overview.now(connection)
     if since is None:
-        reconcile_schedule.open_regular(session, location_id, until=now)
-        return runs.first_of_run(session, location_id, Kind.REGULAR)
-    reconciliations.open_run(session, location_id, kind=Kind.SINCE, since=since, until=now)
-    return runs.first_of_run(session, location_id, Kind.SINCE)
+        reconcile_schedule.open_regular(connection, location_id, until=now)
+        return runs.first_of_run(connection, location_id, Kind.REGULAR)
+    reconciliations.open_run(connection, location_id, kind=Kind.SINCE, since=since, until=now)
+    return runs.first_of_run(connection, location_id, Kind.SINCE)
 
 
 def _tell(location_id: str, done: Summary) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, calls, follow_ups, overview, pauses
 from models.attempts import Status
@@ -56,18 +56,18 @@ def replay_call(call_id: str | None, location: str | None, dead: bool) -> None:
         raise click.UsageError("name one call, or --dead for all that were given up")
     with opened() as this:
         if call_id is None:
-            with this.database.reading() as session:
+            with this.database.reading() as connection:
                 if location is not None:
-                    accounts.get(session, location)
-            number = this.database.transact(lambda session: calls.replay_dead(session, location_id=location))
+                    accounts.get(connection, location)
+            number = this.database.transact(lambda connection: calls.replay_dead(connection, location_id=location))
             say(f"{count(number, 'dead call')} will be fetched again.")
             return
-        with this.database.reading() as session:
-            row = find_call(session, call_id, location=location)
-        this.database.transact(lambda session: calls.replay(session, row["location_id"], row["call_id"]))
+        with this.database.reading() as connection:
+            row = find_call(connection, call_id, location=location)
+        this.database.transact(lambda connection: calls.replay(connection, row["location_id"], row["call_id"]))
         say(f"Call {call_id} will be fetched again now.")
-        with this.database.reading() as session:
-            _tell_of_pauses(session, row["location_id"])
+        with this.database.reading() as connection:
+            _tell_of_pauses(connection, row["location_id"])
 
 
 @replay.command("plan", short_help="Plans a call's follow-ups with today's rules.")
@@ -88,10 +88,10 @@ def replay_plan(call_id: str, location: str | None, even_if_old: bool, dry_run: 
     """
     with opened() as this:
         rules = load_rules(this.settings.leadway_rules_file)
-        with this.database.reading() as session:
-            row = _stored(find_call(session, call_id, location=location))
-            planned = _planned(session, row, rules, even_if_old=even_if_old)
-            new, skipped = _news(session, row, planned)
+        with this.database.reading() as connection:
+            row = _stored(find_call(connection, call_id, location=location))
+            planned = _planned(connection, row, rules, even_if_old=even_if_old)
+            new, skipped = _news(connection, row, planned)
         if not new and not skipped:
             say("Today's rules ask for nothing that is not planned already.")
             return
@@ -104,14 +104,14 @@ def replay_plan(call_id: str, location: str | None, even_if_old: bool, dry_run: 
             say("Nothing was planned." if not dry_run else "Only shown: nothing was planned.")
             return
 
-        def write(session: Session) -> None:
-            follow_ups.take_up_skipped(session, row["location_id"], row["call_id"], new)
-            follow_ups.plan(session, row["location_id"], row["call_id"], new)
+        def write(connection: Connection) -> None:
+            follow_ups.take_up_skipped(connection, row["location_id"], row["call_id"], new)
+            follow_ups.plan(connection, row["location_id"], row["call_id"], new)
 
         this.database.transact(write)
         say(f"{count(len(new), 'follow-up')} will be sent now.")
-        with this.database.reading() as session:
-            _tell_of_pauses(session, row["location_id"])
+        with this.database.reading() as connection:
+            _tell_of_pauses(connection, row["location_id"])
 
 
 @replay.command("follow-up", short_help="Tries one that was given up or is unclear again.")
@@ -124,15 +124,15 @@ def replay_follow_up(follow_up_id: str) -> None:
       leadway-calls replay follow-up 5f0f4d0e-6a5b-5a55-8f5d-0d5c3a3f9b11
     """
     with opened() as this:
-        tried = this.database.transact(lambda session: follow_ups.resend(session, follow_up_id))
-        with this.database.reading() as session:
-            row = follow_ups.get(session, follow_up_id)
+        tried = this.database.transact(lambda connection: follow_ups.resend(connection, follow_up_id))
+        with this.database.reading() as connection:
+            row = follow_ups.get(connection, follow_up_id)
             if row is None:
                 raise Failure(f"no follow-up {follow_up_id!r}; `leadway-calls call ID` names those of a call")
             if not tried:
                 raise Failure(f"it is {_standing(row)}: nothing was changed")
             say(f"Follow-up {follow_up_id} is tried again now.")
-            _tell_of_pauses(session, row["location_id"])
+            _tell_of_pauses(connection, row["location_id"])
 
 
 def _stored(row: sa.RowMapping) -> sa.RowMapping:
@@ -145,31 +145,33 @@ def _stored(row: sa.RowMapping) -> sa.RowMapping:
     return row
 
 
-def _planned(session: Session, row: sa.RowMapping, rules: Rules, *, even_if_old: bool) -> tuple[PlannedFollowUp, ...]:
+def _planned(
+    connection: Connection, row: sa.RowMapping, rules: Rules, *, even_if_old: bool
+) -> tuple[PlannedFollowUp, ...]:
     location_id, call_id = row["location_id"], row["call_id"]
     call_log = calls.as_call_log(row)
-    allowed = accounts.get(session, location_id).follow_up_age_hours * 3600
+    allowed = accounts.get(connection, location_id).follow_up_age_hours * 3600
     ended_at = call_log.ended_at
-    too_old = ended_at is not None and (overview.now(session) - ended_at).total_seconds() > allowed
+    too_old = ended_at is not None and (overview.now(connection) - ended_at).total_seconds() > allowed
     return follow_ups_for(
         call_log,
-        calls.keyed_actions(session, location_id, call_id),
+        calls.keyed_actions(connection, location_id, call_id),
         rules,
         location_id=location_id,
         too_old=too_old and not even_if_old,
-        planned_as_call=follow_ups.has_action_key(session, location_id, call_id, CALL_KEY),
+        planned_as_call=follow_ups.has_action_key(connection, location_id, call_id, CALL_KEY),
     )
 
 
 def _news(
-    session: Session, row: sa.RowMapping, planned: Sequence[PlannedFollowUp]
+    connection: Connection, row: sa.RowMapping, planned: Sequence[PlannedFollowUp]
 ) -> tuple[list[PlannedFollowUp], list[PlannedFollowUp]]:
     """What is to be sent and was not planned yet (or skipped), and what is not planned yet and may not be sent.
 
     The latter is not written down: a row that says "skipped: too old" would stand in the way of a later yes.
     """
     location_id, call_id = row["location_id"], row["call_id"]
-    standing = {each["follow_up_id"]: each["status"] for each in follow_ups.of_call(session, location_id, call_id)}
+    standing = {each["follow_up_id"]: each["status"] for each in follow_ups.of_call(connection, location_id, call_id)}
     new, skipped = [], []
     for each in planned:
         status = standing.get(reference_for(location_id, call_id, each.rule_id, each.action_key))
@@ -195,8 +197,8 @@ def _standing(row: sa.RowMapping) -> str:
             return f"{status}, and goes on by itself"
 
 
-def _tell_of_pauses(session: Session, location_id: str) -> None:
-    causes = sorted({row.cause for row in pauses.of_account(session, location_id)})
+def _tell_of_pauses(connection: Connection, location_id: str) -> None:
+    causes = sorted({row.cause for row in pauses.of_account(connection, location_id)})
     if causes:
         say(
             f"Its account is paused by {', '.join(causes)}: it waits until that ends. See `leadway-calls accounts show"

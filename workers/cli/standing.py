@@ -46,9 +46,9 @@ def look() -> Standing:
     try:
         with failures_told():
             settings = read_settings()
-        with opened() as this, this.database.reading() as session:
-            at = overview.now(session)
-            processes, accounts = heartbeats.all_of(session), overview.of_accounts(session)
+        with opened() as this, this.database.reading() as connection:
+            at = overview.now(connection)
+            processes, accounts = heartbeats.all_of(connection), overview.of_accounts(connection)
     except Failure as failure:
         reachable = None if settings is None else _redis_answers(settings)
         return Standing(datetime.now(UTC), False, reachable, (), (), (failure.message,))

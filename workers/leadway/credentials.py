@@ -59,8 +59,8 @@ class Credentials:
         if account.token_expires_at is None:
             return self._opened(account.api_token_encrypted)
         location_id = account.location_id
-        with self._database.reading() as session:
-            present = oauth_grants.present(session, location_id)
+        with self._database.reading() as connection:
+            present = oauth_grants.present(connection, location_id)
         if present.seconds_left > REFRESH_BEFORE_SECONDS:
             return self._opened(present.token_encrypted)
         with self._guard:
@@ -75,13 +75,13 @@ class Credentials:
     def _refreshed(self, location_id: str, *, deadline: float) -> str:
         """One thread of this process is here, and one process of all gets the hold; the others wait for its result."""
         while True:
-            with self._database.reading() as session:
-                present = oauth_grants.present(session, location_id)
+            with self._database.reading() as connection:
+                present = oauth_grants.present(connection, location_id)
             if present.seconds_left > REFRESH_BEFORE_SECONDS:
                 return self._opened(present.token_encrypted)
             held = self._database.transact(
-                lambda session, seen=present: oauth_grants.hold(  # type: ignore[misc]
-                    session, location_id, seen=seen, seconds=HOLD_SECONDS
+                lambda connection, seen=present: oauth_grants.hold(  # type: ignore[misc]
+                    connection, location_id, seen=seen, seconds=HOLD_SECONDS
                 )
             )
             try:
@@ -106,13 +106,13 @@ class Credentials:
             if access_token is None:
                 raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, reached=False)
             stored = self._database.transact(
-                lambda session: oauth_grants.store(
-                    session, location_id, held, access_token=access_token, refresh_token=refresh_token,
+                lambda connection: oauth_grants.store(
+                    connection, location_id, held, access_token=access_token, refresh_token=refresh_token,
                     seconds=_life(answer), cipher=self._cipher,
                 )
             )  # fmt: skip
         except (RetryableLeadwayError, PermanentLeadwayError):
-            self._database.transact(lambda session: oauth_grants.release(session, location_id, held))
+            self._database.transact(lambda connection: oauth_grants.release(connection, location_id, held))
             raise
         log.info("token_refreshed" if stored else "token_refreshed_too_late", location_id=location_id)
 

@@ -58,10 +58,10 @@ def database(database_url: str) -> Iterator[Database]:
     """With one account, LOC_1 in Madrid."""
     url = Settings(_env_file=None, database_url=database_url).database_url
     database = Database(url, limits=WORKER)
-    with database.transaction() as session:
-        accounts.add(session, "LOC_1", name="Clínica", time_zone="Europe/Madrid")
-        accounts.set_token(session, "LOC_1", TOKEN, cipher=cipher_for([Fernet.generate_key().decode()]))
-        accounts.set_secret(session, "LOC_1", SECRET)
+    with database.transaction() as connection:
+        accounts.add(connection, "LOC_1", name="Clínica", time_zone="Europe/Madrid")
+        accounts.set_token(connection, "LOC_1", TOKEN, cipher=cipher_for([Fernet.generate_key().decode()]))
+        accounts.set_secret(connection, "LOC_1", SECRET)
     yield database
     database.close()
 
@@ -88,19 +88,21 @@ def store(database: Database) -> Store:
                 "summary": "A summary.", "transcript": "bot:Hello.\nhuman:Hi.", "actions": actions, **fields,
             }
         )  # fmt: skip
-        with database.transaction() as session:
-            calls.announce(session, location_id, call_id)
+        with database.transaction() as connection:
+            calls.announce(connection, location_id, call_id)
         claim = attempts.claim(
             database, CALL, (location_id, call_id), lease_seconds=60, deadline_seconds=20, worker="worker-1"
         )
         assert claim is not None
-        with database.transaction() as session:
-            keyed = calls.save(session, location_id, call_log, read_at=claim.claimed_at, settled=True, stored=claim.row)
+        with database.transaction() as connection:
+            keyed = calls.save(
+                connection, location_id, call_log, read_at=claim.claimed_at, settled=True, stored=claim.row
+            )
             planned = [
                 PlannedFollowUp("a-rule", key, FollowUpKind.NOTE, call_log.contact_id, skip_reason)
                 for key, _action in keyed
             ]
-            follow_ups.plan(session, location_id, call_id, planned)
-            attempts.finish(session, claim)
+            follow_ups.plan(connection, location_id, call_id, planned)
+            attempts.finish(connection, claim)
 
     return store_call

@@ -57,8 +57,8 @@ def test_the_pages_only_read(path: str, ops: Pages) -> None:
 
 def test_no_page_shows_a_token_a_secret_or_what_they_are_stored_as(ops: Pages, database: Database, store) -> None:
     store("call-1")
-    with database.reading() as session:
-        row = session.connection().exec_driver_sql(
+    with database.reading() as connection:
+        row = connection.exec_driver_sql(
             "SELECT api_token_encrypted, intake_secret_hash FROM accounts"
         ).one()  # fmt: skip
     shown = "".join(ops.text(path) for path in ("/ops/", "/ops/setup", "/ops/calls/LOC_1/call-1"))

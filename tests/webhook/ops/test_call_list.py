@@ -48,8 +48,8 @@ def test_paging_shows_every_call_once_even_where_many_came_in_one_moment(
     monkeypatch.setattr(call_list, "PAGE", 4)
     for number in range(11):
         store(f"call-{number:02d}")
-    with database.transaction() as session:
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(
             sa.update(calls).where(calls.c.call_id > "call-02").values(created_at=datetime(2024, 1, 1, tzinfo=UTC))
         )
     seen, path = list[str](), "/ops/"
@@ -63,14 +63,14 @@ def test_paging_shows_every_call_once_even_where_many_came_in_one_moment(
 
 
 def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Database, store: Store) -> None:
-    with database.transaction() as session:
-        accounts.add(session, "LOC_2", name="Other")
+    with database.transaction() as connection:
+        accounts.add(connection, "LOC_2", name="Other")
     store("call-done")
     store("call-note", actions=(BOOKING,))
     store("call-other", location_id="LOC_2")
     store("call-dead")
-    with database.transaction() as session:
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(
             sa.update(calls).where(calls.c.call_id == "call-dead").values(status=Status.DEAD, dead_cause="not_found")
         )
     assert ids(ops.text("/ops/?account=LOC_2")) == ["call-other"]
@@ -93,12 +93,12 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
 ) -> None:
     store("call-1", actions=(BOOKING,))
     store("call-2")
-    with database.transaction() as session:
-        session.execute(sa.update(follow_ups).values(status=Status.UNCLEAR, next_attempt_at=None))
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(sa.update(follow_ups).values(status=Status.UNCLEAR, next_attempt_at=None))
+        connection.execute(
             sa.update(calls).where(calls.c.call_id == "call-2").values(status=Status.DEAD, dead_cause="poison")
         )
-        pauses.pause(session, "LOC_1", cause=Cause.TOKEN, detail="Write a new token with set-token.")
+        pauses.pause(connection, "LOC_1", cause=Cause.TOKEN, detail="Write a new token with set-token.")
     page = ops.text("/ops/")
     assert "All is well" not in page
     for words in (
@@ -109,14 +109,14 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
 
 
 def test_the_status_says_which_processes_are_alive_and_which_are_missing(ops: Pages, database: Database) -> None:
-    with database.transaction() as session:
-        heartbeats.beat(session, "worker-1@host", process="worker", slots=32)
+    with database.transaction() as connection:
+        heartbeats.beat(connection, "worker-1@host", process="worker", slots=32)
     page = ops.text("/ops/")
     assert "No beat is alive" in page
     assert "No worker is alive" not in page
     assert "1 alive, 32 at once" in page
-    with database.transaction() as session:
-        heartbeats.beat(session, "beat-1@host", process="beat")
+    with database.transaction() as connection:
+        heartbeats.beat(connection, "beat-1@host", process="beat")
     assert "All is well" in ops.text("/ops/")
 
 

@@ -19,17 +19,17 @@ TRANSFER = Action("CALL_TRANSFER", "To the desk", parameters={"to": "<i>desk</i>
 
 def test_the_page_tells_the_whole_story_of_a_call(ops: Pages, database: Database, store: Store) -> None:
     store("call-1", actions=(TRANSFER,), extracted_data={"reason": "a price"})
-    with database.transaction() as session:
+    with database.transaction() as connection:
         notifications.record(
-            session, "key", location_id="LOC_1", call_id="call-1", dialect="thin", authenticated_by="intake_path",
+            connection, "key", location_id="LOC_1", call_id="call-1", dialect="thin", authenticated_by="intake_path",
             status="accepted",
         )  # fmt: skip
-        session.execute(
+        connection.execute(
             sa.update(follow_ups).values(
                 status=Status.DONE, body="The words of the note.", remote_id="NOTE-7", done_at=moment()
             )
         )
-        reference = session.execute(sa.select(follow_ups.c.follow_up_id)).scalar_one()
+        reference = connection.execute(sa.select(follow_ups.c.follow_up_id)).scalar_one()
     page = ops.text("/ops/calls/LOC_1/call-1")
     for words in (
         "notification accepted (thin, by intake_path)", "fetch: done", "log stored", "A summary.", "Hello.", "transfer",
@@ -42,8 +42,8 @@ def test_a_note_that_is_not_there_yet_shows_its_next_attempt_and_last_error(
     ops: Pages, database: Database, store: Store
 ) -> None:
     store("call-1", actions=(TRANSFER,))
-    with database.transaction() as session:
-        session.execute(
+    with database.transaction() as connection:
+        connection.execute(
             sa.update(follow_ups).values(
                 next_attempt_at=datetime(2024, 1, 15, 11, 0, 5, tzinfo=UTC), last_error="throttled"
             )
@@ -63,8 +63,8 @@ def test_callers_words_stay_words_wherever_they_stand(ops: Pages, database: Data
         extracted_data={attack: attack, "list": [attack]},
         actions=(Action("CALL_TRANSFER", attack, parameters={attack: attack}),),
     )
-    with database.transaction() as session:
-        session.execute(sa.update(follow_ups).values(body=attack, title=attack, last_error=attack))
+    with database.transaction() as connection:
+        connection.execute(sa.update(follow_ups).values(body=attack, title=attack, last_error=attack))
     page = ops.text("/ops/calls/LOC_1/call-1")
     assert "<script" not in page
     assert "&lt;script&gt;" in page

@@ -21,9 +21,9 @@ def test_it_shows_how_the_last_notification_was_proven_and_what_became_of_its_ca
 ) -> None:
     assert "No notification has come" in ops.text("/ops/setup")
     store("call-1")
-    with database.transaction() as session:
+    with database.transaction() as connection:
         notifications.record(
-            session, "key", location_id="LOC_1", call_id="call-1", dialect="thin", authenticated_by="intake_header",
+            connection, "key", location_id="LOC_1", call_id="call-1", dialect="thin", authenticated_by="intake_header",
             status="accepted",
         )  # fmt: skip
     page = ops.text("/ops/setup")
@@ -32,10 +32,10 @@ def test_it_shows_how_the_last_notification_was_proven_and_what_became_of_its_ca
 
 
 def test_it_says_why_a_notification_was_ignored_or_left_unresolved(ops: Pages, database: Database) -> None:
-    with database.transaction() as session:
+    with database.transaction() as connection:
         for number, reason in enumerate(("location_not_served", "unresolved_merge_tag", "a_reason_of_tomorrow")):
             notifications.record(
-                session, f"key-{number}", location_id="LOC_1" if number else None, dialect="workflow",
+                connection, f"key-{number}", location_id="LOC_1" if number else None, dialect="workflow",
                 authenticated_by="ed25519", status="ignored", reason=reason,
             )  # fmt: skip
     page = ops.text("/ops/setup")
@@ -48,10 +48,10 @@ def test_refusals_are_counted_by_reason_with_its_sentence_and_what_the_last_one_
     ops: Pages, database: Database
 ) -> None:
     assert "Nothing was refused" in ops.text("/ops/setup")
-    with database.transaction() as session:
-        refusals.count(session, Reason.SIGNATURE_INVALID, number=3, trace=TRACE)
-        refusals.count(session, Reason.SIGNATURE_INVALID, number=4, trace=TRACE)
-        refusals.count(session, "reason_of_a_newer_version", number=1, trace={})
+    with database.transaction() as connection:
+        refusals.count(connection, Reason.SIGNATURE_INVALID, number=3, trace=TRACE)
+        refusals.count(connection, Reason.SIGNATURE_INVALID, number=4, trace=TRACE)
+        refusals.count(connection, "reason_of_a_newer_version", number=1, trace={})
     page = ops.text("/ops/setup")
     assert Reason.SIGNATURE_INVALID.sentence in page
     assert "<b>7</b>" in page
@@ -61,8 +61,8 @@ def test_refusals_are_counted_by_reason_with_its_sentence_and_what_the_last_one_
 
 
 def test_it_says_what_an_account_still_lacks(ops: Pages, database: Database) -> None:
-    with database.transaction() as session:
-        accounts.add(session, "LOC_2")
+    with database.transaction() as connection:
+        accounts.add(connection, "LOC_2")
     page = ops.text("/ops/setup")
     assert "leadway-calls accounts set-token LOC_2" in page
     assert "No intake secret: only signed notifications are accepted" in page

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, attempts, calls, follow_ups, notifications
 from models.attempts import Claim, Status, Work
@@ -76,8 +76,8 @@ class Held:
     database: Database
 
     def do(self, function: Any, *arguments: Any, **named: Any) -> Any:
-        with self.database.transaction() as session:
-            return function(session, *arguments, **named)
+        with self.database.transaction() as connection:
+            return function(connection, *arguments, **named)
 
     def row(self, call_id: str) -> Any:
         return self.do(calls.get, LOCATION, call_id)
@@ -103,12 +103,12 @@ class Held:
         claim = self.claim(CALL, LOCATION, call_id)
         call_log = replace(_log(call_id), **changes)
 
-        def write(session: Session) -> None:
-            keyed = calls.save(session, LOCATION, call_log, read_at=claim.claimed_at, settled=True, stored=claim.row)
+        def write(connection: Connection) -> None:
+            keyed = calls.save(connection, LOCATION, call_log, read_at=claim.claimed_at, settled=True, stored=claim.row)
             follow_ups.plan(
-                session, LOCATION, call_id, follow_ups_for(call_log, keyed, load_rules(None), location_id=LOCATION)
+                connection, LOCATION, call_id, follow_ups_for(call_log, keyed, load_rules(None), location_id=LOCATION)
             )
-            attempts.finish(session, claim)
+            attempts.finish(connection, claim)
 
         self.do(write)
 

@@ -15,14 +15,14 @@ OTHER = "AnotherLocation00001"
 
 
 def _token(database: Database, location_id: str = LOCATION) -> str | None:
-    with database.reading() as session:
-        encrypted = accounts.get(session, location_id).api_token_encrypted
+    with database.reading() as connection:
+        encrypted = accounts.get(connection, location_id).api_token_encrypted
     return None if encrypted is None else cipher_for([KEY]).decrypt(encrypted)
 
 
 def _owner(database: Database, secret: str) -> str | None:
-    with database.reading() as session:
-        return accounts.location_for_secret(session, hash_secret(secret))
+    with database.reading() as connection:
+        return accounts.location_for_secret(connection, hash_secret(secret))
 
 
 def test_two_lines_on_standard_input_are_the_token_and_the_secret(run: Commands, database: Database) -> None:
@@ -33,8 +33,8 @@ def test_two_lines_on_standard_input_are_the_token_and_the_secret(run: Commands,
     assert result.exit_code == 0, result.output
     assert _token(database) == TOKEN
     assert _owner(database, SECRET) == LOCATION
-    with database.reading() as session:
-        account = accounts.get(session, LOCATION)
+    with database.reading() as connection:
+        account = accounts.get(connection, LOCATION)
     assert (account.name, account.language, account.time_zone) == ("Dental", "es", "Europe/Madrid")
     assert account.follow_up_age_hours == 48
     assert TOKEN not in run.printed
@@ -72,8 +72,8 @@ def test_adding_it_again_replaces_only_what_is_given(run: Commands, held: Held) 
     assert "shown only now" not in result.output
     assert _token(held.database) == "pit-new"
     assert _owner(held.database, SECRET) == LOCATION
-    with held.database.reading() as session:
-        account = accounts.get(session, LOCATION)
+    with held.database.reading() as connection:
+        account = accounts.get(connection, LOCATION)
     assert (account.name, account.language) == ("Dental Madrid", "es")
 
 
@@ -99,8 +99,8 @@ def test_what_cannot_work_is_refused_and_nothing_is_written(
     assert told in result.output
     assert TOKEN not in result.output
     assert "contraseña" not in result.output
-    with database.reading() as session:
-        assert accounts.served(session) == []
+    with database.reading() as connection:
+        assert accounts.served(connection) == []
 
 
 def test_a_location_that_is_no_id_is_refused(run: Commands) -> None:
@@ -123,8 +123,8 @@ def test_a_secret_that_another_account_has_is_refused_whole(run: Commands, held:
     result = run(*words, stdin=f"{TOKEN}\n{SECRET}\n")
     assert result.exit_code == 1
     assert "another account has this intake secret" in result.output
-    with held.database.reading() as session:
-        assert not accounts.is_served(session, OTHER)
+    with held.database.reading() as connection:
+        assert not accounts.is_served(connection, OTHER)
 
 
 def test_a_new_token_ends_the_pause_that_the_old_one_caused(run: Commands, held: Held) -> None:

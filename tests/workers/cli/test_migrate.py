@@ -40,11 +40,11 @@ def test_the_environments_account_becomes_what_the_environment_says(run: Command
     }
     assert "was added from the environment" in run("migrate", **environment).output
     assert "is as the environment says" in run("migrate", **environment).output
-    with database.reading() as session:
-        account = accounts.get(session, LOCATION)
+    with database.reading() as connection:
+        account = accounts.get(connection, LOCATION)
         assert account.language == "es"
         assert account.api_token_encrypted is not None
-        assert accounts.intake_secrets_held(session, LOCATION) == (True, False)
+        assert accounts.intake_secrets_held(connection, LOCATION) == (True, False)
     assert TOKEN not in run.printed
     assert SECRET not in run.printed
 
@@ -82,8 +82,8 @@ def test_a_server_that_does_not_answer_is_waited_for_and_then_told(environment: 
 def test_a_database_from_a_newer_version_is_left_alone(environment: dict[str, str], empty_database_url: str) -> None:
     run = Commands({**environment, "DATABASE_URL": empty_database_url})
     assert run("migrate").exit_code == 0
-    with closing(Database(empty_database_url, limits=COMMAND)) as database, database.transaction() as session:
-        session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with closing(Database(empty_database_url, limits=COMMAND)) as database, database.transaction() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     result = run("migrate")
     assert result.exit_code == 1
     assert "newer schema (9999)" in result.output

@@ -135,8 +135,8 @@ def test_what_was_skipped_is_sent_when_its_reason_is_gone(run: Commands, held: H
     held.store("call-1", contact_id=None)
     assert list(_follow_ups(held).values()) == ["skipped"]
     assert "no_contact" in run("replay", "plan", "call-1").output
-    with held.database.transaction() as session:
-        session.execute(calls.calls.update().values(contact_id="contact-9"))
+    with held.database.transaction() as connection:
+        connection.execute(calls.calls.update().values(contact_id="contact-9"))
     assert "1 follow-up will be sent" in run("replay", "plan", "call-1").output
     row = held.follow_up("call-1")
     assert (row["status"], row["contact_id"], row["skip_reason"]) == ("pending", "contact-9", None)
@@ -214,5 +214,5 @@ def test_every_command_explains_itself_without_a_database(environment: dict[str,
 
 
 def _follow_ups(held: Held) -> dict[str, str]:
-    with held.database.reading() as session:
-        return {row["follow_up_id"]: row["status"] for row in follow_ups.of_call(session, LOCATION, "call-1")}
+    with held.database.reading() as connection:
+        return {row["follow_up_id"]: row["status"] for row in follow_ups.of_call(connection, LOCATION, "call-1")}

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from models import accounts, attempts, oauth_grants
 from models.attempts import Status
@@ -35,25 +35,25 @@ def installed(at_work: AtWork) -> App:
 @contextmanager
 def _credentials(this: Connections) -> Iterator[Credentials]:
     """As one process has them."""
-    session = open_session(pool_size=4)
+    connection = open_session(pool_size=4)
     url, version = this.settings.leadway_api_url, this.settings.leadway_api_version
-    yield Credentials(this.database, this.cipher, session=session, url=url, version=version)
-    session.close()
+    yield Credentials(this.database, this.cipher, connection=connection, url=url, version=version)
+    connection.close()
 
 
 def _connect(this: Connections, app: App) -> None:
     this.database.transact(
-        lambda session: oauth_grants.connect(
-            session, app.location_id, client_id=app.client_id, client_secret=app.client_secret,
+        lambda connection: oauth_grants.connect(
+            connection, app.location_id, client_id=app.client_id, client_secret=app.client_secret,
             refresh_token=app.refresh_token, cipher=this.cipher,
         )
     )  # fmt: skip
 
 
 def _hold(at_work: AtWork) -> Held | None:
-    def hold(session: Session) -> Held | None:
-        seen = oauth_grants.present(session, at_work.location_id)
-        return oauth_grants.hold(session, at_work.location_id, seen=seen, seconds=12)
+    def hold(connection: Connection) -> Held | None:
+        seen = oauth_grants.present(connection, at_work.location_id)
+        return oauth_grants.hold(connection, at_work.location_id, seen=seen, seconds=12)
 
     return at_work.database.transact(hold)
 
@@ -63,13 +63,13 @@ def _token(at_work: AtWork, credentials: Credentials, *, seconds: float = 20.0) 
 
 
 def _expires_in(at_work: AtWork, seconds: float) -> None:
-    with at_work.database.transaction() as session:
-        session.execute(sa.update(accounts.accounts).values(token_expires_at=moment(seconds)))
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.update(accounts.accounts).values(token_expires_at=moment(seconds)))
 
 
 def _refreshed_long_ago(at_work: AtWork) -> None:
-    with at_work.database.transaction() as session:
-        session.execute(sa.update(accounts.oauth_grants).values(refreshed_at=moment(-3600)))
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.update(accounts.oauth_grants).values(refreshed_at=moment(-3600)))
 
 
 def _asks_for_tokens(at_work: AtWork) -> int:
@@ -92,7 +92,7 @@ def test_a_static_token_that_is_refused_pauses_the_account_and_is_never_refreshe
 def test_a_new_static_token_is_sent_with_the_next_request_without_a_restart(at_work: AtWork) -> None:
     new = at_work.double.rotate_token(new="pit-the-new-one")
     at_work.this.database.transact(
-        lambda session: accounts.set_token(session, at_work.location_id, new, cipher=at_work.this.cipher)
+        lambda connection: accounts.set_token(connection, at_work.location_id, new, cipher=at_work.this.cipher)
     )
     call = at_work.fetched(actions=[])
     assert at_work.call(call)["status"] == Status.DONE
@@ -108,10 +108,10 @@ def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: A
     )
     assert claim is not None
     at_work.this.database.transact(
-        lambda session: accounts.set_token(session, at_work.location_id, "pit-new", cipher=at_work.this.cipher)
+        lambda connection: accounts.set_token(connection, at_work.location_id, "pit-new", cipher=at_work.this.cipher)
     )
     error = PermanentLeadwayError(ErrorKind.TOKEN, endpoint="get_call_log", http_status=401)
-    at_work.this.database.transact(lambda session: set_back(session, at_work.this, claim, error, account=before))
+    at_work.this.database.transact(lambda connection: set_back(connection, at_work.this, claim, error, account=before))
     assert at_work.pauses() == set()
     assert at_work.call(call)["status"] == Status.PENDING
 
@@ -188,8 +188,8 @@ def test_a_process_that_died_while_it_refreshed_holds_nobody_up_for_long(at_work
         with pytest.raises(RetryableLeadwayError) as raised:
             _token(at_work, credentials, seconds=0.3)
         assert raised.value.kind is ErrorKind.NO_TIME
-        with at_work.database.transaction() as session:
-            session.execute(sa.update(accounts.oauth_grants).values(refreshing_until=moment(-0.1)))
+        with at_work.database.transaction() as connection:
+            connection.execute(sa.update(accounts.oauth_grants).values(refreshing_until=moment(-0.1)))
         assert _token(at_work, credentials) == installed.access_token
 
 
@@ -198,8 +198,8 @@ def test_a_refresh_that_ends_after_the_grant_was_replaced_writes_nothing(at_work
     assert held is not None
     _connect(at_work.this, installed)
     stored = at_work.database.transact(
-        lambda session: oauth_grants.store(
-            session, at_work.location_id, held, access_token="late", refresh_token="late", seconds=60,
+        lambda connection: oauth_grants.store(
+            connection, at_work.location_id, held, access_token="late", refresh_token="late", seconds=60,
             cipher=at_work.this.cipher,
         )
     )  # fmt: skip
@@ -243,8 +243,8 @@ def test_a_pause_of_a_grant_heals_by_itself_when_it_works_again(at_work: AtWork,
 
 def test_a_static_token_ends_the_grant(at_work: AtWork, installed: App) -> None:
     at_work.database.transact(
-        lambda session: accounts.set_token(
-            session, at_work.location_id, at_work.double.token, cipher=at_work.this.cipher
+        lambda connection: accounts.set_token(
+            connection, at_work.location_id, at_work.double.token, cipher=at_work.this.cipher
         )
     )
     assert at_work.rows("oauth_grants") == []
