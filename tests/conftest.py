@@ -3,8 +3,9 @@
 import itertools
 import logging
 import os
-import shutil
+import sqlite3
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -113,17 +114,18 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sqlite_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("database")
+def kept_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("database") / "leadway-calls.db"
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, sqlite_folder: Path, engines_at_rest: None) -> str:
-    """An empty SQLite database with the schema, always under the same name."""
-    for old in sqlite_folder.iterdir():
-        old.unlink()
-    shutil.copyfile(sqlite_template, sqlite_folder / "leadway-calls.db")
-    return f"sqlite:///{sqlite_folder / 'leadway-calls.db'}"
+def sqlite_url(sqlite_template: Path, kept_sqlite_file: Path, engines_at_rest: None) -> str:
+    """An empty SQLite database with the schema: one file, and each test begins with a copy of the template in it."""
+    with closing(sqlite3.connect(sqlite_template)) as template, closing(sqlite3.connect(kept_sqlite_file)) as kept:
+        kept.execute("PRAGMA synchronous = OFF")
+        template.backup(kept)
+        kept.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return f"sqlite:///{kept_sqlite_file}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

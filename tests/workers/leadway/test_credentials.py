@@ -35,10 +35,10 @@ def installed(at_work: AtWork) -> App:
 @contextmanager
 def _credentials(this: Connections) -> Iterator[Credentials]:
     """As one process has them."""
-    connection = open_session(pool_size=4)
+    session = open_session(pool_size=4)
     url, version = this.settings.leadway_api_url, this.settings.leadway_api_version
-    yield Credentials(this.database, this.cipher, connection=connection, url=url, version=version)
-    connection.close()
+    yield Credentials(this.database, this.cipher, session=session, url=url, version=version)
+    session.close()
 
 
 def _connect(this: Connections, app: App) -> None:
