@@ -194,15 +194,10 @@ def is_suspect(connection: Connection, work: Work, key: tuple[str, ...]) -> bool
     return connection.execute(due).first() is not None
 
 
-def finish(connection: Connection, claim: Claim, *, status: Status = Status.DONE, **values: Any) -> None:
+def finish(connection: Connection, claim: Claim, **values: Any) -> None:
     """Ends the work. A replay that came in meanwhile makes the row due again. Raises LeaseLost."""
-    statement = _finishing(claim.work, status)
-    parameters = {"this_fence": claim.fence, **claim.work.parameters(claim.key)}
-    if values:
-        statement = statement.values(**values)
-    if connection.execute(statement, parameters).rowcount != 1:
-        raise LeaseLost
-    _keep(connection, claim, Outcome.DEAD if status is Status.DEAD else Outcome.DONE)
+    statement = _finishing(claim.work)
+    _settle(connection, claim, statement.values(**values) if values else statement, Outcome.DONE)
 
 
 def postpone(
@@ -230,24 +225,17 @@ def postpone(
     asked_again = _asked_again(claim)
     due = None if seconds is None else moment(seconds)
     late = {"lane": sa.case((table.c.lane < Lane.RETRY, Lane.RETRY), else_=table.c.lane)} if counted else {}
-    _settle(
-        connection,
-        claim,
-        outcome,
-        {
-            "status": status,
-            "next_attempt_at": due if status is Status.UNCLEAR else sa.case((asked_again, moment()), else_=due),
-            "attempts": table.c.attempts if counted else table.c.attempts - 1,
-            "failures": table.c.failures + (1 if failed else 0),
-            "last_error": error,
-            **late,
-            **values,
-        },
-        tried=tried,
-        error=error,
-        http_status=http_status,
-        trace_id=trace_id,
-    )
+    put_back = {
+        "status": status,
+        "next_attempt_at": due if status is Status.UNCLEAR else sa.case((asked_again, moment()), else_=due),
+        "attempts": table.c.attempts if counted else table.c.attempts - 1,
+        "failures": table.c.failures + (1 if failed else 0),
+        "last_error": error,
+        **late,
+        **values,
+    }
+    statement = _ending(claim.work).values(put_back)
+    _settle(connection, claim, statement, outcome, tried=tried, error=error, http_status=http_status, trace_id=trace_id)
 
 
 def break_off(connection: Connection, claim: Claim, *, error: str, first_seconds: float) -> None:
@@ -280,29 +268,24 @@ def give_up(
     One of them may have come since the claim: then the row is due at once instead.
     """
     asked_again = _asked_again(claim)
+    dead = {
+        **values,
+        "status": sa.case((asked_again, Status.PENDING), else_=Status.DEAD),
+        "next_attempt_at": sa.case((asked_again, moment()), else_=None),
+        "dead_cause": sa.case((asked_again, None), else_=cause),
+        "failures": sa.case((asked_again, 0), else_=claim.work.table.c.failures),
+        "last_error": error or cause,
+    }
+    statement = _ending(claim.work).values(dead)
     _settle(
-        connection,
-        claim,
-        Outcome.DEAD,
-        {
-            **values,
-            "status": sa.case((asked_again, Status.PENDING), else_=Status.DEAD),
-            "next_attempt_at": sa.case((asked_again, moment()), else_=None),
-            "dead_cause": sa.case((asked_again, None), else_=cause),
-            "failures": sa.case((asked_again, 0), else_=claim.work.table.c.failures),
-            "last_error": error or cause,
-        },
-        error=error or cause,
-        http_status=http_status,
-        trace_id=trace_id,
+        connection, claim, statement, Outcome.DEAD, error=error or cause, http_status=http_status, trace_id=trace_id
     )
 
 
 def drop(connection: Connection, claim: Claim, **facts: Any) -> None:
     """Deletes a row that turned out to be no work at all. Raises LeaseLost."""
-    table = claim.work.table
     _keep(connection, claim, Outcome.DROPPED, **facts)
-    deleted = connection.execute(sa.delete(table).where(_is_ours(claim)))
+    deleted = connection.execute(sa.delete(claim.work.table).where(_is_ours(claim.work)), _this(claim))
     if deleted.rowcount != 1:
         raise LeaseLost
 
@@ -310,15 +293,15 @@ def drop(connection: Connection, claim: Claim, **facts: Any) -> None:
 def holds(connection: Connection, claim: Claim, *, seconds: float) -> bool:
     """Whether the lease is still ours and runs at least so many seconds on, by the database's clock."""
     table = claim.work.table
-    row = sa.select(sa.literal(1)).where(_is_ours(claim), table.c.lease_until > moment(seconds))
-    return connection.execute(row).first() is not None
+    row = sa.select(sa.literal(1)).where(_is_ours(claim.work), table.c.lease_until > moment(seconds))
+    return connection.execute(row, _this(claim)).first() is not None
 
 
 def update_held(connection: Connection, claim: Claim, *, seconds: float, **values: Any) -> bool:
     """Writes values if the lease is still ours and runs at least so many seconds on; False: it does not, stop."""
     table = claim.work.table
-    statement = sa.update(table).where(_is_ours(claim), table.c.lease_until > moment(seconds)).values(**values)
-    return bool(connection.execute(statement).rowcount)
+    statement = sa.update(table).where(_is_ours(claim.work), table.c.lease_until > moment(seconds)).values(**values)
+    return bool(connection.execute(statement, _this(claim)).rowcount)
 
 
 def backoff(attempts: int, *, first_seconds: float) -> float:
@@ -408,26 +391,23 @@ def _claiming(work: Work, *, alone: bool) -> sa.Update:
     return _built[name]
 
 
-def _finishing(work: Work, status: Status) -> sa.Update:
-    """Parameters: the key's, `this_fence`."""
-    if (name := ("finish", work.name, status)) not in _built:
-        table = work.table
-        ours = sa.and_(
-            work.matches_parameters(), table.c.fence == sa.bindparam("this_fence"), table.c.status == Status.RUNNING
-        )
-        _built[name] = (
-            sa.update(table)
-            .where(ours)
-            .values(
-                **_CLEARED,
-                status=sa.case((table.c.replayed, Status.PENDING), else_=status),
-                next_attempt_at=sa.case((table.c.replayed, moment()), else_=None),
-                last_error=None,
-                dead_cause=None,
-                failures=0,
-            )
+def _finishing(work: Work) -> sa.Update:
+    """Parameters: `_this` claim."""
+    if (name := ("finish", work.name, None)) not in _built:
+        replayed = work.table.c.replayed
+        _built[name] = _ending(work).values(
+            status=sa.case((replayed, Status.PENDING), else_=Status.DONE),
+            next_attempt_at=sa.case((replayed, moment()), else_=None),
+            last_error=None,
+            dead_cause=None,
+            failures=0,
         )
     return _built[name]
+
+
+def _ending(work: Work) -> sa.Update:
+    """Takes the lease off the row. Parameters: `_this` claim."""
+    return sa.update(work.table).where(_is_ours(work)).values(_CLEARED)
 
 
 _CLEARED = {
@@ -438,16 +418,9 @@ _KEEPING = sa.insert(attempts).values(ended_at=moment())
 
 
 def _settle(
-    connection: Connection,
-    claim: Claim,
-    outcome: Outcome,
-    values: Mapping[str, Any],
-    *,
-    tried: bool = True,
-    **facts: Any,
+    connection: Connection, claim: Claim, statement: sa.Update, outcome: Outcome, *, tried: bool = True, **facts: Any
 ) -> None:
-    statement = sa.update(claim.work.table).where(_is_ours(claim)).values({**_CLEARED, **values})
-    if connection.execute(statement).rowcount != 1:
+    if connection.execute(statement, _this(claim)).rowcount != 1:
         raise LeaseLost
     if tried:
         _keep(connection, claim, outcome, **facts)
@@ -469,9 +442,16 @@ def _keep(connection: Connection, claim: Claim, outcome: Outcome, **facts: Any) 
     connection.execute(_KEEPING, {**known, **facts})
 
 
-def _is_ours(claim: Claim) -> sa.ColumnElement[bool]:
-    table = claim.work.table
-    return sa.and_(claim.work.matches(claim.key), table.c.fence == claim.fence, table.c.status == Status.RUNNING)
+def _is_ours(work: Work) -> sa.ColumnElement[bool]:
+    """Parameters: `_this` claim."""
+    table = work.table
+    return sa.and_(
+        work.matches_parameters(), table.c.fence == sa.bindparam("this_fence"), table.c.status == Status.RUNNING
+    )
+
+
+def _this(claim: Claim) -> dict[str, Any]:
+    return {"this_fence": claim.fence, **claim.work.parameters(claim.key)}
 
 
 def _asked_again(claim: Claim) -> sa.ColumnElement[bool]:
