@@ -1,10 +1,10 @@
 """`make bench`: runs the benchmarks by name, all without one, and prints what each measured as JSON.
 
-python -m tests.benchmarks                 all: about 15 minutes
+python -m tests.benchmarks                 all: about 17 minutes
 python -m tests.benchmarks budget history  these
 
 budget    one account with 2,000 calls waiting, two workers: how much of its limit is used (3 minutes)
-fairness  many accounts at their limit on one worker, and live calls beside a flood (8 minutes)
+fairness  many accounts at their limit on one worker, and live calls beside a flood (10 minutes)
 history   50,000 calls listed while live ones come in (4 minutes)
 """
 

@@ -28,39 +28,46 @@ PER_SECOND = 10.0
 WARM_UP_SECONDS = 6.0
 
 
-def run(*, accounts: Sequence[int] = (10, 25), seconds: float = 60.0, live_seconds: float = 40.0) -> dict[str, Any]:
+CROWDS = ((10, 1), (25, 1), (20, 2))
+"""How many accounts, on how many worker processes."""
+
+
+def run(*, seconds: float = 60.0, live_seconds: float = 40.0) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    for number in accounts:
-        result[f"{number}_accounts"] = at_the_limit(number=number, seconds=seconds)
+    for number, workers in CROWDS:
+        result[f"{number}_accounts_{workers}_workers"] = at_the_limit(number=number, workers=workers, seconds=seconds)
     result["flood"] = beside_a_flood(seconds=live_seconds)
     return result
 
 
-def at_the_limit(*, number: int, seconds: float) -> dict[str, Any]:
-    """Each account has more waiting than its limit lets through; one worker process serves them all."""
+def at_the_limit(*, number: int, workers: int, seconds: float) -> dict[str, Any]:
+    """Each account has more waiting than its limit lets through; so many worker processes serve them all."""
     with crowd(number=number) as (world, locations):
         needed = int((seconds + 3 * WARM_UP_SECONDS) * PER_SECOND)
         for location_id in locations:
             announce(world, place(world, location_id, needed))
-        world.processes.start("worker")
+        names = [f"worker-{one}" for one in range(1, workers + 1)]
+        for name in names:
+            world.processes.start("worker", name=name)
         world.processes.start("beat")
         world.wait_for_worker()
         wait(WARM_UP_SECONDS)
-        since, processor = world.double.memory.now(), Processor(world, "worker")
+        since, processor = world.double.memory.now(), Processor(world, *names)
         wait(seconds)
         until, cpu = world.double.memory.now(), processor.share()
         served = answered(world, since=since, until=until)
         total = sum(served.values()) / (until - since)
         result = {
             "accounts": number,
+            "workers": workers,
             "fetches_per_second": total,
             "share_of_the_total_limit": total / (number * PER_SECOND),
             "least_by_best_served": min(served[each] for each in locations) / max(served.values(), default=1),
             "refused_with_429": refused(world, locations),
-            "cpu_of_the_worker": cpu,
+            "cpu_of_the_workers": cpu,
             "cpu_milliseconds_per_fetch": 1000 * cpu / max(total, 0.001),
         }
-    told(f"fairness: {number} accounts at their limit, one worker", result)
+    told("fairness: accounts at their limit", result)
     return result
 
 
