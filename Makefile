@@ -7,6 +7,8 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 INSTALLED := .venv/installed
 INSTALLED_FOR_TESTS := .venv/installed-for-tests
 SIDE_BY_SIDE ?= 3
+# To whoever is free, one by one, in the order in which they were collected: the long ones come first.
+ONE_BY_ONE = -n $(SIDE_BY_SIDE) --dist loadgroup --no-loadscope-reorder
 # What failed in a crowd, on a machine that may be busy, gets one more chance alone. What is wrong fails again.
 ALONE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
@@ -29,7 +31,7 @@ test: $(INSTALLED_FOR_TESTS) ## runs every test, on SQLite and PostgreSQL (some 
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --dist loadgroup --no-loadscope-reorder || $(ALONE)
+	$(BIN)/python -m pytest $(ONE_BY_ONE) || $(ALONE)
 endif
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports

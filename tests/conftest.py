@@ -95,7 +95,7 @@ def postgresql_url(kept_postgresql_url: str, engines_at_rest: None) -> str:
     TRUNCATE four times as long as DELETE. Who changes the schema takes `empty_database_url`."""
     with psycopg.connect(kept_postgresql_url, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")

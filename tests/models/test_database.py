@@ -185,34 +185,36 @@ def test_a_restart_of_postgresql_while_idle_is_not_noticed(postgresql_url: str) 
     database.close()
 
 
-def lose_the_answer_to_the_next_commit(database: Database) -> None:
+def lose_the_answer_to_the_next_commit(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     dialect = database.engine.dialect
     commit = dialect.do_commit
 
     def commit_and_lose(connection: Any) -> None:
-        del dialect.do_commit  # type: ignore[misc]
+        monkeypatch.undo()
         commit(connection)
         raise dialect.dbapi.OperationalError("server closed the connection unexpectedly")  # type: ignore[union-attr]
 
-    dialect.do_commit = commit_and_lose  # type: ignore[method-assign]
+    monkeypatch.setattr(dialect, "do_commit", commit_and_lose)
 
 
-def test_a_commit_whose_answer_was_lost_is_harmless_when_it_is_run_again(database: Database) -> None:
+def test_a_commit_whose_answer_was_lost_is_harmless_when_it_is_run_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def receive(connection: sa.Connection) -> None:
         notifications.record(
             connection, "one", location_id=LOCATION, call_id="1", dialect="x", authenticated_by="s", status="accepted"
         )
         calls.announce(connection, LOCATION, "1")
 
-    lose_the_answer_to_the_next_commit(database)
+    lose_the_answer_to_the_next_commit(database, monkeypatch)
     database.transact(receive)
     assert len(rows_of(database, notifications.notifications)) == 1
     assert len(rows_of(database, calls.calls)) == 1
 
 
-def test_a_finish_whose_answer_was_lost_is_finished_once(database: Database) -> None:
+def test_a_finish_whose_answer_was_lost_is_finished_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = claimed_call(database)
-    lose_the_answer_to_the_next_commit(database)
+    lose_the_answer_to_the_next_commit(database, monkeypatch)
     with pytest.raises(LeaseLost):
         database.transact(lambda connection: attempts.finish(connection, claim))
     assert call_row(database)["status"] == Status.DONE

@@ -11,20 +11,9 @@ from tests.crash.stage import Stage
 HERE = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side: these go first, for they wait while the others compute; and who shares a stage shares a process."""
+    """Side by side: these go first, for they are long, and wait while the others compute."""
     items.sort(key=lambda item: HERE not in item.path.parents)
-    for item in items:
-        if (database := _stage_of(item)) is not None:
-            item.add_marker(pytest.mark.xdist_group(f"stage on {database}"))
-
-
-def _stage_of(item: pytest.Item) -> str | None:
-    names = getattr(item, "fixturenames", ())
-    if "stage" in names and isinstance(item, pytest.Function):
-        return str(item.callspec.params["stage"])
-    return next((database for database in ("sqlite", "postgresql") if f"stage_on_{database}" in names), None)
 
 
 @pytest.fixture(scope="session")

@@ -217,6 +217,8 @@ def _no_page_more(engine: sa.Engine) -> Iterator[None]:
 
     engine.dispose()
     sa.event.listen(engine, "connect", limit)
-    yield
-    sa.event.remove(engine, "connect", limit)
-    engine.dispose()
+    try:
+        yield
+    finally:
+        sa.event.remove(engine, "connect", limit)
+        engine.dispose()
