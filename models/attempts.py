@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -77,7 +78,7 @@ class Work:
     name: str
     table: sa.Table
     key_columns: tuple[str, ...]
-    broken_off: Mapping[str, Any] = field(default_factory=dict)
+    broken_off: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Columns of a row whose attempt broke off at an unknown place."""
 
     def matches_parameters(self) -> sa.ColumnElement[bool]:
@@ -353,56 +354,53 @@ def _claim(
     return row
 
 
-_built: dict[tuple[str, str, object], sa.Update] = {}
-"""Statements that every attempt needs, each built once: building one anew costs several times its execution."""
-
-
+@cache
 def _claiming(work: Work, *, alone: bool) -> sa.Update:
-    """Parameters: the key's, `this_lease` (seconds), `this_worker`."""
-    if (name := ("claim", work.name, alone)) not in _built:
-        table = work.table
-        taken_over = table.c.status == Status.RUNNING
-        lease_until = moment(sa.bindparam("this_lease", type_=sa.Double))
-        _built[name] = (
-            sa.update(table)
-            .where(
-                work.matches_parameters(),
-                _due(table),
-                ~is_paused(table, work.name),
-                sa.true() if alone else _may_run_in_company(table),
-            )
-            .values(
-                status=Status.RUNNING,
-                fence=table.c.fence + 1,
-                attempts=table.c.attempts + 1,
-                lease_until=lease_until,
-                next_attempt_at=lease_until,
-                lost_leases=table.c.lost_leases + sa.case((taken_over, 1), else_=0),
-                lost_alone=table.c.lost_alone + sa.case((taken_over & table.c.runs_alone, 1), else_=0),
-                runs_alone=alone,
-                replayed=False,
-                claimed_at=moment(),
-                running_on=sa.bindparam("this_worker"),
-                sent_at=None,
-                sent_generation=None,
-            )
-            .returning(*table.c)
+    """Parameters: the key's, `this_lease` (seconds), `this_worker`.
+
+    Built once, as what follows: building it anew costs several times its execution.
+    """
+    table = work.table
+    taken_over = table.c.status == Status.RUNNING
+    lease_until = moment(sa.bindparam("this_lease", type_=sa.Double))
+    return (
+        sa.update(table)
+        .where(
+            work.matches_parameters(),
+            _due(table),
+            ~is_paused(table, work.name),
+            sa.true() if alone else _may_run_in_company(table),
         )
-    return _built[name]
+        .values(
+            status=Status.RUNNING,
+            fence=table.c.fence + 1,
+            attempts=table.c.attempts + 1,
+            lease_until=lease_until,
+            next_attempt_at=lease_until,
+            lost_leases=table.c.lost_leases + sa.case((taken_over, 1), else_=0),
+            lost_alone=table.c.lost_alone + sa.case((taken_over & table.c.runs_alone, 1), else_=0),
+            runs_alone=alone,
+            replayed=False,
+            claimed_at=moment(),
+            running_on=sa.bindparam("this_worker"),
+            sent_at=None,
+            sent_generation=None,
+        )
+        .returning(*table.c)
+    )
 
 
+@cache
 def _finishing(work: Work) -> sa.Update:
     """Parameters: `_this` claim."""
-    if (name := ("finish", work.name, None)) not in _built:
-        replayed = work.table.c.replayed
-        _built[name] = _ending(work).values(
-            status=sa.case((replayed, Status.PENDING), else_=Status.DONE),
-            next_attempt_at=sa.case((replayed, moment()), else_=None),
-            last_error=None,
-            dead_cause=None,
-            failures=0,
-        )
-    return _built[name]
+    replayed = work.table.c.replayed
+    return _ending(work).values(
+        status=sa.case((replayed, Status.PENDING), else_=Status.DONE),
+        next_attempt_at=sa.case((replayed, moment()), else_=None),
+        last_error=None,
+        dead_cause=None,
+        failures=0,
+    )
 
 
 def _ending(work: Work) -> sa.Update:

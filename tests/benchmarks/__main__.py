@@ -1,6 +1,6 @@
 """`make bench`: runs the benchmarks by name, all without one, and prints what each measured as JSON.
 
-python -m tests.benchmarks                 all: about 17 minutes
+python -m tests.benchmarks                 all: about 16 minutes
 python -m tests.benchmarks budget history  these
 
 budget    one account with 2,000 calls waiting, two workers: how much of its limit is used (3 minutes)

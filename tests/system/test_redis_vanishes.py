@@ -53,6 +53,7 @@ def test_no_message_is_acknowledged_because_one_that_meets_a_lost_connection_end
         assert stage.world.double.notify(call).accepted
         stage.wait_for_peace([call])
         commands = client.info("commandstats")
+        assert not client.exists("unacked", "unacked_index"), "nothing is kept to be acknowledged"
     assert "cmdstat_brpop" in commands
     assert "cmdstat_hdel" not in commands, "acknowledging takes the message out of a hash"
 
