@@ -56,6 +56,9 @@ class Intake:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.receiver.bell.stop()
+        if (timer := self.receiver.refusals._timer) is not None:  # it would write into the next test's database
+            timer.cancel()
+            timer.join()
         self.receiver.database.close()
         self._eyes.close()
 
