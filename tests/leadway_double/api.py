@@ -118,6 +118,9 @@ class Conversation:
                 if self.line.wait_until_client_leaves() and not self.line.stopping.wait(_seconds(fault)):
                     self._do(fault)
                 return False
+            case What.HOLD:
+                if not self._hold(fault):
+                    return False
             case What.DELAY:
                 if self.line.stopping.wait(_seconds(fault)):
                     return False
@@ -135,6 +138,9 @@ class Conversation:
             case What.DO_THEN_HANG:
                 self.line.wait_until_client_leaves()
                 return False
+            case What.DO_THEN_HOLD:
+                if not self._hold(fault):
+                    return False
             case What.TRUNCATED:
                 self.line.send_half(response)
                 return False
@@ -145,6 +151,11 @@ class Conversation:
                 self.line.drip(response, _seconds(fault))
                 return True
         return self._send(response)
+
+    def _hold(self, fault: Fault | None) -> bool:
+        assert fault is not None
+        port = self.line.connection.getpeername()[1]
+        return self.api.faults.wait_for_release(fault, client_port=port, stopping=self.line.stopping)
 
     def _send(self, response: Response) -> bool:
         """The status is noted first: who has read the answer finds it in the request log."""

@@ -35,6 +35,7 @@ METHODS = frozenset(
         "fault",
         "clear_faults",
         "faults",
+        "release",
         "set_rate_limit",
         "set_clock",
         "set_envelope",

@@ -253,6 +253,10 @@ class LeadwayDouble:
         """Those pinned, with their `hits` so far."""
         return self._board.pinned()
 
+    def release(self, fault_id: int) -> None:
+        """Requests that this fault (`hold`, `do_then_hold`) holds go on, and it holds no more."""
+        self._board.release(fault_id)
+
     def set_rate_limit(self, location_id: str | None = None, **limit: Any) -> None:
         """Keywords as `limits.Limit`; `per_window=None` switches refusals off. Without location: for all."""
         self._limits.set(Limit(**limit), location_id=location_id)

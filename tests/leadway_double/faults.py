@@ -9,6 +9,10 @@ from enum import StrEnum
 from typing import Any
 
 
+HOLD_LOOK_SECONDS = 0.1
+"""How soon a held request notices that the double stops."""
+
+
 class What(StrEnum):
     """What happens instead of (or around) an honest answer."""
 
@@ -28,6 +32,10 @@ class What(StrEnum):
     """Executed at once, never answered."""
     DO_LATE = "do_late"
     """Never answered; executed `seconds` after the client has given up."""
+    HOLD = "hold"
+    """Under way until `release`; then executed and answered, whether or not the client still listens."""
+    DO_THEN_HOLD = "do_then_hold"
+    """Executed at once; the answer is held until `release`."""
     DRIP = "drip"
     """Executed; the answer trickles in over `seconds`."""
     BROKEN_JSON = "broken_json"
@@ -67,6 +75,8 @@ class Fault:
     count: int = 0
     fault_id: int = 0
     hits: int = field(default=0, init=False)
+    held: list[int] = field(default_factory=list, init=False)
+    """The client's port of each request that HOLD or DO_THEN_HOLD has stopped so far."""
 
 
 class FaultBoard:
@@ -77,19 +87,37 @@ class FaultBoard:
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
         self._faults: dict[int, Fault] = {}
+        self._released: dict[int, threading.Event] = {}
 
     def pin(self, fault: Fault) -> int:
         with self._lock:
             fault.fault_id = next(self._ids)
             self._faults[fault.fault_id] = fault
+            self._released[fault.fault_id] = threading.Event()
             return fault.fault_id
 
     def clear(self, fault_id: int | None = None) -> None:
+        """What a cleared fault holds goes on."""
         with self._lock:
-            if fault_id is None:
-                self._faults.clear()
-            else:
-                self._faults.pop(fault_id, None)
+            for each in list(self._faults) if fault_id is None else [fault_id]:
+                self._faults.pop(each, None)
+                if each in self._released:
+                    self._released.pop(each).set()
+
+    def release(self, fault_id: int) -> None:
+        """What the fault holds goes on, and it holds nothing more."""
+        with self._lock:
+            self._released[fault_id].set()
+
+    def wait_for_release(self, fault: Fault, *, client_port: int, stopping: threading.Event) -> bool:
+        """Holds a request; False when the double stops first."""
+        with self._lock:
+            released = self._released.get(fault.fault_id)
+            fault.held.append(client_port)
+        while released is not None and not released.wait(HOLD_LOOK_SECONDS):
+            if stopping.is_set():
+                return False
+        return True
 
     def pinned(self) -> list[Fault]:
         with self._lock:

@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import requests
 
 from tests.leadway_double.double import LeadwayDouble
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -86,6 +88,31 @@ def test_a_late_write_happens_only_after_the_client_has_given_up(double: Leadway
             break
         written.wait(0.05)
     assert len(double.truth.notes()) == 1
+
+
+@pytest.mark.parametrize(("what", "executed_meanwhile"), [("hold", 0), ("do_then_hold", 1)])
+def test_a_held_request_waits_until_it_is_released_and_is_then_answered(
+    double: LeadwayDouble, what: str, executed_meanwhile: int
+) -> None:
+    number = double.fault("create_note", what, times=1)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(post_note, double)
+        [port] = eventually(lambda: double.faults()[0].held, describe="the request to be held")
+        assert (len(double.truth.notes()), answer.done(), port > 0) == (executed_meanwhile, False, True)
+        double.release(number)
+        assert answer.result(timeout=5).status_code == 201
+    assert len(double.truth.notes()) == 1
+
+
+def test_a_held_request_is_executed_though_its_client_has_left_and_also_when_the_fault_is_cleared(
+    double: LeadwayDouble,
+) -> None:
+    double.fault("create_note", "hold")
+    with pytest.raises(requests.ReadTimeout):
+        post_note(double, timeout=0.2)
+    assert double.truth.notes() == []
+    double.clear_faults()
+    eventually(lambda: len(double.truth.notes()) == 1, describe="the note to be written")
 
 
 def test_broken_json_keeps_the_success_status(double: LeadwayDouble) -> None:
