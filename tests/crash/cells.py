@@ -1,39 +1,81 @@
 """The cells of the crash matrix: each step of a call's way × each thing that can go wrong there."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models.crash_points import POINTS
-from tests.crash.stage import LEASE_SECONDS, SETTLE_SECONDS, Stage
+from tests.crash import plays
+from tests.crash.plays import Executed, Play
+from tests.crash.stage import SETTLE_SECONDS, Stage
 
 FAULTS_OF_PROCESSES: dict[str, Callable[[Stage, int], None]] = {
     "kill it": lambda stage, pid: stage.kill_pid(pid),
-    "kill worker": lambda stage, _pid: stage.kill("worker"),
+    "kill workers": lambda stage, _pid: stage.kill_workers(),
     "kill web": lambda stage, _pid: stage.kill("web"),
     "kill beat": lambda stage, _pid: stage.kill("beat"),
-    "freeze it": lambda stage, pid: stage.freeze(pid, LEASE_SECONDS + 1),
     "flush Redis": lambda stage, _pid: stage.flush_redis(),
     "restart Redis": lambda stage, _pid: stage.restart_redis(),
     "empty Redis": lambda stage, _pid: stage.restart_redis(empty=True),
     "restart database": lambda stage, _pid: stage.restart_database(),
 }
-
+SUSPENDED_AT = (
+    "call_claimed",
+    "call_fetched",
+    "call_stored",
+    "follow_up_claimed",
+    "follow_up_worded",
+    "note_answered",
+    "probe_answered",
+)
+"""Where a worker may sleep without noticing it. Not `intent_committed`: between its last check and the socket nothing
+can stop it, which docs/guarantees.md says."""
+TWO_NOTES = ("CALL_TRANSFER", "APPOINTMENT_BOOKING")
+ONE_NOTE = ("CALL_TRANSFER",)
 PROBED = ({"kind": "create_note", "what": "do_then_reset", "times": 1},)
 """What makes an outcome unclear, so that the note is looked for."""
+LONG = 600.0
+
+QUICK = (
+    "call_fetched × kill it",
+    "intent_committed × kill workers",
+    "receipt_before_commit × kill web",
+    "due_sent × kill beat",
+    "intent_committed × freeze it",
+    "follow_up_worded × suspend it",
+    "due_sent × flush Redis",
+    "follow_up_claimed × restart Redis",
+    "call_claimed × empty Redis",
+    "note_answered × restart database",
+    "fetch × broken JSON",
+    "write note × written late",
+    "look for note × lag until the first look",
+    "look for note × lag between settle and a third more",
+    "look up booking × 500",
+    "note in flight × kill, executed before",
+    "look in flight × kill, executed after",
+    "note in flight × kill, executed late",
+    "fetch in flight × freeze, executed before",
+    "note in flight × freeze, executed after",
+    "note in flight × freeze, executed late",
+    "follow_up_worded × overtaken in flight",
+    "follow-up done × its message comes late",
+)
+"""One cell of each kind: what every change has to pass. The mutations are caught by cells of these."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One step and one fault: `point` is held while `befall` happens, or the double's `faults` are pinned."""
+    """One step and one fault. `play` brings it about while the double's `faults` are pinned."""
 
     step: str
     fault: str
-    point: str | None = None
-    befall: Callable[[Stage, int], None] | None = None
+    play: Play = plays.undisturbed
     faults: Sequence[dict[str, Any]] = ()
     wish: dict[str, Any] = field(default_factory=dict)
-    """How the call is placed. Always with a contact, a transfer and a booking: two notes are due."""
+    """How the call is placed. Always with a contact."""
+    actions: Sequence[str] = TWO_NOTES
+    """Each calls for one note."""
 
     @property
     def name(self) -> str:
@@ -41,15 +83,59 @@ class Cell:
 
 
 def every_cell() -> list[Cell]:
-    return [*_of_processes(), *_of_the_api()]
+    return [*_of_processes(), *_of_two_workers(), *_in_flight(), *_of_the_api()]
+
+
+def cells_named(names: Collection[str]) -> list[Cell]:
+    """Raises ValueError for a name that no cell has."""
+    known = {cell.name: cell for cell in every_cell()}
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"no such cells: {', '.join(unknown)}")
+    return [known[name] for name in names]
 
 
 def _of_processes() -> list[Cell]:
-    return [
-        Cell(point, fault, point, befall, faults=PROBED if point == "probe_answered" else ())
+    cells = [
+        Cell(point, fault, plays.befallen(point, befall))
         for point in POINTS
         for fault, befall in FAULTS_OF_PROCESSES.items()
     ]
+    cells += [Cell(point, "freeze it", plays.frozen(point)) for point in POINTS]
+    return [_looking(cell) if cell.step == "probe_answered" else cell for cell in cells]
+
+
+def _looking(cell: Cell) -> Cell:
+    """The same after an unclear outcome."""
+    return replace(cell, faults=PROBED)
+
+
+def _of_two_workers() -> list[Cell]:
+    """What one worker does while the other one sleeps and does not know it."""
+    suspended = [
+        Cell(point, "suspend it", plays.frozen(point, clock_stands_still=True), actions=ONE_NOTE)
+        for point in SUSPENDED_AT
+    ]
+    return [
+        *(_looking(cell) if cell.step == "probe_answered" else cell for cell in suspended),
+        Cell("follow_up_claimed", "overtaken in flight", plays.overtaken("follow_up_claimed"), actions=ONE_NOTE),
+        Cell("follow_up_worded", "overtaken in flight", plays.overtaken("follow_up_worded"), actions=ONE_NOTE),
+        Cell("follow-up done", "its message comes late", plays.stale_message, actions=ONE_NOTE),
+    ]
+
+
+def _in_flight() -> list[Cell]:
+    """The request is under way when its worker is killed or frozen."""
+    kinds = {"fetch": "fetch", "note": "create_note", "look": "list_notes"}
+    ends = {"kill": plays.killed_in_flight, "freeze": plays.frozen_in_flight}
+    return [
+        Cell(
+            f"{what} in flight", f"{end}, {executed}", play(kind, executed), actions=ONE_NOTE,
+            faults=PROBED if what == "look" else (),
+        )
+        for what, kind in kinds.items()
+        for end, play in ends.items()
+        for executed in Executed
+    ]  # fmt: skip
 
 
 def _of_the_api() -> list[Cell]:
@@ -86,7 +172,9 @@ def _of_the_api() -> list[Cell]:
         "500": {"what": "status", "status": 500, "times": 2},
         "429": {"what": "status", "status": 429, "times": 1},
         "cut list": {"what": "truncated", "times": 1},
-        "lagging list": {"what": "lagging", "seconds": SETTLE_SECONDS / 2, "times": 3},
+        "lag within settle": {"what": "lagging", "seconds": SETTLE_SECONDS / 2, "times": 3},
+        "lag between settle and a third more": {"what": "lagging", "seconds": SETTLE_SECONDS * 7 / 6},
+        "lag until the first look": {"what": "lagging", "seconds": LONG, "times": 1},
         "reset": {"what": "reset", "times": 1},
     }
     at_booking: dict[str, dict[str, Any]] = {

@@ -81,7 +81,8 @@ def _place(double: LeadwayDouble, calls: int, placed: list[PlacedCall], deliveri
 def _befall(stage: Stage, chance: random.Random, befell: Counter[str], callers: threading.Thread) -> None:
     """Until all calls are placed. In the main thread: a server ends with the thread that started it."""
     what = {
-        "kill worker": lambda: stage.kill("worker"),
+        "kill worker": lambda: stage.kill(chance.choice(stage.workers)),
+        "kill workers": stage.kill_workers,
         "kill web": lambda: stage.kill("web"),
         "kill beat": lambda: stage.kill("beat"),
         "flush Redis": stage.flush_redis,
@@ -89,7 +90,7 @@ def _befall(stage: Stage, chance: random.Random, befell: Counter[str], callers: 
         "empty Redis": lambda: stage.restart_redis(empty=True),
         "restart database": stage.restart_database,
     }
-    weights = (3, 2, 1, 3, 2, 1, 1)
+    weights = (2, 1, 2, 1, 3, 2, 1, 1)
     while callers.is_alive():
         callers.join(chance.uniform(0.5, 1.5))
         [name] = chance.choices(list(what), weights)

@@ -1,20 +1,27 @@
 """The stage of the crash tests: real processes with their own Redis and database, and everything that can befall them.
 
-Points of a call's way (`models.crash_points`) are armed by files, so a process can be held exactly there.
+Points of a call's way (`models.crash_points`) are armed by files, so a process can be held exactly there. With two
+workers the second takes over what the first one holds when it is killed or frozen.
 """
 
 import os
 import signal
 import sqlite3
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from tests.leadway_double.nouns import PlacedCall
+from tests.support.processes import ROOT
 from tests.support.services import EmbeddedRedis, PostgresServer
 from tests.support.waiting import eventually
 from tests.support.world import World
@@ -23,6 +30,8 @@ PROCESSES = ("web", "worker", "beat")
 LEASE_SECONDS = 3.0
 SETTLE_SECONDS = 1.5
 GOES_ON_WITHIN = 1.0
+STILL_CLOCK = Path(__file__).parent / "still_clock"
+WHERE_THE_CODE_IS = "import models, webhook, workers; print(*models.__path__, *webhook.__path__, *workers.__path__)"
 QUICK = {
     "LEADWAY_LEASE_SECONDS": str(LEASE_SECONDS),
     "LEADWAY_SETTLE_SECONDS": str(SETTLE_SECONDS),
@@ -32,11 +41,16 @@ QUICK = {
 
 
 class Stage:
-    """`with Stage(folder, "postgresql") as stage:` – web, worker and beat are running and are kept running."""
+    """`with Stage(folder, "postgresql") as stage:` – web, worker and beat are running and are kept running.
 
-    def __init__(self, folder: Path, database: str) -> None:
+    `two_workers`: a second one, `worker2`, runs beside the first; both log each attempt, and their clocks can be
+    turned back.
+    """
+
+    def __init__(self, folder: Path, database: str, *, two_workers: bool = False) -> None:
         self._folder = folder
         self._database = database
+        self.workers = ("worker", "worker2") if two_workers else ("worker",)
         self._stack = ExitStack()
         self._points = folder / "points"
         self._watching = threading.Event()
@@ -57,7 +71,10 @@ class Stage:
             )
         )
         self.world.double.set_repeats([0.2] * 10 + [1.0] * 600, timeout=2.0)  # the vendor, too, repeats for hours
-        self.world.start(*PROCESSES)
+        if len(self.workers) == 1:
+            self.world.start(*PROCESSES)
+        else:
+            self._start_with_two_workers()
         threading.Thread(target=self._keep_running, name="supervisor", daemon=True).start()
         return self
 
@@ -79,16 +96,24 @@ class Stage:
         eventually(reached.exists, timeout=timeout, describe=f"a process to reach {point}")
         return int(reached.read_text())
 
+    def open(self, point: str) -> None:
+        """Who holds there goes on, once it runs: for one that is frozen."""
+        (self._points / f"{point}.armed").unlink(missing_ok=True)
+        (self._points / f"{point}.go").touch()
+
     def was_reached(self, point: str) -> bool:
         return (self._points / f"{point}.reached").exists()
 
     def let_go(self, point: str) -> None:
-        """Returns when it has gone on, so that the point may be armed again; who was killed never does."""
-        (self._points / f"{point}.armed").unlink(missing_ok=True)
-        (self._points / f"{point}.go").touch()
+        """Returns when it has gone on or was killed, so that the point may be armed again."""
+        self.open(point)
         deadline = time.monotonic() + GOES_ON_WITHIN
-        while self.was_reached(point) and time.monotonic() < deadline:
+        while self._holds(point) and time.monotonic() < deadline:
             time.sleep(0.01)
+
+    def let_all_go(self) -> None:
+        for point in {file.stem for kind in ("armed", "reached") for file in self._points.glob(f"*.{kind}")}:
+            self.let_go(point)
 
     # What can befall them
 
@@ -101,12 +126,18 @@ class Stage:
         with self._guard:
             self.world.processes.kill(name)
 
-    def freeze(self, pid: int, seconds: float) -> None:
-        """It sleeps longer than its lease, then goes on as if nothing had happened."""
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(seconds)
-            os.kill(pid, signal.SIGCONT)
+    def kill_workers(self) -> None:
+        """All of them at once, as when their host dies: the work waits until the supervisor has started another."""
+        with self._guard:
+            for name in self.workers:
+                self.world.processes.kill(name)
+
+    def turn_clock_back(self, pid: int, seconds: float) -> None:
+        """The process's monotonic clock did not count these seconds: see `still_clock`."""
+        with (self._points / f"{pid}.clock").open("r+b") as file:
+            [before] = struct.unpack("d", file.read(8))
+            file.seek(0)
+            file.write(struct.pack("d", before + seconds))
 
     def flush_redis(self) -> None:
         import redis
@@ -137,7 +168,43 @@ class Stage:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
+    # Who does what
+
+    def _holds(self, point: str) -> bool:
+        try:
+            pid = int((self._points / f"{point}.reached").read_text())
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return False
+
+    def worker_of(self, pid: int) -> str | None:
+        """The worker that is this process; None: it is none, or is not running any more."""
+        processes = self.world.processes
+        with self._guard:
+            return next((name for name in self.workers if processes.pid(name) == pid), None)
+
+    def worker_at(self, client_port: int) -> int:
+        """The pid of the worker whose request comes from this port."""
+        pids = [self.world.processes.pid(name) for name in self.workers]
+        ports = {pid: {each.laddr.port for each in psutil.Process(pid).net_connections("tcp")} for pid in pids}
+        [found] = [pid for pid in pids if client_port in ports[pid]]
+        return found
+
     # The truth
+
+    def leases_lost(self, call: PlacedCall) -> int:
+        """How often another attempt has taken over the call or a follow-up of it."""
+        query = "SELECT count(*) FROM attempts WHERE call_id = :id AND outcome = 'lease_lost'"
+        return int(self.world.scalar(query, id=call.call_id))
+
+    def seconds_unclear(self, call: PlacedCall) -> float:
+        """How long ago the outcome of the call's follow-up became unclear; -1: it is not."""
+        [row] = self.world.rows("SELECT unclear_since FROM follow_ups WHERE call_id = :id", id=call.call_id)
+        since = row["unclear_since"]
+        if since is None:
+            return -1.0
+        at = datetime.fromisoformat(since) if isinstance(since, str) else since
+        return time.time() - (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
     def wait_for_peace(self, calls: list[PlacedCall], *, timeout: float = 60.0) -> None:
         """Until each of these calls is done and owes nothing any more."""
@@ -153,6 +220,27 @@ class Stage:
 
         eventually(at_peace, timeout=timeout, every=0.05, describe=lambda: f"peace: {self.world.unfinished()}")
 
+    def _start_with_two_workers(self) -> None:
+        environment = {
+            "LOG_LEVEL": "INFO",
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(STILL_CLOCK))),
+            "STILL_CLOCKS_FOLDER": str(self._points),
+        }
+        self.world.start("web", "beat")
+        for name in self.workers:
+            self.world.processes.start("worker", name=name, environment=environment)
+        alive = "SELECT count(*) FROM heartbeats WHERE process = 'worker'"
+        eventually(lambda: self.world.scalar(alive) >= len(self.workers), timeout=30, describe="workers to be alive")
+        self._look_whose_code_runs(environment)
+
+    def _look_whose_code_runs(self, environment: dict[str, str]) -> None:
+        """These tests may stand in a copy, and an installed package points to the original."""
+        processes = self.world.processes
+        processes.run([sys.executable, "-c", WHERE_THE_CODE_IS], name="whose_code", environment=environment)
+        processes.wait("whose_code")
+        wanted = " ".join(str(ROOT / package) for package in ("models", "webhook", "workers"))
+        assert processes.log("whose_code").strip() == wanted, processes.log("whose_code")
+
     def _database_url(self) -> str:
         if self._database == "sqlite":
             return f"sqlite:///{self._folder / 'leadway-calls.db'}"
@@ -165,7 +253,7 @@ class Stage:
             with self._guard:
                 if self._watching.is_set():
                     return
-                for name in PROCESSES:
+                for name in (*PROCESSES, *self.workers[1:]):
                     if not self.world.processes.is_running(name):
                         self.world.processes.restart(name)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-
 HOLD_LOOK_SECONDS = 0.1
 """How soon a held request notices that the double stops."""
 

@@ -1,0 +1,159 @@
+"""How a cell of the crash matrix is played: what is held where, what befalls it there, and when it goes on."""
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+from tests.crash.frozen import Frozen
+from tests.crash.stage import LEASE_SECONDS, SETTLE_SECONDS, Stage
+from tests.leadway_double.nouns import PlacedCall
+from tests.leadway_double.sender import Delivery
+from tests.support.waiting import eventually
+
+Play = Callable[[Stage, PlacedCall], None]
+"""Ends when everything that was stopped has gone on and ended its attempts. The work may go on."""
+
+REACHED_WITHIN = 20.0
+OTHERS_FINISH_WITHIN = 40.0
+HOLDS_A_LOCK = ("receipt_before_commit", "call_before_commit")
+"""Points inside a transaction: nobody can take over what is held there, so a freeze only outlasts the lease."""
+LATE_IN_THE_WINDOW = 2 / 3
+
+
+class Executed(StrEnum):
+    """When the double executes a request whose client is killed or frozen while it waits for the answer."""
+
+    BEFORE = "executed before"
+    AFTER = "executed after"
+    LATE = "executed late"
+    """After the lease's end, and a note two thirds into the settle window that follows."""
+
+
+def undisturbed(stage: Stage, call: PlacedCall) -> None:
+    """Only the double fails."""
+    assert stage.world.double.notify(call).accepted
+
+
+def befallen(point: str, befall: Callable[[Stage, int], None]) -> Play:
+    """While a process holds at the point, something befalls it or what it depends on."""
+
+    def play(stage: Stage, call: PlacedCall) -> None:
+        delivery, pid = _held_at(stage, point, call)
+        befall(stage, pid)
+        stage.let_go(point)
+        _accept(delivery)
+
+    return play
+
+
+def frozen(point: str, *, clock_stands_still: bool = False) -> Play:
+    """The process that holds at the point is frozen until the other one has taken over and finished."""
+
+    def play(stage: Stage, call: PlacedCall) -> None:
+        delivery, pid = _held_at(stage, point, call)
+        with Frozen(stage, pid, call, clock_stands_still=clock_stands_still) as process:
+            stage.open(point)
+            if point in HOLDS_A_LOCK:
+                time.sleep(LEASE_SECONDS + 1)
+            else:
+                stage.wait_for_peace([call], timeout=OTHERS_FINISH_WITHIN)
+            process.thaw()
+        _accept(delivery)
+
+    return play
+
+
+def overtaken(point: str) -> Play:
+    """The process that holds at the point is suspended until the other one's note is under way: it goes on while the
+    row is running again, under another's lease."""
+
+    def play(stage: Stage, call: PlacedCall) -> None:
+        held = _hold(stage, "create_note", call, Executed.AFTER)
+        delivery, pid = _held_at(stage, point, call)
+        with Frozen(stage, pid, call, clock_stands_still=True) as process:
+            stage.open(point)
+            _client_port(stage, held)
+            process.thaw()
+        stage.world.double.release(held)
+        _accept(delivery)
+
+    return play
+
+
+def killed_in_flight(kind: str, executed: Executed) -> Play:
+    """The worker is killed while its request is under way."""
+
+    def play(stage: Stage, call: PlacedCall) -> None:
+        held = _hold(stage, kind, call, executed)
+        assert stage.world.double.notify(call).accepted
+        stage.kill_pid(stage.worker_at(_client_port(stage, held)))
+        _release(stage, held, kind, call, executed)
+
+    return play
+
+
+def frozen_in_flight(kind: str, executed: Executed) -> Play:
+    """The worker is frozen while its request is under way, until the other one has taken over and finished."""
+
+    def play(stage: Stage, call: PlacedCall) -> None:
+        held = _hold(stage, kind, call, executed)
+        assert stage.world.double.notify(call).accepted
+        with Frozen(stage, stage.worker_at(_client_port(stage, held)), call) as process:
+            _release(stage, held, kind, call, executed)
+            stage.wait_for_peace([call], timeout=OTHERS_FINISH_WITHIN)
+            process.thaw()
+
+    return play
+
+
+def stale_message(stage: Stage, call: PlacedCall) -> None:
+    """A dispatcher is frozen between its mark and its message, so the follow-up's message is sent when it is done."""
+    delivery, _ = _held_at(stage, "call_before_commit", call)
+    stage.arm("due_marked")  # the call itself is leased: what is marked next is its follow-up
+    stage.let_go("call_before_commit")
+    pid = stage.wait_until_reached("due_marked", timeout=REACHED_WITHIN)
+    with Frozen(stage, pid, call) as process:
+        stage.open("due_marked")
+        stage.wait_for_peace([call], timeout=OTHERS_FINISH_WITHIN)
+        process.thaw()
+    _accept(delivery)
+    eventually(lambda: not stage.was_reached("due_marked"), describe="the dispatcher to go on")
+    # What comes afterwards stands behind that message in its queue.
+    behind = stage.world.double.place_call(actions=["CALL_TRANSFER"], contact=True)
+    assert stage.world.double.notify(behind).accepted
+    stage.wait_for_peace([behind])
+
+
+def _held_at(stage: Stage, point: str, call: PlacedCall) -> tuple[Delivery, int]:
+    """The notification that is being delivered, and the process that holds."""
+    stage.arm(point)
+    delivery = stage.world.double.notify(call, wait=False)
+    return delivery, stage.wait_until_reached(point, timeout=REACHED_WITHIN)
+
+
+def _accept(delivery: Delivery) -> None:
+    delivery.wait(30)
+    assert delivery.accepted, "the notification was never accepted"
+
+
+def _hold(stage: Stage, kind: str, call: PlacedCall, executed: Executed) -> int:
+    subject = call.call_id if kind == "fetch" else call.contact_id
+    what = "do_then_hold" if executed is Executed.BEFORE else "hold"
+    return stage.world.double.fault(kind, what, only=subject, times=1)
+
+
+def _client_port(stage: Stage, held: int) -> int:
+    """Waits until a request is under way."""
+    [fault] = [fault for fault in stage.world.double.faults() if fault.fault_id == held]
+    return eventually(lambda: fault.held, timeout=REACHED_WITHIN, describe=f"a request {fault.kind}")[0]
+
+
+def _release(stage: Stage, held: int, kind: str, call: PlacedCall, executed: Executed) -> None:
+    if executed is Executed.LATE:
+        eventually(lambda: stage.leases_lost(call), timeout=REACHED_WITHIN, describe="the lease to be taken over")
+        if kind == "create_note":
+            eventually(
+                lambda: stage.seconds_unclear(call) >= LATE_IN_THE_WINDOW * SETTLE_SECONDS,
+                describe="two thirds of the settle window",
+            )
+    stage.world.double.release(held)
