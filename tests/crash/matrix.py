@@ -2,13 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import uuid4
 
 from tests.crash.cells import Cell
 from tests.crash.stage import Stage
 from tests.leadway_double.nouns import PlacedCall
+from tests.support.waiting import eventually
 
 PEACE_WITHIN = 60.0
 
@@ -52,16 +53,28 @@ def run_cell(stage: Stage, cell: Cell, *, patience: float = PEACE_WITHIN) -> Res
     call = double.place_call(actions=list(cell.actions), contact=f"contact{uuid4().hex}", booked=True, **cell.wish)
     for fault in cell.faults:
         double.fault(**fault)
-    trouble = ""
-    try:
+
+    def work() -> None:
         cell.play(stage, call)
         stage.wait_for_peace([call], timeout=patience)
-    except AssertionError as error:
-        trouble = str(error)[:500]
-    finally:
-        double.clear_faults()
-        stage.let_all_go()
+
+    def aftermath() -> None:
+        """A note that the API writes late is one too many as well."""
+        eventually(lambda: double.under_way() == 0, timeout=PEACE_WITHIN, describe="the double to end every request")
+
+    trouble = _trouble(work)
+    double.clear_faults()
+    stage.let_all_go()
+    trouble = trouble or _trouble(aftermath)
     return _result(stage, cell, call, seconds=time.monotonic() - started, trouble=trouble)
+
+
+def _trouble(act: Callable[[], None]) -> str:
+    try:
+        act()
+    except AssertionError as error:
+        return str(error)[:500]
+    return ""
 
 
 def _result(stage: Stage, cell: Cell, call: PlacedCall, *, seconds: float, trouble: str) -> Result:

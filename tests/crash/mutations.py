@@ -23,6 +23,7 @@ TRIES = 2
 PATIENCE_SECONDS = 15.0
 STILL_GREEN_PATIENCE_SECONDS = 60.0
 RUN_SECONDS = 400.0
+TOO_SLOW = "too slow"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _on(database: str, chosen: Sequence[Mutation]) -> bool:
 def _is_green(database: str, cells: Sequence[str]) -> bool:
     seen: dict[str, str] = {}
     for _ in range(TRIES):  # only for what ran out of time on a busy machine
-        left = [cell for cell in cells if cell not in seen or seen[cell].startswith("too slow")]
+        left = [cell for cell in cells if cell not in seen or seen[cell].startswith(TOO_SLOW)]
         if left:
             seen |= _seen(database, None, left)
     good = not any(seen.values())
@@ -123,7 +124,7 @@ def _is_caught(database: str, mutation: Mutation) -> bool:
     seen: dict[str, str] = {}
     for _ in range(TRIES):
         seen = _seen(database, mutation, mutation.cells)
-        if any(seen.values()) and not all(each.startswith("too slow") for each in seen.values()):
+        if any(what and not what.startswith(TOO_SLOW) for what in seen.values()):
             print(f"  red {mutation.name}: {_told(seen)}", flush=True)
             return True
     print(f"  BAD {mutation.name} is not noticed: {_told(seen)}", flush=True)
@@ -156,7 +157,7 @@ def _seen(database: str, mutation: Mutation | None, cells: Sequence[str]) -> dic
         if not report.exists():
             raise RuntimeError(f"the cells could not be run:\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}")
         return {
-            each["cell"]: each["damage"] or (f"too slow: {each['trouble'][:200]}" if each["trouble"] else "")
+            each["cell"]: each["damage"] or (f"{TOO_SLOW}: {each['trouble'][:200]}" if each["trouble"] else "")
             for each in json.loads(report.read_text())
         }
 

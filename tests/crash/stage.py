@@ -208,17 +208,21 @@ class Stage:
 
     def wait_for_peace(self, calls: list[PlacedCall], *, timeout: float = 60.0) -> None:
         """Until each of these calls is done and owes nothing any more."""
+        eventually(
+            lambda: self.is_at_peace(calls),
+            timeout=timeout,
+            every=0.05,
+            describe=lambda: f"peace: {self.world.unfinished()}",
+        )
+
+    def is_at_peace(self, calls: list[PlacedCall]) -> bool:
         wanted = {call.call_id for call in calls}
-
-        def at_peace() -> bool:
-            done = {row["call_id"] for row in self.world.rows("SELECT call_id FROM calls WHERE status = 'done'")}
-            owing = {
-                row["call_id"]
-                for row in self.world.rows("SELECT call_id FROM follow_ups WHERE status NOT IN ('done', 'skipped')")
-            }
-            return wanted <= done and not wanted & owing
-
-        eventually(at_peace, timeout=timeout, every=0.05, describe=lambda: f"peace: {self.world.unfinished()}")
+        done = {row["call_id"] for row in self.world.rows("SELECT call_id FROM calls WHERE status = 'done'")}
+        owing = {
+            row["call_id"]
+            for row in self.world.rows("SELECT call_id FROM follow_ups WHERE status NOT IN ('done', 'skipped')")
+        }
+        return wanted <= done and not wanted & owing
 
     def _start_with_two_workers(self) -> None:
         environment = {

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
@@ -25,6 +25,8 @@ class Api:
     limits: RateLimits
     faults: FaultBoard
     table: dict[tuple[str, int], list[routes.Route]]
+    under_way: set[int] = field(default_factory=set)
+    """Requests that have not come to their end: those held, hanging, or to be executed late are among them."""
 
     def exchange(self, request: Request, line: Line) -> bool:
         """Answers one request as the API would, or as the fault on the board says; False: hang up."""
@@ -40,11 +42,14 @@ class Api:
         fault = None if refused else self.faults.take(route.kind, [*ids.values(), location_id])
         seen.fault = fault.what if fault else None
         conversation = Conversation(self, route, request, ids, seen, {**verdict.headers, "Date": date}, line)
+        self.under_way.add(id(seen))
         try:
             return conversation.say(refused) if refused else conversation.play(fault)
         except OSError:
             seen.status = NO_ANSWER
             return False
+        finally:
+            self.under_way.discard(id(seen))
 
     def renew_token(self, request: Request, line: Line, apps: Apps) -> bool:
         """POST /oauth/token: no bearer token, no rate limit. Faults of the kind `token` strike it like any other."""

@@ -41,6 +41,7 @@ METHODS = frozenset(
         "set_envelope",
         "stats",
         "reset_stats",
+        "under_way",
         "overview",
     }
 )

@@ -283,6 +283,10 @@ class LeadwayDouble:
         self._limits.reset()
         self.memory.requests.clear()
 
+    def under_way(self) -> int:
+        """How many requests have not come to their end: also one whose client has left and that is executed late."""
+        return len(self._api.under_way)
+
     def overview(self) -> dict[str, Any]:
         """What is there, in numbers."""
         memory = self.memory

@@ -81,12 +81,8 @@ def test_a_late_write_happens_only_after_the_client_has_given_up(double: Leadway
     double.fault("create_note", "do_late", seconds=0.3)
     with pytest.raises(requests.ReadTimeout):
         post_note(double, timeout=0.2)
-    assert double.truth.notes() == []
-    written = threading.Event()
-    for _ in range(100):
-        if double.truth.notes():
-            break
-        written.wait(0.05)
+    assert (double.truth.notes(), double.under_way()) == ([], 1)
+    eventually(lambda: double.under_way() == 0, describe="the late write")
     assert len(double.truth.notes()) == 1
 
 
