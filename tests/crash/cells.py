@@ -49,8 +49,7 @@ QUICK = (
     "note_answered × restart database",
     "fetch × broken JSON",
     "write note × written late",
-    "look for note × lag until the first look",
-    "look for note × lag between settle and a third more",
+    "look for note × lag that ends between the looks",
     "look up booking × 500",
     "note in flight × kill, executed before",
     "look in flight × kill, executed after",
@@ -173,8 +172,8 @@ def _of_the_api() -> list[Cell]:
         "429": {"what": "status", "status": 429, "times": 1},
         "cut list": {"what": "truncated", "times": 1},
         "lag within settle": {"what": "lagging", "seconds": SETTLE_SECONDS / 2, "times": 3},
-        "lag between settle and a third more": {"what": "lagging", "seconds": SETTLE_SECONDS * 7 / 6},
-        "lag until the first look": {"what": "lagging", "seconds": LONG, "times": 1},
+        "lag of settle and a quarter": {"what": "lagging", "seconds": SETTLE_SECONDS * 5 / 4},
+        "lag that ends between the looks": {"what": "lagging", "seconds": LONG, "times": 1},
         "reset": {"what": "reset", "times": 1},
     }
     at_booking: dict[str, dict[str, Any]] = {

@@ -75,7 +75,7 @@ MUTATIONS = (
         "workers/send_follow_up.py",
         'if claim.row["absences"] == 0:',
         "if False:",
-        ("look for note × lag until the first look",),
+        ("look for note × lag that ends between the looks",),
     ),
     Mutation(
         "deadline before sending",
