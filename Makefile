@@ -40,7 +40,7 @@ lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions o
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-crash-test: $(INSTALLED_FOR_TESTS) ## kills and cuts at every step, then compares with the truth
+crash-test: $(INSTALLED_FOR_TESTS) ## kills, freezes and cuts at every step, then compares with the truth (ARGS=--quick, --mutations)
 	$(BIN)/python -m tests.crash $(ARGS)
 
 bench: $(INSTALLED_FOR_TESTS) ## measures

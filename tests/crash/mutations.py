@@ -177,11 +177,13 @@ def _copy_to(copy: Path) -> None:
 
 
 def _mutate(copy: Path, mutation: Mutation) -> None:
-    file = copy / mutation.file
+    (copy / mutation.file).write_text(mutated(copy, mutation))
+
+
+def mutated(project: Path, mutation: Mutation) -> str:
+    """The file's text without the protection. Raises LookupError when the code has moved on."""
+    file = project / mutation.file
     text = file.read_text() if file.exists() else ""
-    if text.count(mutation.old) != 1:
-        raise RuntimeError(
-            f"the mutation {mutation.name!r} is out of date: {mutation.file} holds its text {text.count(mutation.old)}"
-            " times instead of once"
-        )
-    file.write_text(text.replace(mutation.old, mutation.new))
+    if (number := text.count(mutation.old)) != 1:
+        raise LookupError(f"{mutation.name!r} is out of date: {mutation.file} holds its text {number} times, not once")
+    return text.replace(mutation.old, mutation.new)

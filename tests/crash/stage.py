@@ -1,7 +1,6 @@
 """The stage of the crash tests: real processes with their own Redis and database, and everything that can befall them.
 
-Points of a call's way (`models.crash_points`) are armed by files, so a process can be held exactly there. With two
-workers the second takes over what the first one holds when it is killed or frozen.
+With two workers the second takes over what the first one holds when it is killed or frozen.
 """
 
 import os
@@ -20,6 +19,7 @@ from typing import Self
 
 import psutil
 
+from tests.crash.points import Points
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.processes import ROOT
 from tests.support.services import EmbeddedRedis, PostgresServer
@@ -29,7 +29,6 @@ from tests.support.world import World
 PROCESSES = ("web", "worker", "beat")
 LEASE_SECONDS = 3.0
 SETTLE_SECONDS = 1.5
-GOES_ON_WITHIN = 1.0
 STILL_CLOCK = Path(__file__).parent / "still_clock"
 WHERE_THE_CODE_IS = "import models, webhook, workers; print(*models.__path__, *webhook.__path__, *workers.__path__)"
 QUICK = {
@@ -40,7 +39,7 @@ QUICK = {
 }
 
 
-class Stage:
+class Stage(Points):
     """`with Stage(folder, "postgresql") as stage:` – web, worker and beat are running and are kept running.
 
     `two_workers`: a second one, `worker2`, runs beside the first; both log each attempt, and their clocks can be
@@ -48,11 +47,11 @@ class Stage:
     """
 
     def __init__(self, folder: Path, database: str, *, two_workers: bool = False) -> None:
+        super().__init__(folder / "points")
         self._folder = folder
         self._database = database
         self.workers = ("worker", "worker2") if two_workers else ("worker",)
         self._stack = ExitStack()
-        self._points = folder / "points"
         self._watching = threading.Event()
         self._guard = threading.Lock()
         self.postgres: PostgresServer | None = None
@@ -60,14 +59,14 @@ class Stage:
         self.world: World
 
     def __enter__(self) -> Self:
-        self._points.mkdir(parents=True)
+        self.points.mkdir(parents=True)
         self.redis = self._stack.enter_context(EmbeddedRedis(self._folder / "redis"))
         self.world = self._stack.enter_context(
             World(
                 self._folder,
                 database_url=self._database_url(),
                 redis_url=self.redis.url,
-                settings={**QUICK, "CRASH_POINTS_FOLDER": str(self._points)},
+                settings={**QUICK, "CRASH_POINTS_FOLDER": str(self.points)},
             )
         )
         self.world.double.set_repeats([0.2] * 10 + [1.0] * 600, timeout=2.0)  # the vendor, too, repeats for hours
@@ -82,38 +81,6 @@ class Stage:
         self._watching.set()
         with self._guard:
             self._stack.__exit__(kind, error, at)
-
-    # Holding a process at a point
-
-    def arm(self, point: str) -> None:
-        for old in self._points.glob(f"{point}.*"):
-            old.unlink()
-        (self._points / f"{point}.armed").touch()
-
-    def wait_until_reached(self, point: str, *, timeout: float = 20.0) -> int:
-        """Returns the pid of the process that holds there."""
-        reached = self._points / f"{point}.reached"
-        eventually(reached.exists, timeout=timeout, describe=f"a process to reach {point}")
-        return int(reached.read_text())
-
-    def open(self, point: str) -> None:
-        """Who holds there goes on, once it runs: for one that is frozen."""
-        (self._points / f"{point}.armed").unlink(missing_ok=True)
-        (self._points / f"{point}.go").touch()
-
-    def was_reached(self, point: str) -> bool:
-        return (self._points / f"{point}.reached").exists()
-
-    def let_go(self, point: str) -> None:
-        """Returns when it has gone on or was killed, so that the point may be armed again."""
-        self.open(point)
-        deadline = time.monotonic() + GOES_ON_WITHIN
-        while self._holds(point) and time.monotonic() < deadline:
-            time.sleep(0.01)
-
-    def let_all_go(self) -> None:
-        for point in {file.stem for kind in ("armed", "reached") for file in self._points.glob(f"*.{kind}")}:
-            self.let_go(point)
 
     # What can befall them
 
@@ -134,7 +101,7 @@ class Stage:
 
     def turn_clock_back(self, pid: int, seconds: float) -> None:
         """The process's monotonic clock did not count these seconds: see `still_clock`."""
-        with (self._points / f"{pid}.clock").open("r+b") as file:
+        with (self.points / f"{pid}.clock").open("r+b") as file:
             [before] = struct.unpack("d", file.read(8))
             file.seek(0)
             file.write(struct.pack("d", before + seconds))
@@ -169,13 +136,6 @@ class Stage:
                 connection.execute("ROLLBACK")
 
     # Who does what
-
-    def _holds(self, point: str) -> bool:
-        try:
-            pid = int((self._points / f"{point}.reached").read_text())
-            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        except (FileNotFoundError, psutil.NoSuchProcess):
-            return False
 
     def worker_of(self, pid: int) -> str | None:
         """The worker that is this process; None: it is none, or is not running any more."""
@@ -228,7 +188,7 @@ class Stage:
         environment = {
             "LOG_LEVEL": "INFO",
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(STILL_CLOCK))),
-            "STILL_CLOCKS_FOLDER": str(self._points),
+            "STILL_CLOCKS_FOLDER": str(self.points),
         }
         self.world.start("web", "beat")
         for name in self.workers:
