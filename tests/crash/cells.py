@@ -126,15 +126,17 @@ def _in_flight() -> list[Cell]:
     """The request is under way when its worker is killed or frozen."""
     kinds = {"fetch": "fetch", "note": "create_note", "look": "list_notes"}
     ends = {"kill": plays.killed_in_flight, "freeze": plays.frozen_in_flight}
-    return [
-        Cell(
-            f"{what} in flight", f"{end}, {executed}", play(kind, executed), actions=ONE_NOTE,
-            faults=PROBED if what == "look" else (),
-        )
+    cells = [
+        Cell(f"{what} in flight", f"{end}, {executed}", play(kind, executed), actions=ONE_NOTE)
         for what, kind in kinds.items()
         for end, play in ends.items()
         for executed in Executed
-    ]  # fmt: skip
+    ]
+    older = plays.frozen_in_flight("fetch", Executed.BEFORE)
+    return [
+        *(_looking(cell) if cell.step == "look in flight" else cell for cell in cells),
+        Cell("fetch in flight", "freeze, an older log", older, wish={"actions_late": 1.0}, actions=ONE_NOTE),
+    ]
 
 
 def _of_the_api() -> list[Cell]:

@@ -37,13 +37,12 @@ class Result:
 
     @property
     def damage(self) -> str:
-        """What is broken of that which is promised; empty: nothing, though it may have taken too long."""
-        counts = {
-            "call lost": 1 - self.calls,
-            "note too many": self.notes - self.notes_due,
-            "note missing": self.notes_due - self.notes,
-            "row untrue": self.untrue,
-        }
+        """What is broken of that which is promised; empty: nothing. What was not there when time ran out may come yet,
+        but a note too many stays."""
+        counts = {"note too many": self.notes - self.notes_due}
+        if not self.trouble:
+            missing = self.notes_due - self.notes
+            counts |= {"call lost": 1 - self.calls, "note missing": missing, "row untrue": self.untrue}
         return ", ".join(f"{number} {what}" for what, number in counts.items() if number > 0)
 
 

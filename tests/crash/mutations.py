@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.support.processes import ROOT
 
 AT_ONCE = 2
-TRIES = 2
+TRIES = 3
 PATIENCE_SECONDS = 15.0
 STILL_GREEN_PATIENCE_SECONDS = 60.0
 RUN_SECONDS = 400.0

@@ -17,7 +17,9 @@ REACHED_WITHIN = 20.0
 OTHERS_FINISH_WITHIN = 40.0
 HOLDS_A_LOCK = ("receipt_before_commit", "call_before_commit")
 """Points inside a transaction: nobody can take over what is held there, so a freeze only outlasts the lease."""
-LATE_IN_THE_WINDOW = 2 / 3
+SENDS_MESSAGES = ("due_marked", "due_sent", "ring_before_send")
+"""Points of a dispatch: what goes on there makes no attempt itself."""
+LATE_IN_THE_WINDOW = 0.5
 
 
 class Executed(StrEnum):
@@ -26,7 +28,7 @@ class Executed(StrEnum):
     BEFORE = "executed before"
     AFTER = "executed after"
     LATE = "executed late"
-    """After the lease's end, and a note two thirds into the settle window that follows."""
+    """After the lease's end, and a note in the middle of the settle window that follows."""
 
 
 def undisturbed(stage: Stage, call: PlacedCall) -> None:
@@ -59,6 +61,8 @@ def frozen(point: str, *, clock_stands_still: bool = False) -> Play:
                 stage.wait_for_peace([call], timeout=OTHERS_FINISH_WITHIN)
             process.thaw()
         _accept(delivery)
+        if point in SENDS_MESSAGES:
+            _wait_for_stale_messages(stage, point)
 
     return play
 
@@ -117,11 +121,7 @@ def stale_message(stage: Stage, call: PlacedCall) -> None:
         stage.wait_for_peace([call], timeout=OTHERS_FINISH_WITHIN)
         process.thaw()
     _accept(delivery)
-    eventually(lambda: not stage.was_reached("due_marked"), describe="the dispatcher to go on")
-    # What comes afterwards stands behind that message in its queue.
-    behind = stage.world.double.place_call(actions=["CALL_TRANSFER"], contact=True)
-    assert stage.world.double.notify(behind).accepted
-    stage.wait_for_peace([behind])
+    _wait_for_stale_messages(stage, "due_marked")
 
 
 def _held_at(stage: Stage, point: str, call: PlacedCall) -> tuple[Delivery, int]:
@@ -129,6 +129,14 @@ def _held_at(stage: Stage, point: str, call: PlacedCall) -> tuple[Delivery, int]
     stage.arm(point)
     delivery = stage.world.double.notify(call, wait=False)
     return delivery, stage.wait_until_reached(point, timeout=REACHED_WITHIN)
+
+
+def _wait_for_stale_messages(stage: Stage, point: str) -> None:
+    """Until who was frozen there has sent what it had, and what stands behind that in the queues is done."""
+    eventually(lambda: not stage.was_reached(point), describe="the dispatcher to go on")
+    behind = stage.world.double.place_call(actions=["CALL_TRANSFER"], contact=True)
+    assert stage.world.double.notify(behind).accepted
+    stage.wait_for_peace([behind])
 
 
 def _accept(delivery: Delivery) -> None:
@@ -155,7 +163,7 @@ def _release(stage: Stage, held: int, kind: str, call: PlacedCall, executed: Exe
             eventually(
                 lambda: _is_late_in_the_window(stage, call) or stage.is_at_peace([call]),  # nobody waits any more
                 timeout=REACHED_WITHIN,
-                describe="two thirds of the settle window",
+                describe="the middle of the settle window",
             )
     stage.world.double.release(held)
 

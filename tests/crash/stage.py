@@ -145,10 +145,11 @@ class Stage(Points):
 
     def worker_at(self, client_port: int) -> int:
         """The pid of the worker whose request comes from this port."""
-        pids = [self.world.processes.pid(name) for name in self.workers]
-        ports = {pid: {each.laddr.port for each in psutil.Process(pid).net_connections("tcp")} for pid in pids}
-        [found] = [pid for pid in pids if client_port in ports[pid]]
-        return found
+        for name in self.workers:
+            pid = self.world.processes.pid(name)
+            if any(each.laddr.port == client_port for each in psutil.Process(pid).net_connections("tcp")):
+                return pid
+        raise AssertionError(f"no worker has a connection from port {client_port}")
 
     # The truth
 
