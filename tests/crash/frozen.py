@@ -1,21 +1,25 @@
 """A process that is stopped in the middle of its work, and goes on when others have long taken that work over."""
 
+import json
 import os
 import signal
 import time
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
 from tests.crash.stage import Stage
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.waiting import eventually
 
 ENDS_WITHIN_SECONDS = 30.0
-ATTEMPT_ENDED = '"attempt_ended"'
+IN_HAND = """
+SELECT (SELECT count(*) FROM calls WHERE call_id = :id AND status = 'running' AND running_on = :worker)
+     + (SELECT count(*) FROM follow_ups WHERE call_id = :id AND status = 'running' AND running_on = :worker)
+"""
 
 
 class Frozen:
-    """`with Frozen(stage, pid, call) as frozen: …; frozen.thaw()` – stopped by SIGSTOP, in any case until the end.
+    """`with Frozen(stage, pid, call) as process: …; process.thaw()` – stopped by SIGSTOP, at the longest until the end.
 
     `clock_stands_still`: it does not notice how long it slept. That is a suspended machine, whose monotonic clock does
     not count the time; a process that is merely stopped sees that its deadline has passed.
@@ -27,27 +31,31 @@ class Frozen:
         self._call = call
         self._clock_stands_still = clock_stands_still
         self._name = stage.worker_of(pid)
+        self._is_stopped = False
+        self.in_hand = 0
+        """Attempts for the call that were under way when it was stopped."""
 
     def __enter__(self) -> Self:
-        self._lost_before = self._stage.leases_lost(self._call)
         self._since = time.monotonic()
         self._is_stopped = True
         self._signal(signal.SIGSTOP)
+        if self._name is not None:
+            node = self._told("worker_started")[-1]["name"]
+            self.in_hand = self._stage.world.scalar(IN_HAND, id=self._call.call_id, worker=node)
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._go_on()
 
     def thaw(self) -> None:
-        """Lets it go on, and returns when it has ended each attempt whose lease others have taken over."""
-        lost = self._stage.leases_lost(self._call) - self._lost_before
-        ended_before = self._attempts_ended()
+        """Lets it go on, and returns when it has ended each attempt that it had in hand."""
+        ended_before = len(self._told("attempt_ended"))
         self._go_on()
         if self._name is not None:
             eventually(
-                lambda: self._attempts_ended() - ended_before >= lost or not self._is_there(),
+                lambda: len(self._told("attempt_ended")) - ended_before >= self.in_hand or not self._is_there(),
                 timeout=ENDS_WITHIN_SECONDS,
-                describe=lambda: f"the thawed worker to end {lost} attempts:\n{self._log()[-2000:]}",
+                describe=f"the thawed worker to end {self.in_hand} attempts",
             )
 
     def _go_on(self) -> None:
@@ -65,8 +73,7 @@ class Frozen:
     def _is_there(self) -> bool:
         return self._name is not None and self._stage.worker_of(self._pid) == self._name
 
-    def _attempts_ended(self) -> int:
-        return self._log().count(ATTEMPT_ENDED)
-
-    def _log(self) -> str:
-        return "" if self._name is None else self._stage.world.processes.log(self._name)
+    def _told(self, event: str) -> list[dict[str, Any]]:
+        """What the worker has logged of this kind."""
+        lines = [] if self._name is None else self._stage.world.processes.log(self._name).splitlines()
+        return [json.loads(line) for line in lines if f'"event": "{event}"' in line]

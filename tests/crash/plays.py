@@ -17,6 +17,16 @@ REACHED_WITHIN = 20.0
 OTHERS_FINISH_WITHIN = 40.0
 HOLDS_A_LOCK = ("receipt_before_commit", "call_before_commit")
 """Points inside a transaction: nobody can take over what is held there, so a freeze only outlasts the lease."""
+HOLDS_A_LEASE = (
+    "call_claimed",
+    "call_fetched",
+    "call_before_commit",
+    "follow_up_claimed",
+    "follow_up_worded",
+    "intent_committed",
+    "note_answered",
+    "probe_answered",
+)
 SENDS_MESSAGES = ("due_marked", "due_sent", "ring_before_send")
 """Points of a dispatch: what goes on there makes no attempt itself."""
 LATE_IN_THE_WINDOW = 0.5
@@ -54,6 +64,7 @@ def frozen(point: str, *, clock_stands_still: bool = False) -> Play:
     def play(stage: Stage, call: PlacedCall) -> None:
         delivery, pid = _held_at(stage, point, call)
         with Frozen(stage, pid, call, clock_stands_still=clock_stands_still) as process:
+            assert process.in_hand or point not in HOLDS_A_LEASE, "it had nothing in hand"
             stage.open(point)
             if point in HOLDS_A_LOCK:
                 time.sleep(LEASE_SECONDS + 1)
@@ -77,6 +88,7 @@ def overtaken(point: str) -> Play:
         with Frozen(stage, pid, call, clock_stands_still=True) as process:
             stage.open(point)
             _client_port(stage, held)
+            assert process.in_hand, "it had nothing in hand"
             process.thaw()
         stage.world.double.release(held)
         _accept(delivery)
@@ -103,6 +115,7 @@ def frozen_in_flight(kind: str, executed: Executed) -> Play:
         held = _hold(stage, kind, call, executed)
         assert stage.world.double.notify(call).accepted
         with Frozen(stage, stage.worker_at(_client_port(stage, held)), call) as process:
+            assert process.in_hand, "it had nothing in hand"
             _release(stage, held, kind, call, executed)
             stage.wait_for_peace([call], timeout=OTHERS_FINISH_WITHIN)
             process.thaw()
