@@ -22,7 +22,7 @@ class Result:
     calls: int
     notes: int
     untrue: int
-    """Follow-ups whose row does not say that they are done, or names a note that is not there."""
+    """Follow-ups that are told as done and name no note that is there, or name one and are not told as done."""
     seconds: float
     looks: int
     trouble: str = ""
@@ -37,12 +37,12 @@ class Result:
 
     @property
     def damage(self) -> str:
-        """What is broken of that which is promised; empty: nothing. What was not there when time ran out may come yet,
-        but a note too many stays."""
-        counts = {"note too many": self.notes - self.notes_due}
+        """What is broken of that which is promised; empty: nothing. What was not there when time ran out may come yet;
+        a note too many, or a row that is not true, stays."""
+        missing = self.notes_due - self.notes
+        counts = {"note too many": -missing, "row untrue": self.untrue}
         if not self.trouble:
-            missing = self.notes_due - self.notes
-            counts |= {"call lost": 1 - self.calls, "note missing": missing, "row untrue": self.untrue}
+            counts |= {"call lost": 1 - self.calls, "note missing": missing}
         return ", ".join(f"{number} {what}" for what, number in counts.items() if number > 0)
 
 
@@ -85,7 +85,7 @@ def _result(stage: Stage, cell: Cell, call: PlacedCall, *, seconds: float, troub
         cell,
         calls=stage.world.scalar("SELECT count(*) FROM calls WHERE call_id = :id AND status = 'done'", id=call.call_id),
         notes=len(notes),
-        untrue=sum(row["status"] != "done" or row["remote_id"] not in there for row in told),
+        untrue=sum((row["status"] == "done") != (row["remote_id"] in there) for row in told),
         seconds=seconds,
         looks=sum(seen.subject == call.contact_id for seen in truth.requests(kind="list_notes")),
         trouble=trouble,

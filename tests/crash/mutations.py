@@ -1,7 +1,8 @@
 """Whether the matrix can fail: drops one protection at a time, in a copy of the project, and wants red for each.
 
 A cell is red when it shows damage: a call lost, a note too many or missing, a row that says what is not so. A cell that
-only takes too long is not.
+only takes too long is not. Run it on a machine that has nothing else to do: some cells turn on tenths of a second, and
+each may be tried again.
 """
 
 import json
