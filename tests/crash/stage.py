@@ -99,6 +99,13 @@ class Stage(Points):
             for name in self.workers:
                 self.world.processes.kill(name)
 
+    def freeze(self, pid: int, seconds: float) -> None:
+        """A server that says nothing for this long. A worker is frozen until others have finished: see `Frozen`."""
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(seconds)
+            os.kill(pid, signal.SIGCONT)
+
     def turn_clock_back(self, pid: int, seconds: float) -> None:
         """The process's monotonic clock did not count these seconds: see `still_clock`."""
         with (self.points / f"{pid}.clock").open("r+b") as file:
