@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from models.story import Story
+from models.reports.timeline import Story
 
 
 def is_complete(told: Story) -> bool:

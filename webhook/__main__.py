@@ -1,10 +1,10 @@
 """`python -m webhook`: serves the application in several processes until it is told to stop."""
 
-from models.crash_points import arm_points
+from models.failpoints import arm_points
 from models.settings import SettingsError, read_settings
 from webhook.server import serve
-from workers.logs import set_up_logs
-from workers.metrics_files import share_counters
+from workers.telemetry.logs import set_up_logs
+from workers.telemetry.metrics_files import share_counters
 
 
 def main() -> None:

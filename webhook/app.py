@@ -4,18 +4,18 @@ import structlog
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
-from models import accounts
-from models.accounts import SecretTaken
+from models.accounts import accounts
+from models.accounts.accounts import SecretTaken
+from models.accounts.token_encryption import cipher_for
 from models.database import WEB, Database
 from models.settings import Settings, read_settings
-from models.token_encryption import cipher_for
 from webhook import authentication, errors, health, receiver
-from webhook.in_time import InTime
+from webhook.deadline import InTime
 from webhook.ops import pages
 from webhook.receiver import Receiver
-from webhook.refusals import Refusals
+from webhook.rejection_counter import Refusals
 from workers.app import connect_bell
-from workers.bell import Bell
+from workers.process.wake_up import Bell
 
 log = structlog.get_logger(__name__)
 

@@ -10,11 +10,11 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
-from models import waiting
 from models.database import Database
+from models.reports import backlog
+from models.reports.backlog import Waiting
 from models.settings import Settings
-from models.waiting import Waiting
-from webhook.in_time import InTime
+from webhook.deadline import InTime
 
 LIMIT_SECONDS = 1.0
 """A hanging database must not take the threads that notifications need, however often the platform asks."""
@@ -86,4 +86,4 @@ class _Waiting:
 
     def _ask(self) -> list[Waiting]:
         with self._database.reading() as connection:
-            return waiting.all_work(connection)
+            return backlog.all_work(connection)

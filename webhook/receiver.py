@@ -12,18 +12,20 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from models import accounts, calls, notifications
-from models.crash_points import reach
+from models.accounts import accounts
+from models.calls import calls
+from models.calls.redaction import redact
 from models.database import Database
-from models.redaction import redact
+from models.failpoints import reach
+from models.intake import notifications
 from webhook import authentication, notification
 from webhook.authentication import Headers, NotAuthenticated, Proof, PublicKeys
-from webhook.in_time import InTime
+from webhook.deadline import InTime
 from webhook.notification import MAX_BODY_BYTES, Notification
-from webhook.refusals import Refusals
+from webhook.rejection_counter import Refusals
 from webhook.rejections import RETRY_AFTER_SECONDS, Reason, Status
-from workers import metrics
-from workers.bell import Bell
+from workers.process.wake_up import Bell
+from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 

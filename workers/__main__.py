@@ -16,10 +16,10 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.crash_points import arm_points
+from models.failpoints import arm_points
 from models.settings import Settings, SettingsError, read_settings
-from workers.logs import set_up_logs
-from workers.metrics_files import share_counters
+from workers.telemetry.logs import set_up_logs
+from workers.telemetry.metrics_files import share_counters
 
 STOP_SECONDS = 28.0
 """A worker that was told to stop is gone after that, whatever its threads hang on; its leases run out by themselves."""
@@ -52,13 +52,13 @@ def run_worker(app: Any, settings: Settings) -> int:
     """Threads, because tasks wait for HTTP. The node's name is its own, so any number may run on one host."""
     from celery.signals import worker_shutting_down
 
-    from models import accounts
+    from models.accounts import accounts
     from workers.app import QUEUES
-    from workers.attempt import bell
-    from workers.celery_parts import EventsTogether, PromptConnection, WakingPool
-    from workers.connections import open_connections
+    from workers.attempts.attempt import bell
     from workers.dispatch_due import dispatch_due
-    from workers.heart import beating
+    from workers.process.celery_patches import EventsTogether, PromptConnection, WakingPool
+    from workers.process.connections import open_connections
+    from workers.process.heartbeat import beating
 
     name = f"worker-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
@@ -97,7 +97,7 @@ def run_worker(app: Any, settings: Settings) -> int:
 def run_beat(app: Any, settings: Settings) -> int:
     """Every tick is harmless when repeated, so the schedule lives in memory: no file that two beats could share."""
     from models.database import WORKER, Database
-    from workers.heart import beating
+    from workers.process.heartbeat import beating
 
     database = Database(settings.database_url, limits=WORKER)
     with beating(database, f"beat-{secrets.token_hex(3)}@{socket.gethostname()}", process="beat"):

@@ -50,12 +50,12 @@ app = Celery(
         "workers.send_follow_up",
         "workers.dispatch_due",
         "workers.heal_pauses",
-        "workers.reconcile_account",
+        "workers.reconcile_accounts",
         "workers.prune_expired",
     ],
 )
 app.add_defaults(_from_environment)
-app.Task.Request = "workers.celery_parts:Hint"
+app.Task.Request = "workers.process.celery_patches:Hint"
 app.conf.update(
     # A message is a hint with a short life: keeping what is unacknowledged would cost two round trips for each of them.
     task_queues=[Queue(name, routing_key=name, no_ack=True) for name in QUEUES],

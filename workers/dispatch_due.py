@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import structlog
 
-from models import due, heartbeats
-from models.crash_points import reach
-from models.due import Due, Marks, Room
-from workers import metrics
+from models.failpoints import reach
+from models.work import dispatch_order, heartbeats
+from models.work.dispatch_order import Due, Marks, Room
 from workers.app import app
-from workers.connections import Connections, connections
+from workers.process.connections import Connections, connections
+from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ def dispatch_due() -> None:
     marks = Marks(_generation(this), this.mark_seconds)
     with this.database.reading() as connection:
         room = _room(this, heartbeats.live_slots(connection) or this.settings.worker_threads)
-    taken = this.database.transact(lambda connection: due.take_due(connection, marks=marks, room=room))
+    taken = this.database.transact(lambda connection: dispatch_order.take_due(connection, marks=marks, room=room))
     if taken:
         reach("due_marked")
         _send(this, taken)
@@ -56,7 +56,7 @@ def _send(this: Connections, taken: Sequence[Due]) -> None:
                 left.pop(0)
     finally:
         if left:
-            this.database.transact(lambda connection: due.unmark(connection, left))
+            this.database.transact(lambda connection: dispatch_order.unmark(connection, left))
 
 
 def _room(this: Connections, slots: int) -> Room:

@@ -5,16 +5,16 @@ from datetime import timedelta
 
 import structlog
 
-from models import accounts, oauth_grants, pauses
-from models.accounts import UnknownAccount
-from models.attempts import Lane
-from models.pauses import Cause
+from models.accounts import accounts, oauth_grants, pauses
+from models.accounts.accounts import UnknownAccount
+from models.accounts.pauses import Cause
+from models.work.lifecycle import Lane
 from workers.app import app
-from workers.connections import Connections, connections
+from workers.attempts.failure_policy import PAUSING
 from workers.leadway.client import CallType
 from workers.leadway.credentials import REFRESH
 from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
-from workers.setbacks import PAUSING
+from workers.process.connections import Connections, connections
 
 log = structlog.get_logger(__name__)
 

@@ -12,22 +12,24 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from models import accounts, attempts, follow_ups
-from models.accounts import Account
-from models.attempts import Claim, Lane, LeaseLost, Outcome, Status
-from models.crash_points import reach
+from models.accounts import accounts
+from models.accounts.accounts import Account
 from models.database import moment
-from models.follow_up_rules import FollowUpKind
-from models.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
-from models.note_wording import WordingError, carries_reference
-from workers import metrics
+from models.failpoints import reach
+from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
+from models.follow_ups.rules import FollowUpKind
+from models.follow_ups.templates import WordingError, carries_reference
+from models.work import lifecycle
+from models.work.lifecycle import Claim, Lane, LeaseLost, Outcome, Status
 from workers.app import app
-from workers.attempt import attempt
-from workers.connections import Connections
-from workers.follow_up_words import RuleGone, TooSoon, Words, words_for
+from workers.attempts.attempt import attempt
+from workers.attempts.failure_policy import set_back
+from workers.follow_ups.wording import RuleGone, TooSoon, Words, words_for
 from workers.leadway.client import LeadwayClient
 from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
-from workers.setbacks import set_back
+from workers.process.connections import Connections
+from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -208,7 +210,7 @@ def _after_failed_request(step: _Step, error: LeadwayError) -> str:
     seconds = step.settle_seconds
     log.warning("outcome_unclear", follow_up_id=step.claim.key[0], error=str(error.kind), http_status=error.http_status)
     step.commit(
-        lambda connection: attempts.postpone(
+        lambda connection: lifecycle.postpone(
             connection, step.claim, seconds=seconds, status=Status.UNCLEAR, outcome=Outcome.UNCLEAR, counted=True,
             error=str(error.kind), http_status=error.http_status, trace_id=error.trace_id, unclear_since=moment(),
         )
@@ -219,7 +221,7 @@ def _after_failed_request(step: _Step, error: LeadwayError) -> str:
 def _finish(step: _Step, remote_id: str | None) -> None:
     def write(connection: Connection) -> None:
         accounts.note_success(connection, step.account.location_id)
-        attempts.finish(connection, step.claim, remote_id=remote_id, done_at=moment(), unclear_since=None)
+        lifecycle.finish(connection, step.claim, remote_id=remote_id, done_at=moment(), unclear_since=None)
 
     try:
         step.commit(write)
@@ -232,7 +234,7 @@ def _finish(step: _Step, remote_id: str | None) -> None:
 def _stay_unclear(step: _Step, *, seconds: float, tried: bool, error: str | None, absences: int = 0) -> str:
     error = error or step.claim.row["last_error"]
     step.commit(
-        lambda connection: attempts.postpone(
+        lambda connection: lifecycle.postpone(
             connection, step.claim, seconds=seconds, tried=tried, status=Status.UNCLEAR, outcome=Outcome.UNCLEAR,
             error=error, absences=absences,
         )
@@ -242,7 +244,7 @@ def _stay_unclear(step: _Step, *, seconds: float, tried: bool, error: str | None
 
 def _wait_for_a_person(step: _Step, why: str) -> str:
     step.commit(
-        lambda connection: attempts.postpone(
+        lambda connection: lifecycle.postpone(
             connection,
             step.claim,
             seconds=None,
@@ -257,13 +259,15 @@ def _wait_for_a_person(step: _Step, why: str) -> str:
 
 
 def _give_up(step: _Step, *, why: str) -> str:
-    step.commit(lambda connection: attempts.give_up(connection, step.claim, cause="cannot_be_worded", error=why))
+    step.commit(lambda connection: lifecycle.give_up(connection, step.claim, cause="cannot_be_worded", error=why))
     log.error("work_given_up", work=FOLLOW_UP.name, key=step.claim.key, cause="cannot_be_worded")
     return "dead"
 
 
 def _later(step: _Step, *, seconds: float, error: str) -> str:
-    step.commit(lambda connection: attempts.postpone(connection, step.claim, seconds=seconds, tried=False, error=error))
+    step.commit(
+        lambda connection: lifecycle.postpone(connection, step.claim, seconds=seconds, tried=False, error=error)
+    )
     return error
 
 

@@ -6,8 +6,8 @@ from itertools import cycle
 from statistics import median
 from typing import Any
 
-from models import pauses
-from models.pauses import Cause
+from models.accounts import pauses
+from models.accounts.pauses import Cause
 from tests.benchmarks.crowd import (
     Processor,
     announce,

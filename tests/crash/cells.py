@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.crash_points import POINTS
+from models.failpoints import POINTS
 from tests.crash.stage import LEASE_SECONDS, SETTLE_SECONDS, Stage
 
 FAULTS_OF_PROCESSES: dict[str, Callable[[Stage, int], None]] = {

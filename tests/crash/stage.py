@@ -1,6 +1,6 @@
 """The stage of the crash tests: real processes with their own Redis and database, and everything that can befall them.
 
-Points of a call's way (`models.crash_points`) are armed by files, so a process can be held exactly there.
+Points of a call's way (`models.failpoints`) are armed by files, so a process can be held exactly there.
 """
 
 import os

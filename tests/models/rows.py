@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from models import calls, follow_ups
-from models.attempts import Claim, Work, claim
-from models.call_log import CallLog, Source
-from models.calls import CALL
+from models.calls import calls
+from models.calls.call_log import CallLog, Source
+from models.calls.calls import CALL
 from models.database import Database, moment
-from models.follow_up_rules import FollowUpKind, PlannedFollowUp, SkipReason
-from models.follow_ups import FOLLOW_UP
+from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP
+from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason
+from models.work.lifecycle import Claim, Work, claim
 
 T = TypeVar("T")
 

@@ -15,10 +15,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from models import accounts, attempts, calls, notifications
-from models.attempts import LeaseLost, Status
+from models.accounts import accounts
+from models.calls import calls
 from models.database import WEB, WORKER, Database, UtcDateTime, earlier_of, moment
-from models.heartbeats import heartbeats
+from models.intake import notifications
+from models.work import lifecycle
+from models.work.heartbeats import heartbeats
+from models.work.lifecycle import LeaseLost, Status
 from tests.models.rows import LOCATION, announce, call_row, claimed_call, rows_of
 from tests.models.writers import be_web, be_worker
 from tests.support.waiting import eventually
@@ -216,9 +219,9 @@ def test_a_finish_whose_answer_was_lost_is_finished_once(database: Database, mon
     claim = claimed_call(database)
     lose_the_answer_to_the_next_commit(database, monkeypatch)
     with pytest.raises(LeaseLost):
-        database.transact(lambda connection: attempts.finish(connection, claim))
+        database.transact(lambda connection: lifecycle.finish(connection, claim))
     assert call_row(database)["status"] == Status.DONE
-    assert len(rows_of(database, attempts.attempts)) == 1
+    assert len(rows_of(database, lifecycle.attempts)) == 1
 
 
 def held_open(database: Database, until: threading.Event) -> threading.Thread:

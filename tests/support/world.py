@@ -15,7 +15,7 @@ from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
-from workers.embedded_redis import free_port
+from workers.local.embedded_redis import free_port
 
 QUICK = {
     "LEADWAY_RETRY_SECONDS": "0.2",

@@ -7,10 +7,10 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models import accounts
+from models.accounts import accounts
+from models.accounts.pauses import pauses
+from models.accounts.token_encryption import TokenCipher
 from models.database import WORKER, Database, moment
-from models.pauses import pauses
-from models.token_encryption import TokenCipher
 from tests.leadway_double.notifications import Dialect
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.waiting import eventually

@@ -9,15 +9,15 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from models.attempts import Status
-from models.calls import calls
+from models.calls.calls import calls
 from models.database import COMMAND, Database
 from models.settings import Settings
+from models.work.lifecycle import Status
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.notifications import Message
 from webhook import receiver
 from webhook.app import create_app
-from webhook.in_time import InTime
+from webhook.deadline import InTime
 from webhook.receiver import Receiver
 
 SITE = "http://127.0.0.1/webhooks/leadway"

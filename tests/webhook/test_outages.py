@@ -17,10 +17,10 @@ from migrations import migrate
 from tests.support.services import PostgresServer
 from tests.support.waiting import eventually
 from tests.webhook.intake import Intake
-from webhook.in_time import InTime
-from webhook.refusals import Refusals
+from webhook.deadline import InTime
+from webhook.rejection_counter import Refusals
 from workers.app import app
-from workers.embedded_redis import free_port
+from workers.local.embedded_redis import free_port
 
 CROWD = 20
 

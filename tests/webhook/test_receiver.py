@@ -12,8 +12,9 @@ import pytest
 import requests
 from werkzeug.test import TestResponse
 
-from models import accounts, calls
-from models.attempts import Status as WorkStatus
+from models.accounts import accounts
+from models.calls import calls
+from models.work.lifecycle import Status as WorkStatus
 from tests.leadway_double.notifications import Dialect, Message, Proof
 from tests.support.world import World
 from tests.webhook.intake import PATH, Intake

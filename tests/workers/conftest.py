@@ -12,17 +12,20 @@ import sqlalchemy as sa
 import structlog.testing
 from pydantic import SecretStr
 
-from models import accounts, calls, follow_ups, schema
-from models.attempts import Work
-from models.calls import CALL
+from models import schema
+from models.accounts import accounts
+from models.calls import calls
+from models.calls.calls import CALL
 from models.database import Database, UtcDateTime, moment
-from models.follow_ups import FOLLOW_UP
+from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP
 from models.settings import Settings
+from models.work.lifecycle import Work
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import Note, PlacedCall, SeenRequest
 from workers.app import WORKER_TRANSPORT, app, connect
-from workers.connections import Connections, open_connections
 from workers.fetch_call import fetch_call
+from workers.process.connections import Connections, open_connections
 from workers.send_follow_up import send_follow_up
 
 ENCRYPTION_KEY = "yOOLGmZm2jPvkVC9FjV3pT0vU6T4nJX3XcD5xZ2s0bQ="

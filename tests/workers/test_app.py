@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import workers
-from models import pauses
-from models.pauses import Cause
+from models.accounts import pauses
+from models.accounts.pauses import Cause
 from models.settings import Settings
 from tests.workers.conftest import AtWork, meanwhile
 from workers.app import BELL_TRANSPORT, QUEUES, app, connect, connect_bell
@@ -19,9 +19,9 @@ FOLDER = Path(workers.__file__).parent
 OF_CELERYS_RETRIES = {"retry", "countdown", "eta", "apply_async", "delay", "autoretry_for", "max_retries", "acks_late"}
 ALLOWED = {
     ("app.py", "max_retries"),
-    ("bell.py", "retry"),
+    ("wake_up.py", "retry"),
     ("connections.py", "retry"),
-    ("doctor.py", "retry"),
+    ("system.py", "retry"),
     ("standing.py", "retry"),
 }
 """About reaching Redis, not about running tasks again."""

@@ -9,15 +9,15 @@ import pytest
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
 
-from models import accounts, pauses
-from models.accounts import OUTAGES_BEFORE_REST
-from models.calls import calls
+from models.accounts import accounts, pauses
+from models.accounts.accounts import OUTAGES_BEFORE_REST
+from models.accounts.pauses import Cause
+from models.calls.calls import calls
 from models.database import moment
-from models.pauses import Cause
 from tests.leadway_double.nouns import PlacedCall
 from tests.workers.conftest import AtWork, connect_anew, meanwhile
 from workers.dispatch_due import dispatch_due
-from workers.embedded_redis import free_port
+from workers.local.embedded_redis import free_port
 
 PER_ACCOUNT = 8
 """A quarter of a worker's 32 threads."""

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from models import notifications
-from models.attempts import FAILURES_ALLOWED, Lane
-from models.call_log import CallLog, Source
-from models.calls import CALL, Origin, calls, save
+from models.calls.call_log import CallLog, Source
+from models.calls.calls import CALL, Origin, calls, save
 from models.database import moment
-from models.notifications import NotificationStatus
-from models.rules_file import load_rules
+from models.follow_ups.rules_file import load_rules
+from models.intake import notifications
+from models.intake.notifications import NotificationStatus
+from models.work.lifecycle import FAILURES_ALLOWED, Lane
 from tests.leadway_double.calls import TYPICAL_ACTIONS
 from tests.support.waiting import eventually
 from tests.workers.conftest import QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork, meanwhile, on_sqlite

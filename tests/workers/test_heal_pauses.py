@@ -4,8 +4,8 @@ from datetime import datetime
 
 import pytest
 
-from models import pauses
-from models.pauses import ALL_WORK, Cause
+from models.accounts import pauses
+from models.accounts.pauses import ALL_WORK, Cause
 from tests.workers.conftest import TOLERATED, AtWork, on_sqlite
 from workers.heal_pauses import heal_pauses
 

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from models import attempts, follow_ups
-from models.attempts import FAILURES_ALLOWED, Claim
 from models.database import moment
-from models.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
-from models.note_wording import carries_reference
+from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
+from models.follow_ups.templates import carries_reference
+from models.work import lifecycle
+from models.work.lifecycle import FAILURES_ALLOWED, Claim
 from tests.leadway_double.nouns import Note
 from tests.support.waiting import eventually
 from tests.workers.conftest import QUICK_LEASE, RETRY_SECONDS, SETTLE_SECONDS, TOLERATED, AtWork, meanwhile, on_sqlite
-from workers import metrics
 from workers.send_follow_up import MOST_POSTS, send_follow_up
+from workers.telemetry import metrics
 
 LOOKS = {"note": "list_notes", "task": "list_tasks"}
 
@@ -66,7 +67,7 @@ def become_unclear(at_work: AtWork, follow_up_id: str, what: str = "do_then_rese
 
 def claimed(at_work: AtWork, follow_up_id: str, *, worker: str = "worker-2") -> Claim:
     """Another worker process has it."""
-    claim = attempts.claim(
+    claim = lifecycle.claim(
         at_work.database, FOLLOW_UP, (follow_up_id,), lease_seconds=20, deadline_seconds=12, worker=worker,
         extra=UNCLEAR_FROM_THE_LEASE,
     )  # fmt: skip

@@ -6,12 +6,13 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, render_template, request, url_for
 
-from models import heartbeats, newest_calls, overview
 from models.database import Database
-from models.heartbeats import Heartbeat
-from models.newest_calls import Place, Shown
-from models.overview import AccountOverview
+from models.reports import call_list, overview
+from models.reports.call_list import Place, Shown
+from models.reports.overview import AccountOverview
 from models.settings import Settings
+from models.work import heartbeats
+from models.work.heartbeats import Heartbeat
 
 PAGE = 50
 REFRESH_SECONDS = 5
@@ -41,7 +42,7 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
             now = overview.now(connection)
             accounts = overview.of_accounts(connection)
             processes = heartbeats.all_of(connection)
-            found = newest_calls.newest(connection, limit=PAGE + 1, location_id=location_id, shown=shown, after=after)
+            found = call_list.newest(connection, limit=PAGE + 1, location_id=location_id, shown=shown, after=after)
         more = len(found) > PAGE
         return render_template(
             "calls.html",

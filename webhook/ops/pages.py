@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.database import Database
 from models.settings import Settings
-from webhook.in_time import InTime
+from webhook.deadline import InTime
 from webhook.ops import access, call_list, one_call, setup, wording
 
 log = structlog.get_logger(__name__)

@@ -10,9 +10,12 @@ import sqlalchemy as sa
 from flask import Blueprint, render_template, request
 from sqlalchemy import Connection
 
-from models import accounts, calls, notifications, overview, pauses, refusals
-from models.accounts import Account
+from models.accounts import accounts, pauses
+from models.accounts.accounts import Account
+from models.calls import calls
 from models.database import Database
+from models.intake import notifications, rejection_counts
+from models.reports import overview
 from webhook.authentication import INTAKE_HEADER
 from webhook.ops.call_list import LOOPBACK
 
@@ -32,7 +35,7 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
                 for account in accounts.served(connection)
             ]
             newest = notifications.newest(connection, limit=NEWEST)
-            refused = refused_by_reason(refusals.since(connection, now - REFUSALS_SINCE))
+            refused = refused_by_reason(rejection_counts.since(connection, now - REFUSALS_SINCE))
         address = _address()
         return render_template(
             "setup.html",

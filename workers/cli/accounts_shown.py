@@ -6,9 +6,9 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from models import accounts, pauses
-from models.accounts import Account
-from models.token_encryption import TokenUnreadable
+from models.accounts import accounts, pauses
+from models.accounts.accounts import Account
+from models.accounts.token_encryption import TokenUnreadable
 from workers.cli.opened import Opened, opened
 from workers.cli.screen import NOTHING, heading, say, show_facts, show_table, when
 

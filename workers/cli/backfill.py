@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from models import accounts, listed_calls, overview, reconciliations, runs
-from models.accounts import Account
-from models.attempts import Lane
-from models.reconciliations import Kind, Window
+from models.accounts import accounts
+from models.accounts.accounts import Account
+from models.calls import listed_calls
+from models.reconciling import runs, windows
+from models.reconciling.windows import Kind, Window
+from models.reports import overview
+from models.work.lifecycle import Lane
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import age, count, say, when
 
 if TYPE_CHECKING:
-    from workers.connections import Connections
-    from workers.read_window import Step
+    from workers.process.connections import Connections
+    from workers.reconciling.read_page import Step
 
 SHARE_OF_BUDGET = 0.5
 """At most this part of the account's allowance is used, however idle it is."""
@@ -70,7 +73,7 @@ def backfill(
         with connected(this) as connections:
             estimate = _estimate(connections, account, since=since, until=until)
             with this.database.reading() as connection:
-                interrupted = reconciliations.get_open(connection, location, slot) is not None
+                interrupted = windows.get_open(connection, location, slot) is not None
             _tell(estimate, connections, interrupted=interrupted, follow_ups=follow_ups)
             if dry_run or not (yes or click.confirm("Take them in now?")):
                 return
@@ -79,8 +82,8 @@ def backfill(
 
 def _estimate(this: "Connections", account: Account, *, since: datetime, until: datetime) -> Estimate:
     """Asks Leadway for the number of calls: two requests for a page of one row each."""
-    from workers.close_window import PAGE_SIZE
     from workers.leadway.client import CallType
+    from workers.reconciling.close_window import PAGE_SIZE
 
     began = time.monotonic()
     numbers = [_number_of(this, account, each, since=since, until=until) for each in CallType]
@@ -133,11 +136,11 @@ def _run(
     until: datetime,
     follow_ups: bool,
 ) -> None:
-    from workers.reconcile_account import StandsStill, read_to_end
+    from workers.reconcile_accounts import StandsStill, read_to_end
 
     location_id = account.location_id
     this.database.transact(
-        lambda connection: reconciliations.open_run(
+        lambda connection: windows.open_run(
             connection,
             location_id,
             kind=Kind.BACKFILL,

@@ -6,9 +6,11 @@ import click
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models import calls, pauses, story
-from models.attempts import Status
-from models.story import Story
+from models.accounts import pauses
+from models.calls import calls
+from models.reports import timeline
+from models.reports.timeline import Story
+from models.work.lifecycle import Status
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import NOTHING, heading, say, show_facts, show_table, when
 
@@ -26,12 +28,12 @@ def call(call_id: str, location: str | None, transcript: bool) -> None:
     """
     with opened() as this, this.database.reading() as connection:
         row = find_call(connection, call_id, location=location)
-        told = story.of_call(connection, row)
+        told = timeline.of_call(connection, row)
         paused = [each.cause for each in pauses.of_account(connection, row["location_id"]) if each.work != "follow_up"]
     heading(f"Call {call_id}")
     show_facts(_facts(told.call, paused))
     heading("What happened")
-    show_table(("at", "what"), ((when(event.at), event.text) for event in story.events(told)))
+    show_table(("at", "what"), ((when(event.at), event.text) for event in timeline.events(told)))
     _show_actions(told)
     _show_follow_ups(told)
     if transcript:

@@ -3,8 +3,8 @@
 import click
 from sqlalchemy import Connection
 
-from models import accounts as served_accounts
-from models import oauth_grants
+from models.accounts import accounts as served_accounts
+from models.accounts import oauth_grants
 from workers.cli.credentials import checked_location, checked_token, line_from_stdin, prompted
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import say

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from migrations import is_current
 from migrations import migrate as bring_to_newest
-from models import accounts
+from models.accounts import accounts
 from models.database import Database
 from models.settings import Settings
 from workers.cli.credentials import checked_secret, checked_time_zone, checked_token

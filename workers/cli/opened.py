@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from migrations import is_current
-from models.accounts import SecretTaken, UnknownAccount
+from models.accounts.accounts import SecretTaken, UnknownAccount
+from models.accounts.token_encryption import TokenCipher, TokenUnreadable, cipher_for
 from models.database import COMMAND, Database
-from models.rules_file import RulesError
+from models.follow_ups.rules_file import RulesError
 from models.settings import Settings, SettingsError, read_settings
-from models.token_encryption import TokenCipher, TokenUnreadable, cipher_for
 
 WRONG_USAGE = 2
 

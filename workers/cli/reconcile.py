@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 import click
 from sqlalchemy import Connection
 
-from models import accounts, overview, reconcile_schedule, reconciliations, runs
-from models.reconciliations import Kind
-from models.runs import Summary
+from models.accounts import accounts
+from models.reconciling import runs, schedule, windows
+from models.reconciling.runs import Summary
+from models.reconciling.windows import Kind
+from models.reports import overview
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, when
 
 if TYPE_CHECKING:
-    from workers.connections import Connections
+    from workers.process.connections import Connections
 
 
 @click.command(short_help="Compares Leadway's list with what is here, takes in what is missing.")
@@ -49,7 +51,7 @@ def reconcile(location: str | None, since: datetime | None) -> None:
 
 
 def _reconcile(this: "Connections", location_id: str, since: datetime | None) -> bool:
-    from workers.reconcile_account import StandsStill, read_to_end
+    from workers.reconcile_accounts import StandsStill, read_to_end
 
     slot = Kind.REGULAR if since is None else Kind.SINCE
     try:
@@ -69,9 +71,9 @@ def _reconcile(this: "Connections", location_id: str, since: datetime | None) ->
 def _open(connection: Connection, location_id: str, since: datetime | None) -> int:
     now = overview.now(connection)
     if since is None:
-        reconcile_schedule.open_regular(connection, location_id, until=now)
+        schedule.open_regular(connection, location_id, until=now)
         return runs.first_of_run(connection, location_id, Kind.REGULAR)
-    reconciliations.open_run(connection, location_id, kind=Kind.SINCE, since=since, until=now)
+    windows.open_run(connection, location_id, kind=Kind.SINCE, since=since, until=now)
     return runs.first_of_run(connection, location_id, Kind.SINCE)
 
 

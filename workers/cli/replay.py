@@ -6,11 +6,14 @@ import click
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models import accounts, calls, follow_ups, overview, pauses
-from models.attempts import Status
-from models.follow_up_rules import CALL_KEY, PlannedFollowUp, Rules, SkipReason, follow_ups_for
-from models.note_wording import reference_for
-from models.rules_file import load_rules
+from models.accounts import accounts, pauses
+from models.calls import calls
+from models.follow_ups import follow_ups
+from models.follow_ups.rules import CALL_KEY, PlannedFollowUp, Rules, SkipReason, follow_ups_for
+from models.follow_ups.rules_file import load_rules
+from models.follow_ups.templates import reference_for
+from models.reports import overview
+from models.work.lifecycle import Status
 from workers.cli.call import find_call
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, show_table

@@ -8,11 +8,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from models import heartbeats, overview
-from models.heartbeats import Heartbeat
-from models.overview import AccountOverview, Paused
-from models.pauses import Cause
+from models.accounts.pauses import Cause
+from models.reports import overview
+from models.reports.overview import AccountOverview, Paused
 from models.settings import Settings, read_settings
+from models.work import heartbeats
+from models.work.heartbeats import Heartbeat
 from workers.cli.opened import Failure, failures_told, opened
 from workers.cli.screen import count
 

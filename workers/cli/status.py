@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from models.announcements import Completeness
-from models.overview import AccountOverview
+from models.reconciling.webhook_coverage import Completeness
+from models.reports.overview import AccountOverview
 from workers.cli.screen import NOTHING, age, count, heading, say, show_facts, when
 from workers.cli.standing import Standing, look
 

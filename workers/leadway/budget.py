@@ -14,9 +14,9 @@ from pathlib import Path
 import redis
 import structlog
 
-from models.attempts import Lane
-from workers import metrics
+from models.work.lifecycle import Lane
 from workers.leadway.errors import ErrorKind, RetryableLeadwayError, throttle_wait
+from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 

@@ -14,12 +14,11 @@ import requests
 import structlog
 import urllib3
 
-from models import oauth_grants
-from models.accounts import Account
+from models.accounts import oauth_grants
+from models.accounts.accounts import Account
+from models.accounts.oauth_grants import Held
+from models.accounts.token_encryption import TokenCipher, TokenUnreadable
 from models.database import Database
-from models.oauth_grants import Held
-from models.token_encryption import TokenCipher, TokenUnreadable
-from workers import metrics
 from workers.leadway.errors import (
     ErrorKind,
     PermanentLeadwayError,
@@ -27,6 +26,7 @@ from workers.leadway.errors import (
     sort_exception,
     throttle_wait,
 )
+from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 

@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from models import accounts, heartbeats, pauses
-from models.attempts import Status
-from models.call_log import Action
-from models.calls import calls
+from models.accounts import accounts, pauses
+from models.accounts.pauses import Cause
+from models.calls.call_log import Action
+from models.calls.calls import calls
 from models.database import Database
-from models.follow_up_rules import SkipReason
-from models.follow_ups import follow_ups
-from models.pauses import Cause
+from models.follow_ups.follow_ups import follow_ups
+from models.follow_ups.rules import SkipReason
+from models.work import heartbeats
+from models.work.lifecycle import Status
 from tests.webhook.ops.conftest import Pages, Store
 from webhook.ops import call_list
 

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from models import notifications
-from models.attempts import Status
-from models.call_log import Action
+from models.calls.call_log import Action
 from models.database import Database, moment
-from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import follow_ups
+from models.intake import notifications
+from models.work.lifecycle import Status
 from tests.webhook.ops.conftest import Pages, Store
 from webhook.ops.one_call import Turn, turns
 

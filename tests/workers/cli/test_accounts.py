@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from models import accounts, pauses
+from models.accounts import accounts, pauses
+from models.accounts.intake_secrets import hash_secret
+from models.accounts.pauses import Cause
+from models.accounts.token_encryption import cipher_for
 from models.database import Database
-from models.intake_secrets import hash_secret
-from models.pauses import Cause
-from models.token_encryption import cipher_for
 from tests.workers.cli.conftest import KEY, LOCATION, SECRET, TOKEN, Commands, Held
 
 OTHER = "AnotherLocation00001"

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from models import accounts, heartbeats, pauses
-from models.pauses import Cause
+from models.accounts import accounts, pauses
+from models.accounts.pauses import Cause
+from models.work import heartbeats
 from tests.workers.cli.conftest import LOCATION, SECRET, SUMMARY, TOKEN, TRANSCRIPT, Commands, Held
 
 KEYS = {"at", "verdict", "reasons", "database", "redis", "processes", "accounts"}

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from models import accounts, attempts, calls, follow_ups
-from models.attempts import Status
-from models.calls import CALL
+from models.accounts import accounts
+from models.calls import calls
+from models.calls.calls import CALL
+from models.follow_ups import follow_ups
+from models.work import lifecycle
+from models.work.lifecycle import Status
 from tests.workers.cli.conftest import LOCATION, SECRET, SUMMARY, TOKEN, TRANSCRIPT, Commands, Held
 
 OTHER = "AnotherLocation00001"
@@ -91,7 +94,7 @@ def test_all_dead_calls_are_replayed_of_one_account_or_of_all(run: Commands, hel
         held.give_up_call(name, cause="poison")
     held.do(accounts.add, OTHER)
     held.do(calls.announce, OTHER, "call-3")
-    held.do(attempts.give_up, held.claim(CALL, OTHER, "call-3"), cause="not_found")
+    held.do(lifecycle.give_up, held.claim(CALL, OTHER, "call-3"), cause="not_found")
     assert "1 dead call " in run("replay", "call", "--dead", "--location", OTHER).output
     assert held.row("call-1")["status"] == Status.DEAD
     assert "2 dead calls " in run("replay", "--dead").output

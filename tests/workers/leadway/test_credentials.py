@@ -8,20 +8,21 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models import accounts, attempts, oauth_grants
-from models.attempts import Status
-from models.calls import CALL
+from models.accounts import accounts, oauth_grants
+from models.accounts.oauth_grants import Held
+from models.calls.calls import CALL
 from models.database import moment
-from models.oauth_grants import Held
+from models.work import lifecycle
+from models.work.lifecycle import Status
 from tests.leadway_double.oauth import App
 from tests.models.rows import at_once
 from tests.workers.conftest import AtWork
-from workers.connections import Connections, open_connections
+from workers.attempts.failure_policy import set_back
 from workers.heal_pauses import heal_pauses
 from workers.leadway.client import open_session
 from workers.leadway.credentials import Credentials
 from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
-from workers.setbacks import set_back
+from workers.process.connections import Connections, open_connections
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: A
     call = at_work.double.place_call()
     at_work.announce(call)
     before = at_work.account()
-    claim = attempts.claim(
+    claim = lifecycle.claim(
         at_work.database, CALL, (at_work.location_id, call.call_id), lease_seconds=20, deadline_seconds=10, worker="w"
     )
     assert claim is not None
