@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 import structlog
 
+from models.calls.calls import CALL
 from models.failpoints import reach
+from models.follow_ups.follow_ups import FOLLOW_UP
 from models.work import dispatch_order, heartbeats
 from models.work.dispatch_order import Due, Marks, Room
 from workers.app import app
@@ -19,6 +21,7 @@ from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
+KINDS = (CALL, FOLLOW_UP)
 GENERATION_KEY = "leadway:generation"
 TASKS = {"call": "calls.fetch", "follow_up": "follow_ups.send"}
 SHARE_OF_AN_ACCOUNT = 4
@@ -34,7 +37,9 @@ def dispatch_due() -> None:
     marks = Marks(_generation(this), this.mark_seconds)
     with this.database.reading() as connection:
         room = _room(this, heartbeats.live_slots(connection) or this.settings.worker_threads)
-    taken = this.database.transact(lambda connection: dispatch_order.take_due(connection, marks=marks, room=room))
+    taken = this.database.transact(
+        lambda connection: dispatch_order.take_due(connection, KINDS, marks=marks, room=room)
+    )
     if taken:
         reach("due_marked")
         _send(this, taken)

@@ -17,9 +17,7 @@ from sqlalchemy import Connection
 
 from models.accounts.accounts import OUTAGES_BEFORE_REST, accounts
 from models.accounts.pauses import is_paused
-from models.calls.calls import CALL
 from models.database import moment, on_postgresql
-from models.follow_ups.follow_ups import FOLLOW_UP
 from models.work.heartbeats import live_workers
 from models.work.lifecycle import OPEN, Lane, Status, Work
 
@@ -68,12 +66,12 @@ class _Waiting:
     """In which of its lanes something is due, the most urgent first."""
 
 
-def take_due(connection: Connection, *, marks: Marks, room: Room) -> list[Due]:
+def take_due(connection: Connection, kinds: tuple[Work, ...], *, marks: Marks, room: Room) -> list[Due]:
     """Marks as sent, and returns, what may be sent now: fairly among accounts, each account's lanes in order."""
-    waiting = _accounts_with_due_work(connection)
+    waiting = _accounts_with_due_work(connection, kinds)
     if not waiting:
         return []
-    in_flight, in_background = _in_flight(connection, marks)
+    in_flight, in_background = _in_flight(connection, kinds, marks)
     left = room.in_all - sum(in_flight.values())
     if left <= 0:
         return []
@@ -101,22 +99,23 @@ def _allowed(room: Room, account: _Waiting) -> int:
     return min(room.per_account, max(FEWEST_IN_FLIGHT, math.ceil(SECONDS_IN_FLIGHT * per_10_seconds / 10)))
 
 
-def _accounts_with_due_work(connection: Connection) -> dict[str, _Waiting]:
+def _accounts_with_due_work(connection: Connection, kinds: tuple[Work, ...]) -> dict[str, _Waiting]:
     found: dict[str, _Waiting] = {}
-    rows = connection.execute(_waiting_lanes()).all()
+    by_name = {work.name: work for work in kinds}
+    rows = connection.execute(_waiting_lanes(kinds)).all()
     for row in sorted(rows, key=lambda each: (each.location_id, each.lane, each.work)):
         after_outage = row.outages >= OUTAGES_BEFORE_REST
         account = found.setdefault(row.location_id, _Waiting(after_outage, row.requests_per_10_seconds, []))
-        account.lanes.append((Lane(row.lane), CALL if row.work == CALL.name else FOLLOW_UP))
+        account.lanes.append((Lane(row.lane), by_name[row.work]))
     return found
 
 
-def _in_flight(connection: Connection, marks: Marks) -> tuple[Counter[str], Counter[str]]:
+def _in_flight(connection: Connection, kinds: tuple[Work, ...], marks: Marks) -> tuple[Counter[str], Counter[str]]:
     """Per account: rows with a valid mark, and rows held by a worker that is alive; the second: background only."""
     counts: Counter[str] = Counter()
     in_background: Counter[str] = Counter()
     parameters = {**_of_marks(marks), "alive": live_workers(connection)}
-    for work in (CALL, FOLLOW_UP):
+    for work in kinds:
         for row in connection.execute(_counting(work.table), parameters):
             counts[row.location_id] += row.number
             in_background[row.location_id] += row.background
@@ -151,7 +150,7 @@ def _candidates(
 
 
 @cache
-def _waiting_lanes() -> sa.CompoundSelect[Any]:
+def _waiting_lanes(kinds: tuple[Work, ...]) -> sa.CompoundSelect[Any]:
     """Which accounts that are not resting have something due, and in which of their lanes."""
     rested = sa.or_(accounts.c.held_until.is_(None), accounts.c.held_until <= moment())
     lanes = sa.union_all(*(sa.select(sa.literal(int(lane)).label("lane")) for lane in IN_LANE_ORDER)).subquery("lanes")
@@ -172,7 +171,7 @@ def _waiting_lanes() -> sa.CompoundSelect[Any]:
             .where(accounts.c.removed_at.is_(None), rested, ~is_paused(accounts, work.name), earliest <= moment())
         )
 
-    return sa.union_all(of(CALL), of(FOLLOW_UP))
+    return sa.union_all(*(of(work) for work in kinds))
 
 
 @cache

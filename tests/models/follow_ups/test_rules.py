@@ -18,7 +18,7 @@ AT = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 BOOKING = Action("APPOINTMENT_BOOKING", "Book Consultation", executed_at=AT)
 TRANSFER = Action("CALL_TRANSFER", "Transfer to Manager", executed_at=AT + timedelta(minutes=1))
 SMS = Action("SMS", "Confirm", executed_at=AT)
-DOCS = Path(__file__).parents[2] / "docs" / "rules.md"
+DOCS = Path(__file__).parents[3] / "docs" / "rules.md"
 EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
 
 

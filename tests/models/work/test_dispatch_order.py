@@ -11,6 +11,7 @@ from models.accounts.accounts import accounts as accounts_table
 from models.accounts.pauses import Cause
 from models.calls.calls import CALL, calls
 from models.database import Database, insert, moment
+from models.follow_ups.follow_ups import FOLLOW_UP
 from models.work import dispatch_order, heartbeats, lifecycle
 from models.work.dispatch_order import Due, Marks, Room
 from models.work.lifecycle import Lane, Status
@@ -29,10 +30,12 @@ from tests.models.rows import (
 
 WIDE = Room(in_all=1000, per_account=1000)
 
+KINDS = (CALL, FOLLOW_UP)
+
 
 def take(database: Database, *, generation: str = "one", room: Room = WIDE) -> list[Due]:
     marks = Marks(generation, seconds=30)
-    return database.transact(lambda connection: dispatch_order.take_due(connection, marks=marks, room=room))
+    return database.transact(lambda connection: dispatch_order.take_due(connection, KINDS, marks=marks, room=room))
 
 
 def call_ids(taken: Sequence[Due]) -> list[str]:
@@ -279,7 +282,7 @@ def test_a_long_queue_is_looked_up_by_its_indexes_only(twenty_thousand: Database
         seen.append((statement, parameters))
 
     with database.transaction() as connection:
-        dispatch_order.take_due(connection, marks=Marks("two", seconds=30), room=Room(in_all=8, per_account=8))
+        dispatch_order.take_due(connection, KINDS, marks=Marks("two", seconds=30), room=Room(in_all=8, per_account=8))
     sa.event.remove(database.engine, "before_cursor_execute", remember)
     on_sqlite = database.engine.dialect.name == "sqlite"
     told: list[tuple[str, str]] = []
