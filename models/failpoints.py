@@ -1,6 +1,6 @@
 """Named points of a call's way where a test may hold a process still: to kill it just there, or to break something.
 
-A point is armed by a file in the folder of the setting CRASH_POINTS_FOLDER, and holds once. Without that setting, as
+A point is armed by a file in the folder of the setting FAILPOINTS_FOLDER, and holds once. Without that setting, as
 always in production, a point costs one look at a variable.
 """
 
@@ -8,10 +8,10 @@ import os
 import time
 from pathlib import Path
 
-POINTS = (
+FAILPOINTS = (
     "receipt_before_commit",
     "receipt_committed",
-    "ring_before_send",
+    "wake_up_before_send",
     "due_marked",
     "due_sent",
     "call_claimed",
@@ -30,13 +30,13 @@ LONGEST_HOLD_SECONDS = 60.0
 _folder: Path | None = None
 
 
-def arm_points(folder: Path | None) -> None:
+def arm_failpoints(folder: Path | None) -> None:
     """For entry points, with what the setting says."""
     global _folder
     _folder = folder
 
 
-def reach(point: str) -> None:
+def failpoint(point: str) -> None:
     """Goes on at once, unless `<point>.armed` is in the folder: then it becomes `<point>.reached`, which names this
     process, and the process holds until `<point>.go` is there."""
     if _folder is None:

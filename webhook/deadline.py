@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class InTime:
+class DeadlinePool:
     """So many threads that work for callers who wait `seconds` at most. The threads begin with the first work."""
 
     def __init__(self, threads: int, *, seconds: float, name: str) -> None:

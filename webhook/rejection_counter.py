@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 WRITE_SECONDS = 1.0
 
 
-class Refusals:
+class RejectionCounter:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class Refusals:
                 for reason, number in counted.items():
                     rejection_counts.count(connection, reason, number=number, trace=traces[reason])
         except SQLAlchemyError as error:
-            log.warning("refusals_not_written", error=type(error).__name__, number=counted.total())
+            log.warning("rejection_counts_not_written", error=type(error).__name__, number=counted.total())
         finally:
             self._next_time()
 

@@ -15,11 +15,11 @@ from models.reconciling.windows import Window
 from models.work import heartbeats
 from workers.app import app
 from workers.process.connections import Connections, connections
-from workers.reconciling.read_page import Step, read_page
+from workers.reconciling.read_page import PageOutcome, read_page
 
 SHARE_OF_SLOTS = 4
 """At most this fraction (a quarter) of all slots reads lists at a time."""
-LOOK_AGAIN_SECONDS = 0.2
+NEXT_LOOK_SECONDS = 0.2
 
 
 @app.task(name="accounts.reconcile")
@@ -42,7 +42,7 @@ def reconcile_accounts() -> None:
 def read_one_page(reconciliation_id: int) -> None:
     """Reads the window's next page, then sends for the page after it."""
     this = connections()
-    if read_page(this, reconciliation_id) is Step.READ:
+    if read_page(this, reconciliation_id) is PageOutcome.READ:
         with this.database.reading() as connection:
             goes_on = windows.next_of(connection, reconciliation_id)
         if goes_on is not None:
@@ -56,12 +56,12 @@ def _send(reconciliation_id: int) -> None:
     )  # fmt: skip
 
 
-class StandsStill(Exception):
+class AccountStandsStill(Exception):
     """The account is paused, or no longer served: nothing will be read until somebody does something. Says what."""
 
 
 def read_to_end(
-    this: Connections, location_id: str, slot: str, *, on_step: Callable[[Step, Window], None] | None = None
+    this: Connections, location_id: str, slot: str, *, on_step: Callable[[PageOutcome, Window], None] | None = None
 ) -> None:
     """Reads what is open in this slot here and now, until the run is at its end; with or without workers beside.
 
@@ -74,12 +74,12 @@ def read_to_end(
                 return
             why = _why_it_stands_still(connection, location_id)
         if why is not None:
-            raise StandsStill(why)
+            raise AccountStandsStill(why)
         step = read_page(this, window.reconciliation_id)
         if on_step is not None:
             on_step(step, window)
-        if step is not Step.READ:
-            time.sleep(LOOK_AGAIN_SECONDS)
+        if step is not PageOutcome.READ:
+            time.sleep(NEXT_LOOK_SECONDS)
 
 
 def _why_it_stands_still(connection: Connection, location_id: str) -> str | None:

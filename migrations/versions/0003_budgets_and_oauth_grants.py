@@ -41,7 +41,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("location_id", name=op.f("pk_oauth_grants")),
-        comment="where an account's tokens come from, if they expire; models/accounts/oauth_grants.py",
+        comment="where an account's tokens come from, if they expire; models/oauth_grants.py",
     )
     with op.batch_alter_table("accounts", schema=None) as batch_op:
         batch_op.add_column(

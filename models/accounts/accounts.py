@@ -8,12 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts.intake_secrets import hash_secret
-from models.accounts.pauses import Cause, resume
+from models.accounts.pauses import PauseCause, resume
 from models.accounts.token_encryption import TokenCipher
 from models.database import UtcDateTime, insert, metadata, moment
 from models.settings import Settings
 
-OUTAGES_BEFORE_REST = 5
+OUTAGES_BEFORE_OPEN = 5
 """Outages in a row after which the account's API is given a rest."""
 
 accounts = sa.Table(
@@ -31,8 +31,10 @@ accounts = sa.Table(
     sa.Column("intake_secret_hash", sa.Text, nullable=True, unique=True, comment="SHA-256, hexadecimal"),
     sa.Column("previous_intake_secret_hash", sa.Text, nullable=True, unique=True, comment="valid until the next one"),
     sa.Column("follow_up_age_hours", sa.Integer, nullable=False, default=72, comment="older calls get no follow-ups"),
-    sa.Column("held_until", UtcDateTime, nullable=True, comment="the API is given a rest until then"),
-    sa.Column("outages", sa.Integer, nullable=False, default=0, comment="outages in a row, without a success between"),
+    sa.Column(
+        "open_until", UtcDateTime, nullable=True, comment="circuit breaker: no request is sent until then; null: closed"
+    ),
+    sa.Column("outages_in_a_row", sa.Integer, nullable=False, default=0, comment="without a success between"),
     sa.Column("added_at", UtcDateTime, nullable=False),
     sa.Column("removed_at", UtcDateTime, nullable=True, comment="its notifications are ignored, its calls kept"),
     sa.Column("complete_from", UtcDateTime, nullable=True, comment="every call Leadway lists from here …"),
@@ -56,7 +58,7 @@ oauth_grants = sa.Table(
     comment="where an account's tokens come from, if they expire; models/accounts/oauth_grants.py",
 )
 
-OF_THE_TOKEN = (Cause.TOKEN, Cause.LOCATION, Cause.SCOPE, Cause.VERSION)
+OF_THE_TOKEN = (PauseCause.TOKEN, PauseCause.LOCATION, PauseCause.SCOPE, PauseCause.VERSION)
 """The pauses that end with the token that caused them."""
 
 
@@ -81,8 +83,8 @@ class Account:
     request_burst: int | None
     requests_per_day: int | None
     follow_up_age_hours: int
-    held_until: datetime | None
-    outages: int
+    open_until: datetime | None
+    outages_in_a_row: int
     added_at: datetime
     removed_at: datetime | None
     complete_from: datetime | None
@@ -159,7 +161,7 @@ def set_token(connection: Connection, location_id: str, token: str, *, cipher: T
 
 def token_is_new(connection: Connection, location_id: str, **values: Any) -> None:
     """Writes columns about the token, and ends what stood still because of the old one. Raises UnknownAccount."""
-    _update(connection, location_id, **values, held_until=None, outages=0)
+    _update(connection, location_id, **values, open_until=None, outages_in_a_row=0)
     resume(connection, location_id, causes=OF_THE_TOKEN)
 
 
@@ -196,38 +198,38 @@ def remove(connection: Connection, location_id: str) -> None:
     resume(connection, location_id, causes=OF_THE_TOKEN)
 
 
-def hold(connection: Connection, location_id: str, *, seconds: float) -> None:
+def open_breaker(connection: Connection, location_id: str, *, seconds: float) -> None:
     """Gives the API a rest for this account: nothing is dispatched for it so long. Never shortens a rest."""
     until = moment(seconds)
-    longer = accounts.c.held_until.is_(None) | (accounts.c.held_until < until)
+    longer = accounts.c.open_until.is_(None) | (accounts.c.open_until < until)
     connection.execute(
-        sa.update(accounts).where(accounts.c.location_id == location_id, longer).values(held_until=until)
+        sa.update(accounts).where(accounts.c.location_id == location_id, longer).values(open_until=until)
     )
 
 
-def count_outage(connection: Connection, location_id: str) -> int | None:
+def record_outage(connection: Connection, location_id: str) -> int | None:
     """Returns how many there were in a row. None while the account rests: what fails then had begun before, and says
     nothing that is not known."""
-    rests = accounts.c.held_until > moment()
+    rests = accounts.c.open_until > moment()
     counted = connection.execute(
         sa.update(accounts)
-        .where(accounts.c.location_id == location_id, accounts.c.held_until.is_(None) | ~rests)
-        .values(outages=accounts.c.outages + 1)
-        .returning(accounts.c.outages)
+        .where(accounts.c.location_id == location_id, accounts.c.open_until.is_(None) | ~rests)
+        .values(outages_in_a_row=accounts.c.outages_in_a_row + 1)
+        .returning(accounts.c.outages_in_a_row)
     )
     return counted.scalar_one_or_none()
 
 
-def note_success(connection: Connection, location_id: str) -> None:
+def record_success(connection: Connection, location_id: str) -> None:
     """An answer came: outages are over."""
     connection.execute(
         sa.update(accounts)
-        .where(accounts.c.location_id == location_id, accounts.c.outages > 0)
-        .values(outages=0, held_until=None)
+        .where(accounts.c.location_id == location_id, accounts.c.outages_in_a_row > 0)
+        .values(outages_in_a_row=0, open_until=None)
     )
 
 
-def extend_complete(connection: Connection, location_id: str, *, since: datetime, until: datetime) -> None:
+def extend_completeness(connection: Connection, location_id: str, *, since: datetime, until: datetime) -> None:
     """Every call that Leadway lists between these two times has its row: grows the complete span if it touches it."""
     c = accounts.c
     reaches_back = c.complete_from.is_(None) | ((c.complete_from > since) & (c.complete_from <= until))

@@ -18,7 +18,7 @@ YOUNG_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Held:
+class RefreshClaim:
     """The right to refresh, and what it takes."""
 
     fence: int
@@ -28,7 +28,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Present:
+class CurrentToken:
     """The access token as it is stored now."""
 
     token_encrypted: str | None
@@ -38,7 +38,7 @@ class Present:
     """Of the grant: who holds it next must have seen this one."""
 
 
-def connect(
+def set_grant(
     connection: Connection,
     location_id: str,
     *,
@@ -64,7 +64,7 @@ def connect(
     connection.execute(statement.on_conflict_do_update(index_elements=["location_id"], set_=renewed))
 
 
-def present(connection: Connection, location_id: str) -> Present:
+def current_token(connection: Connection, location_id: str) -> CurrentToken:
     row = connection.execute(
         sa.select(
             accounts.c.api_token_encrypted, accounts.c.token_expires_at, oauth_grants.c.refreshing,
@@ -74,11 +74,13 @@ def present(connection: Connection, location_id: str) -> Present:
         .where(accounts.c.location_id == location_id)
     ).first()  # fmt: skip
     if row is None or row.token_expires_at is None:
-        return Present(None, -1.0, -1)
-    return Present(row.api_token_encrypted, (row.token_expires_at - row.now).total_seconds(), row.refreshing)
+        return CurrentToken(None, -1.0, -1)
+    return CurrentToken(row.api_token_encrypted, (row.token_expires_at - row.now).total_seconds(), row.refreshing)
 
 
-def hold(connection: Connection, location_id: str, *, seen: Present, seconds: float) -> Held | None:
+def claim_refresh(
+    connection: Connection, location_id: str, *, seen: CurrentToken, seconds: float
+) -> RefreshClaim | None:
     """Takes the right to refresh for so long; None: somebody has it, or had it since `seen` was read."""
     c = oauth_grants.c
     row = connection.execute(
@@ -91,13 +93,13 @@ def hold(connection: Connection, location_id: str, *, seen: Present, seconds: fl
         .values(refreshing=c.refreshing + 1, refreshing_until=moment(seconds))
         .returning(c.refreshing, c.client_id, c.client_secret_encrypted, c.refresh_token_encrypted)
     ).first()
-    return None if row is None else Held(*row)
+    return None if row is None else RefreshClaim(*row)
 
 
-def store(
+def store_tokens(
     connection: Connection,
     location_id: str,
-    held: Held,
+    held: RefreshClaim,
     *,
     access_token: str,
     refresh_token: str | None,
@@ -117,14 +119,14 @@ def store(
     return True
 
 
-def release(connection: Connection, location_id: str, held: Held) -> None:
+def release_refresh(connection: Connection, location_id: str, held: RefreshClaim) -> None:
     """Nothing came of it: the next one may try."""
     connection.execute(_of(location_id, held))
 
 
-def expire(connection: Connection, location_id: str, token_encrypted: str | None) -> bool:
+def expire_token(connection: Connection, location_id: str, token_encrypted: str | None) -> bool:
     """After Leadway refused this token: True if the account has, or by one refresh will have, another one."""
-    if present(connection, location_id).token_encrypted != token_encrypted:
+    if current_token(connection, location_id).token_encrypted != token_encrypted:
         return True
     c = oauth_grants.c
     grant = sa.select(c.refreshed_at < moment(-YOUNG_SECONDS)).where(c.location_id == location_id)
@@ -136,7 +138,7 @@ def expire(connection: Connection, location_id: str, token_encrypted: str | None
     return True
 
 
-def _of(location_id: str, held: Held) -> sa.Update:
+def _of(location_id: str, held: RefreshClaim) -> sa.Update:
     """Ends the hold: the fence moves on, so that nobody holds next who has not seen what came of it."""
     c = oauth_grants.c
     mine = sa.update(oauth_grants).where(c.location_id == location_id, c.refreshing == held.fence)

@@ -13,7 +13,7 @@ FIRST_PROBE_SECONDS = 30.0
 LONGEST_PROBE_SECONDS = 1800.0
 
 
-class Cause(StrEnum):
+class PauseCause(StrEnum):
     PERSON = "person"
     """Somebody said so: never heals by itself."""
     TOKEN = "token"  # noqa: S105 - a cause, not a secret
@@ -46,9 +46,9 @@ def is_paused(table: sa.Table, work: str) -> sa.ColumnElement[bool]:
     return held.correlate(table).exists()
 
 
-def pause(connection: Connection, location_id: str, *, cause: Cause, detail: str, work: str = ALL_WORK) -> bool:
+def pause(connection: Connection, location_id: str, *, cause: PauseCause, detail: str, work: str = ALL_WORK) -> bool:
     """Pauses; True when it was not paused for this cause before."""
-    probe = None if cause is Cause.PERSON else moment(FIRST_PROBE_SECONDS)
+    probe = None if cause is PauseCause.PERSON else moment(FIRST_PROBE_SECONDS)
     statement = (
         insert(connection, pauses)
         .values(
@@ -62,7 +62,11 @@ def pause(connection: Connection, location_id: str, *, cause: Cause, detail: str
 
 
 def resume(
-    connection: Connection, location_id: str, *, causes: Sequence[Cause] = tuple(Cause), work: str | None = None
+    connection: Connection,
+    location_id: str,
+    *,
+    causes: Sequence[PauseCause] = tuple(PauseCause),
+    work: str | None = None,
 ) -> bool:
     """Ends the pauses of these causes, all or those of one kind of work; True when there was one."""
     statement = sa.delete(pauses).where(pauses.c.location_id == location_id, pauses.c.cause.in_(causes))

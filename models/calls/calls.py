@@ -12,7 +12,7 @@ from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog, Source
 from models.database import Json, UtcDateTime, earlier_of, insert, metadata, moment
 from models.work import lifecycle
-from models.work.lifecycle import NOT_DONE, Lane, Status, Work, work_columns
+from models.work.lifecycle import NOT_DONE, Lane, WorkKind, WorkStatus, work_columns
 
 
 class Origin(StrEnum):
@@ -62,8 +62,8 @@ sa.Index(
 )  # fmt: skip
 sa.Index(
     "ix_calls_in_flight", calls.c.location_id,
-    postgresql_where=sa.or_(calls.c.sent_at.is_not(None), calls.c.lease_until.is_not(None)),
-    sqlite_where=sa.or_(calls.c.sent_at.is_not(None), calls.c.lease_until.is_not(None)),
+    postgresql_where=sa.or_(calls.c.enqueued_at.is_not(None), calls.c.lease_until.is_not(None)),
+    sqlite_where=sa.or_(calls.c.enqueued_at.is_not(None), calls.c.lease_until.is_not(None)),
 )  # fmt: skip
 sa.Index("ix_calls_not_done", calls.c.location_id, calls.c.status, postgresql_where=NOT_DONE, sqlite_where=NOT_DONE)
 
@@ -85,7 +85,7 @@ call_actions = sa.Table(
 )
 
 ACTION_KEY = ("location_id", "call_id", "action_key")
-CALL = Work("call", calls, ("location_id", "call_id"))
+CALL = WorkKind("call", calls, ("location_id", "call_id"))
 
 
 def announce(
@@ -106,9 +106,9 @@ def announce(
     statement = (
         insert(connection, calls)
         .values(
-            location_id=location_id, call_id=call_id, status=Status.PENDING, lane=lane, next_attempt_at=moment(),
-            attempts=0, failures=0, fence=0, lost_leases=0, lost_alone=0, runs_alone=False, requested=1, replayed=False,
-            origin=origin, plans_follow_ups=plans_follow_ups, created_at=moment(),
+            location_id=location_id, call_id=call_id, status=WorkStatus.PENDING, lane=lane, next_attempt_at=moment(),
+            attempts=0, failures=0, fence=0, lost_leases=0, lost_isolated=0, isolated=False, requested=1,
+            replayed=False, origin=origin, plans_follow_ups=plans_follow_ups, created_at=moment(),
             announced_at=moment() if notified else None,
         )
         .on_conflict_do_nothing()
@@ -131,19 +131,19 @@ def _announce_again(
         owed_nothing = sa.and_(this, calls.c.plans_follow_ups.is_(False))
         connection.execute(  # taken in by a backfill, which owes no follow-ups; now it does
             sa.update(calls)
-            .where(owed_nothing, calls.c.status == Status.DONE)
+            .where(owed_nothing, calls.c.status == WorkStatus.DONE)
             .values(lane=lane, **lifecycle.revive(calls))
         )
         connection.execute(sa.update(calls).where(owed_nothing).values(plans_follow_ups=sa.true()))
     connection.execute(
         sa.update(calls)
-        .where(this, calls.c.status == Status.DEAD, calls.c.dead_cause != "poison")
+        .where(this, calls.c.status == WorkStatus.DEAD, calls.c.dead_cause != "poison")
         .values(lane=lane, **lifecycle.revive(calls))
     )
-    waiting = calls.c.status == Status.PENDING
+    waiting = calls.c.status == WorkStatus.PENDING
     connection.execute(
         sa.update(calls)
-        .where(this, calls.c.settled_at.is_(None), calls.c.status.in_((Status.PENDING, Status.RUNNING)))
+        .where(this, calls.c.settled_at.is_(None), calls.c.status.in_((WorkStatus.PENDING, WorkStatus.RUNNING)))
         .values(
             requested=calls.c.requested + 1,
             lane=sa.case((waiting & (calls.c.lane > lane), lane), else_=calls.c.lane),
@@ -157,7 +157,7 @@ def _announce_again(
 def replay(connection: Connection, location_id: str, call_id: str) -> bool:
     """A person wants the log read again; False when there is no such call."""
     this = CALL.matches((location_id, call_id))
-    running = sa.update(calls).where(this, calls.c.status == Status.RUNNING)
+    running = sa.update(calls).where(this, calls.c.status == WorkStatus.RUNNING)
     if connection.execute(running.values(replayed=True, lane=Lane.LIVE, requested=calls.c.requested + 1)).rowcount:
         return True
     waiting = sa.update(calls).where(this).values(lane=Lane.LIVE, **lifecycle.revive(calls))
@@ -167,7 +167,7 @@ def replay(connection: Connection, location_id: str, call_id: str) -> bool:
 def replay_dead(connection: Connection, *, location_id: str | None = None) -> int:
     """A person wants all dead calls read again, those of one account or of all; returns how many. They go after live
     ones: it may be an outage's worth."""
-    dead = sa.update(calls).where(calls.c.status == Status.DEAD, NOT_DONE)
+    dead = sa.update(calls).where(calls.c.status == WorkStatus.DEAD, NOT_DONE)
     if location_id is not None:
         dead = dead.where(calls.c.location_id == location_id)
     return int(connection.execute(dead.values(lane=Lane.RETRY, **lifecycle.revive(calls))).rowcount)

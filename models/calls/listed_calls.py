@@ -16,7 +16,7 @@ from models.calls.call_log import Action, CallLog
 from models.calls.calls import CALL, Origin, action_row, call_actions, calls, log_columns
 from models.database import insert, moment
 from models.work import lifecycle
-from models.work.lifecycle import Claim, Lane, Status
+from models.work.lifecycle import Claim, Lane, WorkStatus
 
 SETTLED_AS_IT_IS_AFTER = timedelta(hours=2)
 """After a call's end: a log that still lacks its words then will not get them."""
@@ -36,7 +36,7 @@ def is_settled(call_log: CallLog, *, read_at: datetime) -> bool:
     return call_log.is_settled or (ended_at is not None and read_at - ended_at > SETTLED_AS_IT_IS_AFTER)
 
 
-def held(connection: Connection, location_id: str, call_ids: Collection[str]) -> dict[str, sa.RowMapping]:
+def stored_rows(connection: Connection, location_id: str, call_ids: Collection[str]) -> dict[str, sa.RowMapping]:
     """Our rows of these calls, by call id: what `brings_news` compares. `is_kept`: retention has not emptied it."""
     these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
     rows = connection.execute(sa.select(*_HELD, calls.c.document.is_not(None).label("is_kept")).where(these))
@@ -103,8 +103,8 @@ def store_new(
             **_schedule(settled=is_settled(call_log, read_at=read_at), now=now, reread_seconds=reread_seconds),
             "location_id": location_id, "call_id": call_log.call_id, "lane": lane, "origin": origin,
             "plans_follow_ups": plans_follow_ups, "created_at": now, "stored_at": now, "read_at": read_at,
-            "read_from": call_log.source, "attempts": 0, "failures": 0, "fence": 0, "lost_leases": 0, "lost_alone": 0,
-            "runs_alone": False, "requested": 1, "replayed": False,
+            "read_from": call_log.source, "attempts": 0, "failures": 0, "fence": 0, "lost_leases": 0,
+            "lost_isolated": 0, "isolated": False, "requested": 1, "replayed": False,
         }
         for call_log in call_logs
     ]  # fmt: skip
@@ -126,13 +126,15 @@ def store_new(
     return keyed
 
 
-def seize(connection: Connection, location_id: str, call_id: str, *, read_at: datetime, worker: str) -> Claim | None:
+def take_over(
+    connection: Connection, location_id: str, call_id: str, *, read_at: datetime, worker: str
+) -> Claim | None:
     """Takes the call's row over, whatever its status, for a reading of `read_at` that the caller stores and settles in
     the same transaction. None: our reading is not older than this one.
 
     A fetch that a person asked for is not replaced by a list row: it is still due afterwards.
     """
-    asked_for = calls.c.settled_at.is_not(None) & (calls.c.status == Status.PENDING)
+    asked_for = calls.c.settled_at.is_not(None) & (calls.c.status == WorkStatus.PENDING)
     row = connection.execute(
         sa.update(calls)
         .where(
@@ -140,7 +142,7 @@ def seize(connection: Connection, location_id: str, call_id: str, *, read_at: da
             sa.or_(calls.c.read_at.is_(None), calls.c.read_at < read_at),
         )
         .values(
-            status=Status.RUNNING,
+            status=WorkStatus.RUNNING,
             fence=calls.c.fence + 1,
             attempts=calls.c.attempts + 1,
             replayed=sa.or_(calls.c.replayed, asked_for),
@@ -163,13 +165,13 @@ def want_follow_ups(connection: Connection, location_id: str, call_ids: Collecti
 def fetch_again(connection: Connection, location_id: str, call_ids: Collection[str], *, lane: Lane) -> None:
     """Makes done calls due, because the list shows another log than ours and its content is not to be used."""
     these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
-    done = sa.update(calls).where(these, calls.c.status == Status.DONE)
+    done = sa.update(calls).where(these, calls.c.status == WorkStatus.DONE)
     connection.execute(done.values(lane=lane, **lifecycle.revive(calls)))
 
 
 def _schedule(*, settled: bool, now: datetime, reread_seconds: float) -> dict[str, Any]:
     return {
-        "status": Status.DONE if settled else Status.PENDING,
+        "status": WorkStatus.DONE if settled else WorkStatus.PENDING,
         "next_attempt_at": None if settled else now + timedelta(seconds=reread_seconds),
         "settled_at": now if settled else None,
     }

@@ -26,7 +26,7 @@ def redact(document: Any, *, key: bytes) -> Any:
     changed" can be told. Redacting twice is the same as once. NaN, infinities and too deep or too large values become
     null; text as in `storable_text`. Not found are secrets in a URL's path, and in prose. Raises nothing.
     """
-    return _copy(document, key, _Place.OUTSIDE, 0)
+    return _copy(document, key, _Context.OUTSIDE, 0)
 
 
 def storable_text(text: str) -> str:
@@ -34,7 +34,7 @@ def storable_text(text: str) -> str:
     return _LONE_SURROGATE.sub("\ufffd", text.replace("\x00", ""))
 
 
-class _Place(Enum):
+class _Context(Enum):
     """Where in the document a value stands, which decides what counts as a secret there."""
 
     OUTSIDE = auto()
@@ -66,7 +66,7 @@ _QUOTED_NAME = re.compile(r"""["']([^"']{1,64})["']\s*:""")
 _CREDENTIALS = re.compile(r"(?i)\b((?:bearer|basic)\s+)((?=\S*\d)[A-Za-z0-9._~+/=-]{16,})")
 
 
-def _copy(value: Any, key: bytes, place: _Place, depth: int) -> Any:
+def _copy(value: Any, key: bytes, place: _Context, depth: int) -> Any:
     if isinstance(value, str):
         return _copy_text(storable_text(value), key, place, depth)
     if value is None or isinstance(value, bool):
@@ -82,11 +82,11 @@ def _copy(value: Any, key: bytes, place: _Place, depth: int) -> Any:
     return None
 
 
-def _copy_object(value: dict[str, Any], key: bytes, place: _Place, depth: int) -> dict[str, Any]:
-    label = _label_of(value) if place in (_Place.PARAMETERS, _Place.HEADERS) else None
+def _copy_object(value: dict[str, Any], key: bytes, place: _Context, depth: int) -> dict[str, Any]:
+    label = _label_of(value) if place in (_Context.PARAMETERS, _Context.HEADERS) else None
     copy = {}
     for name, item in value.items():
-        where = _place_of(_fold(str(name)), item, place, label)
+        where = _context_of(_fold(str(name)), item, place, label)
         copy[storable_text(str(name))] = _copy(item, key, where, depth + 1)
     return copy
 
@@ -99,40 +99,40 @@ def _label_of(value: dict[str, Any]) -> str | None:
     return None
 
 
-def _place_of(name: str, item: Any, place: _Place, label: str | None) -> _Place:
-    if place is _Place.SECRET or name == "authenticationvalue":
-        return _Place.SECRET
-    if place is _Place.OUTSIDE:
+def _context_of(name: str, item: Any, place: _Context, label: str | None) -> _Context:
+    if place is _Context.SECRET or name == "authenticationvalue":
+        return _Context.SECRET
+    if place is _Context.OUTSIDE:
         # A workflow's own keys may hold the actions as JSON text, and whatever else somebody configured there.
         opens = name in ("actionparameters", "apidetails", "customdata")
         opens = opens or (name == "executedcallactions" and isinstance(item, str))
-        return _Place.PARAMETERS if opens else _Place.OUTSIDE
+        return _Context.PARAMETERS if opens else _Context.OUTSIDE
     if label is not None and name in _DESCRIPTIVE:
-        return _Place.PARAMETERS
-    if place is _Place.HEADERS:
-        return _Place.PARAMETERS if (label or name) in _HARMLESS_HEADERS else _Place.SECRET
+        return _Context.PARAMETERS
+    if place is _Context.HEADERS:
+        return _Context.PARAMETERS if (label or name) in _HARMLESS_HEADERS else _Context.SECRET
     if _SECRET_NAME.search(name) or (label is not None and _SECRET_NAME.search(label)):
-        return _Place.SECRET
-    return _Place.HEADERS if name in ("header", "headers") else _Place.PARAMETERS
+        return _Context.SECRET
+    return _Context.HEADERS if name in ("header", "headers") else _Context.PARAMETERS
 
 
-def _of_item(item: Any, place: _Place) -> _Place:
+def _of_item(item: Any, place: _Context) -> _Context:
     """A header given as one line, "Name: value", is concealed whole."""
-    return _Place.SECRET if place is _Place.HEADERS and isinstance(item, str) else place
+    return _Context.SECRET if place is _Context.HEADERS and isinstance(item, str) else place
 
 
-def _copy_number(value: float, key: bytes, place: _Place) -> Any:
+def _copy_number(value: float, key: bytes, place: _Context) -> Any:
     if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
         return None
     if not math.isfinite(value):
         return None
-    return _conceal(str(value), key) if place is _Place.SECRET else value
+    return _conceal(str(value), key) if place is _Context.SECRET else value
 
 
-def _copy_text(text: str, key: bytes, place: _Place, depth: int) -> str:
-    if place is _Place.OUTSIDE:
+def _copy_text(text: str, key: bytes, place: _Context, depth: int) -> str:
+    if place is _Context.OUTSIDE:
         return text
-    if place in (_Place.SECRET, _Place.HEADERS):
+    if place in (_Context.SECRET, _Context.HEADERS):
         return _conceal(text, key)
     if text.lstrip()[:1] in ("{", "["):
         return _copy_json_text(text, key, depth)
@@ -143,7 +143,7 @@ def _copy_json_text(text: str, key: bytes, depth: int) -> str:
     """JSON inside a string, such as a request's body: looked into if it can be read, else judged by the names in it."""
     try:
         parsed = json.loads(text)
-        copy = _copy(parsed, key, _Place.PARAMETERS, depth + 1)
+        copy = _copy(parsed, key, _Context.PARAMETERS, depth + 1)
         return text if copy == parsed else json.dumps(copy, ensure_ascii=False)
     except (ValueError, RecursionError):
         names = _QUOTED_NAME.findall(text)

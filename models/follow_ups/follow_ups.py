@@ -10,7 +10,7 @@ from models.database import UtcDateTime, earlier_of, insert, metadata, moment
 from models.follow_ups.rules import PlannedFollowUp, SkipReason
 from models.follow_ups.templates import reference_for
 from models.work import lifecycle
-from models.work.lifecycle import NOT_DONE, Claim, Lane, Status, Work, work_columns
+from models.work.lifecycle import NOT_DONE, Claim, Lane, WorkKind, WorkStatus, work_columns
 
 follow_ups = sa.Table(
     "follow_ups",
@@ -44,8 +44,8 @@ sa.Index(
 )  # fmt: skip
 sa.Index(
     "ix_follow_ups_in_flight", follow_ups.c.location_id,
-    postgresql_where=sa.or_(follow_ups.c.sent_at.is_not(None), follow_ups.c.lease_until.is_not(None)),
-    sqlite_where=sa.or_(follow_ups.c.sent_at.is_not(None), follow_ups.c.lease_until.is_not(None)),
+    postgresql_where=sa.or_(follow_ups.c.enqueued_at.is_not(None), follow_ups.c.lease_until.is_not(None)),
+    sqlite_where=sa.or_(follow_ups.c.enqueued_at.is_not(None), follow_ups.c.lease_until.is_not(None)),
 )  # fmt: skip
 sa.Index(
     "ix_follow_ups_unclear", follow_ups.c.unclear_since,
@@ -57,12 +57,12 @@ sa.Index(
 )  # fmt: skip
 
 _MAY_BE_THERE = follow_ups.c.intent_at.is_not(None) & follow_ups.c.remote_id.is_(None)
-FOLLOW_UP = Work(
+FOLLOW_UP = WorkKind(
     "follow_up",
     follow_ups,
     ("follow_up_id",),
-    broken_off={
-        "status": sa.case((_MAY_BE_THERE, Status.UNCLEAR), else_=Status.PENDING),
+    after_abort={
+        "status": sa.case((_MAY_BE_THERE, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
         "unclear_since": sa.case((_MAY_BE_THERE, sa.func.coalesce(follow_ups.c.unclear_since, moment())), else_=None),
     },
 )
@@ -70,7 +70,7 @@ FOLLOW_UP = Work(
 UNCLEAR_FROM_THE_LEASE = {
     "unclear_since": sa.case(
         (
-            (follow_ups.c.status == Status.RUNNING)
+            (follow_ups.c.status == WorkStatus.RUNNING)
             & follow_ups.c.intent_at.is_not(None)
             & follow_ups.c.unclear_since.is_(None),
             follow_ups.c.lease_until,
@@ -104,9 +104,9 @@ def plan(
             "follow_up_id": reference_for(location_id, call_id, each.rule_id, each.action_key),
             "location_id": location_id, "call_id": call_id, "rule_id": each.rule_id, "action_key": each.action_key,
             "kind": each.kind, "contact_id": each.contact_id, "skip_reason": each.skip_reason, "lane": lane,
-            "status": Status.SKIPPED if each.skip_reason else Status.PENDING,
+            "status": WorkStatus.SKIPPED if each.skip_reason else WorkStatus.PENDING,
             "next_attempt_at": None if each.skip_reason else due, "planned_at": moment(),
-            "attempts": 0, "failures": 0, "fence": 0, "lost_leases": 0, "lost_alone": 0, "runs_alone": False,
+            "attempts": 0, "failures": 0, "fence": 0, "lost_leases": 0, "lost_isolated": 0, "isolated": False,
             "requested": 0, "replayed": False, "posts": 0, "absences": 0,
         }
         for each in planned
@@ -119,7 +119,7 @@ def plan(
     if delay_seconds <= 0:
         connection.execute(
             sa.update(follow_ups)
-            .where(this_call, follow_ups.c.status == Status.PENDING, follow_ups.c.attempts == 0)
+            .where(this_call, follow_ups.c.status == WorkStatus.PENDING, follow_ups.c.attempts == 0)
             .values(next_attempt_at=earlier_of(connection, follow_ups.c.next_attempt_at, moment()))
         )
     waiting = sa.select(sa.func.count()).where(this_call, follow_ups.c.next_attempt_at <= moment())
@@ -133,7 +133,7 @@ def take_up_skipped(connection: Connection, location_id: str, call_id: str, plan
         if each.skip_reason is None:
             statement = sa.update(follow_ups).where(
                 follow_ups.c.follow_up_id == reference_for(location_id, call_id, each.rule_id, each.action_key),
-                follow_ups.c.status == Status.SKIPPED,
+                follow_ups.c.status == WorkStatus.SKIPPED,
             )
             values = {**lifecycle.revive(follow_ups), "skip_reason": None, "contact_id": each.contact_id}
             taken_up += connection.execute(statement.values(values)).rowcount
@@ -154,7 +154,7 @@ def intend(connection: Connection, claim: Claim, *, seconds: float, **words: str
 
     From here on the outcome counts as unclear until it is known.
     """
-    return lifecycle.update_held(
+    return lifecycle.update_under_lease(
         connection, claim, seconds=seconds, intent_at=moment(), posts=follow_ups.c.posts + 1, unclear_since=None,
         absences=0, **words,
     )  # fmt: skip
@@ -197,9 +197,15 @@ _HAS_ACTION_KEY = sa.select(sa.literal(1)).where(
 
 def settle_by_person(connection: Connection, follow_up_id: str, *, is_there: bool) -> bool:
     """A person looked into the CRM: it is there (done), or it is not (send it again). False: it was not unclear."""
-    unclear = sa.and_(follow_ups.c.follow_up_id == follow_up_id, follow_ups.c.status == Status.UNCLEAR)
+    unclear = sa.and_(follow_ups.c.follow_up_id == follow_up_id, follow_ups.c.status == WorkStatus.UNCLEAR)
     values = (
-        {"status": Status.DONE, "next_attempt_at": None, "done_at": moment(), "unclear_since": None, "last_error": None}
+        {
+            "status": WorkStatus.DONE,
+            "next_attempt_at": None,
+            "done_at": moment(),
+            "unclear_since": None,
+            "last_error": None,
+        }
         if is_there
         else {**lifecycle.revive(follow_ups), "intent_at": None, "unclear_since": None, "absences": 0, "posts": 0}
     )
@@ -215,13 +221,13 @@ def resend(connection: Connection, follow_up_id: str) -> bool:
     since = sa.func.coalesce(follow_ups.c.unclear_since, follow_ups.c.intent_at)
     values = {
         **lifecycle.revive(follow_ups),
-        "status": sa.case((_MAY_BE_THERE, Status.UNCLEAR), else_=Status.PENDING),
+        "status": sa.case((_MAY_BE_THERE, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
         "unclear_since": sa.case((_MAY_BE_THERE, since), else_=None),
         "fence": follow_ups.c.fence + 1,
         "body": sa.case((_MAY_BE_THERE, follow_ups.c.body), else_=None),
         "posts": 0,
         "absences": 0,
     }
-    given_up = follow_ups.c.status.in_((Status.DEAD, Status.UNCLEAR))
+    given_up = follow_ups.c.status.in_((WorkStatus.DEAD, WorkStatus.UNCLEAR))
     statement = sa.update(follow_ups).where(follow_ups.c.follow_up_id == follow_up_id, given_up).values(values)
     return bool(connection.execute(statement).rowcount)

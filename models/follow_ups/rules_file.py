@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.follow_ups.languages import Language
-from models.follow_ups.rule_positions import Place, RulePlaces, places_in
+from models.follow_ups.rule_positions import Position, RulePositions, positions_in
 from models.follow_ups.rules import EVERY_LANGUAGE, FollowUpKind, Rule, Rules
 from models.follow_ups.template_checks import TemplateError, check_template, did_you_mean
 
@@ -39,11 +39,11 @@ class _Entry:
 
     file: Path
     id: str
-    places: RulePlaces
+    places: RulePositions
     values: Mapping[str, Any]
     accounts: tuple[str, ...] | None
 
-    def error(self, problem: str, place: Place | None = None) -> RulesError:
+    def error(self, problem: str, place: Position | None = None) -> RulesError:
         line = (place or self.places.header).line
         return RulesError(f"{self.file}, line {line}, rule {self.id!r}: {problem}".replace("?.", "?"))
 
@@ -63,13 +63,13 @@ def _entries(file: Path) -> list[_Entry]:
         at = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line, problem = (at[1] if at else text.count("\n") + 1), re.sub(r" \(at .*\)$", "", str(error))
         raise RulesError(f"{file}, line {line}: this is not TOML: {problem}. A quote or bracket may be open.") from None
-    places, top = places_in(text)
+    places, top = positions_in(text)
     for key in document.keys() - {"rule"}:
-        line = top.get(key, Place(1)).line
+        line = top.get(key, Position(1)).line
         raise RulesError(f"{file}, line {line}: unknown key {key!r}; rules are written as [[rule]] tables.")
     tables = document.get("rule", [])
     if not isinstance(tables, list) or len(tables) != len(places):
-        line = top.get("rule", Place(1)).line
+        line = top.get("rule", Position(1)).line
         raise RulesError(f"{file}, line {line}: write every rule as a table of its own, headed [[rule]].")
     entries: list[_Entry] = []
     for table, place in zip(tables, places, strict=True):
@@ -79,7 +79,7 @@ def _entries(file: Path) -> list[_Entry]:
     return entries
 
 
-def _entry(file: Path, table: Mapping[str, Any], *, places: RulePlaces) -> _Entry:
+def _entry(file: Path, table: Mapping[str, Any], *, places: RulePositions) -> _Entry:
     rule_id = table.get("id")
     if not isinstance(rule_id, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", rule_id):
         line = places.of("id").line

@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 
 from models.database import Json, UtcDateTime, insert, metadata, moment
 
-refusals = sa.Table(
-    "refusals",
+rejection_counts = sa.Table(
+    "rejection_counts",
     metadata,
     sa.Column("reason", sa.Text, primary_key=True),
     sa.Column("hour", UtcDateTime, primary_key=True),
@@ -23,16 +23,18 @@ refusals = sa.Table(
 def count(connection: Connection, reason: str, *, number: int, trace: Mapping[str, Any]) -> None:
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     connection.execute(
-        insert(connection, refusals)
+        insert(connection, rejection_counts)
         .values(reason=reason, hour=hour, number=number, last_at=moment(), trace=trace)
         .on_conflict_do_update(
             index_elements=["reason", "hour"],
-            set_={"number": refusals.c.number + number, "last_at": moment(), "trace": trace},
+            set_={"number": rejection_counts.c.number + number, "last_at": moment(), "trace": trace},
         )
     )
 
 
 def since(connection: Connection, start: datetime) -> list[sa.RowMapping]:
     """Per reason, newest hour first."""
-    rows = connection.execute(sa.select(refusals).where(refusals.c.hour >= start).order_by(refusals.c.hour.desc()))
+    rows = connection.execute(
+        sa.select(rejection_counts).where(rejection_counts.c.hour >= start).order_by(rejection_counts.c.hour.desc())
+    )
     return [row._mapping for row in rows]

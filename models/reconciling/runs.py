@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.reconciling.seen_ids import listed_calls
-from models.reconciling.windows import OPEN, reconciliations
+from models.reconciling.seen_ids import seen_ids
+from models.reconciling.windows import WINDOW_IS_OPEN, reconciliations
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def summary(connection: Connection, location_id: str, slot: str, *, first_id: in
     ).one()
     being_read = (
         sa.select(sa.func.count())
-        .select_from(listed_calls.join(reconciliations, c.reconciliation_id == listed_calls.c.reconciliation_id))
-        .where(of_run, OPEN, listed_calls.c.call_type == c.call_type, listed_calls.c.inside)
+        .select_from(seen_ids.join(reconciliations, c.reconciliation_id == seen_ids.c.reconciliation_id))
+        .where(of_run, WINDOW_IS_OPEN, seen_ids.c.call_type == c.call_type, seen_ids.c.inside)
     )
     done = Summary(*(int(number) for number in sums))
     return replace(done, listed=done.listed + int(connection.execute(being_read).scalar_one()))

@@ -11,8 +11,8 @@ from models.calls.calls import calls
 from models.database import moment
 from models.intake.notifications import notifications
 from models.reconciling.unresolved import IS_UNRESOLVED, LOOKED_FOR
-from models.reconciling.windows import Kind, forget_uneventful, open_run, reconciliations
-from models.work.lifecycle import NOT_DONE, Status
+from models.reconciling.windows import WindowKind, forget_uneventful, open_run, reconciliations
+from models.work.lifecycle import NOT_DONE, WorkStatus
 
 LONGEST_CALL = timedelta(minutes=15)
 """An agent's longest maxCallDuration (reference: voice-ai.json, 180 to 900 s)."""
@@ -78,7 +78,7 @@ def open_regular(connection: Connection, location_id: str, *, until: datetime) -
     next_at = sa.update(accounts).where(accounts.c.location_id == location_id)
     connection.execute(next_at.values(next_reconcile_at=moment(PERIOD_WHILE_FINDING_SECONDS)))
     since = max(account.complete_until or account.added_at, account.added_at) - OVERLAP
-    return since < until and open_run(connection, location_id, kind=Kind.REGULAR, since=since, until=until)
+    return since < until and open_run(connection, location_id, kind=WindowKind.REGULAR, since=since, until=until)
 
 
 def next_regular(connection: Connection, location_id: str) -> None:
@@ -119,7 +119,7 @@ def _open_daily(connection: Connection, account: Any, *, now: datetime) -> None:
         return
     if account.next_relist_at is not None:
         since = max(now - RELISTED, account.added_at - OVERLAP)
-        open_run(connection, account.location_id, kind=Kind.DAILY, since=since, until=now - MARGIN)
+        open_run(connection, account.location_id, kind=WindowKind.DAILY, since=since, until=now - MARGIN)
         forget_uneventful(connection, account.location_id)
     connection.execute(
         sa.update(accounts)
@@ -152,7 +152,7 @@ def _to_be_looked_for() -> sa.Select[Any]:
 def _open_narrow(connection: Connection, notification: Any, *, now: datetime) -> None:
     in_work = sa.select(sa.func.count()).where(
         reconciliations.c.location_id == notification.location_id,
-        reconciliations.c.kind == Kind.NARROW,
+        reconciliations.c.kind == WindowKind.NARROW,
         reconciliations.c.finished_at.is_(None),
     )
     if connection.execute(in_work).scalar_one() >= NARROW_AT_ONCE:
@@ -162,8 +162,8 @@ def _open_narrow(connection: Connection, notification: Any, *, now: datetime) ->
     open_run(
         connection,
         notification.location_id,
-        kind=Kind.NARROW,
-        slot=f"{Kind.NARROW}:{notification.notification_id}",
+        kind=WindowKind.NARROW,
+        slot=f"{WindowKind.NARROW}:{notification.notification_id}",
         since=around - back,
         until=min(around, now) + OVERLAP,
         contact_id=notification.contact_id,
@@ -190,14 +190,14 @@ def _waiting_accounts() -> sa.Select[Any]:
 def _open_burst(connection: Connection, location_id: str, *, oldest: datetime, now: datetime) -> None:
     recently = sa.select(sa.literal(1)).where(
         reconciliations.c.location_id == location_id,
-        reconciliations.c.kind == Kind.BURST,
+        reconciliations.c.kind == WindowKind.BURST,
         reconciliations.c.started_at > now - BURST_PAUSE,
     )
     if connection.execute(recently).first() is None:
-        open_run(connection, location_id, kind=Kind.BURST, since=oldest - OVERLAP, until=now)
+        open_run(connection, location_id, kind=WindowKind.BURST, since=oldest - OVERLAP, until=now)
 
 
-_IS_WAITING = sa.and_(calls.c.status == Status.PENDING, calls.c.stored_at.is_(None))
+_IS_WAITING = sa.and_(calls.c.status == WorkStatus.PENDING, calls.c.stored_at.is_(None))
 
 
 def _is_due(column: sa.Column[Any]) -> sa.ColumnElement[bool]:

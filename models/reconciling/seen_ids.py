@@ -11,8 +11,8 @@ from models.calls.calls import calls
 from models.database import insert, metadata
 from models.reconciling.windows import Window
 
-listed_calls = sa.Table(
-    "listed_calls",
+seen_ids = sa.Table(
+    "seen_ids",
     metadata,
     sa.Column(
         "reconciliation_id",
@@ -30,7 +30,7 @@ listed_calls = sa.Table(
 
 
 @dataclass(frozen=True)
-class Shown:
+class SeenCounts:
     """What a pass over one list has shown. `new` and `gone` are against the pass before."""
 
     calls: int
@@ -41,7 +41,7 @@ class Shown:
     gone: int
 
 
-def note(connection: Connection, window: Window, *, inside: Iterable[str], outside: Iterable[str]) -> None:
+def record(connection: Connection, window: Window, *, inside: Iterable[str], outside: Iterable[str]) -> None:
     """Keeps what a page has shown; a call may stand on two pages when they shift."""
     rows = {
         call_id: {
@@ -52,15 +52,15 @@ def note(connection: Connection, window: Window, *, inside: Iterable[str], outsi
         for call_id in ids
     }  # fmt: skip
     if rows:
-        statement = insert(connection, listed_calls)
+        statement = insert(connection, seen_ids)
         news = {"last_pass": statement.excluded.last_pass, "inside": statement.excluded.inside}
         keys = ["reconciliation_id", "call_type", "call_id"]
         statement = statement.on_conflict_do_update(index_elements=keys, set_=news)
         connection.execute(statement, list(rows.values()))
 
 
-def shown(connection: Connection, window: Window) -> Shown:
-    c = listed_calls.c
+def count_seen(connection: Connection, window: Window) -> SeenCounts:
+    c = seen_ids.c
     this_list = sa.and_(c.reconciliation_id == window.reconciliation_id, c.call_type == window.call_type)
     in_this_pass = c.last_pass == window.pass_number
 
@@ -76,14 +76,12 @@ def shown(connection: Connection, window: Window) -> Shown:
             number_of(c.last_pass == window.pass_number - 1),
         )
         .select_from(
-            listed_calls.outerjoin(
-                calls, sa.and_(calls.c.location_id == window.location_id, calls.c.call_id == c.call_id)
-            )
+            seen_ids.outerjoin(calls, sa.and_(calls.c.location_id == window.location_id, calls.c.call_id == c.call_id))
         )
         .where(this_list)
     ).one()
-    return Shown(*(int(number) for number in row))
+    return SeenCounts(*(int(number) for number in row))
 
 
 def forget(connection: Connection, window: Window) -> None:
-    connection.execute(sa.delete(listed_calls).where(listed_calls.c.reconciliation_id == window.reconciliation_id))
+    connection.execute(sa.delete(seen_ids).where(seen_ids.c.reconciliation_id == window.reconciliation_id))

@@ -15,7 +15,7 @@ from models.accounts.accounts import accounts
 from models.calls.calls import Origin, calls
 from models.database import moment
 from models.intake.notifications import notifications
-from models.intake.rejection_counts import refusals
+from models.intake.rejection_counts import rejection_counts
 from models.reconciling.unresolved import IS_UNRESOLVED
 from models.reconciling.windows import reconciliations
 
@@ -27,7 +27,7 @@ NEWEST = 5
 """As many newest calls, all of them announced, end an alarm."""
 
 
-class Cause(StrEnum):
+class AlarmCause(StrEnum):
     """Why calls come unannounced, most likely."""
 
     NEVER_ARRIVED = "never_arrived"
@@ -42,11 +42,11 @@ class Cause(StrEnum):
 
 
 _SENTENCES = {
-    Cause.NEVER_ARRIVED: "no notification of them came: look whether the workflow or app sends them, and where to",
-    Cause.REFUSED: "notifications came and were refused: no signature or secret that is known here",
-    Cause.WRONG_SECRET: "notifications came with an intake secret that belongs to no account: compare the URL",
-    Cause.WITHOUT_CALL_ID: "notifications came without a usable call id: the workflow does not fill it in",
-    Cause.NOT_WRITTEN_DOWN: "notifications came and could not be written down: the database was away",
+    AlarmCause.NEVER_ARRIVED: "no notification of them came: look whether the workflow or app sends them, and where to",
+    AlarmCause.REFUSED: "notifications came and were refused: no signature or secret that is known here",
+    AlarmCause.WRONG_SECRET: "notifications came with an intake secret that belongs to no account: compare the URL",
+    AlarmCause.WITHOUT_CALL_ID: "notifications came without a usable call id: the workflow does not fill it in",
+    AlarmCause.NOT_WRITTEN_DOWN: "notifications came and could not be written down: the database was away",
 }
 
 
@@ -73,7 +73,7 @@ class Completeness:
     """Why the mark does not move now; None: nothing does."""
     calls_in_the_last_day: int
     unannounced_in_the_last_day: int
-    alarm: Cause | None
+    alarm: AlarmCause | None
     alarm_since: datetime | None
     unresolved_notifications: int
 
@@ -97,7 +97,7 @@ def of_account(connection: Connection, location_id: str) -> Completeness:
         held_up_by=connection.execute(held_up).scalar_one_or_none(),
         calls_in_the_last_day=number,
         unannounced_in_the_last_day=number - announced,
-        alarm=None if account.webhook_alarm is None else Cause(account.webhook_alarm),
+        alarm=None if account.webhook_alarm is None else AlarmCause(account.webhook_alarm),
         alarm_since=account.webhook_alarm_at,
         unresolved_notifications=int(connection.execute(unresolved).scalar_one()),
     )
@@ -118,7 +118,7 @@ def by_day(connection: Connection, location_id: str, *, since: datetime) -> list
     ]
 
 
-def judge(connection: Connection, location_id: str) -> Cause | None:
+def judge(connection: Connection, location_id: str) -> AlarmCause | None:
     """Whether calls come unannounced so often that a person should know; the likely cause, or None."""
     number, announced = _announced(connection, location_id)
     unannounced = number - announced
@@ -134,7 +134,7 @@ def judge(connection: Connection, location_id: str) -> Cause | None:
     return None if len(told) == NEWEST and all(told) else _likely_cause(connection, location_id)
 
 
-def set_alarm(connection: Connection, location_id: str, cause: Cause | None) -> bool:
+def set_alarm(connection: Connection, location_id: str, cause: AlarmCause | None) -> bool:
     """Writes the alarm down, or its end; True when that is a change."""
     c = accounts.c
     statement = sa.update(accounts).where(c.location_id == location_id, c.webhook_alarm.is_distinct_from(cause))
@@ -169,10 +169,10 @@ def _announced(connection: Connection, location_id: str) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def _likely_cause(connection: Connection, location_id: str) -> Cause:
+def _likely_cause(connection: Connection, location_id: str) -> AlarmCause:
     """What was refused names no account, so this is the best guess. The most specific trace of the day decides."""
     a_day_ago = moment(-86_400)
-    refused: Any = sa.select(refusals.c.reason).where(refusals.c.last_at > a_day_ago).distinct()
+    refused: Any = sa.select(rejection_counts.c.reason).where(rejection_counts.c.last_at > a_day_ago).distinct()
     reasons = set(connection.execute(refused).scalars())
     unresolved = sa.select(sa.literal(1)).where(
         notifications.c.location_id == location_id,
@@ -180,9 +180,9 @@ def _likely_cause(connection: Connection, location_id: str) -> Cause:
         notifications.c.last_received_at > a_day_ago,
     )
     if connection.execute(unresolved).first() is not None:
-        return Cause.WITHOUT_CALL_ID
+        return AlarmCause.WITHOUT_CALL_ID
     if "intake_secret_unknown" in reasons:
-        return Cause.WRONG_SECRET
+        return AlarmCause.WRONG_SECRET
     if "cannot_write_down" in reasons:
-        return Cause.NOT_WRITTEN_DOWN
-    return Cause.REFUSED if reasons else Cause.NEVER_ARRIVED
+        return AlarmCause.NOT_WRITTEN_DOWN
+    return AlarmCause.REFUSED if reasons else AlarmCause.NEVER_ARRIVED

@@ -19,7 +19,7 @@ from models.database import UtcDateTime, insert, metadata, moment
 from models.work.lifecycle import Lane, LeaseLost
 
 
-class Kind(StrEnum):
+class WindowKind(StrEnum):
     """Why a window is read."""
 
     REGULAR = "regular"
@@ -37,16 +37,16 @@ class Kind(StrEnum):
 
 
 LANES = {
-    Kind.REGULAR: Lane.RECONCILED,
-    Kind.DAILY: Lane.BACKFILLED,
-    Kind.SINCE: Lane.RECONCILED,
-    Kind.NARROW: Lane.RECONCILED,
-    Kind.BURST: Lane.LIVE,  # one of its requests saves fifty live ones
-    Kind.BACKFILL: Lane.BACKFILLED,
+    WindowKind.REGULAR: Lane.RECONCILED,
+    WindowKind.DAILY: Lane.BACKFILLED,
+    WindowKind.SINCE: Lane.RECONCILED,
+    WindowKind.NARROW: Lane.RECONCILED,
+    WindowKind.BURST: Lane.LIVE,  # one of its requests saves fifty live ones
+    WindowKind.BACKFILL: Lane.BACKFILLED,
 }
-_BY_ITSELF = tuple(kind for kind in Kind if kind is not Kind.BACKFILL)
+_BY_ITSELF = tuple(kind for kind in WindowKind if kind is not WindowKind.BACKFILL)
 KEPT_SECONDS = 90 * 86_400.0
-AUTOMATIC = (Kind.REGULAR, Kind.DAILY, Kind.NARROW, Kind.BURST)
+AUTOMATIC = (WindowKind.REGULAR, WindowKind.DAILY, WindowKind.NARROW, WindowKind.BURST)
 
 reconciliations = sa.Table(
     "reconciliations",
@@ -91,10 +91,10 @@ reconciliations = sa.Table(
     sa.Column("claimed_at", UtcDateTime, nullable=True),
     sa.Index("ix_reconciliations_location_id", "location_id", "started_at"),
 )
-OPEN = reconciliations.c.finished_at.is_(None)
+WINDOW_IS_OPEN = reconciliations.c.finished_at.is_(None)
 sa.Index(
     "uq_reconciliations_open", reconciliations.c.location_id, reconciliations.c.slot, unique=True,
-    postgresql_where=OPEN, sqlite_where=OPEN,
+    postgresql_where=WINDOW_IS_OPEN, sqlite_where=WINDOW_IS_OPEN,
 )  # fmt: skip
 sa.Index(
     "ix_reconciliations_notification_id", reconciliations.c.notification_id,
@@ -109,7 +109,7 @@ class Window:
 
     reconciliation_id: int
     location_id: str
-    kind: Kind
+    kind: WindowKind
     slot: str
     contact_id: str | None
     notification_id: int | None
@@ -144,21 +144,21 @@ class Window:
 
     @property
     def origin(self) -> Origin:
-        return Origin.BACKFILL if self.kind is Kind.BACKFILL else Origin.RECONCILE
+        return Origin.BACKFILL if self.kind is WindowKind.BACKFILL else Origin.RECONCILE
 
 
 _COLUMNS = tuple(reconciliations.c[name] for name in Window.__dataclass_fields__)
 
 
 def _window(row: Any) -> Window:
-    return Window(**{**row._mapping, "kind": Kind(row.kind)})
+    return Window(**{**row._mapping, "kind": WindowKind(row.kind)})
 
 
 def open_run(
     connection: Connection,
     location_id: str,
     *,
-    kind: Kind,
+    kind: WindowKind,
     since: datetime,
     until: datetime,
     slot: str | None = None,
@@ -189,7 +189,7 @@ _UNREAD: dict[str, Any] = {
 
 
 def get_open(connection: Connection, location_id: str, slot: str) -> Window | None:
-    this = sa.and_(reconciliations.c.location_id == location_id, reconciliations.c.slot == slot, OPEN)
+    this = sa.and_(reconciliations.c.location_id == location_id, reconciliations.c.slot == slot, WINDOW_IS_OPEN)
     row = connection.execute(sa.select(*_COLUMNS).where(this)).first()
     return None if row is None else _window(row)
 
@@ -198,7 +198,7 @@ def due(connection: Connection, *, limit: int) -> list[int]:
     """Open windows whose next page may be asked for now, most urgent lane first; backfills wait for their command."""
     rows = connection.execute(
         sa.select(reconciliations.c.reconciliation_id)
-        .where(OPEN, reconciliations.c.kind.in_(_BY_ITSELF), _may_be_read())
+        .where(WINDOW_IS_OPEN, reconciliations.c.kind.in_(_BY_ITSELF), _may_be_read())
         .order_by(
             sa.case({str(kind): lane.value for kind, lane in LANES.items()}, value=reconciliations.c.kind),
             reconciliations.c.next_attempt_at,
@@ -213,7 +213,9 @@ def next_of(connection: Connection, reconciliation_id: int) -> int | None:
     this = reconciliations.alias()
     same_slot = sa.select(this.c.location_id, this.c.slot).where(this.c.reconciliation_id == reconciliation_id)
     columns = sa.tuple_(reconciliations.c.location_id, reconciliations.c.slot)
-    statement = sa.select(reconciliations.c.reconciliation_id).where(OPEN, _may_be_read(), columns.in_(same_slot))
+    statement = sa.select(reconciliations.c.reconciliation_id).where(
+        WINDOW_IS_OPEN, _may_be_read(), columns.in_(same_slot)
+    )
     return connection.execute(statement).scalar_one_or_none()
 
 
@@ -221,7 +223,7 @@ def claim(connection: Connection, reconciliation_id: int, *, lease_seconds: floa
     """The right to read this window's next page; None: done, held by another, not due, account paused or resting."""
     row = connection.execute(
         sa.update(reconciliations)
-        .where(reconciliations.c.reconciliation_id == reconciliation_id, OPEN, _may_be_read())
+        .where(reconciliations.c.reconciliation_id == reconciliation_id, WINDOW_IS_OPEN, _may_be_read())
         .values(
             fence=reconciliations.c.fence + 1,
             lease_until=moment(lease_seconds),
@@ -242,7 +244,7 @@ def release(connection: Connection, window: Window, **values: Any) -> None:
             reconciliations.c.reconciliation_id == window.reconciliation_id,
             reconciliations.c.fence == window.fence,
             reconciliations.c.lease_until.is_not(None),
-            OPEN,
+            WINDOW_IS_OPEN,
         )
         .values(**{"lease_until": None, "claimed_at": None, **values})
     )
@@ -250,7 +252,7 @@ def release(connection: Connection, window: Window, **values: Any) -> None:
         raise LeaseLost
 
 
-def finish(connection: Connection, window: Window, **values: Any) -> None:
+def close(connection: Connection, window: Window, **values: Any) -> None:
     """Ends the window. Raises LeaseLost."""
     release(connection, window, **{"failures": 0, **values}, finished_at=moment(), next_attempt_at=None)
 
@@ -274,7 +276,7 @@ def _may_be_read() -> sa.ColumnElement[bool]:
     served = sa.exists().where(
         accounts.c.location_id == reconciliations.c.location_id,
         accounts.c.removed_at.is_(None),
-        sa.or_(accounts.c.held_until.is_(None), accounts.c.held_until <= moment()),
+        sa.or_(accounts.c.open_until.is_(None), accounts.c.open_until <= moment()),
     )
     return sa.and_(reconciliations.c.next_attempt_at <= moment(), served, ~is_paused(reconciliations, "call"))
 

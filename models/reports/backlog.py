@@ -12,7 +12,7 @@ from models.work.lifecycle import NOT_DONE
 
 
 @dataclass(frozen=True)
-class Waiting:
+class Backlog:
     location_id: str
     work: str
     status: str
@@ -20,7 +20,7 @@ class Waiting:
     oldest_seconds: float
 
 
-def all_work(connection: Connection) -> list[Waiting]:
+def all_work(connection: Connection) -> list[Backlog]:
     """Of unclear follow-ups the age counts since the outcome became unclear, else since the row came to be."""
     now = connection.execute(sa.select(moment())).scalar_one()
     found = []
@@ -38,7 +38,7 @@ def all_work(connection: Connection) -> list[Waiting]:
             .group_by(table.c.location_id, table.c.status)
         )
         found += [
-            Waiting(row.location_id, work.name, row.status, row.number, (now - row.oldest_at).total_seconds())
+            Backlog(row.location_id, work.name, row.status, row.number, (now - row.oldest_at).total_seconds())
             for row in rows
         ]
     return found

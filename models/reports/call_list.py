@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 from models.accounts.accounts import accounts
 from models.calls.calls import call_actions, calls
 from models.follow_ups.follow_ups import follow_ups
-from models.work.lifecycle import NOT_DONE, OPEN, Status
+from models.work.lifecycle import NOT_DONE, OPEN, WorkStatus
 
 
-class Shown(StrEnum):
+class CallFilter(StrEnum):
     """Which calls to show: by their own status, or by a follow-up's."""
 
     PENDING = "pending"
@@ -27,7 +27,7 @@ class Shown(StrEnum):
 
 
 @dataclass(frozen=True)
-class Place:
+class Cursor:
     """A call's place in the order; the next page begins after its last one."""
 
     created_at: datetime
@@ -50,8 +50,8 @@ class ListedCall:
     follow_ups: Sequence[FollowUpState]
 
     @property
-    def place(self) -> Place:
-        return Place(self.call["created_at"], self.call["location_id"], self.call["call_id"])
+    def place(self) -> Cursor:
+        return Cursor(self.call["created_at"], self.call["location_id"], self.call["call_id"])
 
 
 def newest(
@@ -59,8 +59,8 @@ def newest(
     *,
     limit: int,
     location_id: str | None = None,
-    shown: Shown | None = None,
-    after: Place | None = None,
+    shown: CallFilter | None = None,
+    after: Cursor | None = None,
 ) -> list[ListedCall]:
     """At most `limit` calls, newest first by when we heard of them."""
     query = (
@@ -86,27 +86,27 @@ _SHORT = (
 )  # fmt: skip
 
 
-def _which(shown: Shown) -> sa.ColumnElement[bool]:
+def _which(shown: CallFilter) -> sa.ColumnElement[bool]:
     match shown:
-        case Shown.DONE:
-            return calls.c.status == Status.DONE
-        case Shown.PENDING | Shown.RUNNING | Shown.DEAD:
+        case CallFilter.DONE:
+            return calls.c.status == WorkStatus.DONE
+        case CallFilter.PENDING | CallFilter.RUNNING | CallFilter.DEAD:
             return sa.and_(calls.c.status == str(shown), NOT_DONE)
-        case Shown.FOLLOW_UP_OPEN:
+        case CallFilter.FOLLOW_UP_OPEN:
             return _has_follow_up(OPEN)
-        case Shown.FOLLOW_UP_UNCLEAR:
-            return _has_follow_up((Status.UNCLEAR,))
-        case Shown.FOLLOW_UP_DEAD:
-            return _has_follow_up((Status.DEAD,))
+        case CallFilter.FOLLOW_UP_UNCLEAR:
+            return _has_follow_up((WorkStatus.UNCLEAR,))
+        case CallFilter.FOLLOW_UP_DEAD:
+            return _has_follow_up((WorkStatus.DEAD,))
 
 
-def _has_follow_up(statuses: Sequence[Status]) -> sa.ColumnElement[bool]:
+def _has_follow_up(statuses: Sequence[WorkStatus]) -> sa.ColumnElement[bool]:
     """From the few follow-ups that are not done, because those are in an index of their own."""
     keys = sa.select(follow_ups.c.location_id, follow_ups.c.call_id).where(follow_ups.c.status.in_(statuses), NOT_DONE)
     return sa.tuple_(calls.c.location_id, calls.c.call_id).in_(keys)
 
 
-def _later_in_the_same_moment(after: Place) -> sa.ColumnElement[bool]:
+def _later_in_the_same_moment(after: Cursor) -> sa.ColumnElement[bool]:
     same_account = sa.and_(calls.c.location_id == after.location_id, calls.c.call_id < after.call_id)
     return sa.and_(
         calls.c.created_at == after.created_at, sa.or_(calls.c.location_id < after.location_id, same_account)

@@ -15,7 +15,7 @@ from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups
 from models.intake.notifications import notifications
 from models.reconciling import webhook_coverage
 from models.reconciling.webhook_coverage import Completeness
-from models.work.lifecycle import NOT_DONE, Status, Work
+from models.work.lifecycle import NOT_DONE, WorkKind, WorkStatus
 
 IDS_TOLD = 3
 
@@ -102,15 +102,15 @@ def of_accounts(connection: Connection) -> list[AccountOverview]:
 def _of(connection: Connection, account: Account, at: datetime) -> AccountOverview:
     location_id = account.location_id
     call_groups, follow_up_groups = _call_groups(connection, location_id), _follow_up_groups(connection, location_id)
-    pending = [group for group in call_groups if group.status == Status.PENDING]
-    unclear = [group for group in follow_up_groups if group.status == Status.UNCLEAR]
+    pending = [group for group in call_groups if group.status == WorkStatus.PENDING]
+    unclear = [group for group in follow_up_groups if group.status == WorkStatus.UNCLEAR]
     return AccountOverview(
         account=account,
         waiting_calls=sum(group.number for group in pending if group.never_stored),
         oldest_waiting_call=_oldest_waiting_call(connection, location_id, at),
         unsettled_calls=sum(group.number for group in pending if not group.never_stored),
-        waiting_follow_ups=sum(group.number for group in follow_up_groups if group.status == Status.PENDING),
-        running=sum(group.number for group in call_groups + follow_up_groups if group.status == Status.RUNNING),
+        waiting_follow_ups=sum(group.number for group in follow_up_groups if group.status == WorkStatus.PENDING),
+        running=sum(group.number for group in call_groups + follow_up_groups if group.status == WorkStatus.RUNNING),
         dead=_dead(connection, location_id, CALL, call_groups)
         + _dead(connection, location_id, FOLLOW_UP, follow_up_groups),
         unclear=Unclear(
@@ -155,10 +155,10 @@ def _follow_up_groups(connection: Connection, location_id: str) -> list[Any]:
     )
 
 
-def _dead(connection: Connection, location_id: str, work: Work, groups: list[Any]) -> tuple[Dead, ...]:
+def _dead(connection: Connection, location_id: str, work: WorkKind, groups: list[Any]) -> tuple[Dead, ...]:
     numbers: dict[str | None, int] = {}
     for group in groups:
-        if group.status == Status.DEAD:
+        if group.status == WorkStatus.DEAD:
             numbers[group.dead_cause] = numbers.get(group.dead_cause, 0) + group.number
     cause = work.table.c.dead_cause
     return tuple(
@@ -167,17 +167,22 @@ def _dead(connection: Connection, location_id: str, work: Work, groups: list[Any
             each or "unknown",
             number,
             _oldest_ids(
-                connection, location_id, work, (work.table.c.status == Status.DEAD) & cause.is_not_distinct_from(each)
+                connection,
+                location_id,
+                work,
+                (work.table.c.status == WorkStatus.DEAD) & cause.is_not_distinct_from(each),
             ),
         )
         for each, number in sorted(numbers.items(), key=lambda item: item[0] or "")
     )
 
 
-_FOR_A_PERSON = (follow_ups.c.status == Status.UNCLEAR) & follow_ups.c.next_attempt_at.is_(None)
+_FOR_A_PERSON = (follow_ups.c.status == WorkStatus.UNCLEAR) & follow_ups.c.next_attempt_at.is_(None)
 
 
-def _oldest_ids(connection: Connection, location_id: str, work: Work, which: sa.ColumnElement[bool]) -> tuple[str, ...]:
+def _oldest_ids(
+    connection: Connection, location_id: str, work: WorkKind, which: sa.ColumnElement[bool]
+) -> tuple[str, ...]:
     since = calls.c.created_at if work is CALL else follow_ups.c.planned_at
     ids = (
         sa.select(work.table.c[work.key_columns[-1]])
@@ -193,7 +198,7 @@ def _oldest_waiting_call(connection: Connection, location_id: str, at: datetime)
         sa.select(calls.c.call_id, calls.c.created_at)
         .where(
             calls.c.location_id == location_id,
-            calls.c.status == Status.PENDING,
+            calls.c.status == WorkStatus.PENDING,
             NOT_DONE,
             calls.c.stored_at.is_(None),
         )
@@ -217,5 +222,5 @@ def _today(connection: Connection, location_id: str, midnight: datetime) -> Toda
         notifications.c.location_id == location_id, notifications.c.received_at >= midnight
     )
     stored = sa.select(number).where(started_today, calls.c.stored_at.is_not(None))
-    done = sa.select(number).select_from(of_today).where(started_today, follow_ups.c.status == Status.DONE)
+    done = sa.select(number).select_from(of_today).where(started_today, follow_ups.c.status == WorkStatus.DONE)
     return Today(*(int(connection.execute(query).scalar_one()) for query in (notified, stored, done)))

@@ -14,7 +14,7 @@ from models.work.lifecycle import attempts
 
 
 @dataclass(frozen=True)
-class Story:
+class Timeline:
     """Rows as they are in the tables, each list in its order of time."""
 
     call: sa.RowMapping
@@ -32,10 +32,10 @@ class Event:
     """Without a person's words: ids, counts and words of our own."""
 
 
-def of_call(connection: Connection, call: sa.RowMapping) -> Story:
+def of_call(connection: Connection, call: sa.RowMapping) -> Timeline:
     """`call` is a row of `calls`."""
     key = (call["location_id"], call["call_id"])
-    return Story(
+    return Timeline(
         call=call,
         notifications=notifications.of_call(connection, *key),
         attempts=_attempts(
@@ -50,7 +50,7 @@ def attempts_of_follow_up(connection: Connection, follow_up_id: str) -> Sequence
     return _attempts(connection, attempts.c.follow_up_id == follow_up_id)
 
 
-def events(story: Story) -> list[Event]:
+def events(story: Timeline) -> list[Event]:
     """What happened, oldest first."""
     call = story.call
     steps = (

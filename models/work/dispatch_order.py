@@ -15,11 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts.accounts import OUTAGES_BEFORE_REST, accounts
+from models.accounts.accounts import OUTAGES_BEFORE_OPEN, accounts
 from models.accounts.pauses import is_paused
 from models.database import moment, on_postgresql
 from models.work.heartbeats import live_workers
-from models.work.lifecycle import OPEN, Lane, Status, Work
+from models.work.lifecycle import OPEN, Lane, WorkKind, WorkStatus
 
 IN_LANE_ORDER = tuple(Lane)
 SECONDS_IN_FLIGHT = 1.2
@@ -31,12 +31,12 @@ FEWEST_IN_FLIGHT = 2
 class Due:
     """A row of work that is to be sent."""
 
-    work: Work
+    work: WorkKind
     key: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Room:
+class DispatchLimits:
     """How many rows may be in flight at once."""
 
     in_all: int
@@ -49,10 +49,10 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Marks:
+class EnqueueMarks:
     """What makes a mark valid: its generation of Redis, and for how many seconds."""
 
-    generation: str
+    epoch: str
     seconds: float
 
 
@@ -62,17 +62,19 @@ class _Waiting:
 
     after_outage: bool
     per_10_seconds: int | None
-    lanes: list[tuple[Lane, Work]]
+    lanes: list[tuple[Lane, WorkKind]]
     """In which of its lanes something is due, the most urgent first."""
 
 
-def take_due(connection: Connection, kinds: tuple[Work, ...], *, marks: Marks, room: Room) -> list[Due]:
+def take_due(
+    connection: Connection, kinds: tuple[WorkKind, ...], *, marks: EnqueueMarks, limits: DispatchLimits
+) -> list[Due]:
     """Marks as sent, and returns, what may be sent now: fairly among accounts, each account's lanes in order."""
     waiting = _accounts_with_due_work(connection, kinds)
     if not waiting:
         return []
     in_flight, in_background = _in_flight(connection, kinds, marks)
-    left = room.in_all - sum(in_flight.values())
+    left = limits.in_all - sum(in_flight.values())
     if left <= 0:
         return []
     candidates = {
@@ -81,36 +83,38 @@ def take_due(connection: Connection, kinds: tuple[Work, ...], *, marks: Marks, r
             location_id,
             each.lanes,
             marks=marks,
-            limit=min(left, _allowed(room, each) - in_flight[location_id]),
-            background=left if room.background is None else room.background - in_background[location_id],
+            limit=min(left, _allowed(limits, each) - in_flight[location_id]),
+            background=left if limits.background is None else limits.background - in_background[location_id],
         )
         for location_id, each in waiting.items()
     }
     return _mark(connection, _share_out(candidates, left, in_flight), marks)
 
 
-def _allowed(room: Room, account: _Waiting) -> int:
+def _allowed(limits: DispatchLimits, account: _Waiting) -> int:
     """After an outage one attempt goes ahead to see whether it is over."""
     if account.after_outage:
         return 1
-    per_10_seconds = account.per_10_seconds or room.per_10_seconds
+    per_10_seconds = account.per_10_seconds or limits.per_10_seconds
     if per_10_seconds is None:
-        return room.per_account
-    return min(room.per_account, max(FEWEST_IN_FLIGHT, math.ceil(SECONDS_IN_FLIGHT * per_10_seconds / 10)))
+        return limits.per_account
+    return min(limits.per_account, max(FEWEST_IN_FLIGHT, math.ceil(SECONDS_IN_FLIGHT * per_10_seconds / 10)))
 
 
-def _accounts_with_due_work(connection: Connection, kinds: tuple[Work, ...]) -> dict[str, _Waiting]:
+def _accounts_with_due_work(connection: Connection, kinds: tuple[WorkKind, ...]) -> dict[str, _Waiting]:
     found: dict[str, _Waiting] = {}
     by_name = {work.name: work for work in kinds}
     rows = connection.execute(_waiting_lanes(kinds)).all()
     for row in sorted(rows, key=lambda each: (each.location_id, each.lane, each.work)):
-        after_outage = row.outages >= OUTAGES_BEFORE_REST
+        after_outage = row.outages_in_a_row >= OUTAGES_BEFORE_OPEN
         account = found.setdefault(row.location_id, _Waiting(after_outage, row.requests_per_10_seconds, []))
         account.lanes.append((Lane(row.lane), by_name[row.work]))
     return found
 
 
-def _in_flight(connection: Connection, kinds: tuple[Work, ...], marks: Marks) -> tuple[Counter[str], Counter[str]]:
+def _in_flight(
+    connection: Connection, kinds: tuple[WorkKind, ...], marks: EnqueueMarks
+) -> tuple[Counter[str], Counter[str]]:
     """Per account: rows with a valid mark, and rows held by a worker that is alive; the second: background only."""
     counts: Counter[str] = Counter()
     in_background: Counter[str] = Counter()
@@ -125,9 +129,9 @@ def _in_flight(connection: Connection, kinds: tuple[Work, ...], marks: Marks) ->
 def _candidates(
     connection: Connection,
     location_id: str,
-    lanes: Sequence[tuple[Lane, Work]],
+    lanes: Sequence[tuple[Lane, WorkKind]],
     *,
-    marks: Marks,
+    marks: EnqueueMarks,
     limit: int,
     background: int,
 ) -> list[tuple[Lane, Due]]:
@@ -150,12 +154,12 @@ def _candidates(
 
 
 @cache
-def _waiting_lanes(kinds: tuple[Work, ...]) -> sa.CompoundSelect[Any]:
+def _waiting_lanes(kinds: tuple[WorkKind, ...]) -> sa.CompoundSelect[Any]:
     """Which accounts that are not resting have something due, and in which of their lanes."""
-    rested = sa.or_(accounts.c.held_until.is_(None), accounts.c.held_until <= moment())
+    rested = sa.or_(accounts.c.open_until.is_(None), accounts.c.open_until <= moment())
     lanes = sa.union_all(*(sa.select(sa.literal(int(lane)).label("lane")) for lane in IN_LANE_ORDER)).subquery("lanes")
 
-    def of(work: Work) -> sa.Select[Any]:
+    def of(work: WorkKind) -> sa.Select[Any]:
         table = work.table
         # The smallest is the first entry of ix_…_due for that account and lane: one look, however much is due.
         earliest = (
@@ -164,7 +168,12 @@ def _waiting_lanes(kinds: tuple[Work, ...]) -> sa.CompoundSelect[Any]:
             .correlate(accounts, lanes)
             .scalar_subquery()
         )
-        columns = (accounts.c.location_id, accounts.c.outages, accounts.c.requests_per_10_seconds, lanes.c.lane)
+        columns = (
+            accounts.c.location_id,
+            accounts.c.outages_in_a_row,
+            accounts.c.requests_per_10_seconds,
+            lanes.c.lane,
+        )
         return (
             sa.select(*columns, sa.literal(work.name).label("work"))
             .select_from(accounts.join(lanes, sa.true()))
@@ -178,14 +187,14 @@ def _waiting_lanes(kinds: tuple[Work, ...]) -> sa.CompoundSelect[Any]:
 def _counting(table: sa.Table) -> sa.Select[Any]:
     """Rows in flight by account. Parameters: those of the marks, `alive`."""
     alive: sa.BindParameter[Any] = sa.bindparam("alive", expanding=True)
-    held = sa.and_(table.c.lease_until > moment(), table.c.running_on.in_(alive), table.c.status == Status.RUNNING)
+    held = sa.and_(table.c.lease_until > moment(), table.c.running_on.in_(alive), table.c.status == WorkStatus.RUNNING)
     return (
         sa.select(
             table.c.location_id,
             sa.func.count().label("number"),
             sa.func.sum(sa.case((table.c.lane > Lane.RETRY, 1), else_=0)).label("background"),
         )
-        .where(sa.or_(table.c.sent_at.is_not(None), table.c.lease_until.is_not(None)))
+        .where(sa.or_(table.c.enqueued_at.is_not(None), table.c.lease_until.is_not(None)))
         .where(sa.or_(~_mark_is_void(table), held))
         .group_by(table.c.location_id)
     )
@@ -213,7 +222,7 @@ def _oldest_due(table: sa.Table, key_columns: tuple[str, ...], *, skips_locked: 
 
 
 def _share_out(
-    candidates: Mapping[str, Sequence[tuple[Lane, Due]]], room: int, in_flight: Mapping[str, int]
+    candidates: Mapping[str, Sequence[tuple[Lane, Due]]], slots: int, in_flight: Mapping[str, int]
 ) -> list[Due]:
     """Who has least in flight is next, by chance among equals; what somebody waits for goes before the rest."""
     turns = sorted(
@@ -224,11 +233,11 @@ def _share_out(
         ),
         key=lambda each: (each[0] if each[0] > Lane.RETRY else Lane.LIVE, each[1]),
     )
-    return [due for _lane, _turn, due in turns[:room]]
+    return [due for _lane, _turn, due in turns[:slots]]
 
 
-def _mark(connection: Connection, chosen: Sequence[Due], marks: Marks) -> list[Due]:
-    _write_marks(connection, chosen, sent_at=moment(), sent_generation=marks.generation)
+def _mark(connection: Connection, chosen: Sequence[Due], marks: EnqueueMarks) -> list[Due]:
+    _write_marks(connection, chosen, enqueued_at=moment(), enqueued_epoch=marks.epoch)
     return list(chosen)
 
 
@@ -247,16 +256,16 @@ def _write_marks(connection: Connection, rows: Sequence[Due], **values: Any) -> 
 
 def _mark_is_void(table: sa.Table) -> sa.ColumnElement[bool]:
     return sa.or_(
-        table.c.sent_at.is_(None),
-        table.c.sent_generation != sa.bindparam("this_generation"),
-        table.c.sent_at <= moment(-sa.bindparam("mark_seconds", type_=sa.Double)),
+        table.c.enqueued_at.is_(None),
+        table.c.enqueued_epoch != sa.bindparam("this_epoch"),
+        table.c.enqueued_at <= moment(-sa.bindparam("mark_seconds", type_=sa.Double)),
     )
 
 
-def _of_marks(marks: Marks) -> dict[str, Any]:
-    return {"this_generation": marks.generation, "mark_seconds": marks.seconds}
+def _of_marks(marks: EnqueueMarks) -> dict[str, Any]:
+    return {"this_epoch": marks.epoch, "mark_seconds": marks.seconds}
 
 
-def unmark(connection: Connection, rows: Sequence[Due]) -> None:
+def clear_marks(connection: Connection, rows: Sequence[Due]) -> None:
     """For rows whose message did not get into Redis. One that did after all is harmless: it is claimed once."""
-    _write_marks(connection, rows, sent_at=None, sent_generation=None)
+    _write_marks(connection, rows, enqueued_at=None, enqueued_epoch=None)

@@ -20,16 +20,16 @@ from sqlalchemy import Connection
 from models.accounts.pauses import is_paused
 from models.database import Database, UtcDateTime, metadata, moment
 
-ALONE_AFTER = 2
+ISOLATED_AFTER = 2
 """Leases lost in a row after which a row runs alone, so that its neighbours do not die with it."""
-DEAD_AFTER_LOST_ALONE = 2
+POISON_AFTER_LOST_ISOLATED = 2
 """Leases lost *alone* that make a row dead. One would do against poison, but a process may also be killed from
 outside at just that moment, and a call must not die of that."""
 FAILURES_ALLOWED = 10
 LONGEST_DELAY_SECONDS = 600.0
 
 
-class Status(StrEnum):
+class WorkStatus(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
     UNCLEAR = "unclear"
@@ -39,7 +39,7 @@ class Status(StrEnum):
     SKIPPED = "skipped"
 
 
-OPEN = (Status.PENDING, Status.RUNNING, Status.UNCLEAR)
+OPEN = (WorkStatus.PENDING, WorkStatus.RUNNING, WorkStatus.UNCLEAR)
 NOT_DONE = sa.text("status NOT IN ('done', 'skipped')")
 """In words, because a partial index serves only a condition that is written like its own."""
 
@@ -72,13 +72,13 @@ class LeaseLost(Exception):
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkKind:
     """A table whose rows are work, and what its key is."""
 
     name: str
     table: sa.Table
     key_columns: tuple[str, ...]
-    broken_off: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    after_abort: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Columns of a row whose attempt broke off at an unknown place."""
 
     def matches_parameters(self) -> sa.ColumnElement[bool]:
@@ -96,7 +96,7 @@ class Work:
 class Claim:
     """The right to work on one row until `deadline` (monotonic seconds)."""
 
-    work: Work
+    work: WorkKind
     key: tuple[str, ...]
     fence: int
     attempts: int
@@ -137,7 +137,7 @@ attempts = sa.Table(
 def work_columns() -> tuple[sa.Column[Any], ...]:
     """The schedule that every row of work carries."""
     return (
-        sa.Column("status", sa.Text, nullable=False, default=Status.PENDING),
+        sa.Column("status", sa.Text, nullable=False, default=WorkStatus.PENDING),
         sa.Column("lane", sa.SmallInteger, nullable=False, default=Lane.LIVE),
         sa.Column("next_attempt_at", UtcDateTime, nullable=True, comment="null: nothing will happen by itself"),
         sa.Column("attempts", sa.Integer, nullable=False, default=0, comment="tries with an answer or a failure"),
@@ -145,14 +145,14 @@ def work_columns() -> tuple[sa.Column[Any], ...]:
         sa.Column("fence", sa.Integer, nullable=False, default=0),
         sa.Column("lease_until", UtcDateTime, nullable=True),
         sa.Column("lost_leases", sa.Integer, nullable=False, default=0, comment="in a row; reset by any outcome"),
-        sa.Column("lost_alone", sa.Integer, nullable=False, default=0, comment="of those, while it ran alone"),
-        sa.Column("runs_alone", sa.Boolean, nullable=False, default=False),
+        sa.Column("lost_isolated", sa.Integer, nullable=False, default=0, comment="of those, while it ran alone"),
+        sa.Column("isolated", sa.Boolean, nullable=False, default=False),
         sa.Column("requested", sa.Integer, nullable=False, default=0, comment="raised when it is asked for again"),
         sa.Column("replayed", sa.Boolean, nullable=False, default=False, comment="a person asked since the claim"),
         sa.Column("claimed_at", UtcDateTime, nullable=True),
         sa.Column("running_on", sa.Text, nullable=True, comment="the worker that holds the lease"),
-        sa.Column("sent_at", UtcDateTime, nullable=True, comment="when a message for it was put into Redis"),
-        sa.Column("sent_generation", sa.Text, nullable=True, comment="which life of Redis holds that message"),
+        sa.Column("enqueued_at", UtcDateTime, nullable=True, comment="when a message for it was put into Redis"),
+        sa.Column("enqueued_epoch", sa.Text, nullable=True, comment="which life of Redis holds that message"),
         sa.Column("last_error", sa.Text, nullable=True),
         sa.Column("dead_cause", sa.Text, nullable=True),
     )
@@ -160,14 +160,14 @@ def work_columns() -> tuple[sa.Column[Any], ...]:
 
 def claim(
     database: Database,
-    work: Work,
+    work: WorkKind,
     key: tuple[str, ...],
     *,
     lease_seconds: float,
     deadline_seconds: float,
     worker: str,
     task_id: str | None = None,
-    alone: bool = False,
+    isolated: bool = False,
     extra: Mapping[str, Any] | None = None,
 ) -> Claim | None:
     """Claims the row, committed before anything else happens, or returns None: done, leased, not due, paused.
@@ -178,7 +178,7 @@ def claim(
     deadline = time.monotonic() + deadline_seconds
     row = database.transact(
         lambda connection: _claim(
-            connection, work, key, lease_seconds=lease_seconds, worker=worker, alone=alone, extra=extra
+            connection, work, key, lease_seconds=lease_seconds, worker=worker, isolated=isolated, extra=extra
         )
     )
     if row is None:
@@ -186,22 +186,22 @@ def claim(
     return Claim(work, key, row["fence"], row["attempts"], row["failures"], row["claimed_at"], deadline, row, task_id)
 
 
-def is_suspect(connection: Connection, work: Work, key: tuple[str, ...]) -> bool:
+def needs_isolation(connection: Connection, work: WorkKind, key: tuple[str, ...]) -> bool:
     """Whether the row could be claimed now, but only to run alone."""
     table = work.table
     due = sa.select(sa.literal(1)).where(
-        work.matches(key), _due(table), ~is_paused(table, work.name), ~_may_run_in_company(table)
+        work.matches(key), _due(table), ~is_paused(table, work.name), ~_may_share_process(table)
     )
     return connection.execute(due).first() is not None
 
 
-def finish(connection: Connection, claim: Claim, **values: Any) -> None:
+def complete(connection: Connection, claim: Claim, **values: Any) -> None:
     """Ends the work. A replay that came in meanwhile makes the row due again. Raises LeaseLost."""
     statement = _finishing(claim.work)
     _settle(connection, claim, statement.values(**values) if values else statement, Outcome.DONE)
 
 
-def postpone(
+def reschedule(
     connection: Connection,
     claim: Claim,
     *,
@@ -213,7 +213,7 @@ def postpone(
     error: str | None = None,
     http_status: int | None = None,
     trace_id: str | None = None,
-    status: Status = Status.PENDING,
+    status: WorkStatus = WorkStatus.PENDING,
     **values: Any,
 ) -> None:
     """Puts the row back, due in so many seconds (None: when a person says so). Raises LeaseLost.
@@ -228,7 +228,7 @@ def postpone(
     late = {"lane": sa.case((table.c.lane < Lane.RETRY, Lane.RETRY), else_=table.c.lane)} if counted else {}
     put_back = {
         "status": status,
-        "next_attempt_at": due if status is Status.UNCLEAR else sa.case((asked_again, moment()), else_=due),
+        "next_attempt_at": due if status is WorkStatus.UNCLEAR else sa.case((asked_again, moment()), else_=due),
         "attempts": table.c.attempts if counted else table.c.attempts - 1,
         "failures": table.c.failures + (1 if failed else 0),
         "last_error": error,
@@ -239,22 +239,24 @@ def postpone(
     _settle(connection, claim, statement, outcome, tried=tried, error=error, http_status=http_status, trace_id=trace_id)
 
 
-def break_off(connection: Connection, claim: Claim, *, error: str, first_seconds: float) -> None:
+def abort(connection: Connection, claim: Claim, *, error: str, first_seconds: float) -> None:
     """Puts back a row whose attempt raised what nobody expected; too often, and it is dead. Raises LeaseLost."""
     may_go_on = claim.failures + 1 < FAILURES_ALLOWED
-    values = dict(claim.work.broken_off)
+    values = dict(claim.work.after_abort)
     if not may_go_on:
-        unclear = values.get("status", sa.literal(Status.PENDING)) == Status.UNCLEAR
+        unclear = values.get("status", sa.literal(WorkStatus.PENDING)) == WorkStatus.UNCLEAR
         asked_again = _asked_again(claim)
-        values["status"] = sa.case((unclear, Status.UNCLEAR), (asked_again, Status.PENDING), else_=Status.DEAD)
+        values["status"] = sa.case(
+            (unclear, WorkStatus.UNCLEAR), (asked_again, WorkStatus.PENDING), else_=WorkStatus.DEAD
+        )
         values["dead_cause"] = sa.case((unclear | asked_again, None), else_="broken")
-    postpone(
+    reschedule(
         connection, claim, seconds=backoff(claim.attempts, first_seconds=first_seconds) if may_go_on else None,
         outcome=Outcome.FAILED, counted=True, failed=True, error=error, **values,
     )  # fmt: skip
 
 
-def give_up(
+def dead_letter(
     connection: Connection,
     claim: Claim,
     *,
@@ -271,7 +273,7 @@ def give_up(
     asked_again = _asked_again(claim)
     dead = {
         **values,
-        "status": sa.case((asked_again, Status.PENDING), else_=Status.DEAD),
+        "status": sa.case((asked_again, WorkStatus.PENDING), else_=WorkStatus.DEAD),
         "next_attempt_at": sa.case((asked_again, moment()), else_=None),
         "dead_cause": sa.case((asked_again, None), else_=cause),
         "failures": sa.case((asked_again, 0), else_=claim.work.table.c.failures),
@@ -283,7 +285,7 @@ def give_up(
     )
 
 
-def drop(connection: Connection, claim: Claim, **facts: Any) -> None:
+def discard(connection: Connection, claim: Claim, **facts: Any) -> None:
     """Deletes a row that turned out to be no work at all. Raises LeaseLost."""
     _keep(connection, claim, Outcome.DROPPED, **facts)
     deleted = connection.execute(sa.delete(claim.work.table).where(_is_ours(claim.work)), _this(claim))
@@ -298,7 +300,7 @@ def holds(connection: Connection, claim: Claim, *, seconds: float) -> bool:
     return connection.execute(row, _this(claim)).first() is not None
 
 
-def update_held(connection: Connection, claim: Claim, *, seconds: float, **values: Any) -> bool:
+def update_under_lease(connection: Connection, claim: Claim, *, seconds: float, **values: Any) -> bool:
     """Writes values if the lease is still ours and runs at least so many seconds on; False: it does not, stop."""
     table = claim.work.table
     statement = sa.update(table).where(_is_ours(claim.work), table.c.lease_until > moment(seconds)).values(**values)
@@ -314,30 +316,30 @@ def backoff(attempts: int, *, first_seconds: float) -> float:
 def revive(table: sa.Table) -> dict[str, Any]:
     """Values that make a row due as if it were new. For UPDATEs that a person, a listing or a notification causes."""
     return {
-        "status": Status.PENDING,
+        "status": WorkStatus.PENDING,
         "next_attempt_at": moment(),
         "failures": 0,
         "lost_leases": 0,
-        "lost_alone": 0,
-        "runs_alone": False,
+        "lost_isolated": 0,
+        "isolated": False,
         "dead_cause": None,
-        "sent_at": None,
-        "sent_generation": None,
+        "enqueued_at": None,
+        "enqueued_epoch": None,
         "requested": table.c.requested + 1,
     }
 
 
 def _claim(
     connection: Connection,
-    work: Work,
+    work: WorkKind,
     key: tuple[str, ...],
     *,
     lease_seconds: float,
     worker: str,
-    alone: bool,
+    isolated: bool,
     extra: Mapping[str, Any] | None,
 ) -> Mapping[str, Any] | None:
-    statement = _claiming(work, alone=alone)
+    statement = _claiming(work, isolated=isolated)
     if extra:
         statement = statement.values(**extra)
     parameters = {"this_lease": lease_seconds, "this_worker": worker, **work.parameters(key)}
@@ -348,20 +350,20 @@ def _claim(
     ours = Claim(work, key, row["fence"], row["attempts"], row["failures"], row["claimed_at"], 0.0, row)
     if row["lost_leases"]:
         _keep(connection, ours, Outcome.LEASE_LOST, fence=ours.fence - 1, started_at=None, worker=None)
-    if row["lost_alone"] >= DEAD_AFTER_LOST_ALONE:
-        give_up(connection, ours, cause="poison", error="each attempt ended the worker process that made it")
+    if row["lost_isolated"] >= POISON_AFTER_LOST_ISOLATED:
+        dead_letter(connection, ours, cause="poison", error="each attempt ended the worker process that made it")
         return None
     return row
 
 
 @cache
-def _claiming(work: Work, *, alone: bool) -> sa.Update:
+def _claiming(work: WorkKind, *, isolated: bool) -> sa.Update:
     """Parameters: the key's, `this_lease` (seconds), `this_worker`.
 
     Built once, as what follows: building it anew costs several times its execution.
     """
     table = work.table
-    taken_over = table.c.status == Status.RUNNING
+    taken_over = table.c.status == WorkStatus.RUNNING
     lease_until = moment(sa.bindparam("this_lease", type_=sa.Double))
     return (
         sa.update(table)
@@ -369,33 +371,33 @@ def _claiming(work: Work, *, alone: bool) -> sa.Update:
             work.matches_parameters(),
             _due(table),
             ~is_paused(table, work.name),
-            sa.true() if alone else _may_run_in_company(table),
+            sa.true() if isolated else _may_share_process(table),
         )
         .values(
-            status=Status.RUNNING,
+            status=WorkStatus.RUNNING,
             fence=table.c.fence + 1,
             attempts=table.c.attempts + 1,
             lease_until=lease_until,
             next_attempt_at=lease_until,
             lost_leases=table.c.lost_leases + sa.case((taken_over, 1), else_=0),
-            lost_alone=table.c.lost_alone + sa.case((taken_over & table.c.runs_alone, 1), else_=0),
-            runs_alone=alone,
+            lost_isolated=table.c.lost_isolated + sa.case((taken_over & table.c.isolated, 1), else_=0),
+            isolated=isolated,
             replayed=False,
             claimed_at=moment(),
             running_on=sa.bindparam("this_worker"),
-            sent_at=None,
-            sent_generation=None,
+            enqueued_at=None,
+            enqueued_epoch=None,
         )
         .returning(*table.c)
     )
 
 
 @cache
-def _finishing(work: Work) -> sa.Update:
+def _finishing(work: WorkKind) -> sa.Update:
     """Parameters: `_this` claim."""
     replayed = work.table.c.replayed
     return _ending(work).values(
-        status=sa.case((replayed, Status.PENDING), else_=Status.DONE),
+        status=sa.case((replayed, WorkStatus.PENDING), else_=WorkStatus.DONE),
         next_attempt_at=sa.case((replayed, moment()), else_=None),
         last_error=None,
         dead_cause=None,
@@ -403,14 +405,14 @@ def _finishing(work: Work) -> sa.Update:
     )
 
 
-def _ending(work: Work) -> sa.Update:
+def _ending(work: WorkKind) -> sa.Update:
     """Takes the lease off the row. Parameters: `_this` claim."""
     return sa.update(work.table).where(_is_ours(work)).values(_CLEARED)
 
 
 _CLEARED = {
-    "lease_until": None, "claimed_at": None, "running_on": None, "lost_leases": 0, "lost_alone": 0,
-    "runs_alone": False, "sent_at": None, "sent_generation": None,
+    "lease_until": None, "claimed_at": None, "running_on": None, "lost_leases": 0, "lost_isolated": 0,
+    "isolated": False, "enqueued_at": None, "enqueued_epoch": None,
 }  # fmt: skip
 _KEEPING = sa.insert(attempts).values(ended_at=moment())
 
@@ -440,11 +442,11 @@ def _keep(connection: Connection, claim: Claim, outcome: Outcome, **facts: Any) 
     connection.execute(_KEEPING, {**known, **facts})
 
 
-def _is_ours(work: Work) -> sa.ColumnElement[bool]:
+def _is_ours(work: WorkKind) -> sa.ColumnElement[bool]:
     """Parameters: `_this` claim."""
     table = work.table
     return sa.and_(
-        work.matches_parameters(), table.c.fence == sa.bindparam("this_fence"), table.c.status == Status.RUNNING
+        work.matches_parameters(), table.c.fence == sa.bindparam("this_fence"), table.c.status == WorkStatus.RUNNING
     )
 
 
@@ -461,5 +463,5 @@ def _due(table: sa.Table) -> sa.ColumnElement[bool]:
     return sa.and_(table.c.status.in_(OPEN), table.c.next_attempt_at <= moment())
 
 
-def _may_run_in_company(table: sa.Table) -> sa.ColumnElement[bool]:
-    return table.c.lost_leases + sa.case((table.c.status == Status.RUNNING, 1), else_=0) < ALONE_AFTER
+def _may_share_process(table: sa.Table) -> sa.ColumnElement[bool]:
+    return table.c.lost_leases + sa.case((table.c.status == WorkStatus.RUNNING, 1), else_=0) < ISOLATED_AFTER

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.failpoints import POINTS
+from models.failpoints import FAILPOINTS
 from tests.crash.stage import LEASE_SECONDS, SETTLE_SECONDS, Stage
 
 FAULTS_OF_PROCESSES: dict[str, Callable[[Stage, int], None]] = {
@@ -47,7 +47,7 @@ def every_cell() -> list[Cell]:
 def _of_processes() -> list[Cell]:
     return [
         Cell(point, fault, point, befall, faults=PROBED if point == "probe_answered" else ())
-        for point in POINTS
+        for point in FAILPOINTS
         for fault, befall in FAULTS_OF_PROCESSES.items()
     ]
 

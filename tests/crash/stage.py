@@ -53,7 +53,7 @@ class Stage:
                 self._folder,
                 database_url=self._database_url(),
                 redis_url=self.redis.url,
-                settings={**QUICK, "CRASH_POINTS_FOLDER": str(self._points)},
+                settings={**QUICK, "FAILPOINTS_FOLDER": str(self._points)},
             )
         )
         self.world.double.set_repeats([0.2] * 10 + [1.0] * 600, timeout=2.0)  # the vendor, too, repeats for hours

@@ -66,4 +66,4 @@ def _work(database: Database, name: str, number: int) -> None:
     for row in rows:
         got = claim(database, CALL, (row.location_id, row.call_id), lease_seconds=60, deadline_seconds=20, worker=name)
         if got is not None:
-            database.transact(lambda connection, mine=got: lifecycle.finish(connection, mine))  # type: ignore[misc]
+            database.transact(lambda connection, mine=got: lifecycle.complete(connection, mine))  # type: ignore[misc]

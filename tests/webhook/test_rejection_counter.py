@@ -15,9 +15,9 @@ def test_refusals_are_counted_per_reason_and_hour(intake: Intake) -> None:
     for _ in range(3):
         intake.send(b"{}", {})
     intake.post(intake.message(proof=Proof.FORGED))
-    intake.receiver.refusals.write()
+    intake.receiver.rejection_counter.write()
     intake.send(b"{}", {})
-    intake.receiver.refusals.write()
+    intake.receiver.rejection_counter.write()
 
     with intake.receiver.database.reading() as connection:
         found = {
@@ -30,7 +30,7 @@ def test_refusals_are_counted_per_reason_and_hour(intake: Intake) -> None:
 def test_they_are_written_by_themselves_within_seconds(intake: Intake) -> None:
     intake.send(b"{}", {})
 
-    assert eventually(lambda: intake.rows("refusals"))[0]["number"] == 1
+    assert eventually(lambda: intake.rows("rejection_counts"))[0]["number"] == 1
 
 
 def test_the_trace_tells_which_credentials_were_there_and_nothing_of_what_was_sent(intake: Intake) -> None:
@@ -40,9 +40,9 @@ def test_the_trace_tells_which_credentials_were_there_and_nothing_of_what_was_se
     intake.send(b'{"callId": "call-1", "full_name": "Ana Ruiz"}', {"X-Intake-Secret": "mistyped-secret"})
     intake.send(b"{}", {}, path=f"{PATH}/mistyped-in-the-path")
     intake.post(intake.message(call, dialect=Dialect.FLAT, proof=Proof.TAMPERED))
-    intake.receiver.refusals.write()
+    intake.receiver.rejection_counter.write()
 
-    rows = {row["reason"]: row for row in intake.rows("refusals")}
+    rows = {row["reason"]: row for row in intake.rows("rejection_counts")}
     trace = _as_object(rows[Reason.INTAKE_SECRET_UNKNOWN]["trace"])
     assert set(trace) == {"at", "bytes", "content_type", "credentials"}
     assert _as_object(rows[Reason.SIGNATURE_INVALID]["trace"])["credentials"] == ["X-GHL-Signature"]
@@ -53,20 +53,20 @@ def test_the_trace_tells_which_credentials_were_there_and_nothing_of_what_was_se
 
 def test_a_content_type_that_no_database_can_hold_hides_no_refusals(intake: Intake) -> None:
     intake.send(b"{}", {"Content-Type": "text/plain"})
-    intake.receiver.refusals.count(Reason.NOT_JSON, headers={"Content-Type": "a\x00b\ud800" * 100}, size=None)
-    intake.receiver.refusals.write()
+    intake.receiver.rejection_counter.count(Reason.NOT_JSON, headers={"Content-Type": "a\x00b\ud800" * 100}, size=None)
+    intake.receiver.rejection_counter.write()
 
-    assert {row["reason"] for row in intake.rows("refusals")} == {Reason.CREDENTIALS_MISSING, Reason.NOT_JSON}
+    assert {row["reason"] for row in intake.rows("rejection_counts")} == {Reason.CREDENTIALS_MISSING, Reason.NOT_JSON}
 
 
 def test_a_flood_of_refusals_starts_one_timer(intake: Intake) -> None:
     before = threading.active_count()
     for _ in range(200):
-        intake.receiver.refusals.count(Reason.CREDENTIALS_MISSING, headers={}, size=1)
+        intake.receiver.rejection_counter.count(Reason.CREDENTIALS_MISSING, headers={}, size=1)
 
     assert threading.active_count() <= before + 1
-    intake.receiver.refusals.write()
-    assert intake.only_row("refusals")["number"] == 200
+    intake.receiver.rejection_counter.write()
+    assert intake.only_row("rejection_counts")["number"] == 200
 
 
 def _as_object(trace: object) -> dict[str, object]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from models.accounts.accounts import accounts
 from models.database import moment
 from models.reconciling import schedule, windows
-from models.reconciling.windows import Kind
+from models.reconciling.windows import WindowKind
 from tests.leadway_double.nouns import PlacedCall
 from tests.workers.conftest import AtWork
 from workers.reconcile_accounts import read_to_end
@@ -32,7 +32,7 @@ def reconcile(at_work: AtWork, *, margin_seconds: float = 0.0) -> list[sa.RowMap
     with at_work.database.transaction() as connection:
         now = connection.execute(sa.select(moment(-margin_seconds))).scalar_one()
         schedule.open_regular(connection, at_work.location_id, until=now)
-    read_to_end(at_work.this, at_work.location_id, Kind.REGULAR)
+    read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
     return ledger(at_work)
 
 
@@ -40,10 +40,10 @@ def backfill(at_work: AtWork, *, days: float, follow_ups: bool = False) -> list[
     with at_work.database.transaction() as connection:
         now = connection.execute(sa.select(moment())).scalar_one()
         windows.open_run(
-            connection, at_work.location_id, kind=Kind.BACKFILL, since=now - timedelta(days=days), until=now,
+            connection, at_work.location_id, kind=WindowKind.BACKFILL, since=now - timedelta(days=days), until=now,
             plans_follow_ups=follow_ups,
         )  # fmt: skip
-    read_to_end(at_work.this, at_work.location_id, Kind.BACKFILL)
+    read_to_end(at_work.this, at_work.location_id, WindowKind.BACKFILL)
     return ledger(at_work)
 
 

@@ -11,7 +11,7 @@ from models.calls.calls import calls
 from models.database import moment
 from models.intake import notifications
 from models.reconciling import schedule
-from models.reconciling.windows import Kind, reconciliations
+from models.reconciling.windows import WindowKind, reconciliations
 from tests.support.waiting import eventually
 from tests.workers.conftest import AtWork, meanwhile
 from tests.workers.listing import (
@@ -24,8 +24,8 @@ from tests.workers.listing import (
     reconcile,
     was_served_since,
 )
-from workers.reconcile_accounts import StandsStill, read_to_end, reconcile_accounts
-from workers.reconciling.read_page import Step, read_page
+from workers.reconcile_accounts import AccountStandsStill, read_to_end, reconcile_accounts
+from workers.reconciling.read_page import PageOutcome, read_page
 
 
 def test_after_an_outage_every_listed_call_has_its_row_with_what_it_says(at_work: AtWork) -> None:
@@ -46,7 +46,7 @@ def test_after_an_outage_every_listed_call_has_its_row_with_what_it_says(at_work
     assert at_work.account().complete_until == window["window_until"]
     assert len(at_work.rows("call_actions")) == sum(len(call.action_types) for call in placed + trials)
     assert list_requests(at_work) == 4
-    assert at_work.rows("listed_calls") == []
+    assert at_work.rows("seen_ids") == []
 
 
 def test_a_second_run_over_the_same_calls_changes_nothing(at_work: AtWork) -> None:
@@ -164,7 +164,7 @@ def test_a_revoked_token_pauses_the_account_and_the_run_goes_on_where_it_was(at_
     was_served_since(at_work, 5 * HOUR)
     placed = at_work.double.place_calls(60, over=4 * HOUR, ago=300)
     at_work.double.revoke_token()
-    with pytest.raises(StandsStill):
+    with pytest.raises(AccountStandsStill):
         reconcile(at_work)
     [window] = ledger(at_work)
     assert (window["finished_at"], window["error"]) == (None, "token")
@@ -174,7 +174,7 @@ def test_a_revoked_token_pauses_the_account_and_the_run_goes_on_where_it_was(at_
     with at_work.database.transaction() as connection:
         pauses.resume(connection, at_work.location_id)
         connection.execute(sa.update(reconciliations).values(next_attempt_at=moment()))
-    read_to_end(at_work.this, at_work.location_id, Kind.REGULAR)
+    read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
     assert held_ids(at_work) == ids_of(placed)
 
 
@@ -182,7 +182,7 @@ def test_a_reader_that_comes_back_after_its_lease_writes_nothing(at_work: AtWork
     was_served_since(at_work, 5 * HOUR)
     at_work.double.place_calls(60, over=4 * HOUR, ago=300)
     at_work.double.fault("list", "delay", seconds=1.0, times=1)
-    steps: list[Step] = []
+    steps: list[PageOutcome] = []
     with at_work.database.transaction() as connection:
         now = connection.execute(sa.select(moment())).scalar_one()
         schedule.open_regular(connection, at_work.location_id, until=now)
@@ -191,9 +191,9 @@ def test_a_reader_that_comes_back_after_its_lease_writes_nothing(at_work: AtWork
         eventually(lambda: at_work.requests("list"))
         with at_work.database.transaction() as connection:
             connection.execute(sa.update(reconciliations).values(next_attempt_at=moment(-1)))
-        assert read_page(at_work.this, window["reconciliation_id"]) is Step.READ
+        assert read_page(at_work.this, window["reconciliation_id"]) is PageOutcome.READ
         after = ledger(at_work)
-    assert steps == [Step.LEASE_LOST]
+    assert steps == [PageOutcome.LEASE_LOST]
     assert ledger(at_work) == after
     assert len(held_ids(at_work)) == 50
 
@@ -204,8 +204,8 @@ def test_two_readers_at_once_share_the_pages(at_work: AtWork) -> None:
     with at_work.database.transaction() as connection:
         now = connection.execute(sa.select(moment())).scalar_one()
         schedule.open_regular(connection, at_work.location_id, until=now)
-    with meanwhile(lambda: read_to_end(at_work.this, at_work.location_id, Kind.REGULAR)):
-        read_to_end(at_work.this, at_work.location_id, Kind.REGULAR)
+    with meanwhile(lambda: read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)):
+        read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
     [window] = ledger(at_work)
     assert held_ids(at_work) == ids_of(placed)
     assert (window["listed"], window["held"]) == (200, 200)
@@ -262,7 +262,7 @@ def test_a_log_that_appears_later_than_the_overlap_is_found_by_the_daily_listing
         connection.execute(sa.update(accounts.accounts).values(next_relist_at=moment(-1)))
     with at_work.database.transaction() as connection:
         schedule.open_due(connection, list_fetch=True)
-    read_to_end(at_work.this, at_work.location_id, Kind.DAILY)
+    read_to_end(at_work.this, at_work.location_id, WindowKind.DAILY)
     assert held_ids(at_work) == [late.call_id]
 
 
@@ -277,7 +277,7 @@ def test_many_waiting_calls_are_taken_from_the_list_fifty_with_each_request(
     with at_work.database.transaction() as connection:  # they came as they ended
         connection.execute(sa.update(calls).values(created_at=moment(-HOUR)))
         schedule.open_due(connection, list_fetch=True)
-    read_to_end(at_work.this, at_work.location_id, Kind.BURST)
+    read_to_end(at_work.this, at_work.location_id, WindowKind.BURST)
     assert at_work.requests("fetch") == []
     assert {row["status"] for row in at_work.rows("calls")} == {"done"}
     assert list_requests(at_work) == 3
@@ -293,7 +293,7 @@ def test_a_burst_is_dropped_where_the_list_of_its_time_is_longer_than_it_is_wort
     with at_work.database.transaction() as connection:
         connection.execute(sa.update(calls).values(created_at=moment(-HOUR)))
         schedule.open_due(connection, list_fetch=True)
-    read_to_end(at_work.this, at_work.location_id, Kind.BURST)
+    read_to_end(at_work.this, at_work.location_id, WindowKind.BURST)
     assert [row["error"] for row in ledger(at_work) if row["kind"] == "burst"] == ["not_worth_it"]
     assert list_requests(at_work) == 1
 

@@ -275,7 +275,7 @@ def test_found_twice_is_done_with_the_oldest_and_counted(at_work: AtWork) -> Non
     row = at_work.send_when_due(follow_up_id)
     assert (row["status"], row["remote_id"]) == ("done", oldest)
     assert metrics.DOUBLED._value.get() == before + 1
-    assert [each["number"] for each in at_work.said if each["event"] == "doubled"] == [2]
+    assert [each["number"] for each in at_work.said if each["event"] == "follow_up_doubled"] == [2]
     assert len(at_work.notes(follow_up_id)) == 2, "nothing is deleted by itself"
 
 
@@ -325,7 +325,7 @@ def test_once_proven_absent_it_is_not_looked_for_a_third_time_when_the_next_post
 def hold_budget(at_work: AtWork) -> None:
     """As a 429 to somebody else would: nobody of the account asks for a minute."""
     seconds, _ = at_work.this.redis.time()
-    at_work.this.redis.hset(f"leadway:budget:{at_work.location_id}", "held_until", str(seconds + 60))
+    at_work.this.redis.hset(f"leadway:budget:{at_work.location_id}", "open_until", str(seconds + 60))
 
 
 # Crashes and late comers

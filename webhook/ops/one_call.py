@@ -10,7 +10,7 @@ from models.accounts.accounts import UnknownAccount
 from models.calls import calls
 from models.database import Database
 from models.reports import overview, timeline
-from models.reports.timeline import Story
+from models.reports.timeline import Timeline
 
 REFRESH_SECONDS = 5
 SPEAKERS = {"bot": "agent", "human": "caller"}
@@ -43,7 +43,7 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
         )
 
 
-def shortly(text: str, told: Story) -> str:
+def shortly(text: str, told: Timeline) -> str:
     """References by their beginning: whole they stand beside their follow-up."""
     for each in told.follow_ups:
         text = text.replace(each["follow_up_id"], f"{each['follow_up_id'][:8]}…")

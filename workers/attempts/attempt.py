@@ -11,22 +11,22 @@ import structlog
 from celery import current_task
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.failpoints import reach
+from models.failpoints import failpoint
 from models.work import lifecycle
-from models.work.lifecycle import Claim, LeaseLost, Work
-from workers.attempts.isolation import Crowded, room
+from models.work.lifecycle import Claim, LeaseLost, WorkKind
+from workers.attempts.isolation import IsolationTimeout, isolation
 from workers.process.connections import Connections, connections
-from workers.process.wake_up import Bell
+from workers.process.wake_up import Waker
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-bell = Bell()
+waker = Waker()
 """Rung after each attempt: it may have planned follow-ups, and it has left room for what waits."""
 
 
 def attempt(
-    work: Work,
+    work: WorkKind,
     key: tuple[str, ...],
     carry_out: Callable[[Connections, Claim], str],
     *,
@@ -37,26 +37,26 @@ def attempt(
     `carry_out` returns the word for its outcome, for the log. It raises LeaseLost when somebody took the row over.
     """
     this = connections()
-    with room.in_company():
-        claim = _claim(this, work, key, extra=extra, alone=False)
+    with isolation.shared():
+        claim = _claim(this, work, key, extra=extra, isolated=False)
         if claim is not None:
             return _carry_out(this, claim, carry_out)
     with this.database.reading() as connection:
-        suspect = lifecycle.is_suspect(connection, work, key)
+        suspect = lifecycle.needs_isolation(connection, work, key)
     if not suspect:
         return None
     try:
-        with room.alone(patience_seconds=this.attempt_seconds):
-            claim = _claim(this, work, key, extra=extra, alone=True)
+        with isolation.exclusive(patience_seconds=this.attempt_seconds):
+            claim = _claim(this, work, key, extra=extra, isolated=True)
             if claim is not None:
-                log.warning("suspect_ran_alone", work=work.name, key=key, lost_leases=claim.row["lost_leases"])
+                log.warning("isolated_attempt_started", work=work.name, key=key, lost_leases=claim.row["lost_leases"])
                 return _carry_out(this, claim, carry_out)
-    except Crowded:
-        log.info("suspect_found_no_room", work=work.name, key=key)
+    except IsolationTimeout:
+        log.info("isolation_timed_out", work=work.name, key=key)
 
 
 def _claim(
-    this: Connections, work: Work, key: tuple[str, ...], *, extra: Mapping[str, Any] | None, alone: bool
+    this: Connections, work: WorkKind, key: tuple[str, ...], *, extra: Mapping[str, Any] | None, isolated: bool
 ) -> Claim | None:
     return lifecycle.claim(
         this.database,
@@ -66,7 +66,7 @@ def _claim(
         deadline_seconds=this.attempt_seconds,
         worker=this.worker,
         task_id=current_task.request.id if current_task else None,
-        alone=alone,
+        isolated=isolated,
         extra=extra,
     )
 
@@ -74,19 +74,19 @@ def _claim(
 def _carry_out(this: Connections, claim: Claim, carry_out: Callable[[Connections, Claim], str]) -> None:
     structlog.contextvars.bind_contextvars(work=claim.work.name, key=claim.key, fence=claim.fence)
     try:
-        reach(f"{claim.work.name}_claimed")
+        failpoint(f"{claim.work.name}_claimed")
         outcome = carry_out(this, claim)
     except LeaseLost:
         outcome = "lease_lost"
     except Exception as error:
         # Never raised on: Celery would log its text, which may quote a row. The lease guards what cannot be written.
         outcome = "broken"
-        log.exception("attempt_broke")
-        metrics.BROKEN.labels(claim.work.name, type(error).__name__).inc()
+        log.exception("attempt_raised")
+        metrics.UNEXPECTED_ERRORS.labels(claim.work.name, type(error).__name__).inc()
         _break_off(this, claim, error)
     finally:
         structlog.contextvars.unbind_contextvars("work", "key", "fence")
-    bell.ring()
+    waker.wake()
     metrics.ATTEMPTS.labels(claim.work.name, outcome).inc()
     took = round(1000 * (this.attempt_seconds - claim.seconds_left))
     log.info("attempt_ended", work=claim.work.name, key=claim.key, outcome=outcome, milliseconds=took)
@@ -97,5 +97,5 @@ def _break_off(this: Connections, claim: Claim, error: Exception) -> None:
     name = type(error).__name__
     with suppress(LeaseLost, SQLAlchemyError):
         this.database.transact(
-            lambda connection: lifecycle.break_off(connection, claim, error=name, first_seconds=first_seconds)
+            lambda connection: lifecycle.abort(connection, claim, error=name, first_seconds=first_seconds)
         )

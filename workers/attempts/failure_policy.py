@@ -9,10 +9,10 @@ import structlog
 from sqlalchemy import Connection
 
 from models.accounts import accounts, oauth_grants, pauses
-from models.accounts.accounts import OUTAGES_BEFORE_REST, Account
-from models.accounts.pauses import ALL_WORK, Cause
+from models.accounts.accounts import OUTAGES_BEFORE_OPEN, Account
+from models.accounts.pauses import ALL_WORK, PauseCause
 from models.work import lifecycle
-from models.work.lifecycle import FAILURES_ALLOWED, Claim, Outcome, Status
+from models.work.lifecycle import FAILURES_ALLOWED, Claim, Outcome, WorkStatus
 from workers.leadway.credentials import REFRESH
 from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
@@ -23,21 +23,21 @@ log = structlog.get_logger(__name__)
 NOT_A_TRY = (ErrorKind.BUDGET, ErrorKind.NO_TIME)
 PAUSING = {
     ErrorKind.TOKEN: (
-        Cause.TOKEN,
+        PauseCause.TOKEN,
         "Leadway does not accept the API token: it was revoked, mistyped or never set. Make a new one in the portal and"
         " set it with `leadway-calls accounts set-token`.",
     ),
     ErrorKind.LOCATION: (
-        Cause.LOCATION,
+        PauseCause.LOCATION,
         "The API token has no access to this location: it belongs to another one. Compare the location id, or set the"
         " location's own token with `leadway-calls accounts set-token`.",
     ),
     ErrorKind.VERSION: (
-        Cause.VERSION,
+        PauseCause.VERSION,
         "Leadway does not accept the Version header: set LEADWAY_API_VERSION to a published one (default 2021-07-28).",
     ),
     ErrorKind.SCOPE: (
-        Cause.SCOPE,
+        PauseCause.SCOPE,
         "The API token lacks a scope: voice-ai-dashboard.readonly for call logs; contacts.readonly and contacts.write"
         " for notes. Add it to the token in the portal.",
     ),
@@ -46,11 +46,11 @@ GRANT_REFUSED = (
     "Leadway does not renew the access token: the app was removed from the location, or the refresh token was used"
     " elsewhere. Install the app again and set what it gives with `leadway-calls accounts connect`."
 )
-LONGEST_HOLD_SECONDS = 60.0
+LONGEST_OPEN_SECONDS = 60.0
 SHORTEST_WAIT_SECONDS = 0.05
 
 
-def set_back(
+def apply_policy(
     connection: Connection, this: Connections, claim: Claim, error: LeadwayError, *, account: Account, **values: Any
 ) -> None:
     """Puts the row back or gives it up, as the error says; pauses or rests the account where it is about that.
@@ -59,7 +59,7 @@ def set_back(
     outcome was unclear stays so, and is never given up: it waits for a person. `values` are columns. Raises LeaseLost.
     """
     unclear = claim.row.get("unclear_since") is not None
-    values = {"status": Status.UNCLEAR if unclear else Status.PENDING, **values}
+    values = {"status": WorkStatus.UNCLEAR if unclear else WorkStatus.PENDING, **values}
     facts: dict[str, Any] = {
         "error": str(error.kind),
         "http_status": error.http_status,
@@ -70,30 +70,30 @@ def set_back(
     wait = error.retry_after if isinstance(error, RetryableLeadwayError) else None
     if error.kind in NOT_A_TRY:
         seconds = max(wait or first_delay, SHORTEST_WAIT_SECONDS)
-        lifecycle.postpone(connection, claim, seconds=seconds, tried=False, error=str(error.kind), **values)
+        lifecycle.reschedule(connection, claim, seconds=seconds, tried=False, error=str(error.kind), **values)
     elif error.kind is ErrorKind.THROTTLED:
         seconds = wait or first_delay
-        accounts.hold(connection, account.location_id, seconds=seconds)
-        lifecycle.postpone(connection, claim, seconds=seconds, **facts)
+        accounts.open_breaker(connection, account.location_id, seconds=seconds)
+        lifecycle.reschedule(connection, claim, seconds=seconds, **facts)
     elif error.kind in PAUSING:
         if not _has_another_token(connection, error, account=account):
             pause_for(connection, error.kind, account=account, work=claim.work.name)
-        lifecycle.postpone(connection, claim, seconds=first_delay, **facts)
+        lifecycle.reschedule(connection, claim, seconds=first_delay, **facts)
     elif error.kind is ErrorKind.OUTAGE:
-        note_outage(connection, account=account, first_delay=first_delay)
+        record_outage(connection, account=account, first_delay=first_delay)
         seconds = max(lifecycle.backoff(claim.attempts, first_seconds=first_delay), wait or 0)
-        lifecycle.postpone(connection, claim, seconds=seconds, counted=True, outcome=Outcome.FAILED, **facts)
+        lifecycle.reschedule(connection, claim, seconds=seconds, counted=True, outcome=Outcome.FAILED, **facts)
     elif isinstance(error, RetryableLeadwayError) and claim.failures + 1 < FAILURES_ALLOWED:
         seconds = max(lifecycle.backoff(claim.attempts, first_seconds=first_delay), wait or 0)
-        lifecycle.postpone(
+        lifecycle.reschedule(
             connection, claim, seconds=seconds, counted=True, failed=True, outcome=Outcome.FAILED, **facts
         )
-    elif values["status"] is Status.UNCLEAR:
-        lifecycle.postpone(connection, claim, seconds=None, counted=True, outcome=Outcome.UNCLEAR, **facts)
+    elif values["status"] is WorkStatus.UNCLEAR:
+        lifecycle.reschedule(connection, claim, seconds=None, counted=True, outcome=Outcome.UNCLEAR, **facts)
         log.error("person_needed", work=claim.work.name, key=claim.key, why=str(error.kind))
     else:
-        lifecycle.give_up(connection, claim, cause=str(error.kind), **{**facts, "status": Status.DEAD})
-        log.error("work_given_up", work=claim.work.name, key=claim.key, cause=str(error.kind))
+        lifecycle.dead_letter(connection, claim, cause=str(error.kind), **{**facts, "status": WorkStatus.DEAD})
+        log.error("work_dead_lettered", work=claim.work.name, key=claim.key, cause=str(error.kind))
 
 
 def _has_another_token(connection: Connection, error: LeadwayError, *, account: Account) -> bool:
@@ -101,26 +101,26 @@ def _has_another_token(connection: Connection, error: LeadwayError, *, account: 
     if account.token_expires_at is None:
         return accounts.get(connection, account.location_id).api_token_encrypted != account.api_token_encrypted
     refused = error.kind is ErrorKind.TOKEN and error.endpoint != REFRESH
-    return refused and oauth_grants.expire(connection, account.location_id, account.api_token_encrypted)
+    return refused and oauth_grants.expire_token(connection, account.location_id, account.api_token_encrypted)
 
 
 def pause_for(connection: Connection, kind: ErrorKind, *, account: Account, work: str) -> None:
     cause, detail = PAUSING[kind]
-    if cause is Cause.TOKEN and account.token_expires_at is not None:
+    if cause is PauseCause.TOKEN and account.token_expires_at is not None:
         detail = GRANT_REFUSED
-    held = work if cause is Cause.SCOPE else ALL_WORK
+    held = work if cause is PauseCause.SCOPE else ALL_WORK
     if pauses.pause(connection, account.location_id, cause=cause, detail=detail, work=held):
         metrics.PAUSES.labels(cause).inc()
         log.error("account_paused", location_id=account.location_id, cause=str(cause), work=held)
 
 
-def note_outage(connection: Connection, *, account: Account, first_delay: float) -> None:
+def record_outage(connection: Connection, *, account: Account, first_delay: float) -> None:
     """Counts an outage; from a few in a row on the account rests, and then one attempt goes ahead to see."""
-    in_a_row = accounts.count_outage(connection, account.location_id)
-    if in_a_row is None or in_a_row < OUTAGES_BEFORE_REST:
+    in_a_row = accounts.record_outage(connection, account.location_id)
+    if in_a_row is None or in_a_row < OUTAGES_BEFORE_OPEN:
         return
-    over = in_a_row - OUTAGES_BEFORE_REST
-    seconds = min(LONGEST_HOLD_SECONDS, first_delay * 2.0 ** min(over, 10))
-    accounts.hold(connection, account.location_id, seconds=seconds)
+    over = in_a_row - OUTAGES_BEFORE_OPEN
+    seconds = min(LONGEST_OPEN_SECONDS, first_delay * 2.0 ** min(over, 10))
+    accounts.open_breaker(connection, account.location_id, seconds=seconds)
     if over == 0:
-        log.warning("outage_noticed", location_id=account.location_id, rests_seconds=seconds)
+        log.warning("circuit_breaker_opened", location_id=account.location_id, rests_seconds=seconds)

@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from models.accounts import pauses
 from models.calls import calls
 from models.reports import timeline
-from models.reports.timeline import Story
-from models.work.lifecycle import Status
+from models.reports.timeline import Timeline
+from models.work.lifecycle import WorkStatus
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import NOTHING, heading, say, show_facts, show_table, when
 
@@ -74,10 +74,10 @@ def _facts(row: sa.RowMapping, paused: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _next(row: sa.RowMapping, paused: list[str]) -> str:
-    match Status(row["status"]):
-        case Status.DEAD:
+    match WorkStatus(row["status"]):
+        case WorkStatus.DEAD:
             return f"nothing by itself; `leadway-calls replay call {row['call_id']}` fetches it again"
-        case Status.RUNNING:
+        case WorkStatus.RUNNING:
             return f"it is being fetched; should that break off, again at {when(row['next_attempt_at'])}"
         case _ if row["next_attempt_at"] is None:
             return "nothing: it is complete"
@@ -87,7 +87,7 @@ def _next(row: sa.RowMapping, paused: list[str]) -> str:
             return f"{what} at {when(row['next_attempt_at'])}{held}"
 
 
-def _show_actions(told: Story) -> None:
+def _show_actions(told: Timeline) -> None:
     if told.actions:
         heading("Actions")
         show_table(
@@ -99,7 +99,7 @@ def _show_actions(told: Story) -> None:
         )
 
 
-def _show_follow_ups(told: Story) -> None:
+def _show_follow_ups(told: Timeline) -> None:
     if not told.follow_ups:
         return
     heading("Follow-ups")
@@ -112,7 +112,7 @@ def _show_follow_ups(told: Story) -> None:
         ]
         if row["next_attempt_at"] is not None:
             facts.append(("next attempt", when(row["next_attempt_at"])))
-        elif row["status"] == Status.UNCLEAR:
+        elif row["status"] == WorkStatus.UNCLEAR:
             facts.append(("next", f"a person looks: `leadway-calls follow-up {row['follow_up_id']}`"))
         if row["last_error"]:
             facts.append(("last error", row["last_error"]))

@@ -40,7 +40,7 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
             checked_token(value, source=f"the {name}")
         cipher = this.cipher()
         this.database.transact(
-            lambda connection: oauth_grants.connect(
+            lambda connection: oauth_grants.set_grant(
                 connection, location, client_id=client_id, client_secret=client_secret, refresh_token=refresh_token,
                 cipher=cipher,
             )

@@ -42,7 +42,7 @@ def opened(*, schema: bool = True) -> Iterator[Opened]:
     that is expected. `schema`: it has to be there."""
     with failures_told():
         settings = read_settings()
-        database = connect(settings)
+        database = connect_settings(settings)
         try:
             if schema and not is_current(database):
                 raise Failure(
@@ -65,7 +65,7 @@ def failures_told() -> Iterator[None]:
         raise Failure(f"the database cannot be used ({why(error)}): check that it runs and DATABASE_URL") from None
 
 
-def connect(settings: Settings) -> Database:
+def connect_settings(settings: Settings) -> Database:
     """Raises Failure when DATABASE_URL names nothing that could be a database; asks nothing of it yet."""
     try:
         return Database(settings.database_url, limits=COMMAND)

@@ -38,7 +38,7 @@ LATE_AFTER = timedelta(hours=1)
 LOOK_AGAIN_FOR = 12
 """First delays (12 of 5 s: a minute) after storing the call, in which a booking may still turn up."""
 NOT_ABOUT_THE_LOOKUP = (ErrorKind.BUDGET, ErrorKind.NO_TIME, ErrorKind.THROTTLED, ErrorKind.CONTACT_UNKNOWN)
-PAUSING = (ErrorKind.TOKEN, ErrorKind.LOCATION)
+STOPS_THE_ACCOUNT = (ErrorKind.TOKEN, ErrorKind.LOCATION)
 
 
 class RuleGone(Exception):
@@ -248,7 +248,7 @@ def _is_worth_waiting_for(error: LeadwayError, claim: Claim) -> bool:
 
     Not when nobody answers at all: then the note could not be written either, and need not be poorer for it.
     """
-    if error.kind in NOT_ABOUT_THE_LOOKUP or error.kind in PAUSING:
+    if error.kind in NOT_ABOUT_THE_LOOKUP or error.kind in STOPS_THE_ACCOUNT:
         return True
     if error.kind is ErrorKind.OUTAGE and not error.reached:
         return True

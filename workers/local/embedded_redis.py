@@ -24,7 +24,7 @@ from typing import IO, Self
 import redis
 
 READY_SECONDS = 10.0
-STOP_SECONDS = 10.0
+REDIS_STOP_SECONDS = 10.0
 PORT_TRIES = 3
 PR_SET_PDEATHSIG = 1
 
@@ -161,7 +161,7 @@ class EmbeddedRedis:
         if self._process.poll() is None:
             self._process.send_signal(how)
             try:
-                self._process.wait(STOP_SECONDS)
+                self._process.wait(REDIS_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

@@ -14,8 +14,8 @@ from contextlib import suppress
 from workers.local.embedded_redis import EmbeddedRedis, end_with_parent
 
 RESTART_SECONDS = 1.0
-STOP_SECONDS = 30.0
-LOOK_SECONDS = 0.1
+CHILD_STOP_SECONDS = 30.0
+SUPERVISE_EVERY_SECONDS = 0.1
 
 OnLine = Callable[[str, str], None]
 """Takes a process' name and one line of its output; `system` says what happens to the processes."""
@@ -80,7 +80,7 @@ class Child:
 def supervise(children: list[Child], redis: EmbeddedRedis | None, on_line: OnLine, stop: threading.Event) -> None:
     """Starts what is not running, a second after it ended; leaves when `stop` is set and all have ended."""
     try:
-        while not stop.wait(LOOK_SECONDS):
+        while not stop.wait(SUPERVISE_EVERY_SECONDS):
             if redis is not None and not redis.is_running():
                 on_line("system", "the embedded Redis ended: started again")
                 redis.start()
@@ -103,7 +103,7 @@ def finish(child: Child, on_line: OnLine, stop: threading.Event) -> int:
         _pass_on(child, on_line)
         if stop.is_set():
             child.send(signal.SIGTERM)
-        time.sleep(LOOK_SECONDS)
+        time.sleep(SUPERVISE_EVERY_SECONDS)
     code = child.forget()
     _pass_on(child, on_line)
     return 130 if stop.is_set() else code
@@ -115,7 +115,7 @@ def _stop(children: list[Child], on_line: OnLine, stop: threading.Event) -> None
     stop.clear()
     for child in children:
         child.send(signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
+    deadline = time.monotonic() + CHILD_STOP_SECONDS
     while running := [child for child in children if child.process is not None]:
         if stop.is_set() or time.monotonic() > deadline:
             for child in running:
@@ -124,7 +124,7 @@ def _stop(children: list[Child], on_line: OnLine, stop: threading.Event) -> None
             if child.has_ended():
                 on_line("system", f"{child.name} ended with {child.forget()}")
             _pass_on(child, on_line)
-        time.sleep(LOOK_SECONDS)
+        time.sleep(SUPERVISE_EVERY_SECONDS)
     stop.set()
 
 

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 @contextmanager
-def beating(database: Database, name: str, *, process: str, slots: int = 0) -> Iterator[None]:
+def heartbeating(database: Database, name: str, *, process: str, slots: int = 0) -> Iterator[None]:
     """Beats while the block runs, and takes its row away when the block ends. `slots`: attempts made at once.
 
     A database that is away stops nothing: the row grows old, as it should, and beats again afterwards.

@@ -16,13 +16,13 @@ from models.accounts.accounts import Account
 from models.database import moment
 from models.reconciling import schedule, seen_ids, unresolved, windows
 from models.reconciling.schedule import LOOK_DELAYS_SECONDS
-from models.reconciling.seen_ids import Shown
-from models.reconciling.windows import AUTOMATIC, Kind, Window
+from models.reconciling.seen_ids import SeenCounts
+from models.reconciling.windows import AUTOMATIC, Window, WindowKind
 from models.work import lifecycle
 from workers.leadway.client import CallType
 from workers.leadway.documents import Page
-from workers.reconciling.take_in_listed import Taken
-from workers.reconciling.webhook_alarm import look_for_silence
+from workers.reconciling.take_in_listed import ListedOutcome
+from workers.reconciling.webhook_alarm import update_webhook_alarm
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ NOT_WORTH_IT = "not_worth_it"
 NO_CALL_FOUND = "no_call_found"
 
 
-def progress_of(window: Window, page: Page, taken: Taken) -> dict[str, Any]:
+def progress_of(window: Window, page: Page, taken: ListedOutcome) -> dict[str, Any]:
     first = window.next_page == 1
     fell = not first and page.total is not None and window.told is not None and page.total < window.told
     return {
@@ -57,7 +57,7 @@ def progress_of(window: Window, page: Page, taken: Taken) -> dict[str, Any]:
 def end_of_list(
     connection: Connection, window: Window, page: Page, progress: dict[str, Any], *, account: Account
 ) -> None:
-    shown = seen_ids.shown(connection, window)
+    shown = seen_ids.count_seen(connection, window)
     if why := _why_not_whole(window, page, progress, shown):
         tired = window.pass_number % PASSES == 0
         delay = lifecycle.backoff(window.pass_number // PASSES, first_seconds=10.0) if tired else 0.0
@@ -76,13 +76,13 @@ def end_of_list(
             connection, window, **{**progress, "told": None, "restless": False}, call_type=str(CallType.TRIAL),
             pass_number=1, next_page=1, next_attempt_at=moment(),
         )  # fmt: skip
-    elif window.kind is Kind.NARROW:
+    elif window.kind is WindowKind.NARROW:
         _end_of_look(connection, window, progress)
     else:
         _end_of_window(connection, window, progress, account=account)
 
 
-def _why_not_whole(window: Window, page: Page, progress: dict[str, Any], shown: Shown) -> str | None:
+def _why_not_whole(window: Window, page: Page, progress: dict[str, Any], shown: SeenCounts) -> str | None:
     """Why this pass does not prove that the whole list was seen; None: it does."""
     if shown.held != shown.inside:
         return COUNTS_DIFFER
@@ -96,15 +96,15 @@ def _why_not_whole(window: Window, page: Page, progress: dict[str, Any], shown: 
 
 
 def _end_of_window(connection: Connection, window: Window, progress: dict[str, Any], *, account: Account) -> None:
-    windows.finish(connection, window, **progress)
+    windows.close(connection, window, **progress)
     seen_ids.forget(connection, window)
     unresolved.resolve(connection, window.location_id)
     since = max(window.run_from, account.added_at) if window.kind in AUTOMATIC else window.run_from
     if since <= window.window_until:
-        accounts.extend_complete(connection, window.location_id, since=since, until=window.window_until)
-    if not windows.open_next(connection, window) and window.kind is Kind.REGULAR:
+        accounts.extend_completeness(connection, window.location_id, since=since, until=window.window_until)
+    if not windows.open_next(connection, window) and window.kind is WindowKind.REGULAR:
         schedule.next_regular(connection, window.location_id)
-        look_for_silence(connection, window.location_id)
+        update_webhook_alarm(connection, window.location_id)
     metrics.WINDOWS.labels(window.kind).inc()
     complete_until = accounts.get(connection, window.location_id).complete_until
     if complete_until is not None:
@@ -122,7 +122,7 @@ def _end_of_look(connection: Connection, window: Window, progress: dict[str, Any
     looks = window.looks + 1
     found = window.notification_id is None or not unresolved.is_unresolved(connection, window.notification_id)
     if found or looks >= len(LOOK_DELAYS_SECONDS):
-        windows.finish(connection, window, **{**progress, "error": None if found else NO_CALL_FOUND}, looks=looks)
+        windows.close(connection, window, **{**progress, "error": None if found else NO_CALL_FOUND}, looks=looks)
         seen_ids.forget(connection, window)
         log.info("notification_looked_for", location_id=window.location_id, found=found, looks=looks)
         return
@@ -137,7 +137,7 @@ def is_cut(connection: Connection, window: Window, page: Page) -> bool:
     """A list that is too long is read as several windows: this one ends earlier, the run goes on after it."""
     length = window.window_until - window.window_from
     too_long = page.total is not None and page.total > LARGEST_WINDOW and length > 2 * SHORTEST_WINDOW
-    if not too_long or window.next_page != 1 or window.kind is Kind.NARROW:
+    if not too_long or window.next_page != 1 or window.kind is WindowKind.NARROW:
         return False
     # By whole milliseconds, as the list's bounds are.
     part = max(SHORTEST_WINDOW, length * (CUT_TO / (page.total or 1)))
@@ -150,9 +150,9 @@ def is_cut(connection: Connection, window: Window, page: Page) -> bool:
 def is_not_worth_it(connection: Connection, window: Window, page: Page) -> bool:
     """For the calls that wait: asking for them one by one may be fewer requests than the list of their time has."""
     first = window.next_page == 1 and window.pass_number == 1 and window.call_type == CallType.LIVE
-    if window.kind is not Kind.BURST or not first or page.total is None:
+    if window.kind is not WindowKind.BURST or not first or page.total is None:
         return False
     if page.total / PAGE_SIZE < schedule.waiting_calls(connection, window.location_id) / 2:
         return False
-    windows.finish(connection, window, error=NOT_WORTH_IT)
+    windows.close(connection, window, error=NOT_WORTH_IT)
     return True

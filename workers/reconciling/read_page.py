@@ -15,10 +15,10 @@ from models.accounts.accounts import Account
 from models.database import moment
 from models.reconciling import seen_ids, windows
 from models.reconciling.schedule import LOOK_DELAYS_SECONDS
-from models.reconciling.windows import AUTOMATIC, Kind, Window
+from models.reconciling.windows import AUTOMATIC, Window, WindowKind
 from models.work import lifecycle
 from models.work.lifecycle import LeaseLost
-from workers.attempts.failure_policy import NOT_A_TRY, PAUSING, SHORTEST_WAIT_SECONDS, note_outage, pause_for
+from workers.attempts.failure_policy import NOT_A_TRY, PAUSING, SHORTEST_WAIT_SECONDS, pause_for, record_outage
 from workers.leadway.client import CallType
 from workers.leadway.documents import Page
 from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
@@ -30,7 +30,7 @@ from workers.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 
-class Step(StrEnum):
+class PageOutcome(StrEnum):
     """How one page went."""
 
     READ = "read"
@@ -39,7 +39,7 @@ class Step(StrEnum):
     LEASE_LOST = "lease_lost"
 
 
-def read_page(this: Connections, reconciliation_id: int) -> Step:
+def read_page(this: Connections, reconciliation_id: int) -> PageOutcome:
     """One attempt: one page. Everything that it learns is in the rows when it returns."""
     deadline = time.monotonic() + this.attempt_seconds
     window = this.database.transact(
@@ -48,7 +48,7 @@ def read_page(this: Connections, reconciliation_id: int) -> Step:
         )
     )
     if window is None:
-        return Step.NOT_CLAIMED
+        return PageOutcome.NOT_CLAIMED
     try:
         with this.database.reading() as connection:
             account = accounts.get(connection, window.location_id)
@@ -56,23 +56,23 @@ def read_page(this: Connections, reconciliation_id: int) -> Step:
         if isinstance(page, LeadwayError):
             error = page
             this.database.transact(lambda connection: _set_back(connection, this, window, error, account=account))
-            return Step.SET_BACK
+            return PageOutcome.SET_BACK
         this.database.transact(lambda connection: _take_in(connection, this, window, page, account=account))
     except LeaseLost:
-        return Step.LEASE_LOST
+        return PageOutcome.LEASE_LOST
     except KeyboardInterrupt:  # a person ends a command: who starts it again need not wait for the lease
         with suppress(LeaseLost, DBAPIError):
             this.database.transact(lambda connection: windows.release(connection, window, next_attempt_at=moment()))
         raise
     except Exception as error:
         # Never raised on: its text may quote a row. The lease guards what cannot be written.
-        log.exception("page_broke", location_id=window.location_id, kind=str(window.kind))
-        metrics.BROKEN.labels("window", type(error).__name__).inc()
+        log.exception("page_raised", location_id=window.location_id, kind=str(window.kind))
+        metrics.UNEXPECTED_ERRORS.labels("window", type(error).__name__).inc()
         broken = type(error).__name__
         with suppress(LeaseLost, DBAPIError):
             this.database.transact(lambda connection: _put_back(connection, this, window, broken))
-        return Step.SET_BACK
-    return Step.READ
+        return PageOutcome.SET_BACK
+    return PageOutcome.READ
 
 
 def _ask(this: Connections, window: Window, *, account: Account, deadline: float) -> Page | LeadwayError:
@@ -101,10 +101,10 @@ def _take_in(connection: Connection, this: Connections, window: Window, page: Pa
     inside = [row for row in rows if _is_inside(row.started_at, row.ended_at, window, since)]
     kept = {row.call_id for row in inside}
     taken = take_in_listed(connection, this, window, inside, account=account, read_at=_read_at(window))
-    seen_ids.note(
+    seen_ids.record(
         connection, window, inside=kept, outside=[row.call_id for row in page.rows if row.call_id not in kept]
     )
-    accounts.note_success(connection, account.location_id)
+    accounts.record_success(connection, account.location_id)
     log.info(
         "page_taken_in", location_id=account.location_id, kind=str(window.kind), page=window.next_page,
         call_type=window.call_type, listed=len(inside), unannounced=taken.unannounced, changed=taken.changed,
@@ -120,7 +120,7 @@ def _take_in(connection: Connection, this: Connections, window: Window, page: Pa
 
 def _counts_from(window: Window, account: Account) -> datetime | None:
     """A new account is complete from the time it was added: automatic windows leave out what ended before."""
-    return account.added_at if window.kind in AUTOMATIC and window.kind is not Kind.NARROW else None
+    return account.added_at if window.kind in AUTOMATIC and window.kind is not WindowKind.NARROW else None
 
 
 def _is_inside(started_at: datetime | None, ended_at: datetime | None, window: Window, since: datetime | None) -> bool:
@@ -155,18 +155,18 @@ def _set_back(
         seconds = max(wait or first_delay, SHORTEST_WAIT_SECONDS)
     elif error.kind is ErrorKind.THROTTLED:
         seconds = wait or first_delay
-        accounts.hold(connection, account.location_id, seconds=seconds)
+        accounts.open_breaker(connection, account.location_id, seconds=seconds)
     else:
         failures += 1
         seconds = max(lifecycle.backoff(failures, first_seconds=first_delay), wait or 0.0)
         if error.kind in PAUSING:
             pause_for(connection, error.kind, account=account, work="call")
         elif error.kind is ErrorKind.OUTAGE:
-            note_outage(connection, account=account, first_delay=first_delay)
+            record_outage(connection, account=account, first_delay=first_delay)
     told = None if error.kind in NOT_A_TRY else str(error.kind)
-    metrics.WINDOW_SETBACKS.labels(error.kind).inc()
-    if window.kind is Kind.NARROW and failures >= len(LOOK_DELAYS_SECONDS):
-        windows.finish(connection, window, error=told)
+    metrics.WINDOW_FAILURES.labels(error.kind).inc()
+    if window.kind is WindowKind.NARROW and failures >= len(LOOK_DELAYS_SECONDS):
+        windows.close(connection, window, error=told)
         seen_ids.forget(connection, window)
         return
     windows.release(

@@ -12,7 +12,7 @@ from models.calls import calls, listed_calls
 from models.calls.call_log import CallLog
 from models.calls.calls import CALL
 from models.reconciling.windows import Window
-from models.work.lifecycle import Claim, Status
+from models.work.lifecycle import Claim, WorkStatus
 from workers.fetch_call import plan_follow_ups, take_in
 from workers.process.connections import Connections
 from workers.telemetry import metrics
@@ -22,7 +22,7 @@ WEBHOOK_PATIENCE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
-class Taken:
+class ListedOutcome:
     """What a page brought. `unannounced`: calls that nobody had told us of."""
 
     unannounced: int
@@ -37,13 +37,13 @@ def take_in_listed(
     *,
     account: Account,
     read_at: datetime,
-) -> Taken:
+) -> ListedOutcome:
     """Sees to it that every listed call has a row and that no row says less than the list; in the caller's transaction.
 
     What was stored needs no fetch: follow-ups are planned at once, by the same rules as after a fetch.
     """
     by_id = {call_log.call_id: call_log for call_log in rows}
-    held = listed_calls.held(connection, account.location_id, by_id)
+    held = listed_calls.stored_rows(connection, account.location_id, by_id)
     unknown = [call_log for call_id, call_log in by_id.items() if call_id not in held]
     if window.plans_follow_ups:
         listed_calls.want_follow_ups(connection, account.location_id, held)
@@ -54,7 +54,7 @@ def take_in_listed(
         new = _store_new(connection, this, window, unknown, account=account, read_at=read_at)
         changed = _bring_up_to_date(connection, this, window, by_id, held=held, account=account, read_at=read_at)
     unannounced = sum(_is_over(by_id[call_id], read_at) for call_id in new)
-    return Taken(unannounced, changed)
+    return ListedOutcome(unannounced, changed)
 
 
 def _store_new(
@@ -106,7 +106,7 @@ def _bring_up_to_date(
         plans_now = window.plans_follow_ups and not row["plans_follow_ups"] and row["is_kept"]
         if not news and not plans_now:
             continue
-        claim = listed_calls.seize(connection, account.location_id, call_id, read_at=read_at, worker=this.worker)
+        claim = listed_calls.take_over(connection, account.location_id, call_id, read_at=read_at, worker=this.worker)
         if claim is not None:
             take_in(connection, this, claim, by_id[call_id], account=account)
             changed += 1
@@ -124,7 +124,7 @@ def _announce(
 ) -> int:
     """For LEADWAY_LIST_FETCH=off: rows are made due, their content is fetched one by one. Returns how many again."""
     for call_id in by_id:
-        if call_id not in held or held[call_id]["status"] == Status.DEAD:
+        if call_id not in held or held[call_id]["status"] == WorkStatus.DEAD:
             calls.announce(
                 connection,
                 location_id,
@@ -137,7 +137,7 @@ def _announce(
     differing = [
         call_id
         for call_id, row in held.items()
-        if row["status"] == Status.DONE and listed_calls.brings_news(row, actions.get(call_id, ()), by_id[call_id])
+        if row["status"] == WorkStatus.DONE and listed_calls.brings_news(row, actions.get(call_id, ()), by_id[call_id])
     ]
     listed_calls.fetch_again(connection, location_id, differing, lane=window.lane)
     metrics.LISTED.labels("announced").inc(len(by_id) - len(held))

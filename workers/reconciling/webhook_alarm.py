@@ -9,7 +9,7 @@ from workers.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 
-def look_for_silence(connection: Connection, location_id: str) -> None:
+def update_webhook_alarm(connection: Connection, location_id: str) -> None:
     """Judges the account's webhook by its newest calls; tells of a change once."""
     cause = webhook_coverage.judge(connection, location_id)
     metrics.WEBHOOK_ALARM.labels(location_id).set(0 if cause is None else 1)

@@ -15,8 +15,8 @@ RECEIPT_SECONDS = Histogram(
     "From a notification's arrival in the application to its answer.",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
-BELL_FAILURES = Counter("leadway_bell_failures_total", "Rings that did not get into Redis.")
-SENT = Counter("leadway_sent_total", "Messages that the dispatcher put into Redis, by work.", ["work"])
+WAKE_UP_FAILURES = Counter("leadway_wake_up_failures_total", "Rings that did not get into Redis.")
+ENQUEUED = Counter("leadway_enqueued_total", "Messages that the dispatcher put into Redis, by work.", ["work"])
 ATTEMPTS = Counter("leadway_attempts_total", "Attempts ended, by work and outcome.", ["work", "outcome"])
 API_REQUESTS = Counter(
     "leadway_api_requests_total", "Requests to Leadway, by endpoint and answer.", ["endpoint", "answer"]
@@ -53,11 +53,13 @@ FOUND_BY_REFERENCE_SECONDS = Histogram(
 )
 PAUSES = Counter("leadway_pauses_total", "Pauses that began, by cause.", ["cause"])
 DOUBLED = Counter("leadway_doubled_total", "Follow-ups found more than once in the CRM: should never move.")
-BROKEN = Counter("leadway_broken_attempts_total", "Attempts that ended in an error nobody expected.", ["work", "error"])
+UNEXPECTED_ERRORS = Counter(
+    "leadway_unexpected_errors_total", "Attempts that ended in an error nobody expected.", ["work", "error"]
+)
 LISTED = Counter("leadway_listed_calls_total", "Listed calls, by what became of them.", ["outcome"])
 UNANNOUNCED = Counter("leadway_unannounced_calls_total", "Calls that only Leadway's list told us of.", ["location_id"])
 WINDOWS = Counter("leadway_windows_read_total", "Windows of Leadway's list read to their end, by kind.", ["kind"])
-WINDOW_SETBACKS = Counter("leadway_window_setbacks_total", "Pages that could not be used, by reason.", ["reason"])
+WINDOW_FAILURES = Counter("leadway_window_failures_total", "Pages that could not be used, by reason.", ["reason"])
 COMPLETE_UNTIL = Gauge(
     "leadway_complete_until_timestamp_seconds",
     "Every call that began before is in the database.",

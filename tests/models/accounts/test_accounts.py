@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 from models.accounts import accounts, pauses
 from models.accounts.accounts import SecretTaken, UnknownAccount
 from models.accounts.intake_secrets import hash_secret, new_secret
-from models.accounts.pauses import Cause
+from models.accounts.pauses import PauseCause
 from models.accounts.token_encryption import TokenCipher
 from models.database import Database
 from models.settings import Settings
@@ -46,7 +46,7 @@ def test_a_new_account_has_sensible_values_and_is_complete_from_its_beginning(da
         assert [each.location_id for each in accounts.served(connection)] == [LOCATION]
     assert (account.language, account.time_zone, account.follow_up_age_hours) == ("en", "UTC", 72)
     assert account.complete_from == account.complete_until == account.added_at
-    assert (account.outages, account.held_until, account.removed_at) == (0, None, None)
+    assert (account.outages_in_a_row, account.open_until, account.removed_at) == (0, None, None)
 
 
 def test_an_unknown_account_is_said_to_be_unknown(database: Database) -> None:
@@ -97,15 +97,15 @@ def test_a_removed_account_is_not_served_has_no_credentials_and_keeps_what_it_wa
     in_transaction(database, accounts.set_token, LOCATION, TOKEN, cipher=CIPHER)
     for secret in ("previous", "present"):
         in_transaction(database, accounts.set_secret, LOCATION, secret)
-    in_transaction(database, pauses.pause, LOCATION, cause=Cause.TOKEN, detail="…")
-    in_transaction(database, pauses.pause, LOCATION, cause=Cause.PERSON, detail="…")
+    in_transaction(database, pauses.pause, LOCATION, cause=PauseCause.TOKEN, detail="…")
+    in_transaction(database, pauses.pause, LOCATION, cause=PauseCause.PERSON, detail="…")
     before = row(database)
     in_transaction(database, accounts.remove, LOCATION)
     with database.reading() as connection:
         assert not accounts.is_served(connection, LOCATION)
         assert accounts.served(connection) == []
         assert accounts.get(connection, LOCATION).removed_at is not None
-        assert [each.cause for each in pauses.of_account(connection, LOCATION)] == [Cause.PERSON]
+        assert [each.cause for each in pauses.of_account(connection, LOCATION)] == [PauseCause.PERSON]
     assert [location_for(database, each) for each in ("previous", "present")] == [None, None]
     assert row(database)["api_token_encrypted"] is None
     in_transaction(database, accounts.add, LOCATION, language="es")
@@ -124,14 +124,14 @@ def test_the_secret_of_a_removed_account_is_free_for_another(database: Database)
 
 
 def test_a_new_token_ends_every_pause_and_rest_that_the_old_one_caused(database: Database) -> None:
-    for cause in Cause:
+    for cause in PauseCause:
         in_transaction(database, pauses.pause, LOCATION, cause=cause, detail="…")
-    in_transaction(database, accounts.count_outage, LOCATION)
-    in_transaction(database, accounts.hold, LOCATION, seconds=60)
+    in_transaction(database, accounts.record_outage, LOCATION)
+    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
     in_transaction(database, accounts.set_token, LOCATION, TOKEN, cipher=CIPHER)
     with database.reading() as connection:
-        assert [each.cause for each in pauses.of_account(connection, LOCATION)] == [Cause.PERSON]
-    assert (row(database)["held_until"], row(database)["outages"]) == (None, 0)
+        assert [each.cause for each in pauses.of_account(connection, LOCATION)] == [PauseCause.PERSON]
+    assert (row(database)["open_until"], row(database)["outages_in_a_row"]) == (None, 0)
 
 
 def test_neither_token_nor_secret_is_readable_in_the_database_file(sqlite_url: str) -> None:
@@ -149,33 +149,33 @@ def test_neither_token_nor_secret_is_readable_in_the_database_file(sqlite_url: s
 
 
 def test_a_rest_is_made_longer_but_never_shorter(database: Database) -> None:
-    in_transaction(database, accounts.hold, LOCATION, seconds=60)
-    in_transaction(database, accounts.hold, LOCATION, seconds=5)
-    assert 50 < seconds_until(database, row(database)["held_until"]) <= 60
-    in_transaction(database, accounts.hold, LOCATION, seconds=90)
-    assert 80 < seconds_until(database, row(database)["held_until"]) <= 90
+    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
+    in_transaction(database, accounts.open_breaker, LOCATION, seconds=5)
+    assert 50 < seconds_until(database, row(database)["open_until"]) <= 60
+    in_transaction(database, accounts.open_breaker, LOCATION, seconds=90)
+    assert 80 < seconds_until(database, row(database)["open_until"]) <= 90
 
 
 def test_outages_are_counted_one_by_one_but_not_while_the_account_rests(database: Database) -> None:
-    assert in_transaction(database, accounts.count_outage, LOCATION) == 1
-    assert in_transaction(database, accounts.count_outage, LOCATION) == 2
-    in_transaction(database, accounts.hold, LOCATION, seconds=60)
-    assert in_transaction(database, accounts.count_outage, LOCATION) is None
-    assert row(database)["outages"] == 2
-    assert in_transaction(database, accounts.count_outage, "loc-unknown") is None
+    assert in_transaction(database, accounts.record_outage, LOCATION) == 1
+    assert in_transaction(database, accounts.record_outage, LOCATION) == 2
+    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
+    assert in_transaction(database, accounts.record_outage, LOCATION) is None
+    assert row(database)["outages_in_a_row"] == 2
+    assert in_transaction(database, accounts.record_outage, "loc-unknown") is None
 
 
 def test_an_answer_ends_the_outages_and_their_rest(database: Database) -> None:
-    in_transaction(database, accounts.count_outage, LOCATION)
-    in_transaction(database, accounts.hold, LOCATION, seconds=60)
-    in_transaction(database, accounts.note_success, LOCATION)
-    assert (row(database)["outages"], row(database)["held_until"]) == (0, None)
+    in_transaction(database, accounts.record_outage, LOCATION)
+    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
+    in_transaction(database, accounts.record_success, LOCATION)
+    assert (row(database)["outages_in_a_row"], row(database)["open_until"]) == (0, None)
 
 
 def test_an_answer_does_not_end_a_rest_that_the_api_asked_for(database: Database) -> None:
-    in_transaction(database, accounts.hold, LOCATION, seconds=60)
-    in_transaction(database, accounts.note_success, LOCATION)
-    assert row(database)["held_until"] is not None
+    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
+    in_transaction(database, accounts.record_success, LOCATION)
+    assert row(database)["open_until"] is not None
 
 
 def test_the_account_of_the_environment_is_made_at_the_first_start(database: Database) -> None:
@@ -199,9 +199,9 @@ def test_a_mere_restart_changes_nothing_resumes_nothing_and_rotates_nothing(data
     values = {"leadway_api_token": TOKEN, "leadway_intake_secret": "new", "leadway_language": "es"}
     upsert(database, leadway_intake_secret="old")
     upsert(database, **values)
-    in_transaction(database, accounts.count_outage, LOCATION)
-    in_transaction(database, accounts.hold, LOCATION, seconds=60)
-    for cause in Cause:
+    in_transaction(database, accounts.record_outage, LOCATION)
+    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
+    for cause in PauseCause:
         in_transaction(database, pauses.pause, LOCATION, cause=cause, detail="…")
     before = row(database)
     upsert(database, **values)
@@ -209,14 +209,14 @@ def test_a_mere_restart_changes_nothing_resumes_nothing_and_rotates_nothing(data
     assert row(database) == before
     assert [location_for(database, each) for each in ("old", "new")] == [LOCATION, LOCATION]
     with database.reading() as connection:
-        assert {each.cause for each in pauses.of_account(connection, LOCATION)} == set(Cause)
+        assert {each.cause for each in pauses.of_account(connection, LOCATION)} == set(PauseCause)
 
 
 def test_the_environment_wins_over_what_was_set_since(database: Database) -> None:
     values = {"leadway_api_token": TOKEN, "leadway_intake_secret": "of the environment", "leadway_language": "es"}
     in_transaction(database, accounts.set_token, LOCATION, "another", cipher=CIPHER)
     in_transaction(database, accounts.set_secret, LOCATION, "another secret")
-    in_transaction(database, pauses.pause, LOCATION, cause=Cause.TOKEN, detail="…")
+    in_transaction(database, pauses.pause, LOCATION, cause=PauseCause.TOKEN, detail="…")
     upsert(database, **values)
     assert CIPHER.decrypt(row(database)["api_token_encrypted"]) == TOKEN
     assert row(database)["language"] == "es"

@@ -16,7 +16,7 @@ from models.calls.call_log import Action, CallLog, Source
 from models.calls.calls import CALL, Origin
 from models.database import Database, moment
 from models.work import lifecycle
-from models.work.lifecycle import Lane, Status
+from models.work.lifecycle import Lane, WorkStatus
 from tests.models.rows import (
     LOCATION,
     STARTED_AT,
@@ -218,7 +218,7 @@ def test_a_new_call_is_due_at_once_and_a_known_one_is_told_from_it(database: Dat
         assert not calls.announce(connection, *KEY)
         assert calls.announce(connection, "another location", "call-1")
     row = call_row(database)
-    assert (row["status"], row["lane"], row["origin"]) == (Status.PENDING, Lane.LIVE, Origin.NOTIFICATION)
+    assert (row["status"], row["lane"], row["origin"]) == (WorkStatus.PENDING, Lane.LIVE, Origin.NOTIFICATION)
     assert seconds_until(database, row["next_attempt_at"]) <= 0
     assert row["announced_at"] == row["created_at"]
     assert row["plans_follow_ups"] is True
@@ -237,7 +237,7 @@ def test_a_repeated_notification_brings_the_next_reading_of_an_unsettled_call_fo
     claim = claimed_call(announced)
     with announced.transaction() as connection:
         calls.save(connection, LOCATION, FULL, read_at=claim.claimed_at, settled=False, stored=claim.row)
-        lifecycle.postpone(connection, claim, seconds=600, counted=True)
+        lifecycle.reschedule(connection, claim, seconds=600, counted=True)
     announce(announced, "call-1")
     row = call_row(announced)
     assert seconds_until(announced, row["next_attempt_at"]) <= 0
@@ -270,7 +270,7 @@ def test_a_settled_call_is_not_changed_by_another_notification(announced: Databa
     claim = claimed_call(announced)
     with announced.transaction() as connection:
         calls.save(connection, LOCATION, FULL, read_at=claim.claimed_at, settled=True, stored=claim.row)
-        lifecycle.finish(connection, claim)
+        lifecycle.complete(connection, claim)
     before = dict(call_row(announced))
     announce(announced, "call-1")
     assert dict(call_row(announced)) == before
@@ -297,25 +297,30 @@ def test_a_backfilled_call_gets_follow_ups_when_it_is_announced_before_it_settle
 def test_a_dead_call_is_revived_by_a_notification_and_by_a_listing(database: Database, origin: Origin) -> None:
     claim = claimed_call(database)
     with database.transaction() as connection:
-        lifecycle.give_up(connection, claim, cause="not_found")
+        lifecycle.dead_letter(connection, claim, cause="not_found")
     announce(database, "call-1", origin=origin)
     row = call_row(database)
-    assert (row["status"], row["dead_cause"], row["failures"]) == (Status.PENDING, None, 0)
+    assert (row["status"], row["dead_cause"], row["failures"]) == (WorkStatus.PENDING, None, 0)
     assert claim_call(database, "call-1") is not None
 
 
 def test_poison_is_not_revived_by_a_notification_or_a_listing_but_by_a_person(announced: Database) -> None:
-    for alone in (False, False, True, True):
-        claim_call(announced, "call-1", alone=alone)
+    for isolated in (False, False, True, True):
+        claim_call(announced, "call-1", isolated=isolated)
         run_out(announced, CALL, KEY)
-    assert claim_call(announced, "call-1", alone=True) is None
+    assert claim_call(announced, "call-1", isolated=True) is None
     for origin in Origin:
         announce(announced, "call-1", origin=origin)
-    assert call_row(announced)["status"] == Status.DEAD
+    assert call_row(announced)["status"] == WorkStatus.DEAD
     with announced.transaction() as connection:
         assert calls.replay(connection, *KEY)
     row = call_row(announced)
-    assert (row["status"], row["dead_cause"], row["lost_leases"], row["lost_alone"]) == (Status.PENDING, None, 0, 0)
+    assert (row["status"], row["dead_cause"], row["lost_leases"], row["lost_isolated"]) == (
+        WorkStatus.PENDING,
+        None,
+        0,
+        0,
+    )
     assert claim_call(announced, "call-1") is not None, "in company, as a new one"
 
 
@@ -323,11 +328,11 @@ def test_a_person_may_have_a_finished_call_read_again_but_no_unknown_one(announc
     claim = claimed_call(announced)
     with announced.transaction() as connection:
         calls.save(connection, LOCATION, FULL, read_at=claim.claimed_at, settled=True, stored=claim.row)
-        lifecycle.finish(connection, claim)
+        lifecycle.complete(connection, claim)
         assert calls.replay(connection, *KEY)
         assert not calls.replay(connection, LOCATION, "unknown")
     row = call_row(announced)
-    assert (row["status"], row["lane"]) == (Status.PENDING, Lane.LIVE)
+    assert (row["status"], row["lane"]) == (WorkStatus.PENDING, Lane.LIVE)
     assert row["summary"] == FULL.summary, "nothing is lost until the new reading is there"
     assert claim_call(announced, "call-1") is not None
 
@@ -348,7 +353,7 @@ def test_two_readings_stored_at_once_leave_the_newer_one(announced: Database) ->
 
     def store(claim: lifecycle.Claim, log: CallLog) -> bool:
         def work(connection: Any) -> None:
-            lifecycle.finish(connection, claim)
+            lifecycle.complete(connection, claim)
             calls.save(connection, LOCATION, log, read_at=claim.claimed_at, settled=True, stored=claim.row)
 
         try:
@@ -360,7 +365,7 @@ def test_two_readings_stored_at_once_leave_the_newer_one(announced: Database) ->
     old = replace(FULL, summary="old")
     assert at_once([lambda: store(late, old), lambda: store(present, FULL)]) == [False, True]
     row, actions = stored(announced)
-    assert (row["summary"], row["status"]) == (FULL.summary, Status.DONE)
+    assert (row["summary"], row["status"]) == (FULL.summary, WorkStatus.DONE)
     assert len(actions) == 2
 
 
@@ -382,13 +387,17 @@ def test_a_settled_call_that_was_taken_in_without_follow_ups_is_read_again_when_
         calls.announce(
             connection, "loc", "backfilled", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False
         )
-        connection.execute(sa.update(calls.calls).values(status=Status.DONE, settled_at=moment(), next_attempt_at=None))
+        connection.execute(
+            sa.update(calls.calls).values(status=WorkStatus.DONE, settled_at=moment(), next_attempt_at=None)
+        )
     with database.transaction() as connection:
         calls.announce(connection, "loc", "backfilled")
         row = calls.get(connection, "loc", "backfilled")
     assert row is not None
-    assert (row["status"], row["plans_follow_ups"], row["lane"]) == (Status.PENDING, True, Lane.LIVE)
+    assert (row["status"], row["plans_follow_ups"], row["lane"]) == (WorkStatus.PENDING, True, Lane.LIVE)
     with database.transaction() as connection:
-        connection.execute(sa.update(calls.calls).values(status=Status.DONE, settled_at=moment(), next_attempt_at=None))
+        connection.execute(
+            sa.update(calls.calls).values(status=WorkStatus.DONE, settled_at=moment(), next_attempt_at=None)
+        )
         calls.announce(connection, "loc", "backfilled")
-        assert calls.get(connection, "loc", "backfilled")["status"] == Status.DONE  # type: ignore[index]
+        assert calls.get(connection, "loc", "backfilled")["status"] == WorkStatus.DONE  # type: ignore[index]

@@ -8,7 +8,7 @@ from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP
 from models.follow_ups.rules import PlannedFollowUp, SkipReason
 from models.work import lifecycle
-from models.work.lifecycle import Claim, Lane, Status
+from models.work.lifecycle import Claim, Lane, WorkStatus
 from tests.models.rows import (
     LOCATION,
     announce,
@@ -46,8 +46,8 @@ def become_unclear(database: Database, follow_up_id: str) -> None:
     claim = claimed_follow_up(database, follow_up_id)
     assert intend(database, claim, body="words")
     with database.transaction() as connection:
-        lifecycle.postpone(
-            connection, claim, seconds=120, status=Status.UNCLEAR, counted=True, unclear_since=moment(-60)
+        lifecycle.reschedule(
+            connection, claim, seconds=120, status=WorkStatus.UNCLEAR, counted=True, unclear_since=moment(-60)
         )
 
 
@@ -62,10 +62,10 @@ def test_planning_twice_plans_once(database: Database) -> None:
 def test_a_fuller_log_adds_what_is_new_and_repeats_nothing_that_is_done(database: Database) -> None:
     plan_all(database, planned())
     (first,) = rows(database)
-    change(database, FOLLOW_UP, (first["follow_up_id"],), status=Status.DONE, next_attempt_at=None, attempts=1)
+    change(database, FOLLOW_UP, (first["follow_up_id"],), status=WorkStatus.DONE, next_attempt_at=None, attempts=1)
     assert plan_all(database, planned(), planned(action_key="id-2")) == 1
     status = {row["action_key"]: row["status"] for row in rows(database)}
-    assert status == {"id-1": Status.DONE, "id-2": Status.PENDING}
+    assert status == {"id-1": WorkStatus.DONE, "id-2": WorkStatus.PENDING}
 
 
 def test_nothing_to_plan_writes_nothing(database: Database) -> None:
@@ -87,7 +87,7 @@ def test_a_follow_up_that_waits_after_a_try_is_not_brought_forward_by_planning_a
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
     with database.transaction() as connection:
-        lifecycle.postpone(connection, claim, seconds=300, counted=True)
+        lifecycle.reschedule(connection, claim, seconds=300, counted=True)
     assert plan_all(database, planned()) == 0
     assert seconds_until(database, follow_up_row(database, follow_up_id)["next_attempt_at"]) > 200
 
@@ -96,26 +96,26 @@ def test_a_follow_up_that_waits_after_a_try_is_not_brought_forward_by_planning_a
 def test_what_is_skipped_is_written_down_with_its_reason_and_never_sent(database: Database, reason: SkipReason) -> None:
     assert plan_all(database, planned(skip_reason=reason)) == 0
     (row,) = rows(database)
-    assert (row["status"], row["skip_reason"], row["next_attempt_at"]) == (Status.SKIPPED, reason, None)
+    assert (row["status"], row["skip_reason"], row["next_attempt_at"]) == (WorkStatus.SKIPPED, reason, None)
     assert claim_follow_up(database, row["follow_up_id"]) is None
 
 
 def test_what_was_skipped_for_want_of_a_contact_is_due_when_a_fuller_log_names_one(database: Database) -> None:
     plan_all(database, planned(contact_id=None, skip_reason=SkipReason.NO_CONTACT))
     plan_all(database, planned(contact_id=None, skip_reason=SkipReason.NO_CONTACT))
-    assert rows(database)[0]["status"] == Status.SKIPPED
+    assert rows(database)[0]["status"] == WorkStatus.SKIPPED
     assert plan_all(database, planned(contact_id="contact-1")) == 1
     (row,) = rows(database)
-    assert (row["status"], row["skip_reason"], row["contact_id"]) == (Status.PENDING, None, "contact-1")
+    assert (row["status"], row["skip_reason"], row["contact_id"]) == (WorkStatus.PENDING, None, "contact-1")
     plan_all(database, planned(contact_id=None, skip_reason=SkipReason.NO_CONTACT))
-    assert rows(database)[0]["status"] == Status.PENDING, "and a poorer log takes nothing back"
+    assert rows(database)[0]["status"] == WorkStatus.PENDING, "and a poorer log takes nothing back"
 
 
 @pytest.mark.parametrize("reason", [SkipReason.TRIAL_CALL, SkipReason.TOO_OLD])
 def test_what_was_skipped_for_another_reason_stays_skipped(database: Database, reason: SkipReason) -> None:
     plan_all(database, planned(skip_reason=reason))
     assert plan_all(database, planned()) == 0
-    assert rows(database)[0]["status"] == Status.SKIPPED
+    assert rows(database)[0]["status"] == WorkStatus.SKIPPED
 
 
 def test_follow_ups_of_the_history_wait_in_its_lane(database: Database) -> None:
@@ -155,7 +155,7 @@ def test_no_intent_after_the_end(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
     with database.transaction() as connection:
-        lifecycle.finish(connection, claim, remote_id="note-1", done_at=moment())
+        lifecycle.complete(connection, claim, remote_id="note-1", done_at=moment())
     assert not intend(database, claim)
 
 
@@ -166,7 +166,7 @@ def test_a_person_who_found_it_settles_an_unclear_one(database: Database) -> Non
         assert follow_ups.settle_by_person(connection, follow_up_id, is_there=True)
         assert not follow_ups.settle_by_person(connection, follow_up_id, is_there=True)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["next_attempt_at"], row["unclear_since"]) == (Status.DONE, None, None)
+    assert (row["status"], row["next_attempt_at"], row["unclear_since"]) == (WorkStatus.DONE, None, None)
     assert (row["last_error"], row["dead_cause"]) == (None, None)
     assert row["done_at"] is not None
 
@@ -177,7 +177,7 @@ def test_a_person_who_did_not_find_it_has_it_sent_again(database: Database) -> N
     with database.transaction() as connection:
         assert follow_ups.settle_by_person(connection, follow_up_id, is_there=False)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["intent_at"], row["unclear_since"]) == (Status.PENDING, None, None)
+    assert (row["status"], row["intent_at"], row["unclear_since"]) == (WorkStatus.PENDING, None, None)
     assert (row["posts"], row["absences"]) == (0, 0)
     assert claim_follow_up(database, follow_up_id) is not None
 
@@ -192,18 +192,18 @@ def test_a_person_settles_nothing_while_it_runs_and_nothing_unknown(database: Da
         assert not follow_ups.settle_by_person(connection, follow_up_id, is_there=is_there)
         assert not follow_ups.settle_by_person(connection, "unknown", is_there=is_there)
         assert not follow_ups.resend(connection, follow_up_id)
-    assert follow_up_row(database, follow_up_id)["status"] == Status.RUNNING
+    assert follow_up_row(database, follow_up_id)["status"] == WorkStatus.RUNNING
 
 
 def test_a_dead_one_that_never_got_out_is_sent_again_at_once(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
     with database.transaction() as connection:
-        lifecycle.give_up(connection, claim, cause="unknown_contact")
+        lifecycle.dead_letter(connection, claim, cause="unknown_contact")
     with database.transaction() as connection:
         assert follow_ups.resend(connection, follow_up_id)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["dead_cause"], row["unclear_since"]) == (Status.PENDING, None, None)
+    assert (row["status"], row["dead_cause"], row["unclear_since"]) == (WorkStatus.PENDING, None, None)
     assert claim_follow_up(database, follow_up_id) is not None
 
 
@@ -212,12 +212,12 @@ def test_a_dead_one_that_may_have_got_out_is_looked_for_first(database: Database
     claim = claimed_follow_up(database, follow_up_id)
     assert intend(database, claim, body="words")
     with database.transaction() as connection:
-        lifecycle.give_up(connection, claim, cause="poison")
+        lifecycle.dead_letter(connection, claim, cause="poison")
     intent_at = follow_up_row(database, follow_up_id)["intent_at"]
     with database.transaction() as connection:
         assert follow_ups.resend(connection, follow_up_id)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["unclear_since"], row["body"]) == (Status.UNCLEAR, intent_at, "words")
+    assert (row["status"], row["unclear_since"], row["body"]) == (WorkStatus.UNCLEAR, intent_at, "words")
     assert (row["intent_at"], row["absences"], row["posts"]) == (intent_at, 0, 0)
     assert claim_follow_up(database, follow_up_id) is not None
 
@@ -229,7 +229,7 @@ def test_an_unclear_one_is_looked_for_at_once_when_a_person_asks_and_its_window_
     with database.transaction() as connection:
         assert follow_ups.resend(connection, follow_up_id)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["unclear_since"]) == (Status.UNCLEAR, since)
+    assert (row["status"], row["unclear_since"]) == (WorkStatus.UNCLEAR, since)
     assert seconds_until(database, row["next_attempt_at"]) <= 0
 
 
@@ -238,7 +238,7 @@ def test_what_is_done_or_skipped_is_not_sent_again(database: Database) -> None:
     (row,) = rows(database)
     with database.transaction() as connection:
         assert not follow_ups.resend(connection, row["follow_up_id"])
-    change(database, FOLLOW_UP, (row["follow_up_id"],), status=Status.DONE)
+    change(database, FOLLOW_UP, (row["follow_up_id"],), status=WorkStatus.DONE)
     with database.transaction() as connection:
         assert not follow_ups.resend(connection, row["follow_up_id"])
 
@@ -251,7 +251,7 @@ def test_whoever_held_it_when_a_person_decided_writes_nothing(database: Database
         follow_ups.settle_by_person(connection, follow_up_id, is_there=False)
     assert not intend(database, stale)
     with pytest.raises(lifecycle.LeaseLost), database.transaction() as connection:
-        lifecycle.finish(connection, stale)
+        lifecycle.complete(connection, stale)
 
 
 def claimed_follow_up_as_it_was(database: Database, follow_up_id: str) -> Claim:

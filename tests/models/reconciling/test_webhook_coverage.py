@@ -10,7 +10,7 @@ from models.calls.calls import Origin, calls
 from models.database import Database, moment
 from models.intake import notifications, rejection_counts
 from models.reconciling import webhook_coverage
-from models.reconciling.webhook_coverage import Cause
+from models.reconciling.webhook_coverage import AlarmCause
 from tests.models.rows import LOCATION, announce
 
 DAY = 86_400.0
@@ -30,7 +30,7 @@ def known(database: Database, *, announced: int = 0, unannounced: int = 0, ago: 
             connection.execute(this.values(created_at=began, started_at=began))
 
 
-def judge(database: Database) -> Cause | None:
+def judge(database: Database) -> AlarmCause | None:
     with database.reading() as connection:
         return webhook_coverage.judge(connection, LOCATION)
 
@@ -43,7 +43,7 @@ def test_a_webhook_that_announces_nearly_every_call_is_well(database: Database) 
 def test_calls_that_nobody_announced_are_an_alarm(database: Database) -> None:
     known(database, announced=10)
     known(database, unannounced=4, ago=1800)
-    assert judge(database) is Cause.NEVER_ARRIVED
+    assert judge(database) is AlarmCause.NEVER_ARRIVED
 
 
 def test_the_alarm_ends_when_the_newest_calls_are_announced_again(database: Database) -> None:
@@ -65,12 +65,12 @@ def test_a_few_calls_backfilled_calls_and_calls_of_a_moment_ago_are_no_alarm(dat
 @pytest.mark.parametrize(
     ("refused", "cause"),
     [
-        ("intake_secret_unknown", Cause.WRONG_SECRET),
-        ("signature_invalid", Cause.REFUSED),
-        ("cannot_write_down", Cause.NOT_WRITTEN_DOWN),
+        ("intake_secret_unknown", AlarmCause.WRONG_SECRET),
+        ("signature_invalid", AlarmCause.REFUSED),
+        ("cannot_write_down", AlarmCause.NOT_WRITTEN_DOWN),
     ],
 )
-def test_what_was_refused_tells_the_likely_cause(database: Database, refused: str, cause: Cause) -> None:
+def test_what_was_refused_tells_the_likely_cause(database: Database, refused: str, cause: AlarmCause) -> None:
     known(database, unannounced=5)
     with database.transaction() as connection:
         rejection_counts.count(connection, refused, number=3, trace={})
@@ -84,16 +84,16 @@ def test_notifications_without_a_call_id_tell_it_too(database: Database) -> None
         notifications.record(
             connection, "one", location_id=LOCATION, dialect="workflow", authenticated_by="secret", status="unresolved"
         )
-    assert judge(database) is Cause.WITHOUT_CALL_ID
+    assert judge(database) is AlarmCause.WITHOUT_CALL_ID
 
 
 def test_the_alarm_is_raised_once_and_status_can_tell_it(database: Database) -> None:
     known(database, announced=1, unannounced=5)
     with database.transaction() as connection:
-        assert webhook_coverage.set_alarm(connection, LOCATION, Cause.REFUSED)
-        assert not webhook_coverage.set_alarm(connection, LOCATION, Cause.REFUSED)
+        assert webhook_coverage.set_alarm(connection, LOCATION, AlarmCause.REFUSED)
+        assert not webhook_coverage.set_alarm(connection, LOCATION, AlarmCause.REFUSED)
         told = webhook_coverage.of_account(connection, LOCATION)
-        assert (told.alarm, told.calls_in_the_last_day, told.unannounced_in_the_last_day) == (Cause.REFUSED, 6, 5)
+        assert (told.alarm, told.calls_in_the_last_day, told.unannounced_in_the_last_day) == (AlarmCause.REFUSED, 6, 5)
         assert told.alarm_since is not None
         assert webhook_coverage.set_alarm(connection, LOCATION, None)
         assert webhook_coverage.of_account(connection, LOCATION).alarm is None

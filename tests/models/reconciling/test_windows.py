@@ -6,10 +6,10 @@ import pytest
 import sqlalchemy as sa
 
 from models.accounts import accounts
-from models.accounts.pauses import Cause, pause
+from models.accounts.pauses import PauseCause, pause
 from models.database import Database, moment
 from models.reconciling import runs, seen_ids, windows
-from models.reconciling.windows import Kind, Window
+from models.reconciling.windows import Window, WindowKind
 from models.reconciling.windows import reconciliations as table
 from models.work.lifecycle import LeaseLost
 from tests.models.rows import LOCATION, announce, at_once, rows_of
@@ -23,7 +23,7 @@ def now(database: Database) -> datetime:
     return at
 
 
-def open_run(database: Database, *, kind: Kind = Kind.REGULAR, hours: float = 1) -> bool:
+def open_run(database: Database, *, kind: WindowKind = WindowKind.REGULAR, hours: float = 1) -> bool:
     until = now(database)
     return database.transact(
         lambda connection: windows.open_run(connection, LOCATION, kind=kind, since=until - hours * HOUR, until=until)
@@ -46,12 +46,12 @@ def test_of_a_slot_one_window_is_open_however_many_want_it(database: Database) -
     def wants() -> bool:
         return database.transact(
             lambda connection: windows.open_run(
-                connection, LOCATION, kind=Kind.REGULAR, since=until - HOUR, until=until
+                connection, LOCATION, kind=WindowKind.REGULAR, since=until - HOUR, until=until
             )
         )
 
     assert sum(at_once([wants] * 4)) == 1
-    assert open_run(database, kind=Kind.DAILY), "another slot"
+    assert open_run(database, kind=WindowKind.DAILY), "another slot"
     assert len(rows_of(database, table)) == 2
 
 
@@ -79,26 +79,26 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_reader_writes_nothing(databa
 def test_paused_resting_and_removed_accounts_are_not_read(database: Database) -> None:
     open_run(database)
     with database.transaction() as connection:
-        pause(connection, LOCATION, cause=Cause.PERSON, detail="")
+        pause(connection, LOCATION, cause=PauseCause.PERSON, detail="")
     assert claim(database) is None
     with database.transaction() as connection:
         connection.execute(sa.text("DELETE FROM pauses"))
-        accounts.hold(connection, LOCATION, seconds=60)
+        accounts.open_breaker(connection, LOCATION, seconds=60)
     assert claim(database) is None
     with database.transaction() as connection:
-        connection.execute(sa.update(accounts.accounts).values(held_until=None, removed_at=moment()))
+        connection.execute(sa.update(accounts.accounts).values(open_until=None, removed_at=moment()))
     assert claim(database) is None
 
 
 def test_backfills_are_read_by_their_command_only(database: Database) -> None:
-    open_run(database, kind=Kind.BACKFILL)
+    open_run(database, kind=WindowKind.BACKFILL)
     with database.reading() as connection:
         assert windows.due(connection, limit=10) == []
     assert claim(database) is not None
 
 
 def test_the_most_urgent_windows_come_first(database: Database) -> None:
-    for kind in (Kind.DAILY, Kind.REGULAR, Kind.BURST):
+    for kind in (WindowKind.DAILY, WindowKind.REGULAR, WindowKind.BURST):
         open_run(database, kind=kind)
     with database.reading() as connection:
         assert windows.due(connection, limit=10) == [3, 2, 1]
@@ -110,9 +110,9 @@ def test_what_the_list_has_shown_is_counted_once_however_often_it_stood_there(da
     with database.transaction() as connection:
         window = windows.claim(connection, 1, lease_seconds=60)
         assert window is not None
-        seen_ids.note(connection, window, inside=["a", "b"], outside=["x"])
-        seen_ids.note(connection, window, inside=["b", "c"], outside=[])
-        shown = seen_ids.shown(connection, window)
+        seen_ids.record(connection, window, inside=["a", "b"], outside=["x"])
+        seen_ids.record(connection, window, inside=["b", "c"], outside=[])
+        shown = seen_ids.count_seen(connection, window)
     assert (shown.calls, shown.inside, shown.held) == (4, 3, 2)
 
 
@@ -124,14 +124,14 @@ def test_the_rest_of_a_run_follows_where_its_window_ended(database: Database) ->
         windows.release(connection, window, window_until=middle, next_attempt_at=moment())
     window = claimed(database)
     with database.transaction() as connection:
-        windows.finish(connection, window, listed=7, held=7)
+        windows.close(connection, window, listed=7, held=7)
         assert windows.open_next(connection, window)
     first, second = rows_of(database, table)
     assert (second["window_from"], second["window_until"]) == (first["window_until"], first["run_until"])
     with database.reading() as connection:
         assert windows.next_of(connection, 1) == 2
-        assert runs.first_of_run(connection, LOCATION, Kind.REGULAR) == 1
-        assert runs.summary(connection, LOCATION, Kind.REGULAR, first_id=1).listed == 7
+        assert runs.first_of_run(connection, LOCATION, WindowKind.REGULAR) == 1
+        assert runs.summary(connection, LOCATION, WindowKind.REGULAR, first_id=1).listed == 7
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_the_complete_span_grows_only_by_what_touches_it(
     mark = now(database)
     with database.transaction() as connection:
         connection.execute(sa.update(accounts.accounts).values(complete_from=mark - 20 * HOUR, complete_until=mark))
-        accounts.extend_complete(connection, LOCATION, since=mark + since * HOUR, until=mark + until * HOUR)
+        accounts.extend_completeness(connection, LOCATION, since=mark + since * HOUR, until=mark + until * HOUR)
         account = accounts.get(connection, LOCATION)
     expected_from = mark + grows[0] * HOUR if grows[0] else mark - 20 * HOUR
     assert (account.complete_from, account.complete_until) == (expected_from, mark + grows[1] * HOUR)

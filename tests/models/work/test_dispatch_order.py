@@ -8,13 +8,13 @@ import sqlalchemy as sa
 
 from models.accounts import accounts, pauses
 from models.accounts.accounts import accounts as accounts_table
-from models.accounts.pauses import Cause
+from models.accounts.pauses import PauseCause
 from models.calls.calls import CALL, calls
 from models.database import Database, insert, moment
 from models.follow_ups.follow_ups import FOLLOW_UP
 from models.work import dispatch_order, heartbeats, lifecycle
-from models.work.dispatch_order import Due, Marks, Room
-from models.work.lifecycle import Lane, Status
+from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
+from models.work.lifecycle import Lane, WorkStatus
 from tests.models.rows import (
     LOCATION,
     announce,
@@ -28,14 +28,14 @@ from tests.models.rows import (
     run_out,
 )
 
-WIDE = Room(in_all=1000, per_account=1000)
+WIDE = DispatchLimits(in_all=1000, per_account=1000)
 
 KINDS = (CALL, FOLLOW_UP)
 
 
-def take(database: Database, *, generation: str = "one", room: Room = WIDE) -> list[Due]:
-    marks = Marks(generation, seconds=30)
-    return database.transact(lambda connection: dispatch_order.take_due(connection, KINDS, marks=marks, room=room))
+def take(database: Database, *, epoch: str = "one", limits: DispatchLimits = WIDE) -> list[Due]:
+    marks = EnqueueMarks(epoch, seconds=30)
+    return database.transact(lambda connection: dispatch_order.take_due(connection, KINDS, marks=marks, limits=limits))
 
 
 def call_ids(taken: Sequence[Due]) -> list[str]:
@@ -62,7 +62,7 @@ def beat(database: Database, name: str) -> None:
 def test_nothing_due_takes_nothing(database: Database) -> None:
     claim = claimed_call(database)
     with database.transaction() as connection:
-        lifecycle.postpone(connection, claim, seconds=60)
+        lifecycle.reschedule(connection, claim, seconds=60)
     assert take(database) == []
 
 
@@ -70,18 +70,18 @@ def test_what_is_sent_is_marked_and_not_sent_again(database: Database) -> None:
     announce(database, "call-1")
     assert take(database) == [Due(CALL, (LOCATION, "call-1"))]
     row = call_row(database)
-    assert row["sent_at"] is not None
-    assert row["sent_generation"] == "one"
-    assert row["status"] == Status.PENDING
+    assert row["enqueued_at"] is not None
+    assert row["enqueued_epoch"] == "one"
+    assert row["status"] == WorkStatus.PENDING
     assert take(database) == []
 
 
 def test_a_mark_is_void_after_half_a_minute(database: Database) -> None:
     announce(database, "call-1")
     take(database)
-    change(database, CALL, (LOCATION, "call-1"), sent_at=moment(-29))
+    change(database, CALL, (LOCATION, "call-1"), enqueued_at=moment(-29))
     assert take(database) == []
-    change(database, CALL, (LOCATION, "call-1"), sent_at=moment(-31))
+    change(database, CALL, (LOCATION, "call-1"), enqueued_at=moment(-31))
     assert call_ids(take(database)) == ["call-1"]
 
 
@@ -89,14 +89,14 @@ def test_a_mark_is_taken_back_when_its_message_could_not_be_sent(database: Datab
     announce(database, "call-1")
     taken = take(database)
     with database.transaction() as connection:
-        dispatch_order.unmark(connection, taken)
+        dispatch_order.clear_marks(connection, taken)
     assert take(database) == taken
 
 
 def test_a_mark_is_void_at_once_when_redis_lost_its_memory(database: Database) -> None:
     announce(database, "call-1")
-    take(database, generation="one")
-    assert call_ids(take(database, generation="two")) == ["call-1"]
+    take(database, epoch="one")
+    assert call_ids(take(database, epoch="two")) == ["call-1"]
 
 
 def test_live_calls_go_first_then_follow_ups_retries_and_history(database: Database) -> None:
@@ -116,7 +116,7 @@ def test_what_waited_longest_goes_first_within_a_lane(database: Database) -> Non
 def test_an_account_with_five_hundred_due_calls_does_not_starve_one_with_a_single_call(database: Database) -> None:
     add_account(database, "loud", due_calls=500)
     add_account(database, "quiet", due_calls=1)
-    taken = take(database, room=Room(in_all=10, per_account=10))
+    taken = take(database, limits=DispatchLimits(in_all=10, per_account=10))
     assert len(taken) == 10
     assert ("quiet", "quiet-0") in [each.key for each in taken]
 
@@ -124,43 +124,43 @@ def test_an_account_with_five_hundred_due_calls_does_not_starve_one_with_a_singl
 def test_two_loud_accounts_share_alike(database: Database) -> None:
     add_account(database, "one", due_calls=50)
     add_account(database, "two", due_calls=50)
-    taken = take(database, room=Room(in_all=10, per_account=10))
+    taken = take(database, limits=DispatchLimits(in_all=10, per_account=10))
     assert Counter(each.key[0] for each in taken) == {"one": 5, "two": 5}
 
 
 def test_history_of_one_account_waits_for_live_calls_of_another(database: Database) -> None:
     announce(database, *(f"old-{n}" for n in range(5)), lane=Lane.BACKFILLED)
     add_account(database, "other", due_calls=3)
-    taken = take(database, room=Room(in_all=4, per_account=4))
+    taken = take(database, limits=DispatchLimits(in_all=4, per_account=4))
     assert [each.key[0] for each in taken] == ["other"] * 3 + [LOCATION]
 
 
 def test_no_account_has_more_in_flight_than_its_share(database: Database) -> None:
     add_account(database, "loud", due_calls=20)
-    room = Room(in_all=100, per_account=3)
-    assert len(take(database, room=room)) == 3
-    assert take(database, room=room) == []
-    change(database, CALL, ("loud", "loud-19"), status=Status.DONE, next_attempt_at=None, sent_at=None)
-    assert len(take(database, room=room)) == 1
+    limits = DispatchLimits(in_all=100, per_account=3)
+    assert len(take(database, limits=limits)) == 3
+    assert take(database, limits=limits) == []
+    change(database, CALL, ("loud", "loud-19"), status=WorkStatus.DONE, next_attempt_at=None, enqueued_at=None)
+    assert len(take(database, limits=limits)) == 1
 
 
 def test_no_more_is_in_flight_than_there_is_room_for_in_all(database: Database) -> None:
     for name in ("one", "two", "three"):
         add_account(database, name, due_calls=5)
-    room = Room(in_all=4, per_account=3)
-    assert len(take(database, room=room)) == 4
-    assert take(database, room=room) == []
+    limits = DispatchLimits(in_all=4, per_account=3)
+    assert len(take(database, limits=limits)) == 4
+    assert take(database, limits=limits) == []
 
 
 def test_what_a_live_worker_holds_counts_as_in_flight_and_what_a_dead_one_holds_does_not(database: Database) -> None:
     add_account(database, "loud", due_calls=4)
     beat(database, "alive")
     claim_call(database, "loud-0", location_id="loud", worker="alive")
-    room = Room(in_all=100, per_account=2)
-    assert len(take(database, room=room)) == 1
+    limits = DispatchLimits(in_all=100, per_account=2)
+    assert len(take(database, limits=limits)) == 1
     claim_call(database, "loud-1", location_id="loud", worker="dead and gone")
-    change(database, CALL, ("loud", "loud-3"), sent_at=None)
-    assert len(take(database, room=room)) == 1, "the dead worker's row takes no place"
+    change(database, CALL, ("loud", "loud-3"), enqueued_at=None)
+    assert len(take(database, limits=limits)) == 1, "the dead worker's row takes no place"
 
 
 def test_a_lease_that_ran_out_is_sent_again(database: Database) -> None:
@@ -173,10 +173,10 @@ def test_a_lease_that_ran_out_is_sent_again(database: Database) -> None:
 def test_a_resting_account_gets_nothing_until_its_rest_is_over(database: Database) -> None:
     announce(database, "call-1")
     with database.transaction() as connection:
-        accounts.hold(connection, LOCATION, seconds=60)
+        accounts.open_breaker(connection, LOCATION, seconds=60)
     assert take(database) == []
     with database.transaction() as connection:
-        connection.execute(sa.update(accounts_table).values(held_until=moment(-1)))
+        connection.execute(sa.update(accounts_table).values(open_until=moment(-1)))
     assert call_ids(take(database)) == ["call-1"]
 
 
@@ -191,14 +191,14 @@ def test_a_paused_account_gets_nothing_and_takes_no_room(database: Database) -> 
     add_account(database, "paused", due_calls=5)
     announce(database, "call-1")
     with database.transaction() as connection:
-        pauses.pause(connection, "paused", cause=Cause.TOKEN, detail="set a new one")
-    assert call_ids(take(database, room=Room(in_all=1, per_account=1))) == ["call-1"]
+        pauses.pause(connection, "paused", cause=PauseCause.TOKEN, detail="set a new one")
+    assert call_ids(take(database, limits=DispatchLimits(in_all=1, per_account=1))) == ["call-1"]
 
 
 def test_a_pause_of_the_follow_ups_leaves_the_calls_to_go_on(database: Database) -> None:
     plan(database)
     with database.transaction() as connection:
-        pauses.pause(connection, LOCATION, cause=Cause.SCOPE, detail="contacts.write", work="follow_up")
+        pauses.pause(connection, LOCATION, cause=PauseCause.SCOPE, detail="contacts.write", work="follow_up")
     assert [each.work for each in take(database)] == [CALL]
 
 
@@ -206,31 +206,31 @@ def test_after_an_outage_one_attempt_goes_ahead(database: Database) -> None:
     add_account(database, "struck", due_calls=9)
     add_account(database, "well", due_calls=3)
     with database.transaction() as connection:
-        for _ in range(accounts.OUTAGES_BEFORE_REST):
-            accounts.count_outage(connection, "struck")
+        for _ in range(accounts.OUTAGES_BEFORE_OPEN):
+            accounts.record_outage(connection, "struck")
     assert Counter(each.key[0] for each in take(database)) == {"struck": 1, "well": 3}
     assert take(database) == []
     with database.transaction() as connection:
-        accounts.note_success(connection, "struck")
+        accounts.record_success(connection, "struck")
     assert len(take(database)) == 8
 
 
 def test_what_has_ended_is_not_sent(database: Database) -> None:
     announce(database, "done", "dead")
-    change(database, CALL, (LOCATION, "done"), status=Status.DONE)
-    change(database, CALL, (LOCATION, "dead"), status=Status.DEAD)
+    change(database, CALL, (LOCATION, "done"), status=WorkStatus.DONE)
+    change(database, CALL, (LOCATION, "dead"), status=WorkStatus.DEAD)
     assert take(database) == []
 
 
 def test_a_claim_takes_the_mark_away_and_so_does_every_outcome(database: Database) -> None:
     claim = claimed_call(database)
-    change(database, CALL, claim.key, sent_at=moment(), sent_generation="one")
+    change(database, CALL, claim.key, enqueued_at=moment(), enqueued_epoch="one")
     with database.transaction() as connection:
-        lifecycle.postpone(connection, claim, seconds=60)
+        lifecycle.reschedule(connection, claim, seconds=60)
     make_due(database, CALL, claim.key)
     assert call_ids(take(database)) == ["call-1"]
     assert claim_call(database, "call-1") is not None
-    assert call_row(database)["sent_at"] is None
+    assert call_row(database)["enqueued_at"] is None
 
 
 def test_two_dispatchers_at_once_send_nothing_twice(database: Database) -> None:
@@ -274,7 +274,7 @@ def _default(column: sa.Column[object]) -> sa.ColumnElement[object]:
 
 def test_a_long_queue_is_looked_up_by_its_indexes_only(twenty_thousand: Database) -> None:
     database = twenty_thousand
-    assert call_ids(take(database, room=Room(in_all=8, per_account=8)))
+    assert call_ids(take(database, limits=DispatchLimits(in_all=8, per_account=8)))
     seen: list[tuple[str, object]] = []
 
     @sa.event.listens_for(database.engine, "before_cursor_execute")
@@ -282,7 +282,9 @@ def test_a_long_queue_is_looked_up_by_its_indexes_only(twenty_thousand: Database
         seen.append((statement, parameters))
 
     with database.transaction() as connection:
-        dispatch_order.take_due(connection, KINDS, marks=Marks("two", seconds=30), room=Room(in_all=8, per_account=8))
+        dispatch_order.take_due(
+            connection, KINDS, marks=EnqueueMarks("two", seconds=30), limits=DispatchLimits(in_all=8, per_account=8)
+        )
     sa.event.remove(database.engine, "before_cursor_execute", remember)
     on_sqlite = database.engine.dialect.name == "sqlite"
     told: list[tuple[str, str]] = []

@@ -106,6 +106,6 @@ def store(database: Database) -> Store:
                 for key, _action in keyed
             ]
             follow_ups.plan(connection, location_id, call_id, planned)
-            lifecycle.finish(connection, claim)
+            lifecycle.complete(connection, claim)
 
     return store_call

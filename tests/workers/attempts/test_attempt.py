@@ -7,15 +7,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ResourceClosedError
 
 from models.accounts import accounts, pauses
-from models.accounts.pauses import Cause
+from models.accounts.pauses import PauseCause
 from models.calls.calls import CALL, calls
 from models.database import moment
 from models.work import lifecycle
-from models.work.lifecycle import ALONE_AFTER, DEAD_AFTER_LOST_ALONE, FAILURES_ALLOWED, Claim
+from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED, Claim
 from tests.support.waiting import eventually
 from tests.workers.conftest import AtWork, meanwhile
 from workers.attempts.attempt import attempt
-from workers.attempts.isolation import room
+from workers.attempts.isolation import isolation
 from workers.process.connections import Connections
 
 CALLERS_WORDS = "my number is 555 0100"
@@ -102,7 +102,7 @@ def lose_leases(at_work: AtWork, call_id: str, number: int) -> None:
 def test_a_suspect_waits_until_its_neighbours_have_ended(at_work: AtWork) -> None:
     at_work.announce("suspect")
     at_work.announce("neighbour")
-    lose_leases(at_work, "suspect", ALONE_AFTER)
+    lose_leases(at_work, "suspect", ISOLATED_AFTER)
     inside, may_end, order = threading.Event(), threading.Event(), list[str]()
 
     def hold(_this: Connections, _claim: Claim) -> str:
@@ -118,35 +118,35 @@ def test_a_suspect_waits_until_its_neighbours_have_ended(at_work: AtWork) -> Non
     with meanwhile(lambda: attempt_call(at_work, "neighbour", hold)):
         assert inside.wait(10)
         with meanwhile(lambda: attempt_call(at_work, "suspect", run)):
-            eventually(lambda: room._alone)
+            eventually(lambda: isolation._is_exclusive)
             may_end.set()
     assert order == ["neighbour", "suspect"]
-    assert at_work.call("suspect")["runs_alone"]
+    assert at_work.call("suspect")["isolated"]
 
 
 def test_a_suspect_that_finds_no_room_stays_as_it_was(at_work: AtWork) -> None:
     at_work.settings.leadway_lease_seconds = 0.2
     at_work.announce("suspect")
-    lose_leases(at_work, "suspect", ALONE_AFTER)
+    lose_leases(at_work, "suspect", ISOLATED_AFTER)
     before = at_work.call("suspect")
-    with room.in_company():
+    with isolation.shared():
         assert attempt_call(at_work, "suspect") == before
 
 
 def test_a_paused_suspect_does_not_ask_the_others_to_leave(at_work: AtWork) -> None:
     at_work.announce("suspect")
-    lose_leases(at_work, "suspect", ALONE_AFTER)
+    lose_leases(at_work, "suspect", ISOLATED_AFTER)
     with at_work.database.transaction() as connection:
-        pauses.pause(connection, at_work.location_id, cause=Cause.PERSON, detail="why")
+        pauses.pause(connection, at_work.location_id, cause=PauseCause.PERSON, detail="why")
     with at_work.database.reading() as connection:
-        assert not lifecycle.is_suspect(connection, CALL, (at_work.location_id, "suspect"))
+        assert not lifecycle.needs_isolation(connection, CALL, (at_work.location_id, "suspect"))
     before = at_work.call("suspect")
     assert attempt_call(at_work, "suspect") == before
 
 
 def test_leases_lost_in_company_make_nobody_dead_but_alone_they_do(at_work: AtWork) -> None:
     at_work.announce("poison")
-    for number in range(1, ALONE_AFTER + DEAD_AFTER_LOST_ALONE):
+    for number in range(1, ISOLATED_AFTER + POISON_AFTER_LOST_ISOLATED):
         lose = at_work.call("poison")
         at_work.change(
             CALL, at_work.location_id, "poison", status="running", lease_until=moment(-1), next_attempt_at=moment(-1)
@@ -154,7 +154,7 @@ def test_leases_lost_in_company_make_nobody_dead_but_alone_they_do(at_work: AtWo
         ran: list[str] = []
         row = attempt_call(at_work, "poison", lambda _this, _claim, ran=ran: ran.append("ran") or "died")
         assert (row["status"], bool(ran)) == ("running", True), (number, lose)
-        assert row["runs_alone"] == (number >= ALONE_AFTER)
+        assert row["isolated"] == (number >= ISOLATED_AFTER)
     with at_work.database.transaction() as connection:
         connection.execute(sa.update(calls).values(lease_until=moment(-1), next_attempt_at=moment(-1)))
     row = attempt_call(at_work, "poison")
@@ -165,6 +165,6 @@ def test_leases_lost_in_company_make_nobody_dead_but_alone_they_do(at_work: AtWo
 
 def test_an_outcome_ends_the_suspicion(at_work: AtWork) -> None:
     at_work.announce("suspect")
-    lose_leases(at_work, "suspect", ALONE_AFTER)
+    lose_leases(at_work, "suspect", ISOLATED_AFTER)
     row = attempt_call(at_work, "suspect")
-    assert (row["status"], row["lost_leases"], row["lost_alone"], row["runs_alone"]) == ("pending", 0, 0, False)
+    assert (row["status"], row["lost_leases"], row["lost_isolated"], row["isolated"]) == ("pending", 0, 0, False)

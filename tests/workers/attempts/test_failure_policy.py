@@ -3,8 +3,8 @@
 import pytest
 
 from models.accounts import accounts, pauses
-from models.accounts.accounts import OUTAGES_BEFORE_REST
-from models.accounts.pauses import Cause
+from models.accounts.accounts import OUTAGES_BEFORE_OPEN
+from models.accounts.pauses import PauseCause
 from tests.workers.conftest import RETRY_SECONDS, TOLERATED, AtWork, on_sqlite
 from workers.dispatch_due import dispatch_due
 
@@ -74,7 +74,7 @@ def test_a_missing_scope_holds_only_the_work_that_needs_it(at_work: AtWork) -> N
 
 def test_a_persons_pause_outlives_a_new_token(at_work: AtWork) -> None:
     with at_work.database.transaction() as connection:
-        pauses.pause(connection, at_work.location_id, cause=Cause.PERSON, detail="holiday")
+        pauses.pause(connection, at_work.location_id, cause=PauseCause.PERSON, detail="holiday")
         accounts.set_token(connection, at_work.location_id, "pit-other", cipher=at_work.this.cipher)
     assert at_work.pauses() == {("person", "all")}
 
@@ -84,33 +84,33 @@ def test_after_a_few_outages_in_a_row_the_account_rests_longer_and_longer(at_wor
     at_work.announce(call)
     at_work.double.fault("fetch", "status", status=503)
     rests = []
-    for _ in range(OUTAGES_BEFORE_REST + 5):
+    for _ in range(OUTAGES_BEFORE_OPEN + 5):
         at_work.fetch_when_due(call)
-        held_until = at_work.account().held_until
-        rests.append(at_work.seconds_until(held_until) if held_until else 0.0)
-    assert rests[: OUTAGES_BEFORE_REST - 1] == [0.0] * (OUTAGES_BEFORE_REST - 1)
-    assert rests[OUTAGES_BEFORE_REST - 1] == pytest.approx(RETRY_SECONDS, abs=TOLERATED)
+        open_until = at_work.account().open_until
+        rests.append(at_work.seconds_until(open_until) if open_until else 0.0)
+    assert rests[: OUTAGES_BEFORE_OPEN - 1] == [0.0] * (OUTAGES_BEFORE_OPEN - 1)
+    assert rests[OUTAGES_BEFORE_OPEN - 1] == pytest.approx(RETRY_SECONDS, abs=TOLERATED)
     assert max(rests) == pytest.approx(60, abs=TOLERATED)
 
 
 def test_attempts_that_fail_at_once_make_the_rest_no_longer(at_work: AtWork) -> None:
     at_work.double.fault("fetch", "status", status=503)
-    for call in at_work.double.place_calls(OUTAGES_BEFORE_REST + 5):
+    for call in at_work.double.place_calls(OUTAGES_BEFORE_OPEN + 5):
         at_work.announce(call)
         at_work.fetch(call)
     account = at_work.account()
-    assert account.outages == OUTAGES_BEFORE_REST
-    assert account.held_until is not None
-    assert at_work.seconds_until(account.held_until) == pytest.approx(RETRY_SECONDS, abs=TOLERATED)
+    assert account.outages_in_a_row == OUTAGES_BEFORE_OPEN
+    assert account.open_until is not None
+    assert at_work.seconds_until(account.open_until) == pytest.approx(RETRY_SECONDS, abs=TOLERATED)
 
 
 def test_outages_are_over_with_the_first_success(at_work: AtWork) -> None:
     call, other = at_work.double.place_call(), at_work.double.place_call()
     at_work.announce(call)
     at_work.announce(other)
-    at_work.double.fault("fetch", "reset", times=OUTAGES_BEFORE_REST)
-    for _ in range(OUTAGES_BEFORE_REST):
+    at_work.double.fault("fetch", "reset", times=OUTAGES_BEFORE_OPEN)
+    for _ in range(OUTAGES_BEFORE_OPEN):
         at_work.fetch_when_due(call)
-    assert at_work.account().held_until is not None
+    assert at_work.account().open_until is not None
     assert at_work.fetch_when_due(other)["status"] == "done"
-    assert (at_work.account().outages, at_work.account().held_until) == (0, None)
+    assert (at_work.account().outages_in_a_row, at_work.account().open_until) == (0, None)

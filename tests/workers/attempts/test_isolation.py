@@ -6,40 +6,40 @@ import pytest
 
 from tests.support.waiting import eventually
 from tests.workers.conftest import meanwhile
-from workers.attempts.isolation import Crowded, Room
+from workers.attempts.isolation import Isolation, IsolationTimeout
 
 PATIENCE = 20.0
 
 
-def stay(room: Room, entered: threading.Event, leave: threading.Event) -> None:
-    with room.in_company():
+def stay(isolation: Isolation, entered: threading.Event, leave: threading.Event) -> None:
+    with isolation.shared():
         entered.set()
         assert leave.wait(PATIENCE)
 
 
 def test_any_number_run_in_company() -> None:
-    room = Room()
-    with room.in_company(), room.in_company(), room.in_company():
+    isolation = Isolation()
+    with isolation.shared(), isolation.shared(), isolation.shared():
         pass
 
 
 def test_a_suspect_waits_for_its_neighbours_and_newcomers_wait_for_it() -> None:
-    room = Room()
+    isolation = Isolation()
     entered, leave, alone, done = (threading.Event() for _ in range(4))
     newcomer_entered, newcomer_may_leave = threading.Event(), threading.Event()
     newcomer_may_leave.set()
 
     def be_suspect() -> None:
-        with room.alone(patience_seconds=PATIENCE):
+        with isolation.exclusive(patience_seconds=PATIENCE):
             alone.set()
             assert done.wait(PATIENCE)
 
-    with meanwhile(lambda: stay(room, entered, leave)):
+    with meanwhile(lambda: stay(isolation, entered, leave)):
         assert entered.wait(PATIENCE)
         with meanwhile(be_suspect):
-            eventually(lambda: room._alone)
+            eventually(lambda: isolation._is_exclusive)
             assert not alone.is_set(), "a neighbour is still inside"
-            with meanwhile(lambda: stay(room, newcomer_entered, newcomer_may_leave)):
+            with meanwhile(lambda: stay(isolation, newcomer_entered, newcomer_may_leave)):
                 leave.set()
                 assert alone.wait(PATIENCE)
                 assert not newcomer_entered.is_set()
@@ -48,10 +48,10 @@ def test_a_suspect_waits_for_its_neighbours_and_newcomers_wait_for_it() -> None:
 
 
 def test_two_suspects_run_one_after_the_other() -> None:
-    room, inside, most = Room(), [], []
+    isolation, inside, most = Isolation(), [], []
 
     def be_suspect() -> None:
-        with room.alone(patience_seconds=PATIENCE):
+        with isolation.exclusive(patience_seconds=PATIENCE):
             inside.append(1)
             most.append(len(inside))
             inside.pop()
@@ -62,29 +62,29 @@ def test_two_suspects_run_one_after_the_other() -> None:
 
 
 def test_neighbours_that_do_not_end_leave_it_crowded_and_the_door_open() -> None:
-    room = Room()
-    with room.in_company():
-        with pytest.raises(Crowded), room.alone(patience_seconds=0.01):
+    isolation = Isolation()
+    with isolation.shared():
+        with pytest.raises(IsolationTimeout), isolation.exclusive(patience_seconds=0.01):
             raise AssertionError("not reached")
-        with room.in_company():
+        with isolation.shared():
             pass
-    with room.alone(patience_seconds=0.01):
+    with isolation.exclusive(patience_seconds=0.01):
         pass
 
 
 def test_another_suspect_that_does_not_end_leaves_it_crowded() -> None:
-    room = Room()
+    isolation = Isolation()
     with (
-        room.alone(patience_seconds=0.01),
-        pytest.raises(Crowded),
-        room.alone(patience_seconds=0.01),
+        isolation.exclusive(patience_seconds=0.01),
+        pytest.raises(IsolationTimeout),
+        isolation.exclusive(patience_seconds=0.01),
     ):
         raise AssertionError("not reached")
 
 
 def test_a_suspect_that_raises_lets_the_others_in_again() -> None:
-    room = Room()
-    with pytest.raises(ZeroDivisionError), room.alone(patience_seconds=0.01):
+    isolation = Isolation()
+    with pytest.raises(ZeroDivisionError), isolation.exclusive(patience_seconds=0.01):
         raise ZeroDivisionError
-    with room.in_company():
+    with isolation.shared():
         pass

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from models.calls.calls import CALL
-from models.work.lifecycle import LeaseLost, Status, finish
+from models.work.lifecycle import LeaseLost, WorkStatus, complete
 from tests.leadway_double.nouns import PlacedCall
 from tests.workers.conftest import AtWork
 from tests.workers.listing import (
@@ -80,16 +80,16 @@ def test_a_fetch_that_is_under_way_writes_nothing_after_the_list_was_stored(at_w
     call = place(at_work)
     claim = claimed(at_work, call)
     reconcile(at_work)
-    assert at_work.call(call)["status"] == Status.DONE
+    assert at_work.call(call)["status"] == WorkStatus.DONE
     with pytest.raises(LeaseLost), at_work.database.transaction() as connection:
-        finish(connection, claim)
+        complete(connection, claim)
     assert at_work.call(call)["read_from"] == "list"
 
 
 def test_a_dead_call_that_is_listed_lives(at_work: AtWork) -> None:
     call = place(at_work)
     at_work.announce(call)
-    at_work.change_call(call, status=Status.DEAD, next_attempt_at=None, dead_cause="poison")
+    at_work.change_call(call, status=WorkStatus.DEAD, next_attempt_at=None, dead_cause="poison")
     reconcile(at_work)
     row = at_work.call(call)
     assert (row["status"], row["dead_cause"]) == ("done", None)
@@ -108,7 +108,7 @@ def test_what_leadway_added_since_is_taken_in_with_the_follow_up_that_it_calls_f
 
     row = at_work.call(call)
     assert row["summary"] == "Written afterwards."
-    assert row["status"] == Status.DONE
+    assert row["status"] == WorkStatus.DONE
     assert [each["kind"] for each in at_work.follow_ups_of(call)] == ["note"]
     assert window["changed"] == 1
 
@@ -151,16 +151,16 @@ def test_a_listed_log_without_its_words_is_read_again_until_it_has_them(at_work:
     call = place(at_work, empty_for=30, actions=["CALL_TRANSFER"], ago=0)
     reconcile(at_work)
     row = at_work.call(call)
-    assert row["status"] == Status.PENDING
+    assert row["status"] == WorkStatus.PENDING
     assert row["stored_at"] is not None
     at_work.time_passes(40)
-    assert at_work.fetch(call)["status"] == Status.DONE
+    assert at_work.fetch(call)["status"] == WorkStatus.DONE
 
 
 def test_an_old_log_without_its_words_is_settled_as_it_is(at_work: AtWork) -> None:
     call = place(at_work, ago=3 * HOUR, fields={"transcript": "", "summary": ""})
     reconcile(at_work)
-    assert at_work.call(call)["status"] == Status.DONE
+    assert at_work.call(call)["status"] == WorkStatus.DONE
 
 
 def test_what_retention_has_emptied_stays_empty(at_work: AtWork) -> None:
@@ -180,7 +180,7 @@ def test_a_person_who_asked_for_a_fetch_still_gets_it(at_work: AtWork) -> None:
     reconcile(at_work)
     row = at_work.call(call)
     assert (row["status"], row["summary"]) == ("pending", "Newer.")
-    assert at_work.fetch(call)["status"] == Status.DONE
+    assert at_work.fetch(call)["status"] == WorkStatus.DONE
 
 
 def test_late_calls_within_the_follow_up_age_get_notes_and_older_ones_are_too_old(at_work: AtWork) -> None:
@@ -192,7 +192,7 @@ def test_late_calls_within_the_follow_up_age_get_notes_and_older_ones_are_too_ol
     [skipped] = at_work.follow_ups_of(too_old)
     assert (owed["status"], owed["skip_reason"]) == ("pending", None)
     assert (skipped["status"], skipped["skip_reason"]) == ("skipped", "too_old")
-    assert at_work.send(owed["follow_up_id"])["status"] == Status.DONE
+    assert at_work.send(owed["follow_up_id"])["status"] == WorkStatus.DONE
     assert len(at_work.notes(owed["follow_up_id"])) == 1
 
 
@@ -215,7 +215,7 @@ def test_with_list_fetch_off_listed_calls_are_announced_and_fetched_one_by_one(a
     call, known = place(at_work), at_work.fetched(ago=500)
     dead = place(at_work)
     at_work.announce(dead)
-    at_work.change_call(dead, status=Status.DEAD, next_attempt_at=None, dead_cause="not_found")
+    at_work.change_call(dead, status=WorkStatus.DEAD, next_attempt_at=None, dead_cause="not_found")
     at_work.double.change_call(known.call_id, summary="Newer.")
 
     [window] = reconcile(at_work)
@@ -223,7 +223,7 @@ def test_with_list_fetch_off_listed_calls_are_announced_and_fetched_one_by_one(a
     assert (window["listed"], window["held"], window["changed"]) == (3, 3, 1)
     row = at_work.call(call)
     assert (row["status"], row["stored_at"], row["lane"]) == ("pending", None, 3)
-    assert at_work.call(dead)["status"] == Status.PENDING
+    assert at_work.call(dead)["status"] == WorkStatus.PENDING
     assert at_work.fetch(call)["read_from"] == "fetch"
     assert at_work.fetch(known)["summary"] == "Newer."
 

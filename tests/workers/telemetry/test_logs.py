@@ -25,11 +25,11 @@ def lines() -> Lines:
 
 
 def test_an_event_is_one_json_object_with_its_fields_its_level_and_its_time(lines: Lines) -> None:
-    structlog.get_logger("test").warning("bell_went_silent", error="TimeoutError")
+    structlog.get_logger("test").warning("wake_up_failed", error="TimeoutError")
 
     [line] = lines()
     assert line.pop("timestamp").endswith("Z")
-    assert line == {"event": "bell_went_silent", "level": "warning", "error": "TimeoutError"}
+    assert line == {"event": "wake_up_failed", "level": "warning", "error": "TimeoutError"}
 
 
 def test_a_librarys_line_has_the_same_form_and_cannot_forge_another_line(lines: Lines) -> None:
@@ -59,8 +59,8 @@ def test_an_exception_is_told_by_its_type_and_place_and_never_by_its_text(lines:
     try:
         raise ValueError(SECRET)
     except ValueError as error:
-        structlog.get_logger("test").exception("attempt_broke")
-        structlog.get_logger("test").error("attempt_broke", exc_info=error)
+        structlog.get_logger("test").exception("attempt_raised")
+        structlog.get_logger("test").error("attempt_raised", exc_info=error)
         logging.getLogger("library").exception("it broke")
 
     assert SECRET not in json.dumps(lines())

@@ -19,8 +19,8 @@ from models.settings import Settings
 from workers.telemetry.metrics_files import share_counters
 import sys
 share_counters(Settings(database_url="sqlite:///x.db"))
-from workers import metrics
-metrics.SENT.labels("call").inc(int(sys.argv[1]))
+from workers.telemetry import metrics
+metrics.ENQUEUED.labels("call").inc(int(sys.argv[1]))
 if sys.argv[2:]:
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
@@ -58,7 +58,7 @@ def test_counters_of_several_processes_are_added_up_also_of_those_that_have_ende
     _count(tmp_path, "3")
     told = _count(tmp_path, "5", "and tell")
 
-    assert 'leadway_sent_total{work="call"} 10.0' in told
+    assert 'leadway_enqueued_total{work="call"} 10.0' in told
 
 
 def test_deployments_with_different_databases_do_not_count_together(tmp_path: Path) -> None:

@@ -10,21 +10,21 @@ import sqlalchemy as sa
 
 from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
-from models.accounts.pauses import ALL_WORK, Cause
+from models.accounts.pauses import ALL_WORK, PauseCause
 from models.calls.calls import calls
 from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups
 from models.intake import notifications
-from models.reconciling.webhook_coverage import Cause as AlarmCause
+from models.reconciling.webhook_coverage import AlarmCause as AlarmCause
 from models.reports import overview
-from models.work.lifecycle import Lane, Status
+from models.work.lifecycle import Lane, WorkStatus
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 from workers.cli.doctor.checks import Check, failed, fine, warning
 from workers.leadway.client import CallType, LeadwayClient
 from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
 
-REQUEST_SECONDS = 15.0
-SKEW_SECONDS = 30.0
+CHECK_SECONDS = 15.0
+LEADWAY_SKEW_SECONDS = 30.0
 QUIET_DAYS = 3.0
 NOBODY = "000000000000000000000000"
 """An id in the form of Leadway's that names nothing: what is asked is whether we may ask."""
@@ -47,7 +47,7 @@ def of_account(this: Connections, account: Account) -> Iterator[Check]:
     seen = _Seen()
 
     def client() -> LeadwayClient:
-        deadline = time.monotonic() + REQUEST_SECONDS
+        deadline = time.monotonic() + CHECK_SECONDS
         return this.leadway.for_account(account, lane=Lane.LIVE, deadline=deadline, also=seen.note)
 
     error = _asked(lambda: _list_a_moment(client(), account))
@@ -133,9 +133,9 @@ def _of_writing(this: Connections, location_id: str) -> Check:
     name = "scope contacts.write"
     with this.database.reading() as connection:
         paused = pauses.of_account(connection, location_id)
-        lacking = any((each.cause, each.work) == (Cause.SCOPE, FOLLOW_UP.name) for each in paused)
+        lacking = any((each.cause, each.work) == (PauseCause.SCOPE, FOLLOW_UP.name) for each in paused)
         done = sa.select(sa.func.max(follow_ups.c.done_at)).where(
-            follow_ups.c.location_id == location_id, follow_ups.c.status == Status.DONE
+            follow_ups.c.location_id == location_id, follow_ups.c.status == WorkStatus.DONE
         )
         last = connection.execute(done).scalar()
     if lacking:
@@ -170,7 +170,7 @@ def _of_clock(location_id: str, headers: Mapping[str, str]) -> Check:
         skew = (datetime.now(UTC) - parsedate_to_datetime(date or "")).total_seconds()
     except ValueError:
         return fine("clock and Leadway's", "Leadway's answers tell no time", location_id=location_id)
-    if abs(skew) <= SKEW_SECONDS:
+    if abs(skew) <= LEADWAY_SKEW_SECONDS:
         return fine("clock and Leadway's", "they agree", location_id=location_id)
     told = f"this machine is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'} of Leadway"
     return warning("clock and Leadway's", told, "let this machine keep time by NTP", location_id=location_id)
@@ -180,7 +180,7 @@ def _of_pauses(this: Connections, location_id: str) -> Iterator[Check]:
     with this.database.reading() as connection:
         paused = pauses.of_account(connection, location_id)
     for each in paused:
-        by_person = each.cause == Cause.PERSON
+        by_person = each.cause == PauseCause.PERSON
         work = "everything" if each.work == ALL_WORK else f"{each.work.replace('_', '-')}s"
         told = f"{work} since {each.paused_at:%Y-%m-%dT%H:%M:%SZ}"
         do = each.detail if by_person else f"{each.detail} It is looked at again by itself."

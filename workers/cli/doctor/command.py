@@ -16,7 +16,7 @@ from workers.telemetry.metrics_files import share_counters
 if TYPE_CHECKING:
     from workers.cli.doctor.checks import Check
 
-WRONG = 1
+EXIT_FAILED = 1
 SIGNS = {"ok": "ok     ", "warning": "WARNING", "failed": "FAILED "}
 
 
@@ -58,7 +58,7 @@ def doctor(ctx: click.Context, location: str | None, address: str | None, in_jso
         warned = sum(check.verdict == "warning" for check in checks)
         say("")
         say(f"{count(len(checks), 'check')}: {number_failed} failed, {count(warned, 'warning')}.")
-    ctx.exit(WRONG if number_failed else 0)
+    ctx.exit(EXIT_FAILED if number_failed else 0)
 
 
 def _show(check: "Check", *, after: "Check | None") -> None:

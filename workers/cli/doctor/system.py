@@ -27,8 +27,8 @@ from workers.cli.doctor.checks import Check, Verdict, failed, fine, warning
 from workers.process.connections import open_connections
 
 ANSWER_SECONDS = 2.0
-SKEW_SECONDS = 5.0
-NEEDED = {
+DATABASE_SKEW_SECONDS = 5.0
+NEEDED_PROCESSES_DO = {
     "worker": "start one: `python -m workers`",
     "beat": "start one: `python -m workers beat`",
     "web": "start it: `python -m webhook`; until then Leadway's notifications are refused by the connection",
@@ -122,7 +122,7 @@ def _of_schema(database: Database) -> Check:
 def _of_processes(database: Database) -> Iterator[Check]:
     with database.reading() as connection:
         known = heartbeats.all_of(connection)
-    for process, do in NEEDED.items():
+    for process, do in NEEDED_PROCESSES_DO.items():
         alive = [each for each in known if each.process == process and each.is_alive]
         if alive:
             yield fine(process, f"{len(alive)} alive")
@@ -135,7 +135,7 @@ def _of_processes(database: Database) -> Iterator[Check]:
 def _of_clock(database: Database) -> Check:
     with database.reading() as connection:
         skew = abs((overview.now(connection) - datetime.now(UTC)).total_seconds())
-    if skew <= SKEW_SECONDS:
+    if skew <= DATABASE_SKEW_SECONDS:
         return fine("clock", "this machine and the database agree")
     return warning("clock", f"this machine and the database are {skew:.0f} s apart", "let both keep time by NTP")
 

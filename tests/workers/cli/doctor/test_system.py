@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from models.accounts import accounts, oauth_grants, pauses
-from models.accounts.pauses import Cause
+from models.accounts.pauses import PauseCause
 from models.database import Database
 from models.intake import notifications, rejection_counts
 from models.intake.notifications import NotificationStatus
@@ -110,7 +110,7 @@ def grant_that_ended(at_work: AtWork) -> None:
     at_work.double.install_app(at_work.location_id).removed = True
     _write(
         at_work,
-        lambda connection: oauth_grants.connect(
+        lambda connection: oauth_grants.set_grant(
             connection, at_work.location_id, client_id="app-of-the-double", client_secret="secret-of-the-app",
             refresh_token="first-refresh-token", cipher=at_work.this.cipher,
         ),
@@ -153,7 +153,9 @@ def unresolved_notification(at_work: AtWork) -> None:
 def paused_by_a_person(at_work: AtWork) -> None:
     _write(
         at_work,
-        lambda connection: pauses.pause(connection, at_work.location_id, cause=Cause.PERSON, detail="Until Monday."),
+        lambda connection: pauses.pause(
+            connection, at_work.location_id, cause=PauseCause.PERSON, detail="Until Monday."
+        ),
     )
 
 
@@ -238,7 +240,7 @@ def _everything(database: Database) -> dict[str, list[object]]:
         accounts.accounts,
         notifications.notifications,
         pauses.pauses,
-        rejection_counts.refusals,
+        rejection_counts.rejection_counts,
         heartbeats.heartbeats,
     )
     with database.reading() as connection:
