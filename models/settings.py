@@ -63,8 +63,8 @@ class Settings(BaseSettings):
     web_threads: Annotated[int, Field(ge=1)] = 8
     worker_threads: Annotated[int, Field(ge=4)] = 32
     metrics_dir: Path | None = None
-    crash_points_folder: Path | None = None
-    """Only for tests: see models/crash_points.py."""
+    failpoints_folder: Path | None = None
+    """Only for tests: see models/failpoints.py."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 

@@ -24,15 +24,17 @@ from cryptography.fernet import Fernet
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import migrate
-from models import accounts, calls, story
+from models.accounts import accounts
+from models.accounts.token_encryption import cipher_for
+from models.calls import calls
 from models.database import COMMAND, Database
+from models.reports import timeline
 from models.settings import Settings
-from models.token_encryption import cipher_for
 from tests.demo_journeys import is_complete, journey
 from tests.demo_scenes import ACCOUNTS, ENGLISH, SCENES, SPANISH, Scene
 from tests.leadway_double.double import LeadwayDouble
-from workers.embedded_redis import free_port
-from workers.run import run_all
+from workers.local.embedded_redis import free_port
+from workers.local.run import run_all
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path("var/demo")
@@ -186,7 +188,7 @@ class Demo:
                 try:
                     with self.database.reading() as connection:
                         row = calls.get(connection, *key)
-                        told = None if row is None else story.of_call(connection, row)
+                        told = None if row is None else timeline.of_call(connection, row)
                 except SQLAlchemyError:
                     break
                 if told is not None and is_complete(told):

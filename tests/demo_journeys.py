@@ -2,20 +2,20 @@
 
 import sqlalchemy as sa
 
-from models.story import Story
+from models.reports.timeline import Timeline
 
 
-def is_complete(told: Story) -> bool:
+def is_complete(told: Timeline) -> bool:
     over = ("done", "dead", "skipped")
     return told.call["status"] in over and all(each["status"] in over for each in told.follow_ups)
 
 
-def journey(told: Story) -> str:
+def journey(told: Timeline) -> str:
     """No names, numbers or words of a caller."""
     return f"call {told.call['call_id'][:6]}… " + " → ".join([_received(told), *_fetched(told), *_followed_up(told)])
 
 
-def _received(told: Story) -> str:
+def _received(told: Timeline) -> str:
     if not told.notifications:
         return "found without a notification"
     first = told.notifications[0]
@@ -24,7 +24,7 @@ def _received(told: Story) -> str:
     return f"received{f' {times} times' if times > 1 else ''} ({first['dialect']}, {proof})"
 
 
-def _fetched(told: Story) -> list[str]:
+def _fetched(told: Timeline) -> list[str]:
     tries = [each for each in told.attempts if each["work"] == "call"]
     last = tries[-1] if tries else None
     if told.call["status"] == "dead" or last is None or last["started_at"] is None:
@@ -36,7 +36,7 @@ def _fetched(told: Story) -> list[str]:
     return [f"fetched{tried} in {milliseconds} ms", f"stored: {stored}"]
 
 
-def _followed_up(told: Story) -> list[str]:
+def _followed_up(told: Timeline) -> list[str]:
     """Equal ones together, with the time of the last of them."""
     ends: dict[tuple[str, str], list[float]] = {}
     for row in told.follow_ups:
@@ -50,7 +50,7 @@ def _followed_up(told: Story) -> list[str]:
     ] or ["no follow-up due"]
 
 
-def _how(told: Story, row: sa.RowMapping) -> str:
+def _how(told: Timeline, row: sa.RowMapping) -> str:
     if row["status"] == "skipped":
         return f"skipped: {str(row['skip_reason']).replace('_', ' ')}"
     if row["status"] == "dead":

@@ -1,10 +1,10 @@
 """`python -m webhook`: serves the application in several processes until it is told to stop."""
 
-from models.crash_points import arm_points
+from models.failpoints import arm_failpoints
 from models.settings import SettingsError, read_settings
 from webhook.server import serve
-from workers.logs import set_up_logs
-from workers.metrics_files import share_counters
+from workers.telemetry.logs import set_up_logs
+from workers.telemetry.metrics_files import share_counters
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
         raise SystemExit(f"web was not started: {error}") from None
     set_up_logs(level=settings.log_level, form=settings.log_format)
     share_counters(settings)
-    arm_points(settings.crash_points_folder)
+    arm_failpoints(settings.failpoints_folder)
     from webhook.app import create_app  # only now: metrics look for their files when they are imported
 
     serve(

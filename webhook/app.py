@@ -4,18 +4,18 @@ import structlog
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
-from models import accounts
-from models.accounts import SecretTaken
+from models.accounts import accounts
+from models.accounts.accounts import SecretTaken
+from models.accounts.token_encryption import cipher_for
 from models.database import WEB, Database
 from models.settings import Settings, read_settings
-from models.token_encryption import cipher_for
 from webhook import authentication, errors, health, receiver
-from webhook.in_time import InTime
+from webhook.deadline import DeadlinePool
 from webhook.ops import pages
 from webhook.receiver import Receiver
-from webhook.refusals import Refusals
-from workers.app import connect_bell
-from workers.bell import Bell
+from webhook.rejection_counter import RejectionCounter
+from workers.app import connect_for_wake_ups
+from workers.process.wake_up import Waker
 
 log = structlog.get_logger(__name__)
 
@@ -30,14 +30,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     keys = settings.leadway_webhook_public_keys
     cipher = cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
     database = Database(settings.database_url, limits=WEB)
-    connect_bell(settings)
+    connect_for_wake_ups(settings)
     app.extensions[receiver.EXTENSION] = Receiver(
         database=database,
         keys=authentication.load_keys() if keys is None else authentication.load_keys(keys),
         redaction_key=cipher.fingerprint_key,
-        bell=Bell(),
-        refusals=Refusals(database),
-        writers=InTime(settings.web_threads, seconds=receiver.LIMIT_SECONDS, name="receipt"),
+        waker=Waker(),
+        rejection_counter=RejectionCounter(database),
+        writers=DeadlinePool(settings.web_threads, seconds=receiver.RECEIPT_LIMIT_SECONDS, name="receipt"),
     )
     errors.answer_for(app)
     app.register_blueprint(receiver.blueprint)

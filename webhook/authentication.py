@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from models.intake_secrets import hash_secret
+from models.accounts.intake_secrets import hash_secret
 from webhook.rejections import Reason
 
 VENDOR_KEYS = (

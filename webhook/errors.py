@@ -7,7 +7,7 @@ import structlog
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from webhook.rejections import RETRY_AFTER_SECONDS, Status
+from webhook.rejections import RETRY_AFTER_SECONDS, ReceiptStatus
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +23,7 @@ def _refused(error: HTTPException) -> Response:
     if not isinstance(response, Response):
         response = Response(response.get_data(), response.status_code, response.headers)
     if (error.code or 500) >= 400 and response.mimetype == "text/html":
-        response.set_data(jsonify(status=Status.REFUSED.value, detail=error.name).get_data())
+        response.set_data(jsonify(status=ReceiptStatus.REFUSED.value, detail=error.name).get_data())
         response.mimetype = "application/json"
     return response
 
@@ -31,7 +31,7 @@ def _refused(error: HTTPException) -> Response:
 def _broken(error: Exception) -> Response:
     """429 where a notification comes in: the sender repeats it, and by then the bug may be mended. Never 5xx there."""
     log.error("request_broke", endpoint=request.endpoint, exc_info=error)
-    response = jsonify(status=Status.REFUSED.value, detail="This is our fault; it was logged.")
+    response = jsonify(status=ReceiptStatus.REFUSED.value, detail="This is our fault; it was logged.")
     response.status_code = 429 if request.blueprint == "receiver" else 500
     if response.status_code == 429:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)

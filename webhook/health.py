@@ -10,19 +10,19 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
-from models import waiting
 from models.database import Database
+from models.reports import backlog
+from models.reports.backlog import Backlog
 from models.settings import Settings
-from models.waiting import Waiting
-from webhook.in_time import InTime
+from webhook.deadline import DeadlinePool
 
-LIMIT_SECONDS = 1.0
+PROBE_LIMIT_SECONDS = 1.0
 """A hanging database must not take the threads that notifications need, however often the platform asks."""
 
 
 def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     blueprint = Blueprint("health", __name__)
-    askers = InTime(2, seconds=LIMIT_SECONDS, name="health")
+    askers = DeadlinePool(2, seconds=PROBE_LIMIT_SECONDS, name="health")
 
     @blueprint.get("/livez")
     def livez() -> Response:
@@ -47,16 +47,16 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
             registry.register(REGISTRY)
-        registry.register(_Waiting(database, askers))
+        registry.register(_BacklogCollector(database, askers))
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     return blueprint
 
 
-class _Waiting:
+class _BacklogCollector:
     """Gauges of what waits, asked of the database when scraped."""
 
-    def __init__(self, database: Database, askers: InTime) -> None:
+    def __init__(self, database: Database, askers: DeadlinePool) -> None:
         self._database, self._askers = database, askers
 
     def collect(self) -> Iterator[Metric]:
@@ -84,6 +84,6 @@ class _Waiting:
         yield number
         yield age
 
-    def _ask(self) -> list[Waiting]:
+    def _ask(self) -> list[Backlog]:
         with self._database.reading() as connection:
-            return waiting.all_work(connection)
+            return backlog.all_work(connection)

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NoReturn
 
-from webhook.rejections import Reason, Status
+from webhook.rejections import Reason, ReceiptStatus
 
 MAX_BODY_BYTES = 256 * 1024
 """Larger bodies are refused unread. The longest call an agent may hold, 15 minutes, is a tenth of it as text."""
@@ -104,9 +104,9 @@ class Notification:
     """The parsed body, not redacted. A database takes every string in it: NUL and lone surrogates are replaced."""
 
     @property
-    def status(self) -> Status:
+    def status(self) -> ReceiptStatus:
         """`accepted`, or as the reason has it: `unresolved` (no usable call id) or `ignored`."""
-        return Status.ACCEPTED if self.reason is None else self.reason.status
+        return ReceiptStatus.ACCEPTED if self.reason is None else self.reason.status
 
 
 def read(raw_body: bytes) -> Notification:

@@ -12,28 +12,30 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from models import accounts, calls, notifications
-from models.crash_points import reach
+from models.accounts import accounts
+from models.calls import calls
+from models.calls.redaction import redact
 from models.database import Database
-from models.redaction import redact
+from models.failpoints import failpoint
+from models.intake import notifications
 from webhook import authentication, notification
 from webhook.authentication import Headers, NotAuthenticated, Proof, PublicKeys
-from webhook.in_time import InTime
+from webhook.deadline import DeadlinePool
 from webhook.notification import MAX_BODY_BYTES, Notification
-from webhook.refusals import Refusals
-from webhook.rejections import RETRY_AFTER_SECONDS, Reason, Status
-from workers import metrics
-from workers.bell import Bell
+from webhook.rejection_counter import RejectionCounter
+from webhook.rejections import RETRY_AFTER_SECONDS, Reason, ReceiptStatus
+from workers.process.wake_up import Waker
+from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-LIMIT_SECONDS = 0.8
+RECEIPT_LIMIT_SECONDS = 0.8
 EXTENSION = "leadway_receiver"
 
 blueprint = Blueprint("receiver", __name__)
 
 
-class Refused(Exception):
+class NotificationRefused(Exception):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
         self.reason = reason
@@ -46,9 +48,9 @@ class Receiver:
     database: Database
     keys: PublicKeys
     redaction_key: bytes
-    bell: Bell
-    refusals: Refusals
-    writers: InTime
+    waker: Waker
+    rejection_counter: RejectionCounter
+    writers: DeadlinePool
     """Does the database's part, so that a hanging database can be left behind."""
 
 
@@ -67,9 +69,9 @@ def _answer(*, intake_secret: str | None) -> Response:
     this: Receiver = current_app.extensions[EXTENSION]
     try:
         status, reason, method = _within_limit(this, intake_secret)
-    except Refused as refused:
-        status, reason, method = Status.REFUSED, refused.reason, "none"
-        this.refusals.count(refused.reason, headers=request.headers, size=request.content_length)
+    except NotificationRefused as refused:
+        status, reason, method = ReceiptStatus.REFUSED, refused.reason, "none"
+        this.rejection_counter.count(refused.reason, headers=request.headers, size=request.content_length)
     metrics.NOTIFICATIONS.labels(status, method).inc()
     if reason is not None:
         metrics.REJECTIONS.labels(reason).inc()
@@ -77,26 +79,26 @@ def _answer(*, intake_secret: str | None) -> Response:
     return _as_response(status, reason)
 
 
-def _within_limit(this: Receiver, intake_secret: str | None) -> tuple[Status, Reason | None, str]:
+def _within_limit(this: Receiver, intake_secret: str | None) -> tuple[ReceiptStatus, Reason | None, str]:
     """Raises Refused."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise Refused(Reason.TOO_LARGE)
+        raise NotificationRefused(Reason.TOO_LARGE)
     raw_body = request.get_data(cache=False)
     if len(raw_body) > MAX_BODY_BYTES:
-        raise Refused(Reason.TOO_LARGE)
+        raise NotificationRefused(Reason.TOO_LARGE)
     headers = request.headers
     try:
-        return this.writers.run(lambda: take_in(this, raw_body, headers, intake_secret=intake_secret))
+        return this.writers.run(lambda: receive_body(this, raw_body, headers, intake_secret=intake_secret))
     except NotAuthenticated as refused:
-        raise Refused(refused.reason) from None
+        raise NotificationRefused(refused.reason) from None
     except (SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
         log.error("notification_not_written_down", error=type(error).__name__)
-        raise Refused(Reason.CANNOT_WRITE_DOWN) from None
+        raise NotificationRefused(Reason.CANNOT_WRITE_DOWN) from None
 
 
-def take_in(
+def receive_body(
     this: Receiver, raw_body: bytes, headers: Headers, *, intake_secret: str | None
-) -> tuple[Status, Reason | None, str]:
+) -> tuple[ReceiptStatus, Reason | None, str]:
     """Authenticates, reads and writes down, in one transaction. Raises NotAuthenticated, Refused, SQLAlchemyError."""
 
     def account_for_secret(secret_hash: str) -> str | None:
@@ -108,15 +110,15 @@ def take_in(
     )
     read = notification.read(raw_body)
     if proof.location_id is not None and read.location_id not in (None, proof.location_id):
-        raise Refused(Reason.WRONG_ACCOUNT)
+        raise NotificationRefused(Reason.WRONG_ACCOUNT)
     location_id = proof.location_id or read.location_id
     document = redact(read.document, key=this.redaction_key) or None
     with this.database.transaction() as connection:
         status, reason = _write_down(connection, read, document, proof=proof, location_id=location_id)
-        reach("receipt_before_commit")
-    reach("receipt_committed")
-    if status is Status.ACCEPTED or status is Status.DUPLICATE:
-        this.bell.ring()
+        failpoint("receipt_before_commit")
+    failpoint("receipt_committed")
+    if status is ReceiptStatus.ACCEPTED or status is ReceiptStatus.DUPLICATE:
+        this.waker.wake()
     log.info(
         "notification_received", status=str(status), reason=reason and str(reason), location_id=location_id,
         call_id=read.call_id, dialect=str(read.dialect), authenticated_by=str(proof.method),
@@ -126,13 +128,13 @@ def take_in(
 
 def _write_down(
     connection: Connection, read: Notification, document: object, *, proof: Proof, location_id: str | None
-) -> tuple[Status, Reason | None]:
+) -> tuple[ReceiptStatus, Reason | None]:
     read = _placed(connection, read, proof=proof, location_id=location_id)
     new = notifications.record(
         connection,
         notification.dedupe_key(read, location_id),
         location_id=location_id,
-        call_id=read.call_id if read.status is Status.ACCEPTED else None,
+        call_id=read.call_id if read.status is ReceiptStatus.ACCEPTED else None,
         contact_id=read.contact_id,
         from_number=read.from_number,
         started_at=read.started_at,
@@ -142,19 +144,19 @@ def _write_down(
         authenticated_by=proof.method,
         status=read.status,
         reason=read.reason,
-        document=document if read.status is not Status.IGNORED else None,
+        document=document if read.status is not ReceiptStatus.IGNORED else None,
     )
-    if read.status is not Status.ACCEPTED:
+    if read.status is not ReceiptStatus.ACCEPTED:
         return read.status, read.reason
     if location_id is None or read.call_id is None:
         raise AssertionError("an accepted notification names its account and its call")
     calls.announce(connection, location_id, read.call_id)
-    return (Status.ACCEPTED if new else Status.DUPLICATE), None
+    return (ReceiptStatus.ACCEPTED if new else ReceiptStatus.DUPLICATE), None
 
 
 def _placed(connection: Connection, read: Notification, *, proof: Proof, location_id: str | None) -> Notification:
     """A signature proves Leadway, not that we serve the location it speaks of."""
-    if read.status is Status.IGNORED or proof.location_id is not None:
+    if read.status is ReceiptStatus.IGNORED or proof.location_id is not None:
         return read
     if location_id is None:
         return replace(read, reason=Reason.LOCATION_MISSING)
@@ -163,7 +165,7 @@ def _placed(connection: Connection, read: Notification, *, proof: Proof, locatio
     return read
 
 
-def _as_response(status: Status, reason: Reason | None) -> Response:
+def _as_response(status: ReceiptStatus, reason: Reason | None) -> Response:
     body = {"status": status.value}
     if reason is not None:
         body |= {"reason": reason.value, "detail": reason.sentence}

@@ -11,7 +11,7 @@ RETRY_AFTER_SECONDS = 10
 """What `Retry-After` says with `Reason.CANNOT_WRITE_DOWN`: a database that restarts is usually back by then."""
 
 
-class Status(StrEnum):
+class ReceiptStatus(StrEnum):
     """The word under `status` in the answer to the sender; the first four come with HTTP 202."""
 
     ACCEPTED = "accepted"
@@ -25,11 +25,13 @@ class Reason(StrEnum):
     """Why a notification was refused, ignored or left unresolved. `sentence` is for the person who sets it up."""
 
     http_status: int
-    status: Status
+    status: ReceiptStatus
     sentence: str
 
     # The defaults are never used: they let a type checker accept the look-up by value, Reason("not_json").
-    def __new__(cls, value: str, http_status: int = 0, status: Status = Status.REFUSED, sentence: str = "") -> Self:
+    def __new__(
+        cls, value: str, http_status: int = 0, status: ReceiptStatus = ReceiptStatus.REFUSED, sentence: str = ""
+    ) -> Self:
         reason = str.__new__(cls, value)
         reason._value_ = value
         reason.http_status = http_status
@@ -40,92 +42,97 @@ class Reason(StrEnum):
     CREDENTIALS_MISSING = (
         "credentials_missing",
         401,
-        Status.REFUSED,
+        ReceiptStatus.REFUSED,
         "It carries neither a signature nor an intake secret. Use the account's own URL or X-Intake-Secret.",
     )
     SIGNATURE_MALFORMED = (
         "signature_malformed",
         401,
-        Status.REFUSED,
+        ReceiptStatus.REFUSED,
         "Its signature header is not base64 of the right length, so it was not written by Leadway.",
     )
     SIGNATURE_INVALID = (
         "signature_invalid",
         401,
-        Status.REFUSED,
+        ReceiptStatus.REFUSED,
         "Its signature fits none of the public keys: forged, changed on the way, or Leadway has a new key.",
     )
     SIGNATURE_KEYS_NOT_CONFIGURED = (
         "signature_keys_not_configured",
         401,
-        Status.REFUSED,
+        ReceiptStatus.REFUSED,
         "It is signed, but no public key of that kind is configured. See LEADWAY_WEBHOOK_PUBLIC_KEYS.",
     )
     INTAKE_SECRET_UNKNOWN = (
         "intake_secret_unknown",
         401,
-        Status.REFUSED,
+        ReceiptStatus.REFUSED,
         "Its intake secret belongs to no account: mistyped, or replaced by a newer one.",
     )
     WRONG_ACCOUNT = (
         "wrong_account",
         401,
-        Status.REFUSED,
+        ReceiptStatus.REFUSED,
         "Its intake secret belongs to one account and its body names another.",
     )
-    TOO_LARGE = ("too_large", 413, Status.REFUSED, "Its body is larger than 256 KiB.")
+    TOO_LARGE = ("too_large", 413, ReceiptStatus.REFUSED, "Its body is larger than 256 KiB.")
     CANNOT_WRITE_DOWN = (
         "cannot_write_down",
         429,
-        Status.REFUSED,
+        ReceiptStatus.REFUSED,
         "The database could not be reached or written to; the sender was asked to repeat it.",
     )
 
     EVENT_TYPE_NOT_WANTED = (
         "event_type_not_wanted",
         202,
-        Status.IGNORED,
+        ReceiptStatus.IGNORED,
         "It tells of something other than a finished call. Only VoiceAiCallEnd is wanted.",
     )
     LOCATION_NOT_SERVED = (
         "location_not_served",
         202,
-        Status.IGNORED,
+        ReceiptStatus.IGNORED,
         "Leadway signed it, but its location is no account here.",
     )
     LOCATION_MISSING = (
         "location_missing",
         202,
-        Status.IGNORED,
+        ReceiptStatus.IGNORED,
         "Leadway signed it, but it names no location, so no account can be found for it.",
     )
-    NOT_UTF8 = ("not_utf8", 202, Status.IGNORED, "Its body is not UTF-8 text.")
-    NOT_JSON = ("not_json", 202, Status.IGNORED, "Its body is not JSON. Set the webhook's content type to JSON.")
-    NOT_AN_OBJECT = ("not_an_object", 202, Status.IGNORED, "Its body is JSON, but not an object with named fields.")
-    DUPLICATE_KEYS = ("duplicate_keys", 202, Status.IGNORED, "Its body names the same field twice.")
-    TOO_DEEP = ("too_deep", 202, Status.IGNORED, "Its body is nested too deeply.")
+    NOT_UTF8 = ("not_utf8", 202, ReceiptStatus.IGNORED, "Its body is not UTF-8 text.")
+    NOT_JSON = ("not_json", 202, ReceiptStatus.IGNORED, "Its body is not JSON. Set the webhook's content type to JSON.")
+    NOT_AN_OBJECT = (
+        "not_an_object",
+        202,
+        ReceiptStatus.IGNORED,
+        "Its body is JSON, but not an object with named fields.",
+    )
+    DUPLICATE_KEYS = ("duplicate_keys", 202, ReceiptStatus.IGNORED, "Its body names the same field twice.")
+    TOO_DEEP = ("too_deep", 202, ReceiptStatus.IGNORED, "Its body is nested too deeply.")
     NUMBER_OUT_OF_RANGE = (
         "number_out_of_range",
         202,
-        Status.IGNORED,
+        ReceiptStatus.IGNORED,
         "Its body holds a number that is not finite or too large.",
     )
 
     UNRESOLVED_MERGE_TAG = (
         "unresolved_merge_tag",
         202,
-        Status.UNRESOLVED,
+        ReceiptStatus.UNRESOLVED,
         "A merge tag ({{…}}) stands where the call id belongs: the workflow's trigger does not offer that value.",
     )
     CALL_ID_UNUSABLE = (
         "call_id_unusable",
         202,
-        Status.UNRESOLVED,
+        ReceiptStatus.UNRESOLVED,
         "What stands where the call id belongs is no call id.",
     )
     CALL_ID_MISSING = (
         "call_id_missing",
         202,
-        Status.UNRESOLVED,
+        ReceiptStatus.UNRESOLVED,
         "It holds no call id. The call is looked for by contact, number and time.",
     )

@@ -16,10 +16,10 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.crash_points import arm_points
+from models.failpoints import arm_failpoints
 from models.settings import Settings, SettingsError, read_settings
-from workers.logs import set_up_logs
-from workers.metrics_files import share_counters
+from workers.telemetry.logs import set_up_logs
+from workers.telemetry.metrics_files import share_counters
 
 STOP_SECONDS = 28.0
 """A worker that was told to stop is gone after that, whatever its threads hang on; its leases run out by themselves."""
@@ -39,10 +39,10 @@ def main() -> int:
         settings = read_settings()
         set_up_logs(level=settings.log_level, form=settings.log_format)
         share_counters(settings)
-        arm_points(settings.crash_points_folder)
-        from workers.app import app, connect  # only now: tasks create their metrics when they are imported
+        arm_failpoints(settings.failpoints_folder)
+        from workers.app import app, connect_broker  # only now: tasks create their metrics when they are imported
 
-        connect(settings)
+        connect_broker(settings)
         return kinds[kind](app, settings)
     except SettingsError as error:
         raise SystemExit(f"{kind} was not started: {error}") from None
@@ -52,13 +52,13 @@ def run_worker(app: Any, settings: Settings) -> int:
     """Threads, because tasks wait for HTTP. The node's name is its own, so any number may run on one host."""
     from celery.signals import worker_shutting_down
 
-    from models import accounts
+    from models.accounts import accounts
     from workers.app import QUEUES
-    from workers.attempt import bell
-    from workers.celery_parts import EventsTogether, PromptConnection, WakingPool
-    from workers.connections import open_connections
+    from workers.attempts.attempt import waker
     from workers.dispatch_due import dispatch_due
-    from workers.heart import beating
+    from workers.process.celery_patches import EventsTogether, PromptConnection, WakingPool
+    from workers.process.connections import open_connections
+    from workers.process.heartbeat import heartbeating
 
     name = f"worker-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
@@ -72,10 +72,10 @@ def run_worker(app: Any, settings: Settings) -> int:
     except (SQLAlchemyError, accounts.SecretTaken) as error:  # the database may come later than we do
         log.error("account_not_written_at_start", error=type(error).__name__)
     # After an attempt this process sends what is due itself: a ring by message costs as much as a fetch.
-    bell.ring_by(dispatch_due, pause_seconds=DISPATCH_PAUSE_SECONDS)
+    waker.wake_by(dispatch_due, pause_seconds=DISPATCH_PAUSE_SECONDS)
     worker_shutting_down.connect(_end_in_time)
     app.amqp.Connection = PromptConnection
-    with beating(connections.database, name, process="worker", slots=settings.worker_threads):
+    with heartbeating(connections.database, name, process="worker", slots=settings.worker_threads):
         worker = app.Worker(
             hostname=name,
             pool_cls=WakingPool,
@@ -97,10 +97,10 @@ def run_worker(app: Any, settings: Settings) -> int:
 def run_beat(app: Any, settings: Settings) -> int:
     """Every tick is harmless when repeated, so the schedule lives in memory: no file that two beats could share."""
     from models.database import WORKER, Database
-    from workers.heart import beating
+    from workers.process.heartbeat import heartbeating
 
     database = Database(settings.database_url, limits=WORKER)
-    with beating(database, f"beat-{secrets.token_hex(3)}@{socket.gethostname()}", process="beat"):
+    with heartbeating(database, f"beat-{secrets.token_hex(3)}@{socket.gethostname()}", process="beat"):
         log.info("beat_started", entries=sorted(app.conf.beat_schedule))
         app.Beat(scheduler="celery.beat:Scheduler", loglevel=settings.log_level, quiet=True).run()
     return 0

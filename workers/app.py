@@ -27,7 +27,7 @@ WORKER_TRANSPORT = {
     # Queues take turns: a long one cannot keep the dispatcher's message waiting.
     "queue_order_strategy": "round_robin",
 }
-BELL_TRANSPORT = {
+WAKE_UP_TRANSPORT = {
     # A publish ends within a quarter of a second, whatever Redis does: refused, frozen, gone.
     "socket_timeout": 0.25,
     "socket_connect_timeout": 0.25,
@@ -50,12 +50,12 @@ app = Celery(
         "workers.send_follow_up",
         "workers.dispatch_due",
         "workers.heal_pauses",
-        "workers.reconcile_account",
+        "workers.reconcile_accounts",
         "workers.prune_expired",
     ],
 )
 app.add_defaults(_from_environment)
-app.Task.Request = "workers.celery_parts:Hint"
+app.Task.Request = "workers.process.celery_patches:Hint"
 app.conf.update(
     # A message is a hint with a short life: keeping what is unacknowledged would cost two round trips for each of them.
     task_queues=[Queue(name, routing_key=name, no_ack=True) for name in QUEUES],
@@ -82,12 +82,12 @@ app.conf.update(
 )
 
 
-def connect(settings: Settings) -> None:
+def connect_broker(settings: Settings) -> None:
     """Points the app at the Redis of these settings, as a worker or beat does."""
     app.conf.update(broker_url=settings.redis_url)
 
 
-def connect_bell(settings: Settings) -> None:
+def connect_for_wake_ups(settings: Settings) -> None:
     """The same for a process that only rings: the web's. Before its first publish."""
     app.conf.update(
         broker_url=settings.redis_url,
@@ -95,5 +95,5 @@ def connect_bell(settings: Settings) -> None:
         broker_pool_limit=2,
         task_publish_retry=False,
         task_send_sent_event=False,
-        broker_transport_options=BELL_TRANSPORT,
+        broker_transport_options=WAKE_UP_TRANSPORT,
     )

@@ -10,16 +10,19 @@ from collections.abc import Sequence
 
 import structlog
 
-from models import due, heartbeats
-from models.crash_points import reach
-from models.due import Due, Marks, Room
-from workers import metrics
+from models.calls.calls import CALL
+from models.failpoints import failpoint
+from models.follow_ups.follow_ups import FOLLOW_UP
+from models.work import dispatch_order, heartbeats
+from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
 from workers.app import app
-from workers.connections import Connections, connections
+from workers.process.connections import Connections, connections
+from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-GENERATION_KEY = "leadway:generation"
+KINDS = (CALL, FOLLOW_UP)
+EPOCH_KEY = "leadway:epoch"
 TASKS = {"call": "calls.fetch", "follow_up": "follow_ups.send"}
 SHARE_OF_AN_ACCOUNT = 4
 """One account is given at most this fraction (a quarter) of all slots."""
@@ -31,14 +34,16 @@ IN_STORE = 1.0
 def dispatch_due() -> None:
     """Marks and sends what there is room for."""
     this = connections()
-    marks = Marks(_generation(this), this.mark_seconds)
+    marks = EnqueueMarks(_epoch(this), this.mark_seconds)
     with this.database.reading() as connection:
-        room = _room(this, heartbeats.live_slots(connection) or this.settings.worker_threads)
-    taken = this.database.transact(lambda connection: due.take_due(connection, marks=marks, room=room))
+        limits = _limits(this, heartbeats.live_slots(connection) or this.settings.worker_threads)
+    taken = this.database.transact(
+        lambda connection: dispatch_order.take_due(connection, KINDS, marks=marks, limits=limits)
+    )
     if taken:
-        reach("due_marked")
+        failpoint("due_marked")
         _send(this, taken)
-        reach("due_sent")
+        failpoint("due_sent")
 
 
 def _send(this: Connections, taken: Sequence[Due]) -> None:
@@ -52,16 +57,16 @@ def _send(this: Connections, taken: Sequence[Due]) -> None:
                     TASKS[work.name], args=key, expires=this.mark_seconds, producer=producer, queue=f"{work.name}s",
                     argsrepr=repr(key),
                 )  # fmt: skip
-                metrics.SENT.labels(work.name).inc()
+                metrics.ENQUEUED.labels(work.name).inc()
                 left.pop(0)
     finally:
         if left:
-            this.database.transact(lambda connection: due.unmark(connection, left))
+            this.database.transact(lambda connection: dispatch_order.clear_marks(connection, left))
 
 
-def _room(this: Connections, slots: int) -> Room:
+def _limits(this: Connections, slots: int) -> DispatchLimits:
     per_account = max(1, slots // SHARE_OF_AN_ACCOUNT)
-    return Room(
+    return DispatchLimits(
         in_all=max(2, int(slots * (1 + IN_STORE))),
         per_account=per_account,
         background=max(1, per_account // 2),
@@ -69,11 +74,11 @@ def _room(this: Connections, slots: int) -> Room:
     )
 
 
-def _generation(this: Connections) -> str:
+def _epoch(this: Connections) -> str:
     """Which life of Redis this is: a random name that it forgets with everything else."""
-    if this.redis.get(GENERATION_KEY) is None:
-        this.redis.set(GENERATION_KEY, secrets.token_hex(8), nx=True)
-    found = this.redis.get(GENERATION_KEY)
+    if this.redis.get(EPOCH_KEY) is None:
+        this.redis.set(EPOCH_KEY, secrets.token_hex(8), nx=True)
+    found = this.redis.get(EPOCH_KEY)
     if not isinstance(found, bytes):
         raise RuntimeError("Redis forgot its generation within a moment; the next tick tries again")
     return found.decode()

@@ -7,20 +7,24 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from models import accounts, attempts, calls, follow_ups, notifications
-from models.accounts import Account
-from models.attempts import Claim, Lane, Outcome
-from models.call_log import Action, ActionType, CallLog
-from models.calls import CALL
-from models.crash_points import reach
+from models.accounts import accounts
+from models.accounts.accounts import Account
+from models.calls import calls
+from models.calls.call_log import Action, ActionType, CallLog
+from models.calls.calls import CALL
 from models.database import moment
-from models.follow_up_rules import CALL_KEY, follow_ups_for
-from workers import metrics
+from models.failpoints import failpoint
+from models.follow_ups import follow_ups
+from models.follow_ups.rules import CALL_KEY, follow_ups_for
+from models.intake import notifications
+from models.work import lifecycle
+from models.work.lifecycle import Claim, Lane, Outcome
 from workers.app import app
-from workers.attempt import attempt
-from workers.connections import Connections
+from workers.attempts.attempt import attempt
+from workers.attempts.failure_policy import apply_policy
 from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
-from workers.setbacks import set_back
+from workers.process.connections import Connections
+from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +50,9 @@ def _fetch(this: Connections, claim: Claim) -> str:
     except (RetryableLeadwayError, PermanentLeadwayError) as error:
         setback = error
     else:
-        reach("call_fetched")
+        failpoint("call_fetched")
         outcome = this.database.transact(lambda connection: take_in(connection, this, claim, call_log, account=account))
-        reach("call_stored")
+        failpoint("call_stored")
         return outcome
     return this.database.transact(lambda connection: _without_log(connection, this, claim, setback, account=account))
 
@@ -60,17 +64,17 @@ def take_in(connection: Connection, this: Connections, claim: Claim, call_log: C
     settled = call_log.is_settled or age >= SETTLED_AS_IT_IS_SECONDS
     # First the end of the attempt: it proves the fence and locks the row, so that the claim tells what is stored.
     if settled:
-        attempts.finish(connection, claim)
+        lifecycle.complete(connection, claim)
     else:
-        attempts.postpone(connection, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED)
+        lifecycle.reschedule(connection, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED)
     keyed_actions = calls.save(
         connection, location_id, call_log, read_at=claim.claimed_at, settled=settled, stored=claim.row
     )
     if claim.row["plans_follow_ups"] or _plans_follow_ups(connection, claim):
         plan_follow_ups(connection, this, call_log, keyed_actions, account=account, claim=claim)
-    if account.outages:
-        accounts.note_success(connection, location_id)
-    reach("call_before_commit")
+    if account.outages_in_a_row:
+        accounts.record_success(connection, location_id)
+    failpoint("call_before_commit")
     _measure(claim, call_log)
     return "settled" if settled else "unsettled"
 
@@ -121,20 +125,20 @@ def _without_log(
     facts: dict[str, Any] = {"error": str(error.kind), "http_status": error.http_status, "trace_id": error.trace_id}
     if error.kind is ErrorKind.WRONG_KIND and never_stored:
         notifications.become_unresolved(connection, *claim.key, reason=WRONG_KIND)
-        attempts.drop(connection, claim, **facts)
+        lifecycle.discard(connection, claim, **facts)
         return "wrong_kind"
     if error.kind is ErrorKind.NOT_FOUND:
-        accounts.note_success(connection, account.location_id)  # an answer, if not the one hoped for
+        accounts.record_success(connection, account.location_id)  # an answer, if not the one hoped for
         age = _seconds_since(claim.row["created_at"], claim.claimed_at)
         if never_stored and age >= NOT_FOUND_FOR_GOOD_SECONDS:
-            attempts.give_up(connection, claim, cause="not_found", **facts)
+            lifecycle.dead_letter(connection, claim, cause="not_found", **facts)
             return "not_found_for_good"
         if not never_stored and age >= SETTLED_AS_IT_IS_SECONDS:
-            attempts.finish(connection, claim, settled_at=moment())
+            lifecycle.complete(connection, claim, settled_at=moment())
             return "settled"
-        attempts.postpone(connection, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED, **facts)
+        lifecycle.reschedule(connection, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED, **facts)
         return "not_found_yet"
-    set_back(connection, this, claim, error, account=account)
+    apply_policy(connection, this, claim, error, account=account)
     return str(error.kind)
 
 

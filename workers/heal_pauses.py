@@ -5,16 +5,16 @@ from datetime import timedelta
 
 import structlog
 
-from models import accounts, oauth_grants, pauses
-from models.accounts import UnknownAccount
-from models.attempts import Lane
-from models.pauses import Cause
+from models.accounts import accounts, oauth_grants, pauses
+from models.accounts.accounts import UnknownAccount
+from models.accounts.pauses import PauseCause
+from models.work.lifecycle import Lane
 from workers.app import app
-from workers.connections import Connections, connections
+from workers.attempts.failure_policy import PAUSING
 from workers.leadway.client import CallType
 from workers.leadway.credentials import REFRESH
 from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
-from workers.setbacks import PAUSING
+from workers.process.connections import Connections, connections
 
 log = structlog.get_logger(__name__)
 
@@ -23,10 +23,10 @@ log = structlog.get_logger(__name__)
 def heal_pauses() -> None:
     this = connections()
     for probe in this.database.transact(pauses.due_probes):
-        _probe(this, probe.location_id, Cause(probe.cause), probe.work)
+        _probe(this, probe.location_id, PauseCause(probe.cause), probe.work)
 
 
-def _probe(this: Connections, location_id: str, cause: Cause, work: str) -> None:
+def _probe(this: Connections, location_id: str, cause: PauseCause, work: str) -> None:
     """Scopes for writing cannot be tried harmlessly: that work is let go on, and pauses again if it must."""
     if work != "follow_up":
         try:
@@ -46,8 +46,8 @@ def _probe(this: Connections, location_id: str, cause: Cause, work: str) -> None
 def _renew_next_time(this: Connections, location_id: str) -> None:
     """A refused token of an OAuth grant: the next probe brings a new one. A static token stays what it is."""
     with this.database.reading() as connection:
-        token = oauth_grants.present(connection, location_id).token_encrypted
-    this.database.transact(lambda connection: oauth_grants.expire(connection, location_id, token))
+        token = oauth_grants.current_token(connection, location_id).token_encrypted
+    this.database.transact(lambda connection: oauth_grants.expire_token(connection, location_id, token))
 
 
 def _list_a_moment(this: Connections, location_id: str) -> None:

@@ -4,14 +4,14 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
-from models.attempts import Status
-from models.calls import call_actions, calls
+from models.calls.calls import call_actions, calls
 from models.database import moment
-from models.follow_ups import follow_ups
-from models.heartbeats import forget_gone
-from models.notifications import notifications
+from models.follow_ups.follow_ups import follow_ups
+from models.intake.notifications import notifications
+from models.work.heartbeats import forget_gone
+from models.work.lifecycle import WorkStatus
 from workers.app import app
-from workers.connections import connections
+from workers.process.connections import connections
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ def empty_calls(connection: Connection, *, days: int) -> int:
         sa.select(calls.c.location_id, calls.c.call_id)
         .where(
             calls.c.created_at < old, sa.func.coalesce(calls.c.started_at, calls.c.created_at) < old,
-            calls.c.status.in_((Status.DONE, Status.DEAD)), calls.c.document.is_not(None),
+            calls.c.status.in_((WorkStatus.DONE, WorkStatus.DEAD)), calls.c.document.is_not(None),
         )
         .limit(BATCH)
     ).all()  # fmt: skip

@@ -12,22 +12,24 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from models import accounts, attempts, follow_ups
-from models.accounts import Account
-from models.attempts import Claim, Lane, LeaseLost, Outcome, Status
-from models.crash_points import reach
+from models.accounts import accounts
+from models.accounts.accounts import Account
 from models.database import moment
-from models.follow_up_rules import FollowUpKind
-from models.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
-from models.note_wording import WordingError, carries_reference
-from workers import metrics
+from models.failpoints import failpoint
+from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
+from models.follow_ups.rules import FollowUpKind
+from models.follow_ups.templates import WordingError, carries_reference
+from models.work import lifecycle
+from models.work.lifecycle import Claim, Lane, LeaseLost, Outcome, WorkStatus
 from workers.app import app
-from workers.attempt import attempt
-from workers.connections import Connections
-from workers.follow_up_words import RuleGone, TooSoon, Words, words_for
+from workers.attempts.attempt import attempt
+from workers.attempts.failure_policy import apply_policy
+from workers.follow_ups.wording import RuleGone, TooSoon, Words, words_for
 from workers.leadway.client import LeadwayClient
 from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
-from workers.setbacks import set_back
+from workers.process.connections import Connections
+from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +96,7 @@ def _look_whether_it_is_there(step: _Step) -> str | None:
         found = _find_by_reference(step, kind)
     except LEADWAY_ERRORS as error:
         return _set_back(step, error)
-    reach("probe_answered")
+    failpoint("probe_answered")
     if found:
         return _adopt(step, found, waited)
     if claim.row["absences"] == 0:
@@ -118,7 +120,7 @@ def _find_by_reference(step: _Step, kind: FollowUpKind) -> list[str]:
 def _adopt(step: _Step, found: list[str], waited: float) -> str:
     """What an earlier request wrote is ours. Found more than once: the oldest counts, and somebody must know."""
     if len(found) > 1:
-        log.error("doubled", follow_up_id=step.claim.key[0], number=len(found))
+        log.error("follow_up_doubled", follow_up_id=step.claim.key[0], number=len(found))
         metrics.DOUBLED.inc()
     metrics.FOUND_BY_REFERENCE_SECONDS.observe(waited)
     _finish(step, found[0])
@@ -141,19 +143,19 @@ def _write(step: _Step) -> str:
         step.client.reserve()
     except LEADWAY_ERRORS as error:
         return _set_back(step, error, **known, **words.columns)
-    reach("follow_up_worded")
+    failpoint("follow_up_worded")
     if not _intend(step, words):
         # Put back, not left behind: a lease that runs out looks like a crash, and too many of those like poison.
         too_late = RetryableLeadwayError(ErrorKind.NO_TIME, reached=False)
         return _set_back(step, too_late, **known, **words.columns)
-    reach("intent_committed")
+    failpoint("intent_committed")
     try:
         remote_id = _request(step, words)
     except LEADWAY_ERRORS as error:
         return _after_failed_request(step, error)
-    reach("note_answered")
+    failpoint("note_answered")
     _finish(step, remote_id)
-    reach("follow_up_done")
+    failpoint("follow_up_done")
     return "written"
 
 
@@ -202,14 +204,14 @@ def _after_failed_request(step: _Step, error: LeadwayError) -> str:
     """Not executed, provably: as if it had not been tried. Anything else is unclear, counted from now."""
     if not error.reached:
         posts = follow_ups.follow_ups.c.posts - 1
-        return _set_back(step, error, status=Status.PENDING, intent_at=None, posts=posts)
+        return _set_back(step, error, status=WorkStatus.PENDING, intent_at=None, posts=posts)
     if FollowUpKind(step.claim.row["kind"]) is FollowUpKind.TAG:
-        return _set_back(step, error, status=Status.PENDING, intent_at=None)  # setting it twice is harmless
+        return _set_back(step, error, status=WorkStatus.PENDING, intent_at=None)  # setting it twice is harmless
     seconds = step.settle_seconds
     log.warning("outcome_unclear", follow_up_id=step.claim.key[0], error=str(error.kind), http_status=error.http_status)
     step.commit(
-        lambda connection: attempts.postpone(
-            connection, step.claim, seconds=seconds, status=Status.UNCLEAR, outcome=Outcome.UNCLEAR, counted=True,
+        lambda connection: lifecycle.reschedule(
+            connection, step.claim, seconds=seconds, status=WorkStatus.UNCLEAR, outcome=Outcome.UNCLEAR, counted=True,
             error=str(error.kind), http_status=error.http_status, trace_id=error.trace_id, unclear_since=moment(),
         )
     )  # fmt: skip
@@ -218,8 +220,8 @@ def _after_failed_request(step: _Step, error: LeadwayError) -> str:
 
 def _finish(step: _Step, remote_id: str | None) -> None:
     def write(connection: Connection) -> None:
-        accounts.note_success(connection, step.account.location_id)
-        attempts.finish(connection, step.claim, remote_id=remote_id, done_at=moment(), unclear_since=None)
+        accounts.record_success(connection, step.account.location_id)
+        lifecycle.complete(connection, step.claim, remote_id=remote_id, done_at=moment(), unclear_since=None)
 
     try:
         step.commit(write)
@@ -232,8 +234,8 @@ def _finish(step: _Step, remote_id: str | None) -> None:
 def _stay_unclear(step: _Step, *, seconds: float, tried: bool, error: str | None, absences: int = 0) -> str:
     error = error or step.claim.row["last_error"]
     step.commit(
-        lambda connection: attempts.postpone(
-            connection, step.claim, seconds=seconds, tried=tried, status=Status.UNCLEAR, outcome=Outcome.UNCLEAR,
+        lambda connection: lifecycle.reschedule(
+            connection, step.claim, seconds=seconds, tried=tried, status=WorkStatus.UNCLEAR, outcome=Outcome.UNCLEAR,
             error=error, absences=absences,
         )
     )  # fmt: skip
@@ -242,11 +244,11 @@ def _stay_unclear(step: _Step, *, seconds: float, tried: bool, error: str | None
 
 def _wait_for_a_person(step: _Step, why: str) -> str:
     step.commit(
-        lambda connection: attempts.postpone(
+        lambda connection: lifecycle.reschedule(
             connection,
             step.claim,
             seconds=None,
-            status=Status.UNCLEAR,
+            status=WorkStatus.UNCLEAR,
             outcome=Outcome.UNCLEAR,
             counted=True,
             error=why,
@@ -257,16 +259,20 @@ def _wait_for_a_person(step: _Step, why: str) -> str:
 
 
 def _give_up(step: _Step, *, why: str) -> str:
-    step.commit(lambda connection: attempts.give_up(connection, step.claim, cause="cannot_be_worded", error=why))
-    log.error("work_given_up", work=FOLLOW_UP.name, key=step.claim.key, cause="cannot_be_worded")
+    step.commit(lambda connection: lifecycle.dead_letter(connection, step.claim, cause="cannot_be_worded", error=why))
+    log.error("work_dead_lettered", work=FOLLOW_UP.name, key=step.claim.key, cause="cannot_be_worded")
     return "dead"
 
 
 def _later(step: _Step, *, seconds: float, error: str) -> str:
-    step.commit(lambda connection: attempts.postpone(connection, step.claim, seconds=seconds, tried=False, error=error))
+    step.commit(
+        lambda connection: lifecycle.reschedule(connection, step.claim, seconds=seconds, tried=False, error=error)
+    )
     return error
 
 
 def _set_back(step: _Step, error: LeadwayError, **values: Any) -> str:
-    step.commit(lambda connection: set_back(connection, step.this, step.claim, error, account=step.account, **values))
+    step.commit(
+        lambda connection: apply_policy(connection, step.this, step.claim, error, account=step.account, **values)
+    )
     return str(error.kind)

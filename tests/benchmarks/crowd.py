@@ -13,9 +13,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from models import accounts, calls
+from models.accounts import accounts
+from models.accounts.token_encryption import TokenCipher
+from models.calls import calls
 from models.database import WORKER, Database, moment
-from models.token_encryption import TokenCipher
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.services import EmbeddedRedis, PostgresServer

@@ -6,8 +6,8 @@ from itertools import cycle
 from statistics import median
 from typing import Any
 
-from models import pauses
-from models.pauses import Cause
+from models.accounts import pauses
+from models.accounts.pauses import PauseCause
 from tests.benchmarks.crowd import (
     Processor,
     announce,
@@ -116,7 +116,7 @@ def beside_a_flood(
 def _stand_still(world: World, location_id: str, still: bool) -> None:
     with database(world) as this, this.transaction() as connection:
         if still:
-            pauses.pause(connection, location_id, cause=Cause.PERSON, detail="the benchmark measures without it")
+            pauses.pause(connection, location_id, cause=PauseCause.PERSON, detail="the benchmark measures without it")
         else:
             pauses.resume(connection, location_id)
 

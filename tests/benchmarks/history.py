@@ -134,10 +134,10 @@ def _one_by_one(world: World, calls: list[PlacedCall]) -> dict[str, Any]:
 
 
 def _announce(world: World, call_ids: list[str]) -> None:
-    from models import calls
-    from models.attempts import Lane
-    from models.calls import Origin
+    from models.calls import calls
+    from models.calls.calls import Origin
     from models.database import COMMAND, Database
+    from models.work.lifecycle import Lane
 
     database = Database(world.database_url, limits=COMMAND)
     with database.transaction() as connection:

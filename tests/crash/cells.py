@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from models.crash_points import POINTS
+from models.failpoints import FAILPOINTS
 from tests.crash import plays
 from tests.crash.plays import Executed, Play
 from tests.crash.stage import SETTLE_SECONDS, Stage
@@ -96,10 +96,10 @@ def cells_named(names: Collection[str]) -> list[Cell]:
 def _of_processes() -> list[Cell]:
     cells = [
         Cell(point, fault, plays.befallen(point, befall))
-        for point in POINTS
+        for point in FAILPOINTS
         for fault, befall in FAULTS_OF_PROCESSES.items()
     ]
-    cells += [Cell(point, "freeze it", plays.frozen(point)) for point in POINTS]
+    cells += [Cell(point, "freeze it", plays.frozen(point)) for point in FAILPOINTS]
     return [_looking(cell) if cell.step == "probe_answered" else cell for cell in cells]
 
 

@@ -44,7 +44,7 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "fence",
-        "models/attempts.py",
+        "models/work/lifecycle.py",
         'table.c.fence == sa.bindparam("this_fence")',
         'table.c.fence >= sa.bindparam("this_fence")',
         ("follow_up_worded × overtaken in flight",),
@@ -52,7 +52,7 @@ MUTATIONS = (
     Mutation(
         # What is closed has no due time, so the comparison with NULL alone would keep it from being claimed.
         "status check of the claim",
-        "models/attempts.py",
+        "models/work/lifecycle.py",
         "table.c.status.in_(OPEN), table.c.next_attempt_at <= moment()",
         "sa.func.coalesce(table.c.next_attempt_at, moment()) <= moment()",
         ("follow-up done × its message comes late",),
@@ -66,7 +66,7 @@ MUTATIONS = (
     ),
     Mutation(
         "fence and lease checked by the intent",
-        "models/attempts.py",
+        "models/work/lifecycle.py",
         ".where(_is_ours(claim.work), table.c.lease_until > moment(seconds)).values(**values)",
         '.where(claim.work.matches_parameters(), sa.bindparam("this_fence", type_=sa.Integer) > 0).values(**values)',
         ("follow_up_worded × suspend it",),

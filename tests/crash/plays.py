@@ -27,7 +27,7 @@ HOLDS_A_LEASE = (
     "note_answered",
     "probe_answered",
 )
-SENDS_MESSAGES = ("due_marked", "due_sent", "ring_before_send")
+SENDS_MESSAGES = ("due_marked", "due_sent", "wake_up_before_send")
 """Points of a dispatch: what goes on there makes no attempt itself."""
 LATE_IN_THE_WINDOW = 0.5
 

@@ -1,4 +1,4 @@
-"""Holds a process at a point of a call's way (`models.crash_points`): points are armed by files."""
+"""Holds a process at a point of a call's way (`models.failpoints`): points are armed by files."""
 
 import time
 from pathlib import Path
@@ -11,7 +11,7 @@ GOES_ON_WITHIN = 1.0
 
 
 class Points:
-    """The points of all processes that have this folder as their CRASH_POINTS_FOLDER."""
+    """The points of all processes that have this folder as their FAILPOINTS_FOLDER."""
 
     def __init__(self, folder: Path) -> None:
         self.points = folder

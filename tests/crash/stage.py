@@ -66,7 +66,7 @@ class Stage(Points):
                 self._folder,
                 database_url=self._database_url(),
                 redis_url=self.redis.url,
-                settings={**QUICK, "CRASH_POINTS_FOLDER": str(self.points)},
+                settings={**QUICK, "FAILPOINTS_FOLDER": str(self.points)},
             )
         )
         self.world.double.set_repeats([0.2] * 10 + [1.0] * 600, timeout=2.0)  # the vendor, too, repeats for hours

@@ -24,6 +24,6 @@ def test_the_quick_cells_are_cells_of_the_matrix() -> None:
 
 
 def test_a_mutation_whose_text_is_gone_fails_aloud() -> None:
-    gone = Mutation("gone", "models/attempts.py", "no such text", "", ())
+    gone = Mutation("gone", "models/work/lifecycle.py", "no such text", "", ())
     with pytest.raises(LookupError, match="0 times"):
         mutated(ROOT, gone)

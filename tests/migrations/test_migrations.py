@@ -16,8 +16,9 @@ from alembic.runtime.migration import MigrationContext
 
 import migrations
 from migrations import is_current, migrate
-from models import accounts, calls
-from models.call_log import Action, CallLog, Source
+from models.accounts import accounts
+from models.calls import calls
+from models.calls.call_log import Action, CallLog, Source
 from models.database import COMMAND, Database, moment
 from models.schema import metadata
 

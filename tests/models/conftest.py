@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from models import accounts
+from models.accounts import accounts
 from models.database import WORKER, Database
 from tests.models.rows import LOCATION
 

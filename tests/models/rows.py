@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from models import calls, follow_ups
-from models.attempts import Claim, Work, claim
-from models.call_log import CallLog, Source
-from models.calls import CALL
+from models.calls import calls
+from models.calls.call_log import CallLog, Source
+from models.calls.calls import CALL
 from models.database import Database, moment
-from models.follow_up_rules import FollowUpKind, PlannedFollowUp, SkipReason
-from models.follow_ups import FOLLOW_UP
+from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP
+from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason
+from models.work.lifecycle import Claim, WorkKind, claim
 
 T = TypeVar("T")
 
@@ -28,10 +29,10 @@ def announce(database: Database, *call_ids: str, location_id: str = LOCATION, **
 
 
 def claim_call(
-    database: Database, call_id: str, *, worker: str = "worker-1", alone: bool = False, location_id: str = LOCATION
+    database: Database, call_id: str, *, worker: str = "worker-1", isolated: bool = False, location_id: str = LOCATION
 ) -> Claim | None:
     return claim(
-        database, CALL, (location_id, call_id), lease_seconds=60, deadline_seconds=20, worker=worker, alone=alone
+        database, CALL, (location_id, call_id), lease_seconds=60, deadline_seconds=20, worker=worker, isolated=isolated
     )
 
 
@@ -62,7 +63,7 @@ def planned(
     return PlannedFollowUp(rule_id, action_key, FollowUpKind.NOTE, contact_id, skip_reason)
 
 
-def claim_follow_up(database: Database, follow_up_id: str, *, alone: bool = False, **how: Any) -> Claim | None:
+def claim_follow_up(database: Database, follow_up_id: str, *, isolated: bool = False, **how: Any) -> Claim | None:
     return claim(
         database,
         FOLLOW_UP,
@@ -70,7 +71,7 @@ def claim_follow_up(database: Database, follow_up_id: str, *, alone: bool = Fals
         lease_seconds=60,
         deadline_seconds=20,
         worker="worker-1",
-        alone=alone,
+        isolated=isolated,
         **how,
     )
 
@@ -104,16 +105,16 @@ def rows_of(database: Database, table: sa.Table) -> list[sa.RowMapping]:
         return list(connection.execute(sa.select(table).order_by(*table.primary_key)).mappings())
 
 
-def run_out(database: Database, work: Work, key: tuple[str, ...]) -> None:
+def run_out(database: Database, work: WorkKind, key: tuple[str, ...]) -> None:
     """The lease of a running row ends."""
     change(database, work, key, lease_until=moment(-1), next_attempt_at=moment(-1))
 
 
-def make_due(database: Database, work: Work, key: tuple[str, ...]) -> None:
+def make_due(database: Database, work: WorkKind, key: tuple[str, ...]) -> None:
     change(database, work, key, next_attempt_at=moment(-1))
 
 
-def change(database: Database, work: Work, key: tuple[str, ...], **values: Any) -> None:
+def change(database: Database, work: WorkKind, key: tuple[str, ...], **values: Any) -> None:
     with database.transaction() as connection:
         changed = connection.execute(sa.update(work.table).where(work.matches(key)).values(**values))
         assert changed.rowcount == 1  # type: ignore[attr-defined]

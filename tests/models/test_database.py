@@ -15,10 +15,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from models import accounts, attempts, calls, notifications
-from models.attempts import LeaseLost, Status
+from models.accounts import accounts
+from models.calls import calls
 from models.database import WEB, WORKER, Database, UtcDateTime, earlier_of, moment
-from models.heartbeats import heartbeats
+from models.intake import notifications
+from models.work import lifecycle
+from models.work.heartbeats import heartbeats
+from models.work.lifecycle import LeaseLost, WorkStatus
 from tests.models.rows import LOCATION, announce, call_row, claimed_call, rows_of
 from tests.models.writers import be_web, be_worker
 from tests.support.waiting import eventually
@@ -216,9 +219,9 @@ def test_a_finish_whose_answer_was_lost_is_finished_once(database: Database, mon
     claim = claimed_call(database)
     lose_the_answer_to_the_next_commit(database, monkeypatch)
     with pytest.raises(LeaseLost):
-        database.transact(lambda connection: attempts.finish(connection, claim))
-    assert call_row(database)["status"] == Status.DONE
-    assert len(rows_of(database, attempts.attempts)) == 1
+        database.transact(lambda connection: lifecycle.complete(connection, claim))
+    assert call_row(database)["status"] == WorkStatus.DONE
+    assert len(rows_of(database, lifecycle.attempts)) == 1
 
 
 def held_open(database: Database, until: threading.Event) -> threading.Thread:
@@ -258,9 +261,9 @@ def test_a_worker_waits_for_a_lock(database: Database) -> None:
     until = threading.Event()
     thread = held_open(database, until)
     threading.Timer(0.3, until.set).start()
-    database.transact(lambda connection: accounts.count_outage(connection, LOCATION))
+    database.transact(lambda connection: accounts.record_outage(connection, LOCATION))
     thread.join()
-    assert rows_of(database, accounts.accounts)[0]["outages"] == 1
+    assert rows_of(database, accounts.accounts)[0]["outages_in_a_row"] == 1
 
 
 def test_a_reader_waits_for_no_writer_and_no_writer_for_a_reader(database: Database) -> None:
@@ -360,7 +363,7 @@ def test_two_web_and_four_worker_processes_write_to_one_sqlite_file_and_none_fin
         assert [error for each in running for error in each.result(60)] == []
     written = rows_of(database, calls.calls)
     assert len(written) == len(rows_of(database, notifications.notifications)) > 0
-    done = [row for row in written if row["status"] == Status.DONE]
+    done = [row for row in written if row["status"] == WorkStatus.DONE]
     assert done
     assert {row["fence"] for row in done} == {1}, "each was claimed once"
     assert Path(sqlite_url.removeprefix("sqlite:///")).exists()

@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
-from models import attempts, calls, heartbeats, notifications
-from models.attempts import claim
-from models.calls import CALL
+from models.calls import calls
+from models.calls.calls import CALL
 from models.database import WEB, WORKER, Database
+from models.intake import notifications
+from models.work import heartbeats, lifecycle
+from models.work.lifecycle import claim
 from tests.models.rows import LOCATION
 
 
@@ -64,4 +66,4 @@ def _work(database: Database, name: str, number: int) -> None:
     for row in rows:
         got = claim(database, CALL, (row.location_id, row.call_id), lease_seconds=60, deadline_seconds=20, worker=name)
         if got is not None:
-            database.transact(lambda connection, mine=got: attempts.finish(connection, mine))  # type: ignore[misc]
+            database.transact(lambda connection, mine=got: lifecycle.complete(connection, mine))  # type: ignore[misc]

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.waiting import eventually
-from workers.embedded_redis import end_with_parent
+from workers.local.embedded_redis import end_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN_LINES = 40

@@ -20,7 +20,7 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
-from workers.embedded_redis import EmbeddedRedis, end_with_parent, free_port
+from workers.local.embedded_redis import EmbeddedRedis, end_with_parent, free_port
 
 __all__ = ["EmbeddedRedis", "PostgresServer"]
 

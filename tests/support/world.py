@@ -15,7 +15,7 @@ from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
-from workers.embedded_redis import free_port
+from workers.local.embedded_redis import free_port
 
 QUICK = {
     "LEADWAY_RETRY_SECONDS": "0.2",
@@ -142,7 +142,7 @@ class World:
         )
 
     def unfinished(self) -> list[dict[str, Any]]:
-        columns = "status, attempts, lost_leases, next_attempt_at, lease_until, sent_at, last_error"
+        columns = "status, attempts, lost_leases, next_attempt_at, lease_until, enqueued_at, last_error"
         return [
             dict(row)
             for table, key in (("calls", "call_id"), ("follow_ups", "follow_up_id"))

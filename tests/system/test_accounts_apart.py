@@ -7,10 +7,10 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models import accounts
+from models.accounts import accounts
+from models.accounts.pauses import pauses
+from models.accounts.token_encryption import TokenCipher
 from models.database import WORKER, Database, moment
-from models.pauses import pauses
-from models.token_encryption import TokenCipher
 from tests.leadway_double.notifications import Dialect
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.waiting import eventually
@@ -70,7 +70,7 @@ def test_an_outage_of_one_account_opens_its_breaker_and_ends_by_itself(
         calls = _announced(world, STRUCK, 20)
         elsewhere = [call for each in OTHERS for call in _announced(world, each, 10)]
         eventually(lambda: _done(world, *OTHERS) == len(elsewhere), timeout=60)
-        rests = "SELECT held_until IS NOT NULL FROM accounts WHERE location_id = :location_id"
+        rests = "SELECT open_until IS NOT NULL FROM accounts WHERE location_id = :location_id"
         eventually(lambda: world.scalar(rests, location_id=STRUCK), timeout=30, describe="the breaker to open")
         assert _done(world, STRUCK) == 0
         world.double.clear_faults(number)

@@ -11,7 +11,7 @@ import requests
 
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
-from workers.embedded_redis import free_port
+from workers.local.embedded_redis import free_port
 
 JOURNEY = (
     r"call \w{6}… received \(\w+, (signed|secret)\) → fetched in \d+ ms → stored: \d actions? → note written [\d.]+ s"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.webhook.intake import Intake
-from workers.logs import set_up_logs
+from workers.telemetry.logs import set_up_logs
 
 
 @pytest.fixture

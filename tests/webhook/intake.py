@@ -9,15 +9,15 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from models.attempts import Status
-from models.calls import calls
+from models.calls.calls import calls
 from models.database import COMMAND, Database
 from models.settings import Settings
+from models.work.lifecycle import WorkStatus
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.notifications import Message
 from webhook import receiver
 from webhook.app import create_app
-from webhook.in_time import InTime
+from webhook.deadline import DeadlinePool
 from webhook.receiver import Receiver
 
 SITE = "http://127.0.0.1/webhooks/leadway"
@@ -46,7 +46,7 @@ class Intake:
         )
         self.app = create_app(self.settings)
         if patient:
-            writers = InTime(self.settings.web_threads, seconds=PATIENCE_SECONDS, name="receipt")
+            writers = DeadlinePool(self.settings.web_threads, seconds=PATIENCE_SECONDS, name="receipt")
             self.app.extensions[receiver.EXTENSION] = replace(self.receiver, writers=writers)
         self.secret = {"X-Intake-Secret": self.double.intake_secret}
         self._eyes = Database(self.settings.database_url, limits=COMMAND)
@@ -55,8 +55,10 @@ class Intake:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.receiver.bell.stop()
-        if (timer := self.receiver.refusals._timer) is not None:  # it would write into the next test's database
+        self.receiver.waker.stop()
+        if (
+            timer := self.receiver.rejection_counter._timer
+        ) is not None:  # it would write into the next test's database
             timer.cancel()
             timer.join()
         self.receiver.database.close()
@@ -99,4 +101,4 @@ class Intake:
             connection.execute(sa.update(calls).where(calls.c.call_id == call_id).values(**values))
 
     def finish_call(self, call_id: str, *, at: Any) -> None:
-        self.change_call(call_id, status=Status.DONE, settled_at=at, stored_at=at, next_attempt_at=None)
+        self.change_call(call_id, status=WorkStatus.DONE, settled_at=at, stored_at=at, next_attempt_at=None)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
-from models.intake_secrets import hash_secret, new_secret
+from models.accounts.intake_secrets import hash_secret, new_secret
 from webhook.authentication import Method, NotAuthenticated, Proof, PublicKeys, load_keys, verify
 from webhook.rejections import Reason
 

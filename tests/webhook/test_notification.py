@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webhook.notification import Dialect, Notification, dedupe_key, read
-from webhook.rejections import Reason, Status
+from webhook.rejections import Reason, ReceiptStatus
 
 CALL = "6a25186f17a921dd841b287b"
 LOCATION = "ve9EPM428h8vShlRW1KT"
@@ -95,7 +95,7 @@ def test_a_marketplace_event_is_read_whole() -> None:
         event_type="VoiceAiCallEnd",
         document=MARKETPLACE,
     )
-    assert read(raw_body).status is Status.ACCEPTED
+    assert read(raw_body).status is ReceiptStatus.ACCEPTED
 
 
 def test_a_marketplace_event_without_a_type_is_known_by_its_shape() -> None:
@@ -117,7 +117,7 @@ def test_an_event_within_data_is_read() -> None:
 def test_a_workflow_webhook_is_read() -> None:
     notification = read_json(WORKFLOW)
     assert notification.dialect is Dialect.WORKFLOW
-    assert notification.status is Status.ACCEPTED
+    assert notification.status is ReceiptStatus.ACCEPTED
     assert (notification.call_id, notification.location_id, notification.contact_id) == (CALL, LOCATION, CONTACT)
     assert notification.from_number == "+573001234567"
     assert notification.started_at == STARTED_AT
@@ -132,7 +132,7 @@ def test_a_workflow_body_takes_the_call_id_from_a_field_that_says_call(key: str)
 @pytest.mark.parametrize("id_of_the_trigger", [CONTACT, "OPPORTUNITY00000001", CALL])
 def test_a_workflow_bodys_own_id_is_never_taken_for_the_calls(id_of_the_trigger: str) -> None:
     notification = read_json({**without(WORKFLOW, "customData"), "id": id_of_the_trigger})
-    assert (notification.call_id, notification.status) == (None, Status.UNRESOLVED)
+    assert (notification.call_id, notification.status) == (None, ReceiptStatus.UNRESOLVED)
     assert notification.reason is Reason.CALL_ID_MISSING
     assert read_json({**WORKFLOW, "id": "OPPORTUNITY00000001"}).call_id == CALL
 
@@ -157,7 +157,7 @@ def test_the_contacts_creation_is_not_taken_for_the_calls_start() -> None:
 def test_a_call_id_alone_is_enough(key: str) -> None:
     notification = read_json({key: CALL})
     assert (notification.dialect, notification.call_id) == (Dialect.THIN, CALL)
-    assert (notification.status, notification.location_id) == (Status.ACCEPTED, None)
+    assert (notification.status, notification.location_id) == (ReceiptStatus.ACCEPTED, None)
 
 
 def test_a_thin_body_may_say_more() -> None:
@@ -226,7 +226,7 @@ def test_the_first_usable_location_counts(document: dict[str, Any]) -> None:
 def test_an_unresolved_merge_tag_leaves_the_notification_unresolved(document: dict[str, Any]) -> None:
     notification = read_json(document)
     assert (notification.call_id, notification.reason) == (None, Reason.UNRESOLVED_MERGE_TAG)
-    assert notification.status is Status.UNRESOLVED
+    assert notification.status is ReceiptStatus.UNRESOLVED
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_value_that_is_no_id_leaves_the_notification_unresolved(value: object)
     for document in ({"callId": value}, {"id": value}, {"customData": {"callId": value}}):
         notification = read_json({**document, "contactId": CONTACT, "locationId": LOCATION})
         assert (notification.call_id, notification.reason) == (None, Reason.CALL_ID_UNUSABLE)
-        assert notification.status is Status.UNRESOLVED
+        assert notification.status is ReceiptStatus.UNRESOLVED
         assert (notification.contact_id, notification.location_id) == (CONTACT, LOCATION)
 
 
@@ -271,7 +271,7 @@ def test_a_value_that_says_nothing_counts_as_missing(value: object) -> None:
 def test_an_unresolved_notification_keeps_what_the_call_can_be_found_by() -> None:
     custom = {"callId": "{{x}}", "call_sid": "CA" + "0" * 32, "from": "+573001234567", "startTime": "1772463845"}
     notification = read_json({**WORKFLOW, "customData": custom})
-    assert notification.status is Status.UNRESOLVED
+    assert notification.status is ReceiptStatus.UNRESOLVED
     assert (notification.location_id, notification.contact_id) == (LOCATION, CONTACT)
     assert (notification.from_number, notification.started_at) == ("+573001234567", STARTED_AT)
 
@@ -311,14 +311,14 @@ def test_what_names_no_moment_is_not_kept(time: object) -> None:
 def test_an_event_other_than_a_finished_call_is_ignored(event: str) -> None:
     for document in ({**MARKETPLACE, "type": event}, {"data": {**MARKETPLACE, "type": event}}, {"type": event}):
         notification = read_json(document)
-        assert (notification.status, notification.reason) == (Status.IGNORED, Reason.EVENT_TYPE_NOT_WANTED)
+        assert (notification.status, notification.reason) == (ReceiptStatus.IGNORED, Reason.EVENT_TYPE_NOT_WANTED)
         assert notification.event_type == event[:64]
 
 
 @pytest.mark.parametrize("kind", [None, "", " ", 5, [], {}, "{{type}}"])
 def test_a_type_that_names_no_event_counts_as_absent(kind: object) -> None:
     notification = read_json({**MARKETPLACE, "type": kind})
-    assert (notification.status, notification.event_type) == (Status.ACCEPTED, None)
+    assert (notification.status, notification.event_type) == (ReceiptStatus.ACCEPTED, None)
 
 
 # Bodies that cannot be read
@@ -361,9 +361,9 @@ def test_a_body_that_cannot_be_read_is_ignored_with_the_reason(raw_body: bytes, 
     assert notification.reason is reason
     assert notification.body_digest == hashlib.sha256(raw_body).hexdigest()
     if reason is None:
-        assert (notification.status, notification.call_id) == (Status.ACCEPTED, "x")
+        assert (notification.status, notification.call_id) == (ReceiptStatus.ACCEPTED, "x")
     else:
-        assert (notification.status, notification.call_id, notification.document) == (Status.IGNORED, None, {})
+        assert (notification.status, notification.call_id, notification.document) == (ReceiptStatus.IGNORED, None, {})
 
 
 def test_characters_that_a_database_refuses_are_replaced() -> None:
@@ -401,7 +401,7 @@ def test_without_any_id_the_body_and_the_account_tell_deliveries_apart() -> None
 
 def test_a_reason_found_later_changes_the_status() -> None:
     notification = dataclasses.replace(read_json(MARKETPLACE), reason=Reason.LOCATION_NOT_SERVED)
-    assert notification.status is Status.IGNORED
+    assert notification.status is ReceiptStatus.IGNORED
 
 
 def test_the_repr_tells_nothing_about_a_person() -> None:
@@ -430,7 +430,7 @@ def assert_sound(notification: Notification) -> None:
         notification.contact_id,
         notification.location_id,
     )
-    assert (notification.status is Status.ACCEPTED) == (notification.reason is None)
+    assert (notification.status is ReceiptStatus.ACCEPTED) == (notification.reason is None)
     assert notification.reason is None or notification.reason.http_status == 202
     assert notification.call_id or notification.reason
     assert notification.started_at is None or notification.started_at.tzinfo is UTC

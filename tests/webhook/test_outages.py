@@ -17,10 +17,10 @@ from migrations import migrate
 from tests.support.services import PostgresServer
 from tests.support.waiting import eventually
 from tests.webhook.intake import Intake
-from webhook.in_time import InTime
-from webhook.refusals import Refusals
+from webhook.deadline import DeadlinePool
+from webhook.rejection_counter import RejectionCounter
 from workers.app import app
-from workers.embedded_redis import free_port
+from workers.local.embedded_redis import free_port
 
 CROWD = 20
 
@@ -126,23 +126,21 @@ def test_refusals_that_cannot_be_written_keep_one_thread_waiting_and_no_more(
 ) -> None:
     intake = intake_on_own_postgres
     _crowd(intake)
-    refusals = intake.receiver.refusals
+    counter = intake.receiver.rejection_counter
     with _frozen(own_postgres):
         intake.send(b"{}", {})
-        [writing] = _timers(refusals)
-        eventually(lambda: not refusals._counted, describe="the write to have begun")
+        [writing] = _timers(counter)
+        eventually(lambda: not counter._counted, describe="the write to have begun")
         intake.send(b"{}", {})
-        assert _timers(refusals) == [writing]
+        assert _timers(counter) == [writing]
 
-    eventually(
-        lambda: not refusals._counted and not _timers(refusals), describe="what came meanwhile to be written too"
-    )
+    eventually(lambda: not counter._counted and not _timers(counter), describe="what came meanwhile to be written too")
 
 
-def _timers(refusals: Refusals) -> list[threading.Timer]:
+def _timers(counter: RejectionCounter) -> list[threading.Timer]:
     """Its own only: what an earlier test left is not counted."""
     return [
-        each for each in threading.enumerate() if isinstance(each, threading.Timer) and each.function == refusals.write
+        each for each in threading.enumerate() if isinstance(each, threading.Timer) and each.function == counter.write
     ]
 
 
@@ -153,7 +151,7 @@ def test_work_that_takes_too_long_is_left_behind_and_while_all_threads_hang_noth
         begun.append(1)
         may_end.wait(30)
 
-    in_time = InTime(2, seconds=0.05, name="test")
+    in_time = DeadlinePool(2, seconds=0.05, name="test")
     for _ in range(5):
         with pytest.raises(TimeoutError):
             in_time.run(hang)

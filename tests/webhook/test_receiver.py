@@ -12,14 +12,15 @@ import pytest
 import requests
 from werkzeug.test import TestResponse
 
-from models import accounts, calls
-from models.attempts import Status as WorkStatus
+from models.accounts import accounts
+from models.calls import calls
+from models.work.lifecycle import WorkStatus as WorkStatus
 from tests.leadway_double.notifications import Dialect, Message, Proof
 from tests.support.world import World
 from tests.webhook.intake import PATH, Intake
 from webhook import receiver
 from webhook.notification import MAX_BODY_BYTES
-from webhook.rejections import Reason, Status
+from webhook.rejections import Reason, ReceiptStatus
 
 HOUR = timedelta(hours=1)
 LONG_AGO = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -95,7 +96,7 @@ def test_each_reason_has_its_status_its_word_and_a_sentence(intake: Intake, reas
 
     assert answer.status_code == reason.http_status
     assert answer.json == {"status": reason.status.value, "reason": reason.value, "detail": reason.sentence}
-    assert answer.status_code in ({202} if reason.status is not Status.REFUSED else {401, 413, 429})
+    assert answer.status_code in ({202} if reason.status is not ReceiptStatus.REFUSED else {401, 413, 429})
     assert ("Retry-After" in answer.headers) == (answer.status_code == 429)
 
 
@@ -266,7 +267,7 @@ def test_the_log_names_the_call_and_nothing_that_was_said_or_shown(intake: Intak
         intake.post(intake.message(call, dialect=dialect, proof=proof))
     for reason in ANSWERS:
         ANSWERS[reason](intake)
-    intake.receiver.refusals.write()
+    intake.receiver.rejection_counter.write()
 
     lines = log_lines.getvalue()
     events = [json.loads(line) for line in lines.splitlines()]

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from webhook.rejections import RETRY_AFTER_SECONDS, Reason, Status
+from webhook.rejections import RETRY_AFTER_SECONDS, Reason, ReceiptStatus
 
 BY_HTTP_STATUS = {
-    202: {Status.IGNORED, Status.UNRESOLVED},
-    401: {Status.REFUSED},
-    413: {Status.REFUSED},
-    429: {Status.REFUSED},
+    202: {ReceiptStatus.IGNORED, ReceiptStatus.UNRESOLVED},
+    401: {ReceiptStatus.REFUSED},
+    413: {ReceiptStatus.REFUSED},
+    429: {ReceiptStatus.REFUSED},
 }
 
 

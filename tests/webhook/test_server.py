@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
-from workers.embedded_redis import free_port
+from workers.local.embedded_redis import free_port
 
 APPLICATION = """
 import logging, os, pathlib, sys, time

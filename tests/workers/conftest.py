@@ -12,17 +12,20 @@ import sqlalchemy as sa
 import structlog.testing
 from pydantic import SecretStr
 
-from models import accounts, calls, follow_ups, schema
-from models.attempts import Work
-from models.calls import CALL
+from models import schema
+from models.accounts import accounts
+from models.calls import calls
+from models.calls.calls import CALL
 from models.database import Database, UtcDateTime, moment
-from models.follow_ups import FOLLOW_UP
+from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP
 from models.settings import Settings
+from models.work.lifecycle import WorkKind
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import Note, PlacedCall, SeenRequest
-from workers.app import WORKER_TRANSPORT, app, connect
-from workers.connections import Connections, open_connections
+from workers.app import WORKER_TRANSPORT, app, connect_broker
 from workers.fetch_call import fetch_call
+from workers.process.connections import Connections, open_connections
 from workers.send_follow_up import send_follow_up
 
 ENCRYPTION_KEY = "yOOLGmZm2jPvkVC9FjV3pT0vU6T4nJX3XcD5xZ2s0bQ="
@@ -136,7 +139,7 @@ class AtWork:
         """The outcomes of a call's or a follow-up's tries, in order."""
         return [row["outcome"] for row in self.rows("attempts") if key in (row["follow_up_id"], row["call_id"])]
 
-    def change(self, work: Work, *key: str, **values: Any) -> None:
+    def change(self, work: WorkKind, *key: str, **values: Any) -> None:
         with self.database.transaction() as connection:
             connection.execute(sa.update(work.table).where(work.matches(key)).values(**values))
 
@@ -202,7 +205,7 @@ def meanwhile(task: Callable[[], object]) -> Iterator[threading.Thread]:
 def connect_anew(settings: Settings) -> None:
     """As a worker process connects when it starts, whatever this process was connected to before."""
     app.conf.update(broker_transport_options=WORKER_TRANSPORT, task_publish_retry=True, broker_pool_limit=10)
-    connect(settings)
+    connect_broker(settings)
     app._pool = app.amqp._producer_pool = None
 
 

@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 
 import workers
-from models import pauses
-from models.pauses import Cause
+from models.accounts import pauses
+from models.accounts.pauses import PauseCause
 from models.settings import Settings
 from tests.workers.conftest import AtWork, meanwhile
-from workers.app import BELL_TRANSPORT, QUEUES, app, connect, connect_bell
+from workers.app import QUEUES, WAKE_UP_TRANSPORT, app, connect_broker, connect_for_wake_ups
 from workers.schedule import SCHEDULE
 
 FOLDER = Path(workers.__file__).parent
 OF_CELERYS_RETRIES = {"retry", "countdown", "eta", "apply_async", "delay", "autoretry_for", "max_retries", "acks_late"}
 ALLOWED = {
     ("app.py", "max_retries"),
-    ("bell.py", "retry"),
+    ("wake_up.py", "retry"),
     ("connections.py", "retry"),
-    ("doctor.py", "retry"),
+    ("system.py", "retry"),
     ("standing.py", "retry"),
 }
 """About reaching Redis, not about running tasks again."""
@@ -86,7 +86,7 @@ def test_the_measured_settings_hold() -> None:
 
 def test_worker_and_web_reach_redis_with_the_limits_that_were_measured(redis_url: str) -> None:
     settings = Settings(redis_url=redis_url)
-    connect(settings)
+    connect_broker(settings)
     from workers.app import WORKER_TRANSPORT
 
     measured = {
@@ -101,12 +101,12 @@ def test_worker_and_web_reach_redis_with_the_limits_that_were_measured(redis_url
             "broker_transport_options",
         )
     }  # fmt: skip
-    connect_bell(settings)
+    connect_for_wake_ups(settings)
     try:
-        assert app.conf.broker_transport_options == BELL_TRANSPORT
+        assert app.conf.broker_transport_options == WAKE_UP_TRANSPORT
         assert (app.conf.task_publish_retry, app.conf.broker_connection_timeout) == (False, 0.25)
-        assert {BELL_TRANSPORT[name] for name in ("max_retries", "interval_start", "interval_step")} == {0}
-        assert BELL_TRANSPORT["socket_timeout"] == BELL_TRANSPORT["socket_connect_timeout"] == 0.25
+        assert {WAKE_UP_TRANSPORT[name] for name in ("max_retries", "interval_start", "interval_step")} == {0}
+        assert WAKE_UP_TRANSPORT["socket_timeout"] == WAKE_UP_TRANSPORT["socket_connect_timeout"] == 0.25
     finally:
         app.conf.update(before)
 
@@ -120,7 +120,7 @@ def something_to_do(at_work: AtWork, name: str) -> tuple[Any, ...]:
     old = at_work.fetched(actions=["CALL_TRANSFER"], ago=31 * 86_400)
     follow_up_id = at_work.owed()
     with at_work.database.transaction() as connection:
-        pauses.pause(connection, at_work.location_id, cause=Cause.VERSION, detail="why")
+        pauses.pause(connection, at_work.location_id, cause=PauseCause.VERSION, detail="why")
     at_work.time_passes(31)
     at_work.change_call(old, created_at=old.created_at)
     with at_work.database.transaction() as connection:

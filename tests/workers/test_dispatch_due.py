@@ -9,15 +9,15 @@ import pytest
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
 
-from models import accounts, pauses
-from models.accounts import OUTAGES_BEFORE_REST
-from models.calls import calls
+from models.accounts import accounts, pauses
+from models.accounts.accounts import OUTAGES_BEFORE_OPEN
+from models.accounts.pauses import PauseCause
+from models.calls.calls import calls
 from models.database import moment
-from models.pauses import Cause
 from tests.leadway_double.nouns import PlacedCall
 from tests.workers.conftest import AtWork, connect_anew, meanwhile
 from workers.dispatch_due import dispatch_due
-from workers.embedded_redis import free_port
+from workers.local.embedded_redis import free_port
 
 PER_ACCOUNT = 8
 """A quarter of a worker's 32 threads."""
@@ -42,7 +42,7 @@ def arguments(at_work: AtWork, queue: str = "calls") -> list[tuple[str, ...]]:
 
 
 def marked(at_work: AtWork) -> int:
-    return sum(row["sent_at"] is not None for row in at_work.rows("calls"))
+    return sum(row["enqueued_at"] is not None for row in at_work.rows("calls"))
 
 
 def test_what_is_due_is_sent_as_ids_that_expire_to_the_queue_of_its_work(at_work: AtWork) -> None:
@@ -116,8 +116,8 @@ def test_one_account_gets_no_more_than_its_share_of_the_slots(at_work: AtWork) -
     assert len(arguments(at_work)) == PER_ACCOUNT
 
 
-@pytest.mark.parametrize("cause", [Cause.PERSON, Cause.TOKEN])
-def test_a_paused_account_gets_nothing_until_it_goes_on(at_work: AtWork, cause: Cause) -> None:
+@pytest.mark.parametrize("cause", [PauseCause.PERSON, PauseCause.TOKEN])
+def test_a_paused_account_gets_nothing_until_it_goes_on(at_work: AtWork, cause: PauseCause) -> None:
     announced(at_work, 2)
     with at_work.database.transaction() as connection:
         pauses.pause(connection, at_work.location_id, cause=cause, detail="why")
@@ -132,7 +132,7 @@ def test_a_paused_account_gets_nothing_until_it_goes_on(at_work: AtWork, cause: 
 def test_an_account_that_rests_gets_nothing_until_its_rest_is_over(at_work: AtWork) -> None:
     announced(at_work, 2)
     with at_work.database.transaction() as connection:
-        accounts.hold(connection, at_work.location_id, seconds=30)
+        accounts.open_breaker(connection, at_work.location_id, seconds=30)
     dispatch_due()
     assert arguments(at_work) == []
     at_work.time_passes(31)
@@ -143,7 +143,9 @@ def test_an_account_that_rests_gets_nothing_until_its_rest_is_over(at_work: AtWo
 def test_after_many_outages_one_goes_ahead_to_see(at_work: AtWork) -> None:
     first, *others = announced(at_work, 5)
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(accounts.accounts).values(outages=OUTAGES_BEFORE_REST, held_until=moment(-1)))
+        connection.execute(
+            sa.update(accounts.accounts).values(outages_in_a_row=OUTAGES_BEFORE_OPEN, open_until=moment(-1))
+        )
     dispatch_due()
     dispatch_due()
     assert arguments(at_work) == [(at_work.location_id, first.call_id)]

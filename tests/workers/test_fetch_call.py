@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from models import notifications
-from models.attempts import FAILURES_ALLOWED, Lane
-from models.call_log import CallLog, Source
-from models.calls import CALL, Origin, calls, save
+from models.calls.call_log import CallLog, Source
+from models.calls.calls import CALL, Origin, calls, save
 from models.database import moment
-from models.notifications import NotificationStatus
-from models.rules_file import load_rules
+from models.follow_ups.rules_file import load_rules
+from models.intake import notifications
+from models.intake.notifications import NotificationStatus
+from models.work.lifecycle import FAILURES_ALLOWED, Lane
 from tests.leadway_double.calls import TYPICAL_ACTIONS
 from tests.support.waiting import eventually
 from tests.workers.conftest import QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork, meanwhile, on_sqlite
@@ -298,10 +298,10 @@ def test_outages_make_nothing_dead_however_many(at_work: AtWork, fault: str) -> 
         assert row["last_error"] == "outage"
         longest = min(600.0, RETRY_SECONDS * 2 ** (attempt - 1))
         assert longest / 2 - TOLERATED <= at_work.seconds_until(row["next_attempt_at"]) <= longest
-    assert at_work.account().outages == FAILURES_ALLOWED + 2
+    assert at_work.account().outages_in_a_row == FAILURES_ALLOWED + 2
     at_work.double.clear_faults(number)
     assert at_work.fetch_when_due(call)["status"] == "done"
-    assert at_work.account().outages == 0
+    assert at_work.account().outages_in_a_row == 0
     assert len(at_work.follow_ups_of(call)) == 1
 
 
@@ -334,9 +334,9 @@ def test_429_holds_the_whole_account_and_is_no_attempt(at_work: AtWork, retry_af
     wait = retry_after or 10
     assert (row["status"], row["attempts"], row["failures"]) == ("pending", 0, 0)
     assert at_work.seconds_until(row["next_attempt_at"]) == pytest.approx(wait, abs=TOLERATED)
-    held_until = at_work.account().held_until
-    assert held_until is not None
-    assert at_work.seconds_until(held_until) == pytest.approx(wait, abs=TOLERATED)
+    open_until = at_work.account().open_until
+    assert open_until is not None
+    assert at_work.seconds_until(open_until) == pytest.approx(wait, abs=TOLERATED)
     assert at_work.fetch_when_due(call)["status"] == "done"
 
 
@@ -344,7 +344,7 @@ def test_no_budget_is_no_attempt_and_no_line_in_the_history(at_work: AtWork) -> 
     call = at_work.double.place_call()
     at_work.announce(call)
     seconds, _ = at_work.this.redis.time()
-    at_work.this.redis.hset(f"leadway:budget:{at_work.location_id}", "held_until", str(seconds + 60))
+    at_work.this.redis.hset(f"leadway:budget:{at_work.location_id}", "open_until", str(seconds + 60))
     row = at_work.fetch(call)
     assert (row["status"], row["attempts"], row["last_error"]) == ("pending", 0, "budget")
     assert at_work.seconds_until(row["next_attempt_at"]) == pytest.approx(60, abs=TOLERATED)
@@ -360,9 +360,9 @@ def test_an_answer_of_any_kind_ends_the_rest_after_outages(at_work: AtWork) -> N
     at_work.double.fault("fetch", "status", status=500, times=6)
     for _ in range(6):
         at_work.fetch_when_due(call)
-    assert at_work.account().outages == 6
+    assert at_work.account().outages_in_a_row == 6
     at_work.fetch_when_due(not_there)
-    assert at_work.account().outages == 0
+    assert at_work.account().outages_in_a_row == 0
 
 
 # What comes in while the log is being read

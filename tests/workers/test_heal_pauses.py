@@ -4,13 +4,13 @@ from datetime import datetime
 
 import pytest
 
-from models import pauses
-from models.pauses import ALL_WORK, Cause
+from models.accounts import pauses
+from models.accounts.pauses import ALL_WORK, PauseCause
 from tests.workers.conftest import TOLERATED, AtWork, on_sqlite
 from workers.heal_pauses import heal_pauses
 
 
-def pause(at_work: AtWork, cause: Cause, *, work: str = ALL_WORK) -> None:
+def pause(at_work: AtWork, cause: PauseCause, *, work: str = ALL_WORK) -> None:
     with at_work.database.transaction() as connection:
         pauses.pause(connection, at_work.location_id, cause=cause, detail="why", work=work)
 
@@ -37,7 +37,7 @@ def test_a_token_that_works_again_is_noticed_by_one_harmless_request(at_work: At
 
 
 def test_while_it_does_not_work_it_is_looked_for_at_growing_intervals(at_work: AtWork) -> None:
-    pause(at_work, Cause.TOKEN)
+    pause(at_work, PauseCause.TOKEN)
     at_work.double.revoke_token()
     waits = []
     for _ in range(9):
@@ -55,7 +55,7 @@ def test_while_it_does_not_work_it_is_looked_for_at_growing_intervals(at_work: A
 @on_sqlite
 @pytest.mark.parametrize("how", [{"what": "status", "status": 503}, {"what": "status", "status": 429}])
 def test_an_outage_during_the_look_heals_nothing(at_work: AtWork, how: dict[str, object]) -> None:
-    pause(at_work, Cause.LOCATION)
+    pause(at_work, PauseCause.LOCATION)
     at_work.double.fault("list", **how)  # type: ignore[arg-type]
     at_work.time_passes(31)
     heal_pauses()
@@ -63,7 +63,7 @@ def test_an_outage_during_the_look_heals_nothing(at_work: AtWork, how: dict[str,
 
 
 def test_a_persons_pause_never_heals(at_work: AtWork) -> None:
-    pause(at_work, Cause.PERSON)
+    pause(at_work, PauseCause.PERSON)
     at_work.time_passes(10_000)
     heal_pauses()
     assert at_work.pauses() == {("person", "all")}
@@ -88,8 +88,8 @@ def test_writing_is_let_go_on_without_a_look_and_pauses_again_if_it_must(at_work
 
 def test_the_scope_of_one_kind_of_work_says_nothing_about_the_other(at_work: AtWork) -> None:
     at_work.double.remove_scope("voice-ai-dashboard.readonly")
-    pause(at_work, Cause.SCOPE, work="call")
-    pause(at_work, Cause.SCOPE, work="follow_up")
+    pause(at_work, PauseCause.SCOPE, work="call")
+    pause(at_work, PauseCause.SCOPE, work="follow_up")
     at_work.time_passes(31)
     heal_pauses()
     assert at_work.pauses() == {("scope", "call")}

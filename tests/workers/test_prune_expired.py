@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from models import notifications
-from models.attempts import Lane
-from models.calls import Origin
-from models.notifications import NotificationStatus
+from models.calls.calls import Origin
+from models.intake import notifications
+from models.intake.notifications import NotificationStatus
+from models.work.lifecycle import Lane
 from tests.workers.conftest import AtWork
 from workers.prune_expired import prune_expired
 

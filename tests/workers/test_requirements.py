@@ -9,7 +9,8 @@ from pathlib import Path
 LOADS = """
 import importlib, json, sys
 from importlib.metadata import packages_distributions
-for name in ("workers.__main__", "workers.celery_parts", "workers.fetch_call", "workers.send_follow_up", "workers.run",
+for name in ("workers.__main__", "workers.process.celery_patches", "workers.fetch_call", "workers.send_follow_up",
+             "workers.local.run",
              "workers.cli", "webhook.app", "webhook.server", "kombu.transport.redis", "flower.app", "psycopg"):
     importlib.import_module(name)
 known = packages_distributions()

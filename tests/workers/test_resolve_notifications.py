@@ -5,15 +5,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from models import notifications, reconcile_schedule, unresolved
 from models.database import moment
-from models.notifications import notifications as table
-from models.reconciliations import reconciliations
+from models.intake import notifications
+from models.intake.notifications import notifications as table
+from models.reconciling import schedule, unresolved
+from models.reconciling.windows import reconciliations
 from tests.leadway_double.nouns import PlacedCall
 from tests.workers.conftest import AtWork, on_sqlite
-from tests.workers.reconciling import HOUR, ledger, reconcile, was_served_since
-from workers.close_window import NO_CALL_FOUND
-from workers.reconcile_account import read_to_end
+from tests.workers.listing import HOUR, ledger, reconcile, was_served_since
+from workers.reconcile_accounts import read_to_end
+from workers.reconciling.close_window import NO_CALL_FOUND
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def notified(at_work: AtWork, key: str = "one", **values: Any) -> int:
 def look(at_work: AtWork, notification_id: int, *, times: int = 1) -> None:
     """Opens what is due and reads the notification's window as often."""
     with at_work.database.transaction() as connection:
-        reconcile_schedule.open_due(connection, list_fetch=True)
+        schedule.open_due(connection, list_fetch=True)
     for _ in range(times):
         with at_work.database.transaction() as connection:
             connection.execute(sa.update(reconciliations).values(next_attempt_at=moment(-1)))
@@ -45,7 +46,7 @@ def look(at_work: AtWork, notification_id: int, *, times: int = 1) -> None:
 
 
 def _read_one(at_work: AtWork, notification_id: int) -> None:
-    from workers.read_window import read_page
+    from workers.reconciling.read_page import read_page
 
     [row] = [row for row in ledger(at_work) if row["notification_id"] == notification_id]
     read_page(at_work.this, row["reconciliation_id"])
@@ -130,7 +131,7 @@ def test_what_stays_unmatched_is_visible_with_its_reason_and_a_repeat_looks_agai
     assert len([row for row in ledger(at_work) if row["kind"] == "narrow"]) == 1, "nothing new came"
     notified(at_work, contact_id="nobody")  # the same once more
     with at_work.database.transaction() as connection:
-        reconcile_schedule.open_due(connection, list_fetch=True)
+        schedule.open_due(connection, list_fetch=True)
     assert len([row for row in ledger(at_work) if row["kind"] == "narrow"]) == 2
 
 
@@ -145,8 +146,8 @@ def test_of_a_flood_only_a_few_are_looked_for_one_by_one(at_work: AtWork) -> Non
     for number in range(9):
         notified(at_work, str(number), contact_id=f"contact-{number}")
     with at_work.database.transaction() as connection:
-        reconcile_schedule.open_due(connection, list_fetch=True)
-    assert sum(row["kind"] == "narrow" for row in ledger(at_work)) == reconcile_schedule.NARROW_AT_ONCE
+        schedule.open_due(connection, list_fetch=True)
+    assert sum(row["kind"] == "narrow" for row in ledger(at_work)) == schedule.NARROW_AT_ONCE
 
 
 def test_an_id_of_another_kind_makes_its_notification_one_to_be_looked_for(at_work: AtWork) -> None:
@@ -171,6 +172,6 @@ def test_a_list_that_refuses_the_contact_is_given_up_for_it_alone(at_work: AtWor
     notification_id = notified(at_work, contact_id="nobody")
     at_work.double.fault("list", "status", status=422)
     with at_work.database.transaction() as connection:
-        reconcile_schedule.open_due(connection, list_fetch=True)
+        schedule.open_due(connection, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, f"narrow:{notification_id}")
     assert of_kind(at_work)["error"] == "refused"

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from models import attempts, follow_ups
-from models.attempts import FAILURES_ALLOWED, Claim
 from models.database import moment
-from models.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
-from models.note_wording import carries_reference
+from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
+from models.follow_ups.templates import carries_reference
+from models.work import lifecycle
+from models.work.lifecycle import FAILURES_ALLOWED, Claim
 from tests.leadway_double.nouns import Note
 from tests.support.waiting import eventually
 from tests.workers.conftest import QUICK_LEASE, RETRY_SECONDS, SETTLE_SECONDS, TOLERATED, AtWork, meanwhile, on_sqlite
-from workers import metrics
 from workers.send_follow_up import MOST_POSTS, send_follow_up
+from workers.telemetry import metrics
 
 LOOKS = {"note": "list_notes", "task": "list_tasks"}
 
@@ -66,7 +67,7 @@ def become_unclear(at_work: AtWork, follow_up_id: str, what: str = "do_then_rese
 
 def claimed(at_work: AtWork, follow_up_id: str, *, worker: str = "worker-2") -> Claim:
     """Another worker process has it."""
-    claim = attempts.claim(
+    claim = lifecycle.claim(
         at_work.database, FOLLOW_UP, (follow_up_id,), lease_seconds=20, deadline_seconds=12, worker=worker,
         extra=UNCLEAR_FROM_THE_LEASE,
     )  # fmt: skip
@@ -274,7 +275,7 @@ def test_found_twice_is_done_with_the_oldest_and_counted(at_work: AtWork) -> Non
     row = at_work.send_when_due(follow_up_id)
     assert (row["status"], row["remote_id"]) == ("done", oldest)
     assert metrics.DOUBLED._value.get() == before + 1
-    assert [each["number"] for each in at_work.said if each["event"] == "doubled"] == [2]
+    assert [each["number"] for each in at_work.said if each["event"] == "follow_up_doubled"] == [2]
     assert len(at_work.notes(follow_up_id)) == 2, "nothing is deleted by itself"
 
 
@@ -324,7 +325,7 @@ def test_once_proven_absent_it_is_not_looked_for_a_third_time_when_the_next_post
 def hold_budget(at_work: AtWork) -> None:
     """As a 429 to somebody else would: nobody of the account asks for a minute."""
     seconds, _ = at_work.this.redis.time()
-    at_work.this.redis.hset(f"leadway:budget:{at_work.location_id}", "held_until", str(seconds + 60))
+    at_work.this.redis.hset(f"leadway:budget:{at_work.location_id}", "open_until", str(seconds + 60))
 
 
 # Crashes and late comers

@@ -10,7 +10,7 @@ CLOSED = (
     "These pages are closed, because no password is set. Set OPS_PASSWORD in the environment of the web process, "
     f"start it again, and sign in as the user `{USER}`.\n"
 )
-WRONG = f"Sign in as the user `{USER}` with the password that OPS_PASSWORD holds.\n"
+SIGN_IN_AGAIN = f"Sign in as the user `{USER}` with the password that OPS_PASSWORD holds.\n"
 
 
 def refusal(password: SecretStr | None) -> Response | None:
@@ -20,7 +20,7 @@ def refusal(password: SecretStr | None) -> Response | None:
     if _knows(password.get_secret_value()):
         return None
     challenge = {"WWW-Authenticate": 'Basic realm="leadway-calls", charset="UTF-8"'}
-    return Response(WRONG, 401, challenge, content_type="text/plain; charset=utf-8")
+    return Response(SIGN_IN_AGAIN, 401, challenge, content_type="text/plain; charset=utf-8")
 
 
 def _knows(password: str) -> bool:

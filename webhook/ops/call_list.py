@@ -6,28 +6,29 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, render_template, request, url_for
 
-from models import heartbeats, newest_calls, overview
 from models.database import Database
-from models.heartbeats import Heartbeat
-from models.newest_calls import Place, Shown
-from models.overview import AccountOverview
+from models.reports import call_list, overview
+from models.reports.call_list import CallFilter, Cursor
+from models.reports.overview import AccountOverview
 from models.settings import Settings
+from models.work import heartbeats
+from models.work.heartbeats import Heartbeat
 
 PAGE = 50
 REFRESH_SECONDS = 5
 CARDS = 6
 """With more accounts than that, those with nothing to tell are only counted."""
-NEEDED = ("worker", "beat")
+NEEDED_ROLES = ("worker", "beat")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 CHOICES = (
-    (Shown.PENDING, "waiting"),
-    (Shown.RUNNING, "being fetched"),
-    (Shown.DONE, "stored"),
-    (Shown.DEAD, "given up"),
-    (Shown.FOLLOW_UP_OPEN, "a note is still due"),
-    (Shown.FOLLOW_UP_UNCLEAR, "a note is unclear"),
-    (Shown.FOLLOW_UP_DEAD, "a note was given up"),
+    (CallFilter.PENDING, "waiting"),
+    (CallFilter.RUNNING, "being fetched"),
+    (CallFilter.DONE, "stored"),
+    (CallFilter.DEAD, "given up"),
+    (CallFilter.FOLLOW_UP_OPEN, "a note is still due"),
+    (CallFilter.FOLLOW_UP_UNCLEAR, "a note is unclear"),
+    (CallFilter.FOLLOW_UP_DEAD, "a note was given up"),
 )
 
 
@@ -41,7 +42,7 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
             now = overview.now(connection)
             accounts = overview.of_accounts(connection)
             processes = heartbeats.all_of(connection)
-            found = newest_calls.newest(connection, limit=PAGE + 1, location_id=location_id, shown=shown, after=after)
+            found = call_list.newest(connection, limit=PAGE + 1, location_id=location_id, shown=shown, after=after)
         more = len(found) > PAGE
         return render_template(
             "calls.html",
@@ -82,7 +83,7 @@ def problems(accounts: list[AccountOverview], processes: list[Heartbeat]) -> lis
     """What keeps calls or notes from being worked on, worst first: what to look at when somebody was paged."""
     found = [
         Problem(f"No {kind} is alive.", f"Start it: the line {kind} of the Procfile.")
-        for kind in NEEDED
+        for kind in NEEDED_ROLES
         if not any(each.process == kind and each.is_alive for each in processes)
     ]
     for each in accounts:
@@ -109,7 +110,7 @@ def needs_a_look(each: AccountOverview) -> bool:
 
 
 def _kinds(processes: list[Heartbeat]) -> list[Kind]:
-    names = [*NEEDED, *sorted({each.process for each in processes} - set(NEEDED))]
+    names = [*NEEDED_ROLES, *sorted({each.process for each in processes} - set(NEEDED_ROLES))]
     return [
         Kind(
             name,
@@ -127,11 +128,11 @@ def _flower(port: int) -> str | None:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/" if host in LOOPBACK else None
 
 
-def _shown(name: str) -> Shown | None:
-    return Shown(name) if name in tuple(Shown) else None
+def _shown(name: str) -> CallFilter | None:
+    return CallFilter(name) if name in tuple(CallFilter) else None
 
 
-def _place(text: str) -> Place | None:
+def _place(text: str) -> Cursor | None:
     """What cannot be read is the first page: nobody writes such an address by hand."""
     when, _, rest = text.partition("~")
     location_id, _, call_id = rest.partition("~")
@@ -139,9 +140,9 @@ def _place(text: str) -> Place | None:
         created_at = datetime.fromisoformat(when)
     except ValueError:
         return None
-    return Place(created_at, location_id, call_id) if created_at.tzinfo and call_id else None
+    return Cursor(created_at, location_id, call_id) if created_at.tzinfo and call_id else None
 
 
-def _address(location_id: str | None, shown: Shown | None, after: Place | None) -> str:
+def _address(location_id: str | None, shown: CallFilter | None, after: Cursor | None) -> str:
     place = after and f"{after.created_at.isoformat()}~{after.location_id}~{after.call_id}"
     return url_for("ops.calls", account=location_id, status=shown and str(shown), after=place)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from flask import Blueprint, make_response, render_template
 from flask.typing import ResponseReturnValue
 
-from models import accounts, calls, overview, story
-from models.accounts import UnknownAccount
+from models.accounts import accounts
+from models.accounts.accounts import UnknownAccount
+from models.calls import calls
 from models.database import Database
-from models.story import Story
+from models.reports import overview, timeline
+from models.reports.timeline import Timeline
 
 REFRESH_SECONDS = 5
 SPEAKERS = {"bot": "agent", "human": "caller"}
@@ -22,7 +24,7 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
             row = calls.get(connection, location_id, call_id)
             if row is None:
                 return make_response(render_template("unknown_call.html", call_id=call_id), 404)
-            told = story.of_call(connection, row)
+            told = timeline.of_call(connection, row)
             try:
                 account = accounts.get(connection, location_id)
             except UnknownAccount:
@@ -32,7 +34,7 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
             "call.html",
             call=row,
             story=told,
-            events=[(event.at, shortly(event.text, told)) for event in story.events(told)],
+            events=[(event.at, shortly(event.text, told)) for event in timeline.events(told)],
             turns=turns(row["transcript"] or ""),
             account=account,
             time_zone=account.time_zone if account else "UTC",
@@ -41,7 +43,7 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
         )
 
 
-def shortly(text: str, told: Story) -> str:
+def shortly(text: str, told: Timeline) -> str:
     """References by their beginning: whole they stand beside their follow-up."""
     for each in told.follow_ups:
         text = text.replace(each["follow_up_id"], f"{each['follow_up_id'][:8]}…")

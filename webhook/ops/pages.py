@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.database import Database
 from models.settings import Settings
-from webhook.in_time import InTime
+from webhook.deadline import DeadlinePool
 from webhook.ops import access, call_list, one_call, setup, wording
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ HEADERS = {
     "X-Robots-Tag": "noindex",
 }
 AGAIN_SECONDS = 5
-PATIENCE_SECONDS = 1.0
+PAGE_LIMIT_SECONDS = 1.0
 
 
 def blueprint_for(database: Database, settings: Settings) -> Blueprint:
@@ -42,7 +42,7 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     one_call.add_to(blueprint, database)
     setup.add_to(blueprint, database)
 
-    answering = InTime(2, seconds=PATIENCE_SECONDS, name="page")
+    answering = DeadlinePool(2, seconds=PAGE_LIMIT_SECONDS, name="page")
 
     @blueprint.before_request
     def closed_to_strangers() -> Response | None:

@@ -10,15 +10,18 @@ import sqlalchemy as sa
 from flask import Blueprint, render_template, request
 from sqlalchemy import Connection
 
-from models import accounts, calls, notifications, overview, pauses, refusals
-from models.accounts import Account
+from models.accounts import accounts, pauses
+from models.accounts.accounts import Account
+from models.calls import calls
 from models.database import Database
+from models.intake import notifications, rejection_counts
+from models.reports import overview
 from webhook.authentication import INTAKE_HEADER
 from webhook.ops.call_list import LOOPBACK
 
 REFRESH_SECONDS = 5
 REFUSALS_SINCE = timedelta(hours=24)
-NEWEST = 10
+NEWEST_SHOWN = 10
 
 
 def add_to(blueprint: Blueprint, database: Database) -> None:
@@ -31,8 +34,8 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
                 _look_at(connection, account, has_secret=account.location_id in doors)
                 for account in accounts.served(connection)
             ]
-            newest = notifications.newest(connection, limit=NEWEST)
-            refused = refused_by_reason(refusals.since(connection, now - REFUSALS_SINCE))
+            newest = notifications.newest(connection, limit=NEWEST_SHOWN)
+            refused = refused_by_reason(rejection_counts.since(connection, now - REFUSALS_SINCE))
         address = _address()
         return render_template(
             "setup.html",
@@ -62,19 +65,19 @@ class AccountSetup:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectionSummary:
     reason: str
     number: int
     last_at: datetime
     trace: Mapping[str, Any]
 
 
-def refused_by_reason(rows: list[sa.RowMapping]) -> list[Refused]:
+def refused_by_reason(rows: list[sa.RowMapping]) -> list[RejectionSummary]:
     """One for each reason, the latest first. `rows`: newest hour first."""
-    found: dict[str, Refused] = {}
+    found: dict[str, RejectionSummary] = {}
     for row in rows:
         known = found.get(row["reason"])
-        found[row["reason"]] = Refused(
+        found[row["reason"]] = RejectionSummary(
             row["reason"],
             row["number"] + (known.number if known else 0),
             known.last_at if known else row["last_at"],

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint
 
-from models import languages
+from models.follow_ups import languages
 from webhook.rejections import Reason
 
 

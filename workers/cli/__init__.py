@@ -5,7 +5,7 @@ import click
 from workers.cli.accounts import accounts
 from workers.cli.backfill import backfill
 from workers.cli.call import call
-from workers.cli.doctor import doctor
+from workers.cli.doctor.command import doctor
 from workers.cli.follow_up import follow_up
 from workers.cli.migrate import migrate
 from workers.cli.reconcile import reconcile

@@ -5,12 +5,12 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from models import accounts as served_accounts
-from models import pauses
-from models.accounts import Account, UnknownAccount
-from models.intake_secrets import new_secret
-from models.languages import Language
-from models.pauses import Cause
+from models.accounts import accounts as served_accounts
+from models.accounts import pauses
+from models.accounts.accounts import Account, UnknownAccount
+from models.accounts.intake_secrets import new_secret
+from models.accounts.pauses import PauseCause
+from models.follow_ups.languages import Language
 from workers.cli.accounts_shown import list_accounts, show_account
 from workers.cli.connect import connect, set_budget
 from workers.cli.credentials import (
@@ -155,7 +155,7 @@ def pause(location: str, reason: str) -> None:
 
     def write(connection: Connection) -> bool:
         _served(connection, location)
-        return pauses.pause(connection, location, cause=Cause.PERSON, detail=detail)
+        return pauses.pause(connection, location, cause=PauseCause.PERSON, detail=detail)
 
     with opened() as this:
         paused = this.database.transact(write)

@@ -6,9 +6,9 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from models import accounts, pauses
-from models.accounts import Account
-from models.token_encryption import TokenUnreadable
+from models.accounts import accounts, pauses
+from models.accounts.accounts import Account
+from models.accounts.token_encryption import TokenUnreadable
 from workers.cli.opened import Opened, opened
 from workers.cli.screen import NOTHING, heading, say, show_facts, show_table, when
 
@@ -64,9 +64,9 @@ def _facts(this: Opened, connection: Connection, account: Account) -> Iterator[t
     if account.removed_at is not None:
         yield "removed", f"{when(account.removed_at)}: not served; `accounts add` takes it back"
     yield "complete", f"from {when(account.complete_from)} until {when(account.complete_until)}"
-    if account.outages:
-        rest = f", rests until {when(account.held_until)}" if account.held_until else ""
-        yield "API outages", f"{account.outages} in a row{rest}"
+    if account.outages_in_a_row:
+        rest = f", rests until {when(account.open_until)}" if account.open_until else ""
+        yield "API outages", f"{account.outages_in_a_row} in a row{rest}"
 
 
 def _token(this: Opened, account: Account) -> str:

@@ -9,23 +9,26 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from models import accounts, listed_calls, overview, reconciliations, runs
-from models.accounts import Account
-from models.attempts import Lane
-from models.reconciliations import Kind, Window
+from models.accounts import accounts
+from models.accounts.accounts import Account
+from models.calls import listed_calls
+from models.reconciling import runs, windows
+from models.reconciling.windows import Window, WindowKind
+from models.reports import overview
+from models.work.lifecycle import Lane
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import age, count, say, when
 
 if TYPE_CHECKING:
-    from workers.connections import Connections
-    from workers.read_window import Step
+    from workers.process.connections import Connections
+    from workers.reconciling.read_page import PageOutcome
 
 SHARE_OF_BUDGET = 0.5
 """At most this part of the account's allowance is used, however idle it is."""
 STORING_SECONDS = 0.15
 """What a page of 50 calls takes to be stored, for the estimate."""
-PATIENCE_SECONDS = 120.0
+STALLED_AFTER_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ def backfill(
             until = until or account.complete_from or overview.now(connection)
         if until <= since:
             raise click.UsageError(f"nothing lies between: --from is {when(since)}, the end is {when(until)}")
-        slot = f"{Kind.BACKFILL}:{since.isoformat()}/{until.isoformat()}{'+notes' if follow_ups else ''}"
+        slot = f"{WindowKind.BACKFILL}:{since.isoformat()}/{until.isoformat()}{'+notes' if follow_ups else ''}"
         with connected(this) as connections:
             estimate = _estimate(connections, account, since=since, until=until)
             with this.database.reading() as connection:
-                interrupted = reconciliations.get_open(connection, location, slot) is not None
+                interrupted = windows.get_open(connection, location, slot) is not None
             _tell(estimate, connections, interrupted=interrupted, follow_ups=follow_ups)
             if dry_run or not (yes or click.confirm("Take them in now?")):
                 return
@@ -79,8 +82,8 @@ def backfill(
 
 def _estimate(this: "Connections", account: Account, *, since: datetime, until: datetime) -> Estimate:
     """Asks Leadway for the number of calls: two requests for a page of one row each."""
-    from workers.close_window import PAGE_SIZE
     from workers.leadway.client import CallType
+    from workers.reconciling.close_window import PAGE_SIZE
 
     began = time.monotonic()
     numbers = [_number_of(this, account, each, since=since, until=until) for each in CallType]
@@ -95,7 +98,7 @@ def _number_of(this: "Connections", account: Account, call_type: str, *, since: 
     from workers.leadway.client import CallType
     from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
 
-    patience = time.monotonic() + PATIENCE_SECONDS
+    patience = time.monotonic() + STALLED_AFTER_SECONDS
     while True:
         deadline = time.monotonic() + this.attempt_seconds
         client = this.leadway.for_account(account, lane=Lane.BACKFILLED, deadline=deadline)
@@ -133,14 +136,14 @@ def _run(
     until: datetime,
     follow_ups: bool,
 ) -> None:
-    from workers.reconcile_account import StandsStill, read_to_end
+    from workers.reconcile_accounts import AccountStandsStill, read_to_end
 
     location_id = account.location_id
     this.database.transact(
-        lambda connection: reconciliations.open_run(
+        lambda connection: windows.open_run(
             connection,
             location_id,
-            kind=Kind.BACKFILL,
+            kind=WindowKind.BACKFILL,
             slot=slot,
             since=since,
             until=until,
@@ -154,7 +157,7 @@ def _run(
         bar = progress.add_task(location_id, total=estimate.calls)
         began = time.monotonic()
 
-        def on_step(_step: "Step", _window: Window) -> None:
+        def on_step(_step: "PageOutcome", _window: Window) -> None:
             nonlocal began
             with this.database.reading() as connection:
                 done = runs.summary(connection, location_id, slot, first_id=first_id)
@@ -164,7 +167,7 @@ def _run(
 
         try:
             read_to_end(this, location_id, slot, on_step=on_step)
-        except StandsStill as reason:
+        except AccountStandsStill as reason:
             raise Failure(f"stopped: {reason} Then the same command goes on from here.") from None
         except KeyboardInterrupt:
             raise Failure("stopped; the same command goes on from here") from None

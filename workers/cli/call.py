@@ -6,9 +6,11 @@ import click
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models import calls, pauses, story
-from models.attempts import Status
-from models.story import Story
+from models.accounts import pauses
+from models.calls import calls
+from models.reports import timeline
+from models.reports.timeline import Timeline
+from models.work.lifecycle import WorkStatus
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import NOTHING, heading, say, show_facts, show_table, when
 
@@ -26,12 +28,12 @@ def call(call_id: str, location: str | None, transcript: bool) -> None:
     """
     with opened() as this, this.database.reading() as connection:
         row = find_call(connection, call_id, location=location)
-        told = story.of_call(connection, row)
+        told = timeline.of_call(connection, row)
         paused = [each.cause for each in pauses.of_account(connection, row["location_id"]) if each.work != "follow_up"]
     heading(f"Call {call_id}")
     show_facts(_facts(told.call, paused))
     heading("What happened")
-    show_table(("at", "what"), ((when(event.at), event.text) for event in story.events(told)))
+    show_table(("at", "what"), ((when(event.at), event.text) for event in timeline.events(told)))
     _show_actions(told)
     _show_follow_ups(told)
     if transcript:
@@ -72,10 +74,10 @@ def _facts(row: sa.RowMapping, paused: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _next(row: sa.RowMapping, paused: list[str]) -> str:
-    match Status(row["status"]):
-        case Status.DEAD:
+    match WorkStatus(row["status"]):
+        case WorkStatus.DEAD:
             return f"nothing by itself; `leadway-calls replay call {row['call_id']}` fetches it again"
-        case Status.RUNNING:
+        case WorkStatus.RUNNING:
             return f"it is being fetched; should that break off, again at {when(row['next_attempt_at'])}"
         case _ if row["next_attempt_at"] is None:
             return "nothing: it is complete"
@@ -85,7 +87,7 @@ def _next(row: sa.RowMapping, paused: list[str]) -> str:
             return f"{what} at {when(row['next_attempt_at'])}{held}"
 
 
-def _show_actions(told: Story) -> None:
+def _show_actions(told: Timeline) -> None:
     if told.actions:
         heading("Actions")
         show_table(
@@ -97,7 +99,7 @@ def _show_actions(told: Story) -> None:
         )
 
 
-def _show_follow_ups(told: Story) -> None:
+def _show_follow_ups(told: Timeline) -> None:
     if not told.follow_ups:
         return
     heading("Follow-ups")
@@ -110,7 +112,7 @@ def _show_follow_ups(told: Story) -> None:
         ]
         if row["next_attempt_at"] is not None:
             facts.append(("next attempt", when(row["next_attempt_at"])))
-        elif row["status"] == Status.UNCLEAR:
+        elif row["status"] == WorkStatus.UNCLEAR:
             facts.append(("next", f"a person looks: `leadway-calls follow-up {row['follow_up_id']}`"))
         if row["last_error"]:
             facts.append(("last error", row["last_error"]))

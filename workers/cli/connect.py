@@ -3,8 +3,8 @@
 import click
 from sqlalchemy import Connection
 
-from models import accounts as served_accounts
-from models import oauth_grants
+from models.accounts import accounts as served_accounts
+from models.accounts import oauth_grants
 from workers.cli.credentials import checked_location, checked_token, line_from_stdin, prompted
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import say
@@ -40,7 +40,7 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
             checked_token(value, source=f"the {name}")
         cipher = this.cipher()
         this.database.transact(
-            lambda connection: oauth_grants.connect(
+            lambda connection: oauth_grants.set_grant(
                 connection, location, client_id=client_id, client_secret=client_secret, refresh_token=refresh_token,
                 cipher=cipher,
             )

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import click
 import sqlalchemy as sa
 
-from models import accounts, follow_ups, story
-from models.attempts import Status
-from models.note_wording import reference_line
+from models.accounts import accounts
+from models.follow_ups import follow_ups
+from models.follow_ups.templates import reference_line
+from models.reports import timeline
+from models.work.lifecycle import WorkStatus
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import heading, say, show_facts, show_table, when
 
@@ -45,7 +47,7 @@ def follow_up(follow_up_id: str, is_there: bool, send_again: bool) -> None:
             row = follow_ups.get(connection, follow_up_id)
             if row is None:
                 raise Failure(f"no follow-up {follow_up_id!r}; `leadway-calls call ID` names those of a call")
-            attempts = story.attempts_of_follow_up(connection, follow_up_id)
+            attempts = timeline.attempts_of_follow_up(connection, follow_up_id)
             language = accounts.get(connection, row["location_id"]).language
     if is_there or send_again:
         if not settled:
@@ -56,7 +58,7 @@ def follow_up(follow_up_id: str, is_there: bool, send_again: bool) -> None:
     show_facts(_facts(row))
     if attempts:
         heading("Attempts")
-        show_table(("ended", "what"), ((when(each.at), each.text) for each in map(story.of_attempt, attempts)))
+        show_table(("ended", "what"), ((when(each.at), each.text) for each in map(timeline.of_attempt, attempts)))
     heading("What to do")
     say(f"  {_what_to_do(row, language)}")
 
@@ -84,20 +86,20 @@ def _facts(row: sa.RowMapping) -> Iterator[tuple[str, str]]:
 
 
 def _what_to_do(row: sa.RowMapping, language: str) -> str:
-    match Status(row["status"]):
-        case Status.DONE:
+    match WorkStatus(row["status"]):
+        case WorkStatus.DONE:
             return "Nothing: it is done."
-        case Status.SKIPPED:
+        case WorkStatus.SKIPPED:
             why = SKIPPED.get(row["skip_reason"], f"It was skipped: {row['skip_reason']}.")
             return f"{why} If that is no longer right: `leadway-calls replay plan {row['call_id']}`."
-        case Status.DEAD:
+        case WorkStatus.DEAD:
             return (
                 "It was given up. Put right what the last error names, then"
                 f" `leadway-calls replay follow-up {row['follow_up_id']}`."
             )
-        case Status.UNCLEAR if row["next_attempt_at"] is None:
+        case WorkStatus.UNCLEAR if row["next_attempt_at"] is None:
             return f"{_where_to_look(row, language)} There: run this again with --is-there. Not there: --send-again."
-        case Status.UNCLEAR:
+        case WorkStatus.UNCLEAR:
             return f"Nothing: it is looked for again at {when(row['next_attempt_at'])}."
         case _:
             return "Nothing: it is tried by itself, unless its account is paused (`leadway-calls status`)."

@@ -10,11 +10,11 @@ import click
 
 from models.database import COMMAND
 from workers.cli.opened import Opened
-from workers.logs import set_up_logs
-from workers.metrics_files import share_counters
+from workers.telemetry.logs import set_up_logs
+from workers.telemetry.metrics_files import share_counters
 
 if TYPE_CHECKING:
-    from workers.connections import Connections
+    from workers.process.connections import Connections
 
 
 class Time(click.ParamType[datetime]):
@@ -37,7 +37,7 @@ def connected(this: Opened) -> Iterator["Connections"]:
     """Connections as a worker has them, for this process. Warnings go to standard error."""
     set_up_logs(level="WARNING", form="console")
     share_counters(this.settings)
-    from workers.connections import open_connections  # only now: metrics are made when they are imported
+    from workers.process.connections import open_connections  # only now: metrics are made when they are imported
 
     this.cipher()  # a key that cannot be used is told here
     opened = open_connections(this.settings, worker=f"command-{secrets.token_hex(3)}", limits=COMMAND)

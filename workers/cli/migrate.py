@@ -12,14 +12,14 @@ from sqlalchemy.exc import OperationalError
 
 from migrations import is_current
 from migrations import migrate as bring_to_newest
-from models import accounts
+from models.accounts import accounts
 from models.database import Database
 from models.settings import Settings
 from workers.cli.credentials import checked_secret, checked_time_zone, checked_token
 from workers.cli.opened import Failure, Opened, opened, why
 from workers.cli.screen import say
 
-LOOK_AGAIN_SECONDS = 0.5
+RECONNECT_SECONDS = 0.5
 
 
 @click.command(short_help="Creates the database and brings its tables to the newest schema.")
@@ -61,7 +61,7 @@ def _wait_for(database: Database, *, seconds: float) -> None:
             if not told:
                 click.echo(f"Waiting up to {seconds:g} s for the database: {why(error)}", err=True)
             told = True
-            time.sleep(LOOK_AGAIN_SECONDS)
+            time.sleep(RECONNECT_SECONDS)
 
 
 def _create_if_missing(url: sa.URL) -> bool:

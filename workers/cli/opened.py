@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from migrations import is_current
-from models.accounts import SecretTaken, UnknownAccount
+from models.accounts.accounts import SecretTaken, UnknownAccount
+from models.accounts.token_encryption import TokenCipher, TokenUnreadable, cipher_for
 from models.database import COMMAND, Database
-from models.rules_file import RulesError
+from models.follow_ups.rules_file import RulesError
 from models.settings import Settings, SettingsError, read_settings
-from models.token_encryption import TokenCipher, TokenUnreadable, cipher_for
 
 WRONG_USAGE = 2
 
@@ -42,7 +42,7 @@ def opened(*, schema: bool = True) -> Iterator[Opened]:
     that is expected. `schema`: it has to be there."""
     with failures_told():
         settings = read_settings()
-        database = connect(settings)
+        database = connect_settings(settings)
         try:
             if schema and not is_current(database):
                 raise Failure(
@@ -65,7 +65,7 @@ def failures_told() -> Iterator[None]:
         raise Failure(f"the database cannot be used ({why(error)}): check that it runs and DATABASE_URL") from None
 
 
-def connect(settings: Settings) -> Database:
+def connect_settings(settings: Settings) -> Database:
     """Raises Failure when DATABASE_URL names nothing that could be a database; asks nothing of it yet."""
     try:
         return Database(settings.database_url, limits=COMMAND)

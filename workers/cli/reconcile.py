@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 import click
 from sqlalchemy import Connection
 
-from models import accounts, overview, reconcile_schedule, reconciliations, runs
-from models.reconciliations import Kind
-from models.runs import Summary
+from models.accounts import accounts
+from models.reconciling import runs, schedule, windows
+from models.reconciling.runs import Summary
+from models.reconciling.windows import WindowKind
+from models.reports import overview
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, when
 
 if TYPE_CHECKING:
-    from workers.connections import Connections
+    from workers.process.connections import Connections
 
 
 @click.command(short_help="Compares Leadway's list with what is here, takes in what is missing.")
@@ -49,15 +51,15 @@ def reconcile(location: str | None, since: datetime | None) -> None:
 
 
 def _reconcile(this: "Connections", location_id: str, since: datetime | None) -> bool:
-    from workers.reconcile_account import StandsStill, read_to_end
+    from workers.reconcile_accounts import AccountStandsStill, read_to_end
 
-    slot = Kind.REGULAR if since is None else Kind.SINCE
+    slot = WindowKind.REGULAR if since is None else WindowKind.SINCE
     try:
         # One that is open ends at an earlier time than now.
         read_to_end(this, location_id, slot)
         first_id = this.database.transact(lambda connection: _open(connection, location_id, since))
         read_to_end(this, location_id, slot)
-    except StandsStill as reason:
+    except AccountStandsStill as reason:
         say(f"{location_id}: {reason}")
         return False
     with this.database.reading() as connection:
@@ -69,10 +71,10 @@ def _reconcile(this: "Connections", location_id: str, since: datetime | None) ->
 def _open(connection: Connection, location_id: str, since: datetime | None) -> int:
     now = overview.now(connection)
     if since is None:
-        reconcile_schedule.open_regular(connection, location_id, until=now)
-        return runs.first_of_run(connection, location_id, Kind.REGULAR)
-    reconciliations.open_run(connection, location_id, kind=Kind.SINCE, since=since, until=now)
-    return runs.first_of_run(connection, location_id, Kind.SINCE)
+        schedule.open_regular(connection, location_id, until=now)
+        return runs.first_of_run(connection, location_id, WindowKind.REGULAR)
+    windows.open_run(connection, location_id, kind=WindowKind.SINCE, since=since, until=now)
+    return runs.first_of_run(connection, location_id, WindowKind.SINCE)
 
 
 def _tell(location_id: str, done: Summary) -> None:

@@ -6,11 +6,14 @@ import click
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models import accounts, calls, follow_ups, overview, pauses
-from models.attempts import Status
-from models.follow_up_rules import CALL_KEY, PlannedFollowUp, Rules, SkipReason, follow_ups_for
-from models.note_wording import reference_for
-from models.rules_file import load_rules
+from models.accounts import accounts, pauses
+from models.calls import calls
+from models.follow_ups import follow_ups
+from models.follow_ups.rules import CALL_KEY, PlannedFollowUp, Rules, SkipReason, follow_ups_for
+from models.follow_ups.rules_file import load_rules
+from models.follow_ups.templates import reference_for
+from models.reports import overview
+from models.work.lifecycle import WorkStatus
 from workers.cli.call import find_call
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, show_table
@@ -175,9 +178,9 @@ def _news(
     new, skipped = [], []
     for each in planned:
         status = standing.get(reference_for(location_id, call_id, each.rule_id, each.action_key))
-        if each.skip_reason is None and status in (None, Status.SKIPPED):
+        if each.skip_reason is None and status in (None, WorkStatus.SKIPPED):
             new.append(each)
-        elif each.skip_reason is not None and status in (None, Status.SKIPPED):
+        elif each.skip_reason is not None and status in (None, WorkStatus.SKIPPED):
             skipped.append(each)
     return new, skipped
 
@@ -188,10 +191,10 @@ def _why_not(planned: PlannedFollowUp) -> str:
 
 
 def _standing(row: sa.RowMapping) -> str:
-    match Status(row["status"]):
-        case Status.DONE:
+    match WorkStatus(row["status"]):
+        case WorkStatus.DONE:
             return "done, and is never written twice"
-        case Status.SKIPPED:
+        case WorkStatus.SKIPPED:
             return f"skipped ({row['skip_reason']}); `leadway-calls replay plan {row['call_id']}` judges that again"
         case status:
             return f"{status}, and goes on by itself"

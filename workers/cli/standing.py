@@ -8,15 +8,16 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from models import heartbeats, overview
-from models.heartbeats import Heartbeat
-from models.overview import AccountOverview, Paused
-from models.pauses import Cause
+from models.accounts.pauses import PauseCause
+from models.reports import overview
+from models.reports.overview import AccountOverview, Paused
 from models.settings import Settings, read_settings
+from models.work import heartbeats
+from models.work.heartbeats import Heartbeat
 from workers.cli.opened import Failure, failures_told, opened
 from workers.cli.screen import count
 
-REDIS_SECONDS = 1.0
+PING_SECONDS = 1.0
 FINE, NEEDS_A_PERSON, CANNOT_TELL = range(3)
 NEEDED_PROCESSES = ("worker", "beat")
 
@@ -62,7 +63,7 @@ def _redis_answers(settings: Settings) -> bool | None:
         return None  # an embedded one is known only to those it was started for
     try:
         with redis.Redis.from_url(
-            settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS,
+            settings.redis_url, socket_timeout=PING_SECONDS, socket_connect_timeout=PING_SECONDS,
             retry=Retry(NoBackoff(), 0),
         ) as client:  # fmt: skip
             return bool(client.ping())
@@ -104,7 +105,7 @@ def _of_account(one: AccountOverview) -> list[str]:
 
 def _is_wrong(paused: Paused) -> bool:
     """A person's own pause is meant."""
-    return paused.cause != Cause.PERSON
+    return paused.cause != PauseCause.PERSON
 
 
 def _some(ids: Sequence[str], number: int) -> str:

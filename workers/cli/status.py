@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from models.announcements import Completeness
-from models.overview import AccountOverview
+from models.reconciling.webhook_coverage import Completeness
+from models.reports.overview import AccountOverview
 from workers.cli.screen import NOTHING, age, count, heading, say, show_facts, when
 from workers.cli.standing import Standing, look
 
@@ -103,7 +103,7 @@ def _account_as_json(one: AccountOverview) -> dict[str, Any]:
             {"cause": each.cause, "work": each.work, "since": when(each.paused_at), "detail": each.detail}
             for each in one.paused
         ],
-        "api_outages_in_a_row": one.account.outages,
+        "api_outages_in_a_row": one.account.outages_in_a_row,
         "last_notification_at": one.last_notification_at and when(one.last_notification_at),
         **_completeness_as_json(one.completeness),
         "today": {
@@ -149,8 +149,8 @@ def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str]
         yield "paused", f"{work}, by {each.cause}, since {when(each.paused_at)}"
     last = one.last_notification_at
     ago = f" ({age((standing.at - last).total_seconds())} ago)" if last else ""
-    if one.account.outages:
-        yield "API outages", f"{one.account.outages} in a row; rests until {when(one.account.held_until)}"
+    if one.account.outages_in_a_row:
+        yield "API outages", f"{one.account.outages_in_a_row} in a row; rests until {when(one.account.open_until)}"
     yield "last notification", f"{when(last)}{ago}"
     yield from _completeness(one)
     today = one.today

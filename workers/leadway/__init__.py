@@ -4,16 +4,16 @@ from collections.abc import Mapping
 
 import redis
 
-from models.accounts import Account
-from models.attempts import Lane
+from models.accounts.accounts import Account
+from models.accounts.token_encryption import TokenCipher
 from models.database import Database
 from models.settings import Settings
-from models.token_encryption import TokenCipher
-from workers import metrics
+from models.work.lifecycle import Lane
 from workers.leadway.budget import Allowance, Budget
 from workers.leadway.client import LeadwayClient, Observer, open_session
 from workers.leadway.credentials import Credentials
 from workers.leadway.errors import ErrorKind
+from workers.telemetry import metrics
 
 
 class Leadway:

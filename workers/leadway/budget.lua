@@ -10,9 +10,9 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local spacing, burst, accepted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local per_day, share, fade, ahead = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
-local state = redis.call('HMGET', KEYS[1], 'next_at', 'held_until', 'told', 'told_until', 'slow', 'slow_until',
+local state = redis.call('HMGET', KEYS[1], 'next_at', 'open_until', 'told', 'told_until', 'slow', 'slow_until',
   'day', 'used', 'told_day')
-local next_at, held_until = tonumber(state[1] or now + ahead), tonumber(state[2] or 0)
+local next_at, open_until = tonumber(state[1] or now + ahead), tonumber(state[2] or 0)
 if next_at > now + 60 then next_at = now end -- nobody reserves that far: the clock was set back
 if tonumber(state[4] or 0) > now then spacing, burst = math.max(spacing, tonumber(state[3])), 1 end
 local slowed = tonumber(state[6] or 0) - now
@@ -24,9 +24,9 @@ if tonumber(state[7] or -1) == day then
 end
 if used >= per_day * share then return {0, string.format('%.3f', (day + 1) * 86400 - now), 'day', '0', used} end
 
-local start = math.max(now, next_at - (burst - 1) * spacing, held_until)
+local start = math.max(now, next_at - (burst - 1) * spacing, open_until)
 if start - now > accepted then
-  return {0, string.format('%.3f', start - now), held_until >= start and 'held' or 'pace', '0', used}
+  return {0, string.format('%.3f', start - now), open_until >= start and 'held' or 'pace', '0', used}
 end
 next_at = math.max(next_at, start) + spacing
 if tonumber(state[7] or -1) ~= day then redis.call('HDEL', KEYS[1], 'told_day') end

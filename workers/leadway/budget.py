@@ -14,9 +14,9 @@ from pathlib import Path
 import redis
 import structlog
 
-from models.attempts import Lane
-from workers import metrics
+from models.work.lifecycle import Lane
 from workers.leadway.errors import ErrorKind, RetryableLeadwayError, throttle_wait
+from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +77,7 @@ class _Known:
     """What this process knows of one account without asking Redis. Times are monotonic seconds."""
 
     reserved_until: float = 0.0
-    held_until: float = 0.0
+    open_until: float = 0.0
     alone_next: float = 0.0
     used_today: int = 0
     told: float = 0.0
@@ -92,7 +92,7 @@ class Budget:
         self._heed = client.register_script((_HERE / "budget_heed.lua").read_text())
         self._known: dict[str, _Known] = {}
         self._alone_until = 0.0
-        self._alone = False
+        self._is_exclusive = False
         self._lock = threading.Lock()
 
     def acquire(
@@ -111,7 +111,7 @@ class Budget:
         granted, wait, why = self._ask(location_id, allowance, lane, accepted, known)
         if granted and wait > 0:
             time.sleep(wait)
-            held = known.held_until - time.monotonic()
+            held = known.open_until - time.monotonic()
             if held > 0:  # a 429 came meanwhile
                 granted, wait, why = False, held, "held"
         if not granted:
@@ -127,7 +127,7 @@ class Budget:
         if told.is_nothing_new and not throttled:
             return
         if throttled:
-            known.held_until = max(known.held_until, time.monotonic() + hold)
+            known.open_until = max(known.open_until, time.monotonic() + hold)
         try:
             self._heed(
                 keys=[_key(location_id)],
@@ -173,7 +173,7 @@ class Budget:
         """Without Redis nobody knows what the others do: a pace at which a few processes stay below the limit."""
         with self._lock:
             now = time.monotonic()
-            start = max(now, known.alone_next, known.held_until)
+            start = max(now, known.alone_next, known.open_until)
             if start - now > accepted:
                 return False, start - now, "alone"
             known.alone_next = start + max(SECONDS_PER_REQUEST_ALONE, 4 * allowance.spacing)
@@ -181,14 +181,14 @@ class Budget:
 
     def _stand_alone(self, error: redis.RedisError) -> None:
         self._alone_until = time.monotonic() + REDIS_REST_SECONDS
-        if not self._alone:
+        if not self._is_exclusive:
             log.warning("budget_kept_alone", error=type(error).__name__)
-        self._alone = True
+        self._is_exclusive = True
 
     def _stand_together(self) -> None:
-        if self._alone:
+        if self._is_exclusive:
             log.info("budget_shared_again")
-        self._alone = False
+        self._is_exclusive = False
 
 
 @dataclass(frozen=True)

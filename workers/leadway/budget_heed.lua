@@ -10,16 +10,16 @@ local hold, factor, most, fade = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(
 local told, lasts, used, per_day = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local put_off = tonumber(ARGV[9])
 
-local state = redis.call('HMGET', KEYS[1], 'held_until', 'slow', 'slow_until', 'day', 'used', 'next_at')
-local held_until = tonumber(state[1] or 0)
-if factor > 1 and held_until <= now then -- of several refused at once, the first slows all
+local state = redis.call('HMGET', KEYS[1], 'open_until', 'slow', 'slow_until', 'day', 'used', 'next_at')
+local open_until = tonumber(state[1] or 0)
+if factor > 1 and open_until <= now then -- of several refused at once, the first slows all
   local left, slow = tonumber(state[3] or 0) - now, 1
   if left > 0 then slow = 1 + (tonumber(state[2]) - 1) * math.min(1, left / fade) end
   redis.call('HSET', KEYS[1], 'slow', string.format('%.6f', math.min(most, slow * factor)),
     'slow_until', string.format('%.6f', now + fade))
 end
-if hold > 0 and now + hold > held_until then
-  redis.call('HSET', KEYS[1], 'held_until', string.format('%.6f', now + hold))
+if hold > 0 and now + hold > open_until then
+  redis.call('HSET', KEYS[1], 'open_until', string.format('%.6f', now + hold))
 end
 if told > 0 then
   redis.call('HSET', KEYS[1], 'told', string.format('%.6f', told), 'told_until', string.format('%.6f', now + lasts))

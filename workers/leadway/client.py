@@ -25,7 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from models.call_log import CallLog, Source
+from models.calls.call_log import CallLog, Source
 from workers.leadway import documents
 from workers.leadway.documents import Appointment, Note, Page, Task
 from workers.leadway.errors import (

@@ -14,12 +14,11 @@ import requests
 import structlog
 import urllib3
 
-from models import oauth_grants
-from models.accounts import Account
+from models.accounts import oauth_grants
+from models.accounts.accounts import Account
+from models.accounts.oauth_grants import RefreshClaim
+from models.accounts.token_encryption import TokenCipher, TokenUnreadable
 from models.database import Database
-from models.oauth_grants import Held
-from models.token_encryption import TokenCipher, TokenUnreadable
-from workers import metrics
 from workers.leadway.errors import (
     ErrorKind,
     PermanentLeadwayError,
@@ -27,17 +26,18 @@ from workers.leadway.errors import (
     sort_exception,
     throttle_wait,
 )
+from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
 REFRESH = "refresh_token"
 REFRESH_BEFORE_SECONDS = 60.0
 """Before the access token expires. The vendor's own clients take 30."""
-REQUEST_SECONDS = 8.0
+REFRESH_REQUEST_SECONDS = 8.0
 HOLD_SECONDS = 12.0
 """A refresh that died is repeated after so long: within the 30 s for which a used refresh token brings the same
 answer again (vendor's changelog, as reported)."""
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 DEFAULT_LIFE_SECONDS = 86_399.0
 
 
@@ -60,7 +60,7 @@ class Credentials:
             return self._opened(account.api_token_encrypted)
         location_id = account.location_id
         with self._database.reading() as connection:
-            present = oauth_grants.present(connection, location_id)
+            present = oauth_grants.current_token(connection, location_id)
         if present.seconds_left > REFRESH_BEFORE_SECONDS:
             return self._opened(present.token_encrypted)
         with self._guard:
@@ -76,11 +76,11 @@ class Credentials:
         """One thread of this process is here, and one process of all gets the hold; the others wait for its result."""
         while True:
             with self._database.reading() as connection:
-                present = oauth_grants.present(connection, location_id)
+                present = oauth_grants.current_token(connection, location_id)
             if present.seconds_left > REFRESH_BEFORE_SECONDS:
                 return self._opened(present.token_encrypted)
             held = self._database.transact(
-                lambda connection, seen=present: oauth_grants.hold(  # type: ignore[misc]
+                lambda connection, seen=present: oauth_grants.claim_refresh(  # type: ignore[misc]
                     connection, location_id, seen=seen, seconds=HOLD_SECONDS
                 )
             )
@@ -94,11 +94,11 @@ class Credentials:
                 log.warning("token_refresh_put_off", location_id=location_id, error=str(error.kind))
             if present.seconds_left > 0:
                 return self._opened(present.token_encrypted)
-            if time.monotonic() + LOOK_SECONDS >= deadline:
+            if time.monotonic() + POLL_SECONDS >= deadline:
                 raise _no_time()
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
-    def _refresh(self, location_id: str, held: Held) -> None:
+    def _refresh(self, location_id: str, held: RefreshClaim) -> None:
         """Between the two transactions nobody else refreshes; a crash leaves the hold, which runs out."""
         try:
             answer = self._ask(held)
@@ -106,17 +106,17 @@ class Credentials:
             if access_token is None:
                 raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, reached=False)
             stored = self._database.transact(
-                lambda connection: oauth_grants.store(
+                lambda connection: oauth_grants.store_tokens(
                     connection, location_id, held, access_token=access_token, refresh_token=refresh_token,
                     seconds=_life(answer), cipher=self._cipher,
                 )
             )  # fmt: skip
         except (RetryableLeadwayError, PermanentLeadwayError):
-            self._database.transact(lambda connection: oauth_grants.release(connection, location_id, held))
+            self._database.transact(lambda connection: oauth_grants.release_refresh(connection, location_id, held))
             raise
         log.info("token_refreshed" if stored else "token_refreshed_too_late", location_id=location_id)
 
-    def _ask(self, held: Held) -> Mapping[str, Any]:
+    def _ask(self, held: RefreshClaim) -> Mapping[str, Any]:
         """POST /oauth/token, form-encoded. Errors are raised outside of `except`: their causes quote the form."""
         form = {
             "client_id": held.client_id,
@@ -132,7 +132,7 @@ class Credentials:
                 f"{self._url}/oauth/token",
                 data=form,
                 headers={"Version": self._version, "Accept": "application/json"},
-                timeout=cast(Any, urllib3.Timeout(connect=5.0, total=REQUEST_SECONDS)),
+                timeout=cast(Any, urllib3.Timeout(connect=5.0, total=REFRESH_REQUEST_SECONDS)),
                 allow_redirects=False,
             ) as response:
                 status, headers, body = response.status_code, response.headers, response.content

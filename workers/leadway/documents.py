@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from models.call_log import Action, CallLog, Source
-from models.redaction import redact, storable_text
+from models.calls.call_log import Action, CallLog, Source
+from models.calls.redaction import redact, storable_text
 from workers.leadway.errors import UnreadableDocument
 
 T = TypeVar("T")

@@ -11,13 +11,16 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from models import accounts, attempts, calls, follow_ups
-from models.call_log import Action, CallLog, Source
-from models.calls import CALL
+from models.accounts import accounts
+from models.accounts.token_encryption import cipher_for
+from models.calls import calls
+from models.calls.call_log import Action, CallLog, Source
+from models.calls.calls import CALL
 from models.database import WEB, WORKER, Database
-from models.follow_up_rules import FollowUpKind, PlannedFollowUp, SkipReason
+from models.follow_ups import follow_ups
+from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason
 from models.settings import Settings
-from models.token_encryption import cipher_for
+from models.work import lifecycle
 from webhook.ops import pages
 
 PASSWORD = "öps-pässword"
@@ -90,7 +93,7 @@ def store(database: Database) -> Store:
         )  # fmt: skip
         with database.transaction() as connection:
             calls.announce(connection, location_id, call_id)
-        claim = attempts.claim(
+        claim = lifecycle.claim(
             database, CALL, (location_id, call_id), lease_seconds=60, deadline_seconds=20, worker="worker-1"
         )
         assert claim is not None
@@ -103,6 +106,6 @@ def store(database: Database) -> Store:
                 for key, _action in keyed
             ]
             follow_ups.plan(connection, location_id, call_id, planned)
-            attempts.finish(connection, claim)
+            lifecycle.complete(connection, claim)
 
     return store_call

@@ -6,7 +6,7 @@ import pytest
 
 from models.database import Database
 from tests.webhook.ops.conftest import PASSWORD, SECRET, TOKEN, Pages, pages_on
-from workers.embedded_redis import free_port
+from workers.local.embedded_redis import free_port
 
 PATHS = ("/ops/", "/ops/setup", "/ops/calls/LOC_1/call-1", "/ops/static/ops.css")
 

@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from models import accounts, heartbeats, pauses
-from models.attempts import Status
-from models.call_log import Action
-from models.calls import calls
+from models.accounts import accounts, pauses
+from models.accounts.pauses import PauseCause
+from models.calls.call_log import Action
+from models.calls.calls import calls
 from models.database import Database
-from models.follow_up_rules import SkipReason
-from models.follow_ups import follow_ups
-from models.pauses import Cause
+from models.follow_ups.follow_ups import follow_ups
+from models.follow_ups.rules import SkipReason
+from models.work import heartbeats
+from models.work.lifecycle import WorkStatus
 from tests.webhook.ops.conftest import Pages, Store
 from webhook.ops import call_list
 
@@ -71,7 +72,9 @@ def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Dat
     store("call-dead")
     with database.transaction() as connection:
         connection.execute(
-            sa.update(calls).where(calls.c.call_id == "call-dead").values(status=Status.DEAD, dead_cause="not_found")
+            sa.update(calls)
+            .where(calls.c.call_id == "call-dead")
+            .values(status=WorkStatus.DEAD, dead_cause="not_found")
         )
     assert ids(ops.text("/ops/?account=LOC_2")) == ["call-other"]
     assert ids(ops.text("/ops/?status=dead")) == ["call-dead"]
@@ -94,11 +97,11 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
     store("call-1", actions=(BOOKING,))
     store("call-2")
     with database.transaction() as connection:
-        connection.execute(sa.update(follow_ups).values(status=Status.UNCLEAR, next_attempt_at=None))
+        connection.execute(sa.update(follow_ups).values(status=WorkStatus.UNCLEAR, next_attempt_at=None))
         connection.execute(
-            sa.update(calls).where(calls.c.call_id == "call-2").values(status=Status.DEAD, dead_cause="poison")
+            sa.update(calls).where(calls.c.call_id == "call-2").values(status=WorkStatus.DEAD, dead_cause="poison")
         )
-        pauses.pause(connection, "LOC_1", cause=Cause.TOKEN, detail="Write a new token with set-token.")
+        pauses.pause(connection, "LOC_1", cause=PauseCause.TOKEN, detail="Write a new token with set-token.")
     page = ops.text("/ops/")
     assert "All is well" not in page
     for words in (

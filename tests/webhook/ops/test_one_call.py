@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from models import notifications
-from models.attempts import Status
-from models.call_log import Action
+from models.calls.call_log import Action
 from models.database import Database, moment
-from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import follow_ups
+from models.intake import notifications
+from models.work.lifecycle import WorkStatus
 from tests.webhook.ops.conftest import Pages, Store
 from webhook.ops.one_call import Turn, turns
 
@@ -26,7 +26,7 @@ def test_the_page_tells_the_whole_story_of_a_call(ops: Pages, database: Database
         )  # fmt: skip
         connection.execute(
             sa.update(follow_ups).values(
-                status=Status.DONE, body="The words of the note.", remote_id="NOTE-7", done_at=moment()
+                status=WorkStatus.DONE, body="The words of the note.", remote_id="NOTE-7", done_at=moment()
             )
         )
         reference = connection.execute(sa.select(follow_ups.c.follow_up_id)).scalar_one()

@@ -1,7 +1,8 @@
 """The setup page."""
 
-from models import accounts, notifications, refusals
+from models.accounts import accounts
 from models.database import Database
+from models.intake import notifications, rejection_counts
 from tests.webhook.ops.conftest import Pages, Store
 from webhook.rejections import Reason
 
@@ -49,9 +50,9 @@ def test_refusals_are_counted_by_reason_with_its_sentence_and_what_the_last_one_
 ) -> None:
     assert "Nothing was refused" in ops.text("/ops/setup")
     with database.transaction() as connection:
-        refusals.count(connection, Reason.SIGNATURE_INVALID, number=3, trace=TRACE)
-        refusals.count(connection, Reason.SIGNATURE_INVALID, number=4, trace=TRACE)
-        refusals.count(connection, "reason_of_a_newer_version", number=1, trace={})
+        rejection_counts.count(connection, Reason.SIGNATURE_INVALID, number=3, trace=TRACE)
+        rejection_counts.count(connection, Reason.SIGNATURE_INVALID, number=4, trace=TRACE)
+        rejection_counts.count(connection, "reason_of_a_newer_version", number=1, trace={})
     page = ops.text("/ops/setup")
     assert Reason.SIGNATURE_INVALID.sentence in page
     assert "<b>7</b>" in page

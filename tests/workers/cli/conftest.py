@@ -10,15 +10,19 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Connection
 
-from models import accounts, attempts, calls, follow_ups, notifications
-from models.attempts import Claim, Status, Work
-from models.call_log import Action, CallLog, Source
-from models.calls import CALL
+from models.accounts import accounts
+from models.accounts.token_encryption import cipher_for
+from models.calls import calls
+from models.calls.call_log import Action, CallLog, Source
+from models.calls.calls import CALL
 from models.database import COMMAND, Database, moment
-from models.follow_up_rules import follow_ups_for
-from models.follow_ups import FOLLOW_UP
-from models.rules_file import load_rules
-from models.token_encryption import cipher_for
+from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP
+from models.follow_ups.rules import follow_ups_for
+from models.follow_ups.rules_file import load_rules
+from models.intake import notifications
+from models.work import lifecycle
+from models.work.lifecycle import Claim, WorkKind, WorkStatus
 from workers.cli import main
 
 KEY = "yOOLGmZm2jPvkVC9FjV3pT0vU6T4nJX3XcD5xZ2s0bQ="
@@ -92,8 +96,8 @@ class Held:
             authenticated_by="ed25519", status="accepted",
         )  # fmt: skip
 
-    def claim(self, work: Work, *key: str) -> Claim:
-        claim = attempts.claim(self.database, work, key, lease_seconds=60, deadline_seconds=20, worker="worker-1@here")
+    def claim(self, work: WorkKind, *key: str) -> Claim:
+        claim = lifecycle.claim(self.database, work, key, lease_seconds=60, deadline_seconds=20, worker="worker-1@here")
         assert claim is not None
         return claim
 
@@ -108,23 +112,25 @@ class Held:
             follow_ups.plan(
                 connection, LOCATION, call_id, follow_ups_for(call_log, keyed, load_rules(None), location_id=LOCATION)
             )
-            attempts.finish(connection, claim)
+            lifecycle.complete(connection, claim)
 
         self.do(write)
 
     def give_up_call(self, call_id: str, *, cause: str = "not_found") -> None:
         self.announce(call_id)
-        self.do(attempts.give_up, self.claim(CALL, LOCATION, call_id), cause=cause, http_status=404, trace_id="trace-7")
+        self.do(
+            lifecycle.dead_letter, self.claim(CALL, LOCATION, call_id), cause=cause, http_status=404, trace_id="trace-7"
+        )
 
     def follow_up_done(self, call_id: str) -> str:
         follow_up_id: str = self.follow_up(call_id)["follow_up_id"]
         claim = self.claim(FOLLOW_UP, follow_up_id)
-        self.do(attempts.finish, claim, remote_id="note-42", done_at=moment())
+        self.do(lifecycle.complete, claim, remote_id="note-42", done_at=moment())
         return follow_up_id
 
     def follow_up_dead(self, call_id: str) -> str:
         follow_up_id: str = self.follow_up(call_id)["follow_up_id"]
-        self.do(attempts.give_up, self.claim(FOLLOW_UP, follow_up_id), cause="rejected", http_status=400)
+        self.do(lifecycle.dead_letter, self.claim(FOLLOW_UP, follow_up_id), cause="rejected", http_status=400)
         return follow_up_id
 
     def follow_up_unclear(self, call_id: str, *, seconds: float | None = None) -> str:
@@ -133,7 +139,7 @@ class Held:
         claim = self.claim(FOLLOW_UP, follow_up_id)
         assert self.do(follow_ups.intend, claim, seconds=1, body="words")
         self.do(
-            attempts.postpone, claim, seconds=seconds, status=Status.UNCLEAR, counted=True, error="timed_out",
+            lifecycle.reschedule, claim, seconds=seconds, status=WorkStatus.UNCLEAR, counted=True, error="timed_out",
             unclear_since=moment(),
         )  # fmt: skip
         return follow_up_id

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from models import accounts, pauses
+from models.accounts import accounts, pauses
+from models.accounts.intake_secrets import hash_secret
+from models.accounts.pauses import PauseCause
+from models.accounts.token_encryption import cipher_for
 from models.database import Database
-from models.intake_secrets import hash_secret
-from models.pauses import Cause
-from models.token_encryption import cipher_for
 from tests.workers.cli.conftest import KEY, LOCATION, SECRET, TOKEN, Commands, Held
 
 OTHER = "AnotherLocation00001"
@@ -128,7 +128,7 @@ def test_a_secret_that_another_account_has_is_refused_whole(run: Commands, held:
 
 
 def test_a_new_token_ends_the_pause_that_the_old_one_caused(run: Commands, held: Held) -> None:
-    held.do(pauses.pause, LOCATION, cause=Cause.TOKEN, detail="Set a new one.")
+    held.do(pauses.pause, LOCATION, cause=PauseCause.TOKEN, detail="Set a new one.")
     result = run("accounts", "set-token", LOCATION, "--token-stdin", stdin="pit-new\n")
     assert result.exit_code == 0
     assert _token(held.database) == "pit-new"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from models import accounts
+from models.accounts import accounts
 from models.database import COMMAND, Database
 from tests.support.services import PostgresServer
 from tests.workers.cli.conftest import LOCATION, SECRET, TOKEN, Commands

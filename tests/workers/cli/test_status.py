@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from models import accounts, heartbeats, pauses
-from models.pauses import Cause
+from models.accounts import accounts, pauses
+from models.accounts.pauses import PauseCause
+from models.work import heartbeats
 from tests.workers.cli.conftest import LOCATION, SECRET, SUMMARY, TOKEN, TRANSCRIPT, Commands, Held
 
 KEYS = {"at", "verdict", "reasons", "database", "redis", "processes", "accounts"}
@@ -78,9 +79,9 @@ def test_an_unclear_follow_up_needs_a_person_only_when_nothing_else_helps(run: C
     assert unclear["oldest_ids_for_a_person"] == [follow_up_id]
 
 
-@pytest.mark.parametrize(("cause", "exit_code"), [(Cause.TOKEN, 1), (Cause.SCOPE, 1), (Cause.PERSON, 0)])
+@pytest.mark.parametrize(("cause", "exit_code"), [(PauseCause.TOKEN, 1), (PauseCause.SCOPE, 1), (PauseCause.PERSON, 0)])
 def test_a_pause_needs_a_person_unless_a_person_made_it(
-    run: Commands, running: Held, cause: Cause, exit_code: int
+    run: Commands, running: Held, cause: PauseCause, exit_code: int
 ) -> None:
     running.do(pauses.pause, LOCATION, cause=cause, detail="What to do about it.")
     result = run("status")

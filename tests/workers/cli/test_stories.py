@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from models import accounts, attempts, calls, follow_ups
-from models.attempts import Status
-from models.calls import CALL
+from models.accounts import accounts
+from models.calls import calls
+from models.calls.calls import CALL
+from models.follow_ups import follow_ups
+from models.work import lifecycle
+from models.work.lifecycle import WorkStatus
 from tests.workers.cli.conftest import LOCATION, SECRET, SUMMARY, TOKEN, TRANSCRIPT, Commands, Held
 
 OTHER = "AnotherLocation00001"
@@ -80,7 +83,7 @@ def test_a_replayed_call_is_due_whatever_its_status(run: Commands, held: Held, w
     held.store("call-1")
     result = run(*words)
     assert result.exit_code == 0, result.output
-    assert held.row("call-1")["status"] == Status.PENDING
+    assert held.row("call-1")["status"] == WorkStatus.PENDING
     assert held.claim(CALL, LOCATION, "call-1")
     assert run(*words).exit_code == 0
     assert held.row("call-1")["replayed"]
@@ -91,11 +94,11 @@ def test_all_dead_calls_are_replayed_of_one_account_or_of_all(run: Commands, hel
         held.give_up_call(name, cause="poison")
     held.do(accounts.add, OTHER)
     held.do(calls.announce, OTHER, "call-3")
-    held.do(attempts.give_up, held.claim(CALL, OTHER, "call-3"), cause="not_found")
+    held.do(lifecycle.dead_letter, held.claim(CALL, OTHER, "call-3"), cause="not_found")
     assert "1 dead call " in run("replay", "call", "--dead", "--location", OTHER).output
-    assert held.row("call-1")["status"] == Status.DEAD
+    assert held.row("call-1")["status"] == WorkStatus.DEAD
     assert "2 dead calls " in run("replay", "--dead").output
-    assert held.row("call-1")["status"] == Status.PENDING
+    assert held.row("call-1")["status"] == WorkStatus.PENDING
     assert run("replay", "call", "--dead", "--location", "nobody").exit_code == 1
     assert run("replay", "call").exit_code == 2
     assert run("replay", "call", "call-1", "--dead").exit_code == 2
@@ -159,7 +162,7 @@ def test_a_dead_follow_up_is_sent_again_and_a_done_one_never(run: Commands, held
     dead = held.follow_up_dead("call-1")
     assert f"replay follow-up {dead}" in run("follow-up", dead).output.replace("\n  ", " ").replace("\n", " ")
     assert run("replay", "follow-up", dead).exit_code == 0
-    assert held.follow_up("call-1")["status"] == Status.PENDING
+    assert held.follow_up("call-1")["status"] == WorkStatus.PENDING
     held.follow_up_done("call-1")
     refused = run("replay", "follow-up", dead)
     assert refused.exit_code == 1
@@ -172,11 +175,11 @@ def test_an_unclear_one_is_looked_for_before_it_is_sent_again(run: Commands, hel
     follow_up_id = held.follow_up_unclear("call-1")
     assert run("replay", "follow-up", follow_up_id).exit_code == 0
     row = held.follow_up("call-1")
-    assert (row["status"], row["intent_at"] is not None) == (Status.UNCLEAR, True)
+    assert (row["status"], row["intent_at"] is not None) == (WorkStatus.UNCLEAR, True)
 
 
-@pytest.mark.parametrize(("flag", "status"), [("--is-there", Status.DONE), ("--send-again", Status.PENDING)])
-def test_a_person_settles_an_unclear_follow_up(run: Commands, held: Held, flag: str, status: Status) -> None:
+@pytest.mark.parametrize(("flag", "status"), [("--is-there", WorkStatus.DONE), ("--send-again", WorkStatus.PENDING)])
+def test_a_person_settles_an_unclear_follow_up(run: Commands, held: Held, flag: str, status: WorkStatus) -> None:
     held.store("call-1")
     follow_up_id = held.follow_up_unclear("call-1")
     shown = run("follow-up", follow_up_id).output

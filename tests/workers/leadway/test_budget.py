@@ -12,12 +12,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from models.attempts import Lane
+from models.work.lifecycle import Lane
 from tests.support.services import EmbeddedRedis
-from workers.embedded_redis import free_port
 from workers.leadway import budget as module
 from workers.leadway.budget import Allowance, Budget
 from workers.leadway.errors import ErrorKind, RetryableLeadwayError
+from workers.local.embedded_redis import free_port
 
 A, B = "loc_a", "loc_b"
 QUICK = Allowance(per_10_seconds=1000)

@@ -8,20 +8,21 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models import accounts, attempts, oauth_grants
-from models.attempts import Status
-from models.calls import CALL
+from models.accounts import accounts, oauth_grants
+from models.accounts.oauth_grants import RefreshClaim
+from models.calls.calls import CALL
 from models.database import moment
-from models.oauth_grants import Held
+from models.work import lifecycle
+from models.work.lifecycle import WorkStatus
 from tests.leadway_double.oauth import App
 from tests.models.rows import at_once
 from tests.workers.conftest import AtWork
-from workers.connections import Connections, open_connections
+from workers.attempts.failure_policy import apply_policy
 from workers.heal_pauses import heal_pauses
 from workers.leadway.client import open_session
 from workers.leadway.credentials import Credentials
 from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
-from workers.setbacks import set_back
+from workers.process.connections import Connections, open_connections
 
 
 @pytest.fixture
@@ -43,17 +44,17 @@ def _credentials(this: Connections) -> Iterator[Credentials]:
 
 def _connect(this: Connections, app: App) -> None:
     this.database.transact(
-        lambda connection: oauth_grants.connect(
+        lambda connection: oauth_grants.set_grant(
             connection, app.location_id, client_id=app.client_id, client_secret=app.client_secret,
             refresh_token=app.refresh_token, cipher=this.cipher,
         )
     )  # fmt: skip
 
 
-def _hold(at_work: AtWork) -> Held | None:
-    def hold(connection: Connection) -> Held | None:
-        seen = oauth_grants.present(connection, at_work.location_id)
-        return oauth_grants.hold(connection, at_work.location_id, seen=seen, seconds=12)
+def _hold(at_work: AtWork) -> RefreshClaim | None:
+    def hold(connection: Connection) -> RefreshClaim | None:
+        seen = oauth_grants.current_token(connection, at_work.location_id)
+        return oauth_grants.claim_refresh(connection, at_work.location_id, seen=seen, seconds=12)
 
     return at_work.database.transact(hold)
 
@@ -95,7 +96,7 @@ def test_a_new_static_token_is_sent_with_the_next_request_without_a_restart(at_w
         lambda connection: accounts.set_token(connection, at_work.location_id, new, cipher=at_work.this.cipher)
     )
     call = at_work.fetched(actions=[])
-    assert at_work.call(call)["status"] == Status.DONE
+    assert at_work.call(call)["status"] == WorkStatus.DONE
 
 
 def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: AtWork) -> None:
@@ -103,7 +104,7 @@ def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: A
     call = at_work.double.place_call()
     at_work.announce(call)
     before = at_work.account()
-    claim = attempts.claim(
+    claim = lifecycle.claim(
         at_work.database, CALL, (at_work.location_id, call.call_id), lease_seconds=20, deadline_seconds=10, worker="w"
     )
     assert claim is not None
@@ -111,9 +112,11 @@ def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: A
         lambda connection: accounts.set_token(connection, at_work.location_id, "pit-new", cipher=at_work.this.cipher)
     )
     error = PermanentLeadwayError(ErrorKind.TOKEN, endpoint="get_call_log", http_status=401)
-    at_work.this.database.transact(lambda connection: set_back(connection, at_work.this, claim, error, account=before))
+    at_work.this.database.transact(
+        lambda connection: apply_policy(connection, at_work.this, claim, error, account=before)
+    )
     assert at_work.pauses() == set()
-    assert at_work.call(call)["status"] == Status.PENDING
+    assert at_work.call(call)["status"] == WorkStatus.PENDING
 
 
 # Grants
@@ -123,7 +126,7 @@ def test_the_first_request_of_a_grant_brings_its_first_token_and_the_next_ones_s
     at_work: AtWork, installed: App
 ) -> None:
     for _ in range(3):
-        assert at_work.call(at_work.fetched(actions=[]))["status"] == Status.DONE
+        assert at_work.call(at_work.fetched(actions=[]))["status"] == WorkStatus.DONE
     assert installed.refreshes == 1
     assert {request.status for request in at_work.requests("fetch")} == {200}
 
@@ -198,7 +201,7 @@ def test_a_refresh_that_ends_after_the_grant_was_replaced_writes_nothing(at_work
     assert held is not None
     _connect(at_work.this, installed)
     stored = at_work.database.transact(
-        lambda connection: oauth_grants.store(
+        lambda connection: oauth_grants.store_tokens(
             connection, at_work.location_id, held, access_token="late", refresh_token="late", seconds=60,
             cipher=at_work.this.cipher,
         )
@@ -213,7 +216,7 @@ def test_a_revoked_access_token_is_renewed_and_the_call_is_fetched(at_work: AtWo
     at_work.double.revoke_token(installed.access_token)
     call = at_work.fetched(actions=[])
     assert at_work.pauses() == set()
-    assert at_work.fetch_when_due(call)["status"] == Status.DONE
+    assert at_work.fetch_when_due(call)["status"] == WorkStatus.DONE
     assert installed.refreshes == 2
 
 
@@ -225,11 +228,11 @@ def test_a_grant_that_is_refused_pauses_the_account_until_it_is_connected_again(
     assert at_work.pauses() == {("token", "all")}
     [row] = at_work.rows("pauses")
     assert "accounts connect" in row["detail"]
-    assert at_work.call(call)["status"] == Status.PENDING
+    assert at_work.call(call)["status"] == WorkStatus.PENDING
     installed.removed = False
     _connect(at_work.this, installed)
     assert at_work.pauses() == set()
-    assert at_work.fetch_when_due(call)["status"] == Status.DONE
+    assert at_work.fetch_when_due(call)["status"] == WorkStatus.DONE
 
 
 def test_a_pause_of_a_grant_heals_by_itself_when_it_works_again(at_work: AtWork, installed: App) -> None:
@@ -248,7 +251,7 @@ def test_a_static_token_ends_the_grant(at_work: AtWork, installed: App) -> None:
         )
     )
     assert at_work.rows("oauth_grants") == []
-    assert at_work.call(at_work.fetched(actions=[]))["status"] == Status.DONE
+    assert at_work.call(at_work.fetched(actions=[]))["status"] == WorkStatus.DONE
     assert _asks_for_tokens(at_work) == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.call_log import ActionType, CallLog, Source
+from models.calls.call_log import ActionType, CallLog, Source
 from workers.leadway.documents import (
     KNOWN_FIELDS,
     read_appointment,

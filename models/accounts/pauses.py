@@ -1,0 +1,96 @@
+"""Why an account, or one kind of its work, stands still; several causes may hold at once."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.database import UtcDateTime, insert, metadata, moment
+
+FIRST_PROBE_SECONDS = 30.0
+LONGEST_PROBE_SECONDS = 1800.0
+
+
+class PauseCause(StrEnum):
+    PERSON = "person"
+    """Somebody said so: never heals by itself."""
+    TOKEN = "token"  # noqa: S105 - a cause, not a secret
+    LOCATION = "location"
+    SCOPE = "scope"
+    """Only the work that needs the scope stands still."""
+    VERSION = "version"
+
+
+ALL_WORK = "all"
+
+pauses = sa.Table(
+    "pauses",
+    metadata,
+    sa.Column("location_id", sa.Text, sa.ForeignKey("accounts.location_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("cause", sa.Text, primary_key=True),
+    sa.Column("work", sa.Text, primary_key=True, comment="call, follow_up, or all"),
+    sa.Column("detail", sa.Text, nullable=False, comment="what to do about it, for a person"),
+    sa.Column("paused_at", UtcDateTime, nullable=False),
+    sa.Column("next_probe_at", UtcDateTime, nullable=True, comment="null: only a person ends it"),
+    sa.Column("probes", sa.Integer, nullable=False, default=0),
+)
+
+
+def is_paused(table: sa.Table, work: str) -> sa.ColumnElement[bool]:
+    """Whether rows of `table`, which have a location_id, stand still."""
+    held = sa.select(sa.literal(1)).where(
+        pauses.c.location_id == table.c.location_id, pauses.c.work.in_((ALL_WORK, work))
+    )
+    return held.correlate(table).exists()
+
+
+def pause(connection: Connection, location_id: str, *, cause: PauseCause, detail: str, work: str = ALL_WORK) -> bool:
+    """Pauses; True when it was not paused for this cause before."""
+    probe = None if cause is PauseCause.PERSON else moment(FIRST_PROBE_SECONDS)
+    statement = (
+        insert(connection, pauses)
+        .values(
+            location_id=location_id, cause=cause, work=work, detail=detail, paused_at=moment(), next_probe_at=probe,
+            probes=0,
+        )
+        .on_conflict_do_nothing()
+        .returning(pauses.c.cause)
+    )  # fmt: skip
+    return connection.execute(statement).first() is not None
+
+
+def resume(
+    connection: Connection,
+    location_id: str,
+    *,
+    causes: Sequence[PauseCause] = tuple(PauseCause),
+    work: str | None = None,
+) -> bool:
+    """Ends the pauses of these causes, all or those of one kind of work; True when there was one."""
+    statement = sa.delete(pauses).where(pauses.c.location_id == location_id, pauses.c.cause.in_(causes))
+    if work is not None:
+        statement = statement.where(pauses.c.work == work)
+    return bool(connection.execute(statement.returning(pauses.c.cause)).all())
+
+
+def due_probes(connection: Connection) -> list[Any]:
+    """The pauses whose healing is to be looked for now; each is put off at once, so that one prober has it."""
+    delay = sa.case(
+        *((pauses.c.probes == n, min(LONGEST_PROBE_SECONDS, FIRST_PROBE_SECONDS * 2**n)) for n in range(1, 7)),
+        else_=sa.case((pauses.c.probes == 0, FIRST_PROBE_SECONDS), else_=LONGEST_PROBE_SECONDS),
+    )
+    statement = (
+        sa.update(pauses)
+        .where(pauses.c.next_probe_at <= moment())
+        .values(probes=pauses.c.probes + 1, next_probe_at=moment(delay))
+        .returning(pauses.c.location_id, pauses.c.cause, pauses.c.work)
+    )
+    return list(connection.execute(statement))
+
+
+def of_account(connection: Connection, location_id: str) -> list[Any]:
+    return list(
+        connection.execute(sa.select(pauses).where(pauses.c.location_id == location_id).order_by(pauses.c.paused_at))
+    )

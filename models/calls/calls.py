@@ -1,0 +1,345 @@
+"""Calls and their actions: announced by a notification or a listing, stored once their log has been read."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.calls.action_matching import StoredAction, match_actions
+from models.calls.call_log import Action, CallLog, Source
+from models.database import Json, UtcDateTime, earlier_of, insert, metadata, moment
+from models.work import lifecycle
+from models.work.lifecycle import NOT_DONE, Lane, WorkKind, WorkStatus, work_columns
+
+
+class Origin(StrEnum):
+    """What made a call known to us first."""
+
+    NOTIFICATION = "notification"
+    RECONCILE = "reconcile"
+    BACKFILL = "backfill"
+
+
+calls = sa.Table(
+    "calls",
+    metadata,
+    sa.Column("location_id", sa.Text, primary_key=True),
+    sa.Column("call_id", sa.Text, primary_key=True, comment="Leadway's"),
+    *work_columns(),
+    sa.Column("origin", sa.Text, nullable=False, comment="what made it known: notification, reconcile, backfill"),
+    sa.Column("plans_follow_ups", sa.Boolean, nullable=False, default=True),
+    sa.Column("created_at", UtcDateTime, nullable=False, comment="when we first heard of it"),
+    sa.Column("announced_at", UtcDateTime, nullable=True, comment="when its notification came; null: none came"),
+    sa.Column("stored_at", UtcDateTime, nullable=True, comment="when its log was first stored"),
+    sa.Column("settled_at", UtcDateTime, nullable=True, comment="when its log was final"),
+    sa.Column("read_at", UtcDateTime, nullable=True, comment="just before the request that brought the stored log"),
+    sa.Column("read_from", sa.Text, nullable=True, comment="fetch or list"),
+    sa.Column("started_at", UtcDateTime, nullable=True, comment="Leadway's createdAt"),
+    sa.Column("duration_seconds", sa.Float, nullable=True),
+    sa.Column("agent_id", sa.Text, nullable=True),
+    sa.Column("agent_deleted", sa.Boolean, nullable=True),
+    sa.Column("contact_id", sa.Text, nullable=True),
+    sa.Column("message_id", sa.Text, nullable=True),
+    sa.Column("from_number", sa.Text, nullable=True),
+    sa.Column("trial_call", sa.Boolean, nullable=True),
+    sa.Column("transferred", sa.Boolean, nullable=True, comment="agentTransferOccurred"),
+    sa.Column("summary", sa.Text, nullable=True),
+    sa.Column("transcript", sa.Text, nullable=True),
+    sa.Column("translation", Json, nullable=True),
+    sa.Column("extracted_data", Json, nullable=True),
+    sa.Column("document", Json, nullable=True, comment="the whole log as it came, secrets replaced"),
+    sa.Index("ix_calls_started_at", "location_id", "started_at"),
+    sa.Index("ix_calls_contact_id", "location_id", "contact_id"),
+    sa.Index("ix_calls_created_at", "created_at", "location_id", "call_id"),
+    sa.Index("ix_calls_location_id_created_at", "location_id", "created_at", "call_id"),
+)
+sa.Index(
+    "ix_calls_due", calls.c.location_id, calls.c.lane, calls.c.next_attempt_at,
+    postgresql_where=calls.c.next_attempt_at.is_not(None), sqlite_where=calls.c.next_attempt_at.is_not(None),
+)  # fmt: skip
+sa.Index(
+    "ix_calls_in_flight", calls.c.location_id,
+    postgresql_where=sa.or_(calls.c.enqueued_at.is_not(None), calls.c.lease_until.is_not(None)),
+    sqlite_where=sa.or_(calls.c.enqueued_at.is_not(None), calls.c.lease_until.is_not(None)),
+)  # fmt: skip
+sa.Index("ix_calls_not_done", calls.c.location_id, calls.c.status, postgresql_where=NOT_DONE, sqlite_where=NOT_DONE)
+
+call_actions = sa.Table(
+    "call_actions",
+    metadata,
+    sa.Column("location_id", sa.Text, primary_key=True),
+    sa.Column("call_id", sa.Text, primary_key=True),
+    sa.Column("action_key", sa.Text, primary_key=True, comment="ours; given once, never changed"),
+    sa.Column("position", sa.Integer, nullable=False, comment="in the log's list, from 0"),
+    sa.Column("action_id", sa.Text, nullable=True, comment="Leadway's; may repeat"),
+    sa.Column("action_type", sa.Text, nullable=False),
+    sa.Column("action_name", sa.Text, nullable=False),
+    sa.Column("parameters", Json, nullable=False),
+    sa.Column("executed_at", UtcDateTime, nullable=True),
+    sa.Column("trigger_received_at", UtcDateTime, nullable=True),
+    sa.ForeignKeyConstraint(["location_id", "call_id"], ["calls.location_id", "calls.call_id"], ondelete="CASCADE"),
+    sa.Index("ix_call_actions_action_type", "action_type"),
+)
+
+ACTION_KEY = ("location_id", "call_id", "action_key")
+CALL = WorkKind("call", calls, ("location_id", "call_id"))
+
+
+def announce(
+    connection: Connection,
+    location_id: str,
+    call_id: str,
+    *,
+    origin: Origin = Origin.NOTIFICATION,
+    lane: Lane = Lane.LIVE,
+    plans_follow_ups: bool = True,
+) -> bool:
+    """Makes the call known and due; True when it is new.
+
+    Known and unsettled: its next reading is brought forward, and one that is running now is repeated. Dead, unless
+    of poison: revived. Settled: nothing changes, unless it was taken in without follow-ups: then it is read again.
+    """
+    notified = origin is Origin.NOTIFICATION
+    statement = (
+        insert(connection, calls)
+        .values(
+            location_id=location_id, call_id=call_id, status=WorkStatus.PENDING, lane=lane, next_attempt_at=moment(),
+            attempts=0, failures=0, fence=0, lost_leases=0, lost_isolated=0, isolated=False, requested=1,
+            replayed=False, origin=origin, plans_follow_ups=plans_follow_ups, created_at=moment(),
+            announced_at=moment() if notified else None,
+        )
+        .on_conflict_do_nothing()
+        .returning(calls.c.call_id)
+    )  # fmt: skip
+    if connection.execute(statement).first() is not None:
+        return True
+    _announce_again(connection, location_id, call_id, lane=lane, notified=notified, plans_follow_ups=plans_follow_ups)
+    return False
+
+
+def _announce_again(
+    connection: Connection, location_id: str, call_id: str, *, lane: Lane, notified: bool, plans_follow_ups: bool
+) -> None:
+    this = CALL.matches((location_id, call_id))
+    if notified:
+        first_notice = sa.update(calls).where(this, calls.c.announced_at.is_(None)).values(announced_at=moment())
+        connection.execute(first_notice)
+    if plans_follow_ups:
+        owed_nothing = sa.and_(this, calls.c.plans_follow_ups.is_(False))
+        connection.execute(  # taken in by a backfill, which owes no follow-ups; now it does
+            sa.update(calls)
+            .where(owed_nothing, calls.c.status == WorkStatus.DONE)
+            .values(lane=lane, **lifecycle.revive(calls))
+        )
+        connection.execute(sa.update(calls).where(owed_nothing).values(plans_follow_ups=sa.true()))
+    connection.execute(
+        sa.update(calls)
+        .where(this, calls.c.status == WorkStatus.DEAD, calls.c.dead_cause != "poison")
+        .values(lane=lane, **lifecycle.revive(calls))
+    )
+    waiting = calls.c.status == WorkStatus.PENDING
+    connection.execute(
+        sa.update(calls)
+        .where(this, calls.c.settled_at.is_(None), calls.c.status.in_((WorkStatus.PENDING, WorkStatus.RUNNING)))
+        .values(
+            requested=calls.c.requested + 1,
+            lane=sa.case((waiting & (calls.c.lane > lane), lane), else_=calls.c.lane),
+            next_attempt_at=sa.case(
+                (waiting, earlier_of(connection, calls.c.next_attempt_at, moment())), else_=calls.c.next_attempt_at
+            ),
+        )
+    )
+
+
+def replay(connection: Connection, location_id: str, call_id: str) -> bool:
+    """A person wants the log read again; False when there is no such call."""
+    this = CALL.matches((location_id, call_id))
+    running = sa.update(calls).where(this, calls.c.status == WorkStatus.RUNNING)
+    if connection.execute(running.values(replayed=True, lane=Lane.LIVE, requested=calls.c.requested + 1)).rowcount:
+        return True
+    waiting = sa.update(calls).where(this).values(lane=Lane.LIVE, **lifecycle.revive(calls))
+    return bool(connection.execute(waiting).rowcount)
+
+
+def replay_dead(connection: Connection, *, location_id: str | None = None) -> int:
+    """A person wants all dead calls read again, those of one account or of all; returns how many. They go after live
+    ones: it may be an outage's worth."""
+    dead = sa.update(calls).where(calls.c.status == WorkStatus.DEAD, NOT_DONE)
+    if location_id is not None:
+        dead = dead.where(calls.c.location_id == location_id)
+    return int(connection.execute(dead.values(lane=Lane.RETRY, **lifecycle.revive(calls))).rowcount)
+
+
+def get(connection: Connection, location_id: str, call_id: str) -> sa.RowMapping | None:
+    row = connection.execute(_GET, CALL.parameters((location_id, call_id))).first()
+    return None if row is None else row._mapping
+
+
+_GET = sa.select(calls).where(CALL.matches_parameters())
+
+
+def find(connection: Connection, call_id: str) -> list[sa.RowMapping]:
+    """All calls with this id: a person does not name the account."""
+    rows = connection.execute(sa.select(calls).where(calls.c.call_id == call_id).order_by(calls.c.location_id))
+    return [row._mapping for row in rows]
+
+
+def actions_of(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
+    rows = connection.execute(_ACTIONS_OF, CALL.parameters((location_id, call_id)))
+    return [row._mapping for row in rows]
+
+
+_ACTIONS_OF = (
+    sa.select(call_actions)
+    .where(*(call_actions.c[name] == sa.bindparam(f"this_{name}") for name in CALL.key_columns))
+    .order_by(call_actions.c.position)
+)
+
+
+def keyed_actions(connection: Connection, location_id: str, call_id: str) -> list[tuple[str, Action]]:
+    """The stored actions as values, each with its key."""
+    return [
+        (
+            row["action_key"],
+            Action(
+                action_type=row["action_type"],
+                name=row["action_name"],
+                action_id=row["action_id"],
+                parameters=row["parameters"],
+                executed_at=row["executed_at"],
+                trigger_received_at=row["trigger_received_at"],
+            ),
+        )
+        for row in actions_of(connection, location_id, call_id)
+    ]
+
+
+def as_call_log(row: Mapping[Any, Any]) -> CallLog:
+    """The stored log of a row of `calls` as a value, without its actions."""
+    return CallLog(
+        call_id=row["call_id"],
+        source=Source(row["read_from"] or Source.FETCH),
+        contact_id=row["contact_id"],
+        agent_id=row["agent_id"],
+        agent_deleted=row["agent_deleted"],
+        message_id=row["message_id"],
+        from_number=row["from_number"],
+        started_at=row["started_at"],
+        duration_seconds=row["duration_seconds"],
+        trial_call=bool(row["trial_call"]),
+        transferred=row["transferred"],
+        summary=row["summary"] or "",
+        transcript=row["transcript"] or "",
+        translation=row["translation"],
+        extracted_data=row["extracted_data"],
+        document=row["document"] or {},
+    )
+
+
+def save(
+    connection: Connection,
+    location_id: str,
+    call_log: CallLog,
+    *,
+    read_at: datetime,
+    settled: bool,
+    stored: Mapping[str, Any],
+) -> list[tuple[str, Action]]:
+    """Stores a reading of the log; returns every action of the call with its key, new and stored.
+
+    The caller holds the row, in the same transaction: `stored` is that row. An older reading than the stored one
+    changes nothing; absent or empty never erases present.
+    """
+    call_id = call_log.call_id
+    if stored["read_at"] is not None and stored["read_at"] >= read_at:
+        return keyed_actions(connection, location_id, call_id)
+    values = {name: value for name, value in log_columns(call_log).items() if not _is_empty(value)}
+    if stored["trial_call"]:
+        values.pop("trial_call")  # False may mean that it was not said, and a trial call stays one
+    if call_log.source is Source.LIST and stored["document"]:
+        values["document"] = {**stored["document"], **call_log.document}
+    written = {**values, "read_at": read_at, "read_from": call_log.source}
+    connection.execute(_SAVE_SETTLED if settled else _SAVE, {**written, **CALL.parameters((location_id, call_id))})
+    before = [] if stored["stored_at"] is None else keyed_actions(connection, location_id, call_id)
+    return _save_actions(connection, location_id, call_log, before)
+
+
+_SAVE = (
+    sa.update(calls).where(CALL.matches_parameters()).values(stored_at=sa.func.coalesce(calls.c.stored_at, moment()))
+)
+_SAVE_SETTLED = _SAVE.values(settled_at=sa.func.coalesce(calls.c.settled_at, moment()))
+"""Built once: building them anew costs several times their execution."""
+
+
+def log_columns(call_log: CallLog) -> dict[str, Any]:
+    return {
+        "started_at": call_log.started_at,
+        "duration_seconds": call_log.duration_seconds,
+        "agent_id": call_log.agent_id,
+        "agent_deleted": call_log.agent_deleted,
+        "contact_id": call_log.contact_id,
+        "message_id": call_log.message_id,
+        "from_number": call_log.from_number,
+        "trial_call": call_log.trial_call,
+        "transferred": call_log.transferred,
+        "summary": call_log.summary,
+        "transcript": call_log.transcript,
+        "translation": call_log.translation,
+        "extracted_data": call_log.extracted_data,
+        "document": call_log.document,
+    }
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value == "" or value == {}
+
+
+def _save_actions(
+    connection: Connection, location_id: str, call_log: CallLog, before: Sequence[tuple[str, Action]]
+) -> list[tuple[str, Action]]:
+    stored = [StoredAction(key, action) for key, action in before]
+    matched = match_actions(stored, call_log.actions)
+    known = {each.action_key for each in stored}
+    rows = [
+        action_row(location_id, call_log.call_id, key, position, action)
+        for position, (key, action) in enumerate(zip(matched, call_log.actions, strict=True))
+    ]
+    new = [row for row in rows if row["action_key"] not in known]
+    if new:
+        connection.execute(sa.insert(call_actions), new)
+    for row in rows:
+        if row["action_key"] in known:
+            _refresh_action(connection, row)
+    still_there = list(zip(matched, call_log.actions, strict=True))
+    gone = [(each.action_key, each.action) for each in stored if each.action_key not in matched]
+    for position, (key, _) in enumerate(gone, start=len(rows)):  # behind, or they would be taken for the others
+        this = _this_action({"location_id": location_id, "call_id": call_log.call_id, "action_key": key})
+        connection.execute(sa.update(call_actions).where(this).values(position=position))
+    return still_there + gone
+
+
+def action_row(location_id: str, call_id: str, key: str, position: int, action: Action) -> dict[str, Any]:
+    return {
+        "location_id": location_id,
+        "call_id": call_id,
+        "action_key": key,
+        "position": position,
+        "action_id": action.action_id,
+        "action_type": action.action_type,
+        "action_name": action.name,
+        "parameters": dict(action.parameters),
+        "executed_at": action.executed_at,
+        "trigger_received_at": action.trigger_received_at,
+    }
+
+
+def _refresh_action(connection: Connection, row: Mapping[str, Any]) -> None:
+    values = {name: value for name, value in row.items() if name not in ACTION_KEY and not _is_empty(value)}
+    connection.execute(sa.update(call_actions).where(_this_action(row)).values(values))
+
+
+def _this_action(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:
+    return sa.and_(*(call_actions.c[name] == row[name] for name in ACTION_KEY))

@@ -1,0 +1,174 @@
+"""Takes secrets out of Leadway's documents, and whatever a database cannot hold, before anything is stored.
+
+A custom action's parameters carry the credentials of somebody else's API (reference: voice-ai.json,
+`authenticationValue`, `headers`), in call logs and in webhook bodies alike. Everything that people said or wrote
+stays as it is.
+"""
+
+import hmac
+import json
+import math
+import re
+from enum import Enum, auto
+from typing import Any
+from urllib.parse import unquote
+
+MAX_DEPTH = 64
+"""Objects and lists nested deeper become null: readers of the stored JSON have limits of their own."""
+MAX_INTEGER_BITS = 1024
+"""Integers beyond the range of a double become null: PostgreSQL would keep them, few readers can."""
+
+
+def redact(document: Any, *, key: bytes) -> Any:
+    """Return a deep copy of a JSON value without secrets, fit for JSONB.
+
+    A secret becomes `[redacted:1a2b3c4d]`: the first 8 hex digits of its HMAC-SHA256 under `key`, so that "same or
+    changed" can be told. Redacting twice is the same as once. NaN, infinities and too deep or too large values become
+    null; text as in `storable_text`. Not found are secrets in a URL's path, and in prose. Raises nothing.
+    """
+    return _copy(document, key, _Context.OUTSIDE, 0)
+
+
+def storable_text(text: str) -> str:
+    """Return the text without NUL (which PostgreSQL cannot hold) and with lone surrogates replaced by U+FFFD."""
+    return _LONE_SURROGATE.sub("\ufffd", text.replace("\x00", ""))
+
+
+class _Context(Enum):
+    """Where in the document a value stands, which decides what counts as a secret there."""
+
+    OUTSIDE = auto()
+    PARAMETERS = auto()
+    HEADERS = auto()
+    SECRET = auto()
+
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_REDACTED = re.compile(r"\[redacted:[0-9a-f]{8}\]")
+_HARMLESS_HEADERS = {
+    "accept",
+    "acceptencoding",
+    "acceptlanguage",
+    "contentlength",
+    "contenttype",
+    "useragent",
+    "version",
+}
+_DESCRIPTIVE = {"name", "key", "type", "description", "required", "in", "id"}
+_SECRET_NAME = re.compile(
+    "token|apikey|passw|passphrase|secret|authoriz|authenticationvalue|credential|accesskey|privatekey|bearer|"
+    "clientkey|signature|jwt|cookie|^(auth|pass|pwd|sig)$"
+)
+_SECRET_QUERY_NAME = re.compile(_SECRET_NAME.pattern + "|^(key|code|hash|hmac|session|sessionid|sid)$")
+_USER_INFO = re.compile(r"(://)([^/?#\s]*)(?=@)")
+_QUERY_PAIR = re.compile(r"(?<=[?&;#])([^=&;#?\s]+)=([^&;#\s]+)")
+_QUOTED_NAME = re.compile(r"""["']([^"']{1,64})["']\s*:""")
+_CREDENTIALS = re.compile(r"(?i)\b((?:bearer|basic)\s+)((?=\S*\d)[A-Za-z0-9._~+/=-]{16,})")
+
+
+def _copy(value: Any, key: bytes, place: _Context, depth: int) -> Any:
+    if isinstance(value, str):
+        return _copy_text(storable_text(value), key, place, depth)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return _copy_number(value, key, place)
+    if depth >= MAX_DEPTH:
+        return None
+    if isinstance(value, dict):
+        return _copy_object(value, key, place, depth)
+    if isinstance(value, list | tuple):
+        return [_copy(item, key, _of_item(item, place), depth + 1) for item in value]
+    return None
+
+
+def _copy_object(value: dict[str, Any], key: bytes, place: _Context, depth: int) -> dict[str, Any]:
+    label = _label_of(value) if place in (_Context.PARAMETERS, _Context.HEADERS) else None
+    copy = {}
+    for name, item in value.items():
+        where = _context_of(_fold(str(name)), item, place, label)
+        copy[storable_text(str(name))] = _copy(item, key, where, depth + 1)
+    return copy
+
+
+def _label_of(value: dict[str, Any]) -> str | None:
+    """Parameters and headers come as {name or key: "Authorization", value: "…"}; the first part says what it is."""
+    for name in ("name", "key"):
+        if isinstance(value.get(name), str) and len(value) > 1:
+            return _fold(value[name])
+    return None
+
+
+def _context_of(name: str, item: Any, place: _Context, label: str | None) -> _Context:
+    if place is _Context.SECRET or name == "authenticationvalue":
+        return _Context.SECRET
+    if place is _Context.OUTSIDE:
+        # A workflow's own keys may hold the actions as JSON text, and whatever else somebody configured there.
+        opens = name in ("actionparameters", "apidetails", "customdata")
+        opens = opens or (name == "executedcallactions" and isinstance(item, str))
+        return _Context.PARAMETERS if opens else _Context.OUTSIDE
+    if label is not None and name in _DESCRIPTIVE:
+        return _Context.PARAMETERS
+    if place is _Context.HEADERS:
+        return _Context.PARAMETERS if (label or name) in _HARMLESS_HEADERS else _Context.SECRET
+    if _SECRET_NAME.search(name) or (label is not None and _SECRET_NAME.search(label)):
+        return _Context.SECRET
+    return _Context.HEADERS if name in ("header", "headers") else _Context.PARAMETERS
+
+
+def _of_item(item: Any, place: _Context) -> _Context:
+    """A header given as one line, "Name: value", is concealed whole."""
+    return _Context.SECRET if place is _Context.HEADERS and isinstance(item, str) else place
+
+
+def _copy_number(value: float, key: bytes, place: _Context) -> Any:
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        return None
+    if not math.isfinite(value):
+        return None
+    return _conceal(str(value), key) if place is _Context.SECRET else value
+
+
+def _copy_text(text: str, key: bytes, place: _Context, depth: int) -> str:
+    if place is _Context.OUTSIDE:
+        return text
+    if place in (_Context.SECRET, _Context.HEADERS):
+        return _conceal(text, key)
+    if text.lstrip()[:1] in ("{", "["):
+        return _copy_json_text(text, key, depth)
+    return _conceal_parts(text, key)
+
+
+def _copy_json_text(text: str, key: bytes, depth: int) -> str:
+    """JSON inside a string, such as a request's body: looked into if it can be read, else judged by the names in it."""
+    try:
+        parsed = json.loads(text)
+        copy = _copy(parsed, key, _Context.PARAMETERS, depth + 1)
+        return text if copy == parsed else json.dumps(copy, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        names = _QUOTED_NAME.findall(text)
+        return _conceal(text, key) if any(_SECRET_NAME.search(_fold(n)) for n in names) else _conceal_parts(text, key)
+
+
+def _conceal_parts(text: str, key: bytes) -> str:
+    """Replace what is secret within a URL or a line of text: user info, query values, bearer and basic credentials."""
+
+    def conceal_query(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        secret = _SECRET_QUERY_NAME.search(_fold(unquote(name)))
+        return f"{name}={_conceal(value, key)}" if secret else match.group()
+
+    text = _USER_INFO.sub(lambda match: match[1] + _conceal(match[2], key), text)
+    text = _QUERY_PAIR.sub(conceal_query, text)
+    return _CREDENTIALS.sub(lambda match: match[1] + _conceal(match[2], key), text)
+
+
+def _conceal(secret: str, key: bytes) -> str:
+    """An empty value stays empty: that nothing was set is worth seeing, and no secret."""
+    if not secret.strip() or _REDACTED.fullmatch(secret):
+        return secret
+    return f"[redacted:{hmac.new(key, secret.encode(), 'sha256').hexdigest()[:8]}]"
+
+
+def _fold(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,133 @@
+"""Which follow-ups a call asks for: the rules as values, and the one function that applies them.
+
+`rules_file` reads rules from TOML; this module touches no file, so that planning stays a pure decision.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from models.calls.call_log import Action, ActionType, CallLog
+
+ANY_ACTION = "*"
+CALL_KEY = "call"
+"""The action key of a transfer that the log asserts (`agentTransferOccurred`) but lists no action for."""
+
+EVERY_LANGUAGE = ""
+"""The key of a template that was given once for all languages."""
+
+
+class FollowUpKind(StrEnum):
+    """What a follow-up leaves in the CRM."""
+
+    NOTE = "note"
+    TASK = "task"
+    TAG = "tag"
+    WORKFLOW = "workflow"
+
+
+class SkipReason(StrEnum):
+    """Why a follow-up is recorded but not carried out. When several hold, the first one here is told."""
+
+    TRIAL_CALL = "trial_call"
+    NO_CONTACT = "no_contact"
+    TOO_OLD = "too_old"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One kind of action calls for one thing in the CRM. Templates are Jinja sources by language code."""
+
+    id: str
+    action: str
+    kind: FollowUpKind
+    enabled: bool = True
+    action_name: str | None = None
+    body: Mapping[str, str] = field(default_factory=dict)
+    title: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    due_in: timedelta | None = None
+    assigned_to: str | None = None
+    workflow_id: str | None = None
+
+    def wants(self, action: Action) -> bool:
+        """Whether this rule is about that action. Types are compared in capitals, names without case."""
+        if not self.enabled or self.action.upper() not in (ANY_ACTION, action.action_type.upper()):
+            return False
+        return self.action_name is None or self.action_name.strip().casefold() == action.name.strip().casefold()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Every rule, switched-off ones included; an account that is named in the rules file has its own list."""
+
+    everywhere: tuple[Rule, ...]
+    by_account: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+
+    def of(self, location_id: str) -> tuple[Rule, ...]:
+        return self.by_account.get(location_id, self.everywhere)
+
+    def find(self, rule_id: str, *, location_id: str) -> Rule | None:
+        """The rule behind a planned follow-up. None if it was taken out of the rules file since."""
+        return next((rule for rule in self.of(location_id) if rule.id == rule_id), None)
+
+
+@dataclass(frozen=True)
+class PlannedFollowUp:
+    """What is owed to the CRM: unique by call, rule and action key."""
+
+    rule_id: str
+    action_key: str
+    kind: FollowUpKind
+    contact_id: str | None
+    skip_reason: SkipReason | None
+
+
+def follow_ups_for(
+    call_log: CallLog,
+    keyed_actions: Sequence[tuple[str, Action]],
+    rules: Rules,
+    *,
+    location_id: str,
+    too_old: bool = False,
+    planned_as_call: bool = False,
+) -> tuple[PlannedFollowUp, ...]:
+    """What this reading of the log calls for, in the order of the actions' times, then of the rules.
+
+    `planned_as_call`: an earlier reading already planned the transfer under CALL_KEY. It stands for the first
+    CALL_TRANSFER action that turns up later, so that a fuller log does not tell the same transfer twice.
+    """
+    contact_id = call_log.contact_id or None
+    skip_reason = _skip_reason(call_log, too_old=too_old)
+    return tuple(
+        PlannedFollowUp(rule.id, action_key, rule.kind, contact_id, skip_reason)
+        for action_key, action in _told_once(call_log, keyed_actions, planned_as_call=planned_as_call)
+        for rule in rules.of(location_id)
+        if rule.wants(action)
+    )
+
+
+def _told_once(
+    call_log: CallLog, keyed_actions: Sequence[tuple[str, Action]], *, planned_as_call: bool
+) -> list[tuple[str, Action]]:
+    in_order = sorted(keyed_actions, key=_moment_and_key)
+    transfers = [keyed for keyed in in_order if keyed[1].action_type.upper() == ActionType.CALL_TRANSFER]
+    if planned_as_call:
+        return [keyed for keyed in in_order if keyed not in transfers[:1]]
+    # Only a settled log is believed to lack the action: an early reading may carry the flag before the actions.
+    if call_log.transferred and not transfers and call_log.is_settled:
+        return [*in_order, (CALL_KEY, Action(action_type=ActionType.CALL_TRANSFER))]
+    return in_order
+
+
+def _moment_and_key(keyed: tuple[str, Action]) -> tuple[datetime, str]:
+    return keyed[1].executed_at or datetime.max.replace(tzinfo=UTC), keyed[0]
+
+
+def _skip_reason(call_log: CallLog, *, too_old: bool) -> SkipReason | None:
+    if call_log.trial_call:
+        return SkipReason.TRIAL_CALL
+    if not call_log.contact_id:
+        return SkipReason.NO_CONTACT
+    return SkipReason.TOO_OLD if too_old else None

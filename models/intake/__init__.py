@@ -1,0 +1,4 @@
+"""What came in by HTTP: the notifications that were written down, and counts of those that were refused.
+
+Only rows and their history. Reading a body and checking its signature is done in `webhook`.
+"""

@@ -1,0 +1,40 @@
+"""How often notifications were refused, and what the last one looked like, per reason and hour."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.database import Json, UtcDateTime, insert, metadata, moment
+
+rejection_counts = sa.Table(
+    "rejection_counts",
+    metadata,
+    sa.Column("reason", sa.Text, primary_key=True),
+    sa.Column("hour", UtcDateTime, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("last_at", UtcDateTime, nullable=False),
+    sa.Column("trace", Json, nullable=True, comment="of the last one: size, content type, which credentials it had"),
+)
+
+
+def count(connection: Connection, reason: str, *, number: int, trace: Mapping[str, Any]) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    connection.execute(
+        insert(connection, rejection_counts)
+        .values(reason=reason, hour=hour, number=number, last_at=moment(), trace=trace)
+        .on_conflict_do_update(
+            index_elements=["reason", "hour"],
+            set_={"number": rejection_counts.c.number + number, "last_at": moment(), "trace": trace},
+        )
+    )
+
+
+def since(connection: Connection, start: datetime) -> list[sa.RowMapping]:
+    """Per reason, newest hour first."""
+    rows = connection.execute(
+        sa.select(rejection_counts).where(rejection_counts.c.hour >= start).order_by(rejection_counts.c.hour.desc())
+    )
+    return [row._mapping for row in rows]

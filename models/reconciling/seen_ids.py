@@ -1,0 +1,87 @@
+"""What the list of an open window has shown so far, by distinct calls: a reader that was killed loses nothing, and
+"as many as Leadway tells" is proven by counting calls rather than pages."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.calls.calls import calls
+from models.database import insert, metadata
+from models.reconciling.windows import Window
+
+seen_ids = sa.Table(
+    "seen_ids",
+    metadata,
+    sa.Column(
+        "reconciliation_id",
+        sa.Integer().with_variant(sa.BigInteger, "postgresql"),
+        sa.ForeignKey("reconciliations.reconciliation_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("call_type", sa.Text, primary_key=True),
+    sa.Column("call_id", sa.Text, primary_key=True),
+    sa.Column("inside", sa.Boolean, nullable=False, comment="it started within the window: no list is trusted in that"),
+    sa.Column("first_pass", sa.Integer, nullable=False),
+    sa.Column("last_pass", sa.Integer, nullable=False),
+    comment="What the list of an open window has shown so far; emptied when the window ends.",
+)
+
+
+@dataclass(frozen=True)
+class SeenCounts:
+    """What a pass over one list has shown. `new` and `gone` are against the pass before."""
+
+    calls: int
+    inside: int
+    held: int
+    """Of those inside: calls that have a row, counted in `calls`."""
+    new: int
+    gone: int
+
+
+def record(connection: Connection, window: Window, *, inside: Iterable[str], outside: Iterable[str]) -> None:
+    """Keeps what a page has shown; a call may stand on two pages when they shift."""
+    rows = {
+        call_id: {
+            "reconciliation_id": window.reconciliation_id, "call_type": window.call_type, "call_id": call_id,
+            "inside": is_inside, "first_pass": window.pass_number, "last_pass": window.pass_number,
+        }
+        for ids, is_inside in ((outside, False), (inside, True))
+        for call_id in ids
+    }  # fmt: skip
+    if rows:
+        statement = insert(connection, seen_ids)
+        news = {"last_pass": statement.excluded.last_pass, "inside": statement.excluded.inside}
+        keys = ["reconciliation_id", "call_type", "call_id"]
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=news)
+        connection.execute(statement, list(rows.values()))
+
+
+def count_seen(connection: Connection, window: Window) -> SeenCounts:
+    c = seen_ids.c
+    this_list = sa.and_(c.reconciliation_id == window.reconciliation_id, c.call_type == window.call_type)
+    in_this_pass = c.last_pass == window.pass_number
+
+    def number_of(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+    row = connection.execute(
+        sa.select(
+            number_of(in_this_pass),
+            number_of(in_this_pass & c.inside),
+            number_of(in_this_pass & c.inside & calls.c.call_id.is_not(None)),
+            number_of(c.first_pass == window.pass_number),
+            number_of(c.last_pass == window.pass_number - 1),
+        )
+        .select_from(
+            seen_ids.outerjoin(calls, sa.and_(calls.c.location_id == window.location_id, calls.c.call_id == c.call_id))
+        )
+        .where(this_list)
+    ).one()
+    return SeenCounts(*(int(number) for number in row))
+
+
+def forget(connection: Connection, window: Window) -> None:
+    connection.execute(sa.delete(seen_ids).where(seen_ids.c.reconciliation_id == window.reconciliation_id))

@@ -1,0 +1,296 @@
+"""The ledger of reconciling: each window of Leadway's list that is or was read, what it listed and what we hold.
+
+A window carries its own schedule, lease and fence, as calls do. It is read page by page, LIVE then TRIAL; what the list
+has shown so far is in `models.reconciling.seen_ids`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.accounts.accounts import accounts
+from models.accounts.pauses import is_paused
+from models.calls.calls import Origin
+from models.database import UtcDateTime, insert, metadata, moment
+from models.work.lifecycle import Lane, LeaseLost
+
+
+class WindowKind(StrEnum):
+    """Why a window is read."""
+
+    REGULAR = "regular"
+    """From the account's mark on, again and again."""
+    DAILY = "daily"
+    """The last days once more, for logs that appeared late."""
+    SINCE = "since"
+    """From a time that a person named."""
+    NARROW = "narrow"
+    """Around a notification that names no call."""
+    BURST = "burst"
+    """Over the calls that wait, because a page brings fifty of them."""
+    BACKFILL = "backfill"
+    """History from before the account was added; only its command reads it."""
+
+
+LANES = {
+    WindowKind.REGULAR: Lane.RECONCILED,
+    WindowKind.DAILY: Lane.BACKFILLED,
+    WindowKind.SINCE: Lane.RECONCILED,
+    WindowKind.NARROW: Lane.RECONCILED,
+    WindowKind.BURST: Lane.LIVE,  # one of its requests saves fifty live ones
+    WindowKind.BACKFILL: Lane.BACKFILLED,
+}
+_BY_ITSELF = tuple(kind for kind in WindowKind if kind is not WindowKind.BACKFILL)
+KEPT_SECONDS = 90 * 86_400.0
+AUTOMATIC = (WindowKind.REGULAR, WindowKind.DAILY, WindowKind.NARROW, WindowKind.BURST)
+
+reconciliations = sa.Table(
+    "reconciliations",
+    metadata,
+    sa.Column(
+        "reconciliation_id",
+        sa.Integer().with_variant(sa.BigInteger, "postgresql"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    sa.Column("location_id", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False, comment="regular, daily, since, narrow, burst, backfill"),
+    sa.Column("slot", sa.Text, nullable=False, comment="of one slot at most one window is open"),
+    sa.Column("contact_id", sa.Text, nullable=True, comment="of a narrow one: only this contact's calls are listed"),
+    sa.Column("notification_id", sa.BigInteger, nullable=True, comment="of a narrow one: what it is read for"),
+    sa.Column("plans_follow_ups", sa.Boolean, nullable=False, default=True),
+    sa.Column("run_from", UtcDateTime, nullable=False, comment="the whole run; it is read window by window"),
+    sa.Column("run_until", UtcDateTime, nullable=False),
+    sa.Column("window_from", UtcDateTime, nullable=False, comment="by the calls' start"),
+    sa.Column("window_until", UtcDateTime, nullable=False),
+    sa.Column("listed", sa.Integer, nullable=False, default=0, comment="distinct calls that Leadway listed"),
+    sa.Column("held", sa.Integer, nullable=False, default=0, comment="of those, calls that have a row"),
+    sa.Column("unannounced", sa.Integer, nullable=False, default=0, comment="calls that only the list told of"),
+    sa.Column("changed", sa.Integer, nullable=False, default=0, comment="stored logs that were brought up to date"),
+    sa.Column("unreadable", sa.Integer, nullable=False, default=0, comment="listed rows without a usable id"),
+    sa.Column("requests", sa.Integer, nullable=False, default=0),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime, nullable=True, comment="null: open"),
+    sa.Column("error", sa.Text, nullable=True, comment="what holds it up now, or why it ended without a result"),
+    # Where the reader is
+    sa.Column("call_type", sa.Text, nullable=False, default="LIVE", comment="LIVE or TRIAL, the list being read"),
+    sa.Column("pass_number", sa.Integer, nullable=False, default=1, comment="how often that list was begun"),
+    sa.Column("next_page", sa.Integer, nullable=False, default=1),
+    sa.Column("told", sa.Integer, nullable=True, comment="the total that Leadway told last"),
+    sa.Column("restless", sa.Boolean, nullable=False, default=False, comment="that total fell during this pass"),
+    sa.Column("looks", sa.Integer, nullable=False, default=0, comment="of a narrow one: how often it was read"),
+    # Schedule, lease and fence
+    sa.Column("next_attempt_at", UtcDateTime, nullable=True),
+    sa.Column("failures", sa.Integer, nullable=False, default=0, comment="in a row"),
+    sa.Column("fence", sa.Integer, nullable=False, default=0),
+    sa.Column("lease_until", UtcDateTime, nullable=True),
+    sa.Column("claimed_at", UtcDateTime, nullable=True),
+    sa.Index("ix_reconciliations_location_id", "location_id", "started_at"),
+)
+WINDOW_IS_OPEN = reconciliations.c.finished_at.is_(None)
+sa.Index(
+    "uq_reconciliations_open", reconciliations.c.location_id, reconciliations.c.slot, unique=True,
+    postgresql_where=WINDOW_IS_OPEN, sqlite_where=WINDOW_IS_OPEN,
+)  # fmt: skip
+sa.Index(
+    "ix_reconciliations_notification_id", reconciliations.c.notification_id,
+    postgresql_where=reconciliations.c.notification_id.is_not(None),
+    sqlite_where=reconciliations.c.notification_id.is_not(None),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Window:
+    """A row of the ledger. `claimed_at` is the database's time before the request: the reading's age."""
+
+    reconciliation_id: int
+    location_id: str
+    kind: WindowKind
+    slot: str
+    contact_id: str | None
+    notification_id: int | None
+    plans_follow_ups: bool
+    run_from: datetime
+    run_until: datetime
+    window_from: datetime
+    window_until: datetime
+    listed: int
+    held: int
+    unannounced: int
+    changed: int
+    unreadable: int
+    requests: int
+    started_at: datetime
+    finished_at: datetime | None
+    error: str | None
+    call_type: str
+    pass_number: int
+    next_page: int
+    told: int | None
+    restless: bool
+    looks: int
+    next_attempt_at: datetime | None
+    failures: int
+    fence: int
+    claimed_at: datetime | None
+
+    @property
+    def lane(self) -> Lane:
+        return LANES[self.kind]
+
+    @property
+    def origin(self) -> Origin:
+        return Origin.BACKFILL if self.kind is WindowKind.BACKFILL else Origin.RECONCILE
+
+
+_COLUMNS = tuple(reconciliations.c[name] for name in Window.__dataclass_fields__)
+
+
+def _window(row: Any) -> Window:
+    return Window(**{**row._mapping, "kind": WindowKind(row.kind)})
+
+
+def open_run(
+    connection: Connection,
+    location_id: str,
+    *,
+    kind: WindowKind,
+    since: datetime,
+    until: datetime,
+    slot: str | None = None,
+    contact_id: str | None = None,
+    notification_id: int | None = None,
+    plans_follow_ups: bool = True,
+    delay_seconds: float = 0.0,
+) -> bool:
+    """Opens the first window of a run; False when the slot (default: the kind) has an open one already."""
+    statement = (
+        insert(connection, reconciliations)
+        .values(
+            location_id=location_id, kind=kind, slot=slot or kind, contact_id=contact_id,
+            notification_id=notification_id, plans_follow_ups=plans_follow_ups, run_from=since, run_until=until,
+            window_from=since, window_until=until, started_at=moment(), next_attempt_at=moment(delay_seconds),
+            **_UNREAD,
+        )
+        .on_conflict_do_nothing()
+        .returning(reconciliations.c.reconciliation_id)
+    )  # fmt: skip
+    return connection.execute(statement).first() is not None
+
+
+_UNREAD: dict[str, Any] = {
+    "listed": 0, "held": 0, "unannounced": 0, "changed": 0, "unreadable": 0, "requests": 0, "call_type": "LIVE",
+    "pass_number": 1, "next_page": 1, "restless": False, "looks": 0, "failures": 0, "fence": 0,
+}  # fmt: skip
+
+
+def get_open(connection: Connection, location_id: str, slot: str) -> Window | None:
+    this = sa.and_(reconciliations.c.location_id == location_id, reconciliations.c.slot == slot, WINDOW_IS_OPEN)
+    row = connection.execute(sa.select(*_COLUMNS).where(this)).first()
+    return None if row is None else _window(row)
+
+
+def due(connection: Connection, *, limit: int) -> list[int]:
+    """Open windows whose next page may be asked for now, most urgent lane first; backfills wait for their command."""
+    rows = connection.execute(
+        sa.select(reconciliations.c.reconciliation_id)
+        .where(WINDOW_IS_OPEN, reconciliations.c.kind.in_(_BY_ITSELF), _may_be_read())
+        .order_by(
+            sa.case({str(kind): lane.value for kind, lane in LANES.items()}, value=reconciliations.c.kind),
+            reconciliations.c.next_attempt_at,
+        )
+        .limit(limit)
+    )
+    return list(rows.scalars())
+
+
+def next_of(connection: Connection, reconciliation_id: int) -> int | None:
+    """The window that goes on where this one is: itself or the next of its run, if its page may be asked for now."""
+    this = reconciliations.alias()
+    same_slot = sa.select(this.c.location_id, this.c.slot).where(this.c.reconciliation_id == reconciliation_id)
+    columns = sa.tuple_(reconciliations.c.location_id, reconciliations.c.slot)
+    statement = sa.select(reconciliations.c.reconciliation_id).where(
+        WINDOW_IS_OPEN, _may_be_read(), columns.in_(same_slot)
+    )
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def claim(connection: Connection, reconciliation_id: int, *, lease_seconds: float) -> Window | None:
+    """The right to read this window's next page; None: done, held by another, not due, account paused or resting."""
+    row = connection.execute(
+        sa.update(reconciliations)
+        .where(reconciliations.c.reconciliation_id == reconciliation_id, WINDOW_IS_OPEN, _may_be_read())
+        .values(
+            fence=reconciliations.c.fence + 1,
+            lease_until=moment(lease_seconds),
+            next_attempt_at=moment(lease_seconds),
+            claimed_at=moment(),
+            requests=reconciliations.c.requests + 1,
+        )
+        .returning(*_COLUMNS)
+    ).first()
+    return None if row is None else _window(row)
+
+
+def release(connection: Connection, window: Window, **values: Any) -> None:
+    """Ends the claim and writes values. Raises LeaseLost when somebody took the window over: nothing may be written."""
+    statement = (
+        sa.update(reconciliations)
+        .where(
+            reconciliations.c.reconciliation_id == window.reconciliation_id,
+            reconciliations.c.fence == window.fence,
+            reconciliations.c.lease_until.is_not(None),
+            WINDOW_IS_OPEN,
+        )
+        .values(**{"lease_until": None, "claimed_at": None, **values})
+    )
+    if connection.execute(statement).rowcount != 1:
+        raise LeaseLost
+
+
+def close(connection: Connection, window: Window, **values: Any) -> None:
+    """Ends the window. Raises LeaseLost."""
+    release(connection, window, **{"failures": 0, **values}, finished_at=moment(), next_attempt_at=None)
+
+
+def open_next(connection: Connection, window: Window) -> bool:
+    """The rest of the run, from where this finished window ended; False: the run is at its end."""
+    if window.window_until >= window.run_until:
+        return False
+    connection.execute(
+        sa.insert(reconciliations).values(
+            location_id=window.location_id, kind=window.kind, slot=window.slot, contact_id=window.contact_id,
+            notification_id=window.notification_id, plans_follow_ups=window.plans_follow_ups,
+            run_from=window.run_from, run_until=window.run_until, window_from=window.window_until,
+            window_until=window.run_until, started_at=moment(), next_attempt_at=moment(), **_UNREAD,
+        )
+    )  # fmt: skip
+    return True
+
+
+def _may_be_read() -> sa.ColumnElement[bool]:
+    served = sa.exists().where(
+        accounts.c.location_id == reconciliations.c.location_id,
+        accounts.c.removed_at.is_(None),
+        sa.or_(accounts.c.open_until.is_(None), accounts.c.open_until <= moment()),
+    )
+    return sa.and_(reconciliations.c.next_attempt_at <= moment(), served, ~is_paused(reconciliations, "call"))
+
+
+def forget_uneventful(connection: Connection, location_id: str) -> None:
+    """Takes windows out of the ledger that found nothing, long after: what was found stays on record."""
+    c = reconciliations.c
+    connection.execute(
+        sa.delete(reconciliations).where(
+            c.location_id == location_id,
+            c.started_at < moment(-KEPT_SECONDS),
+            c.finished_at.is_not(None),
+            c.error.is_(None),
+            c.unannounced == 0,
+            c.changed == 0,
+        )
+    )

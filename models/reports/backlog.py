@@ -1,0 +1,44 @@
+"""What is not done: per account, kind of work and status, how much and how old. For status, metrics and pages."""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.calls.calls import CALL, calls
+from models.database import moment
+from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups
+from models.work.lifecycle import NOT_DONE
+
+
+@dataclass(frozen=True)
+class Backlog:
+    location_id: str
+    work: str
+    status: str
+    number: int
+    oldest_seconds: float
+
+
+def all_work(connection: Connection) -> list[Backlog]:
+    """Of unclear follow-ups the age counts since the outcome became unclear, else since the row came to be."""
+    now = connection.execute(sa.select(moment())).scalar_one()
+    found = []
+    unclear_since = sa.func.coalesce(follow_ups.c.unclear_since, follow_ups.c.planned_at)
+    for work, since in ((CALL, calls.c.created_at), (FOLLOW_UP, unclear_since)):
+        table = work.table
+        rows = connection.execute(
+            sa.select(
+                table.c.location_id,
+                table.c.status,
+                sa.func.count().label("number"),
+                sa.func.min(since).label("oldest_at"),
+            )
+            .where(NOT_DONE)
+            .group_by(table.c.location_id, table.c.status)
+        )
+        found += [
+            Backlog(row.location_id, work.name, row.status, row.number, (now - row.oldest_at).total_seconds())
+            for row in rows
+        ]
+    return found

@@ -1,0 +1,140 @@
+"""The newest calls for people to look through, page by page, each with its actions and what became of its notes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.accounts.accounts import accounts
+from models.calls.calls import call_actions, calls
+from models.follow_ups.follow_ups import follow_ups
+from models.work.lifecycle import NOT_DONE, OPEN, WorkStatus
+
+
+class CallFilter(StrEnum):
+    """Which calls to show: by their own status, or by a follow-up's."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    DEAD = "dead"
+    FOLLOW_UP_OPEN = "follow-up-open"
+    FOLLOW_UP_UNCLEAR = "follow-up-unclear"
+    FOLLOW_UP_DEAD = "follow-up-dead"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A call's place in the order; the next page begins after its last one."""
+
+    created_at: datetime
+    location_id: str
+    call_id: str
+
+
+@dataclass(frozen=True)
+class FollowUpState:
+    kind: str
+    status: str
+    skip_reason: str | None
+
+
+@dataclass(frozen=True)
+class ListedCall:
+    call: sa.RowMapping
+    """The short columns of `calls`, and its account's `name` and `time_zone`."""
+    action_types: Sequence[str]
+    follow_ups: Sequence[FollowUpState]
+
+    @property
+    def place(self) -> Cursor:
+        return Cursor(self.call["created_at"], self.call["location_id"], self.call["call_id"])
+
+
+def newest(
+    connection: Connection,
+    *,
+    limit: int,
+    location_id: str | None = None,
+    shown: CallFilter | None = None,
+    after: Cursor | None = None,
+) -> list[ListedCall]:
+    """At most `limit` calls, newest first by when we heard of them."""
+    query = (
+        sa.select(*(calls.c[name] for name in _SHORT), accounts.c.name, accounts.c.time_zone)
+        .outerjoin(accounts, accounts.c.location_id == calls.c.location_id)
+        .order_by(calls.c.created_at.desc(), calls.c.location_id.desc(), calls.c.call_id.desc())
+        .limit(limit)
+    )
+    if location_id is not None:
+        query = query.where(calls.c.location_id == location_id)
+    if shown is not None:
+        query = query.where(_which(shown))
+    if after is not None:
+        query = query.where(sa.or_(calls.c.created_at < after.created_at, _later_in_the_same_moment(after)))
+    rows = [row._mapping for row in connection.execute(query)]
+    actions, states = _action_types(connection, rows), _follow_up_states(connection, rows)
+    return [ListedCall(row, actions.get(_key(row), ()), states.get(_key(row), ())) for row in rows]
+
+
+_SHORT = (
+    "location_id", "call_id", "status", "created_at", "stored_at", "settled_at", "started_at", "duration_seconds",
+    "from_number", "trial_call", "dead_cause", "next_attempt_at", "origin",
+)  # fmt: skip
+
+
+def _which(shown: CallFilter) -> sa.ColumnElement[bool]:
+    match shown:
+        case CallFilter.DONE:
+            return calls.c.status == WorkStatus.DONE
+        case CallFilter.PENDING | CallFilter.RUNNING | CallFilter.DEAD:
+            return sa.and_(calls.c.status == str(shown), NOT_DONE)
+        case CallFilter.FOLLOW_UP_OPEN:
+            return _has_follow_up(OPEN)
+        case CallFilter.FOLLOW_UP_UNCLEAR:
+            return _has_follow_up((WorkStatus.UNCLEAR,))
+        case CallFilter.FOLLOW_UP_DEAD:
+            return _has_follow_up((WorkStatus.DEAD,))
+
+
+def _has_follow_up(statuses: Sequence[WorkStatus]) -> sa.ColumnElement[bool]:
+    """From the few follow-ups that are not done, because those are in an index of their own."""
+    keys = sa.select(follow_ups.c.location_id, follow_ups.c.call_id).where(follow_ups.c.status.in_(statuses), NOT_DONE)
+    return sa.tuple_(calls.c.location_id, calls.c.call_id).in_(keys)
+
+
+def _later_in_the_same_moment(after: Cursor) -> sa.ColumnElement[bool]:
+    same_account = sa.and_(calls.c.location_id == after.location_id, calls.c.call_id < after.call_id)
+    return sa.and_(
+        calls.c.created_at == after.created_at, sa.or_(calls.c.location_id < after.location_id, same_account)
+    )
+
+
+Key = tuple[str, str]
+
+
+def _action_types(connection: Connection, rows: Sequence[sa.RowMapping]) -> Mapping[Key, Sequence[str]]:
+    found: dict[Key, list[str]] = {}
+    query = sa.select(call_actions).where(_of_calls(call_actions, rows)).order_by(call_actions.c.position)
+    for action in connection.execute(query):
+        found.setdefault(_key(action._mapping), []).append(action.action_type)
+    return found
+
+
+def _follow_up_states(connection: Connection, rows: Sequence[sa.RowMapping]) -> Mapping[Key, Sequence[FollowUpState]]:
+    found: dict[Key, list[FollowUpState]] = {}
+    query = sa.select(follow_ups).where(_of_calls(follow_ups, rows)).order_by(follow_ups.c.planned_at)
+    for row in connection.execute(query):
+        found.setdefault(_key(row._mapping), []).append(FollowUpState(row.kind, row.status, row.skip_reason))
+    return found
+
+
+def _of_calls(table: sa.Table, rows: Sequence[sa.RowMapping]) -> sa.ColumnElement[bool]:
+    return sa.tuple_(table.c.location_id, table.c.call_id).in_([_key(row) for row in rows])
+
+
+def _key(row: sa.RowMapping) -> Key:
+    return row["location_id"], row["call_id"]

@@ -1,0 +1,226 @@
+"""What one screen says about every account: what waits, what runs, what is dead or unclear, and why it stands still."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.accounts import accounts, pauses
+from models.accounts.accounts import Account
+from models.calls.calls import CALL, calls
+from models.database import moment
+from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups
+from models.intake.notifications import notifications
+from models.reconciling import webhook_coverage
+from models.reconciling.webhook_coverage import Completeness
+from models.work.lifecycle import NOT_DONE, WorkKind, WorkStatus
+
+IDS_TOLD = 3
+
+
+@dataclass(frozen=True)
+class Dead:
+    """Rows given up for one cause. `work` is call or follow_up."""
+
+    work: str
+    cause: str
+    number: int
+    oldest_ids: tuple[str, ...]
+    """Of calls or follow-ups, a few."""
+
+
+@dataclass(frozen=True)
+class Paused:
+    cause: str
+    work: str
+    """call, follow_up, or all"""
+    paused_at: datetime
+    detail: str
+    """What to do about it."""
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """Follow-ups of which the CRM may or may not have the result."""
+
+    number: int
+    oldest_seconds: float | None
+    for_a_person: int
+    """Of these: nothing will happen by itself."""
+    oldest_ids: tuple[str, ...]
+    """Of those for a person, a few."""
+
+
+@dataclass(frozen=True)
+class OldestCall:
+    call_id: str
+    waits_since: datetime
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Today:
+    """Since midnight UTC. Calls are those that started today, follow-ups those of these calls."""
+
+    notifications: int
+    calls_stored: int
+    follow_ups_done: int
+
+
+@dataclass(frozen=True)
+class AccountOverview:
+    account: Account
+    waiting_calls: int
+    """Never stored yet."""
+    oldest_waiting_call: OldestCall | None
+    unsettled_calls: int
+    """Stored, but Leadway has not finished writing the log: it is read again."""
+    waiting_follow_ups: int
+    running: int
+    dead: tuple[Dead, ...]
+    unclear: Unclear
+    paused: tuple[Paused, ...]
+    last_notification_at: datetime | None
+    today: Today
+    completeness: Completeness
+
+
+def now(connection: Connection) -> datetime:
+    """The database's clock."""
+    time: datetime = connection.execute(sa.select(moment())).scalar_one()
+    return time
+
+
+def of_accounts(connection: Connection) -> list[AccountOverview]:
+    """One for each account that is served. A few indexed queries for each."""
+    at = now(connection)
+    return [_of(connection, account, at) for account in accounts.served(connection)]
+
+
+def _of(connection: Connection, account: Account, at: datetime) -> AccountOverview:
+    location_id = account.location_id
+    call_groups, follow_up_groups = _call_groups(connection, location_id), _follow_up_groups(connection, location_id)
+    pending = [group for group in call_groups if group.status == WorkStatus.PENDING]
+    unclear = [group for group in follow_up_groups if group.status == WorkStatus.UNCLEAR]
+    return AccountOverview(
+        account=account,
+        waiting_calls=sum(group.number for group in pending if group.never_stored),
+        oldest_waiting_call=_oldest_waiting_call(connection, location_id, at),
+        unsettled_calls=sum(group.number for group in pending if not group.never_stored),
+        waiting_follow_ups=sum(group.number for group in follow_up_groups if group.status == WorkStatus.PENDING),
+        running=sum(group.number for group in call_groups + follow_up_groups if group.status == WorkStatus.RUNNING),
+        dead=_dead(connection, location_id, CALL, call_groups)
+        + _dead(connection, location_id, FOLLOW_UP, follow_up_groups),
+        unclear=Unclear(
+            number=sum(group.number for group in unclear),
+            oldest_seconds=max(((at - group.since).total_seconds() for group in unclear), default=None),
+            for_a_person=sum(group.number for group in unclear if group.by_itself_never),
+            oldest_ids=_oldest_ids(connection, location_id, FOLLOW_UP, _FOR_A_PERSON),
+        ),
+        paused=tuple(
+            Paused(row.cause, row.work, row.paused_at, row.detail) for row in pauses.of_account(connection, location_id)
+        ),
+        last_notification_at=connection.execute(
+            sa.select(sa.func.max(notifications.c.received_at)).where(notifications.c.location_id == location_id)
+        ).scalar_one(),
+        today=_today(connection, location_id, at.replace(hour=0, minute=0, second=0, microsecond=0)),
+        completeness=webhook_coverage.of_account(connection, location_id),
+    )
+
+
+def _call_groups(connection: Connection, location_id: str) -> list[Any]:
+    never_stored = calls.c.stored_at.is_(None).label("never_stored")
+    return list(
+        connection.execute(
+            sa.select(calls.c.status, calls.c.dead_cause, never_stored, sa.func.count().label("number"))
+            .where(calls.c.location_id == location_id, NOT_DONE)
+            .group_by(calls.c.status, calls.c.dead_cause, never_stored)
+        )
+    )
+
+
+def _follow_up_groups(connection: Connection, location_id: str) -> list[Any]:
+    by_itself_never = follow_ups.c.next_attempt_at.is_(None).label("by_itself_never")
+    since = sa.func.min(sa.func.coalesce(follow_ups.c.unclear_since, follow_ups.c.planned_at)).label("since")
+    return list(
+        connection.execute(
+            sa.select(
+                follow_ups.c.status, follow_ups.c.dead_cause, by_itself_never, sa.func.count().label("number"), since
+            )
+            .where(follow_ups.c.location_id == location_id, NOT_DONE)
+            .group_by(follow_ups.c.status, follow_ups.c.dead_cause, by_itself_never)
+        )
+    )
+
+
+def _dead(connection: Connection, location_id: str, work: WorkKind, groups: list[Any]) -> tuple[Dead, ...]:
+    numbers: dict[str | None, int] = {}
+    for group in groups:
+        if group.status == WorkStatus.DEAD:
+            numbers[group.dead_cause] = numbers.get(group.dead_cause, 0) + group.number
+    cause = work.table.c.dead_cause
+    return tuple(
+        Dead(
+            work.name,
+            each or "unknown",
+            number,
+            _oldest_ids(
+                connection,
+                location_id,
+                work,
+                (work.table.c.status == WorkStatus.DEAD) & cause.is_not_distinct_from(each),
+            ),
+        )
+        for each, number in sorted(numbers.items(), key=lambda item: item[0] or "")
+    )
+
+
+_FOR_A_PERSON = (follow_ups.c.status == WorkStatus.UNCLEAR) & follow_ups.c.next_attempt_at.is_(None)
+
+
+def _oldest_ids(
+    connection: Connection, location_id: str, work: WorkKind, which: sa.ColumnElement[bool]
+) -> tuple[str, ...]:
+    since = calls.c.created_at if work is CALL else follow_ups.c.planned_at
+    ids = (
+        sa.select(work.table.c[work.key_columns[-1]])
+        .where(work.table.c.location_id == location_id, which, NOT_DONE)
+        .order_by(since)
+        .limit(IDS_TOLD)
+    )
+    return tuple(connection.execute(ids).scalars())
+
+
+def _oldest_waiting_call(connection: Connection, location_id: str, at: datetime) -> OldestCall | None:
+    oldest = connection.execute(
+        sa.select(calls.c.call_id, calls.c.created_at)
+        .where(
+            calls.c.location_id == location_id,
+            calls.c.status == WorkStatus.PENDING,
+            NOT_DONE,
+            calls.c.stored_at.is_(None),
+        )
+        .order_by(calls.c.created_at)
+        .limit(1)
+    ).first()
+    if oldest is None:
+        return None
+    return OldestCall(oldest.call_id, oldest.created_at, max(0.0, (at - oldest.created_at).total_seconds()))
+
+
+def _today(connection: Connection, location_id: str, midnight: datetime) -> Today:
+    started_today = sa.and_(calls.c.location_id == location_id, calls.c.started_at >= midnight)
+    of_today = sa.join(
+        calls,
+        follow_ups,
+        sa.and_(follow_ups.c.location_id == calls.c.location_id, follow_ups.c.call_id == calls.c.call_id),
+    )
+    number = sa.func.count()
+    notified = sa.select(number).where(
+        notifications.c.location_id == location_id, notifications.c.received_at >= midnight
+    )
+    stored = sa.select(number).where(started_today, calls.c.stored_at.is_not(None))
+    done = sa.select(number).select_from(of_today).where(started_today, follow_ups.c.status == WorkStatus.DONE)
+    return Today(*(int(connection.execute(query).scalar_one()) for query in (notified, stored, done)))

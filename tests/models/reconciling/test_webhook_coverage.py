@@ -1,0 +1,109 @@
+"""The truth about the webhook: how many calls it announced, when that is too few, and the likely cause."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from models.calls.calls import Origin, calls
+from models.database import Database, moment
+from models.intake import notifications, rejection_counts
+from models.reconciling import webhook_coverage
+from models.reconciling.webhook_coverage import AlarmCause
+from tests.models.rows import LOCATION, announce
+
+DAY = 86_400.0
+
+
+def known(database: Database, *, announced: int = 0, unannounced: int = 0, ago: float = 3600.0, **values: Any) -> None:
+    """Calls that began so long ago; later ones are newer."""
+    with database.reading() as connection:
+        number = connection.execute(sa.select(sa.func.count()).select_from(calls)).scalar_one()
+    origins = [Origin.NOTIFICATION] * announced + [Origin.RECONCILE] * unannounced
+    for position, origin in enumerate(origins):
+        call_id = f"call-{number + position}"
+        announce(database, call_id, origin=values.get("origin", origin))
+        began = moment(-ago + position)
+        with database.transaction() as connection:
+            this = sa.update(calls).where(calls.c.call_id == call_id)
+            connection.execute(this.values(created_at=began, started_at=began))
+
+
+def judge(database: Database) -> AlarmCause | None:
+    with database.reading() as connection:
+        return webhook_coverage.judge(connection, LOCATION)
+
+
+def test_a_webhook_that_announces_nearly_every_call_is_well(database: Database) -> None:
+    known(database, announced=40, unannounced=3)
+    assert judge(database) is None
+
+
+def test_calls_that_nobody_announced_are_an_alarm(database: Database) -> None:
+    known(database, announced=10)
+    known(database, unannounced=4, ago=1800)
+    assert judge(database) is AlarmCause.NEVER_ARRIVED
+
+
+def test_the_alarm_ends_when_the_newest_calls_are_announced_again(database: Database) -> None:
+    known(database, unannounced=30)
+    known(database, announced=4, ago=1800)
+    assert judge(database) is not None
+    known(database, announced=1, ago=900)
+    assert judge(database) is None
+
+
+def test_a_few_calls_backfilled_calls_and_calls_of_a_moment_ago_are_no_alarm(database: Database) -> None:
+    known(database, unannounced=2)
+    known(database, unannounced=20, origin=Origin.BACKFILL)
+    known(database, unannounced=20, ago=60)
+    known(database, unannounced=20, ago=2 * DAY)
+    assert judge(database) is None
+
+
+@pytest.mark.parametrize(
+    ("refused", "cause"),
+    [
+        ("intake_secret_unknown", AlarmCause.WRONG_SECRET),
+        ("signature_invalid", AlarmCause.REFUSED),
+        ("cannot_write_down", AlarmCause.NOT_WRITTEN_DOWN),
+    ],
+)
+def test_what_was_refused_tells_the_likely_cause(database: Database, refused: str, cause: AlarmCause) -> None:
+    known(database, unannounced=5)
+    with database.transaction() as connection:
+        rejection_counts.count(connection, refused, number=3, trace={})
+    assert judge(database) is cause
+    assert cause.sentence
+
+
+def test_notifications_without_a_call_id_tell_it_too(database: Database) -> None:
+    known(database, unannounced=5)
+    with database.transaction() as connection:
+        notifications.record(
+            connection, "one", location_id=LOCATION, dialect="workflow", authenticated_by="secret", status="unresolved"
+        )
+    assert judge(database) is AlarmCause.WITHOUT_CALL_ID
+
+
+def test_the_alarm_is_raised_once_and_status_can_tell_it(database: Database) -> None:
+    known(database, announced=1, unannounced=5)
+    with database.transaction() as connection:
+        assert webhook_coverage.set_alarm(connection, LOCATION, AlarmCause.REFUSED)
+        assert not webhook_coverage.set_alarm(connection, LOCATION, AlarmCause.REFUSED)
+        told = webhook_coverage.of_account(connection, LOCATION)
+        assert (told.alarm, told.calls_in_the_last_day, told.unannounced_in_the_last_day) == (AlarmCause.REFUSED, 6, 5)
+        assert told.alarm_since is not None
+        assert webhook_coverage.set_alarm(connection, LOCATION, None)
+        assert webhook_coverage.of_account(connection, LOCATION).alarm is None
+
+
+def test_the_share_of_each_day_is_told(database: Database) -> None:
+    known(database, announced=3, unannounced=1, ago=2 * DAY)
+    known(database, announced=2, ago=60)
+    with database.reading() as connection:
+        days = webhook_coverage.by_day(connection, LOCATION, since=datetime.now(UTC) - timedelta(days=7))
+    assert [(day.calls, day.announced) for day in days] == [(4, 3), (2, 2)]
+    assert days[0].share == 0.75
+    assert days[0].day < days[1].day

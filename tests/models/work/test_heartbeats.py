@@ -1,0 +1,57 @@
+"""Which processes count as alive."""
+
+import sqlalchemy as sa
+
+from models.database import Database, moment
+from models.work import heartbeats
+from tests.models.rows import rows_of
+
+
+def beat(database: Database, name: str, *, process: str = "worker", slots: int = 0, age: float = 0) -> None:
+    with database.transaction() as connection:
+        heartbeats.beat(connection, name, process=process, slots=slots)
+        this = heartbeats.heartbeats.c.name == name
+        if age:
+            connection.execute(sa.update(heartbeats.heartbeats).where(this).values(beat_at=moment(-age)))
+
+
+def test_the_slots_of_all_live_workers_count_together(database: Database) -> None:
+    with database.reading() as connection:
+        assert heartbeats.live_slots(connection) == 0
+    beat(database, "one", slots=32)
+    beat(database, "two", slots=8)
+    beat(database, "web", process="web", slots=99)
+    beat(database, "gone", slots=32, age=11)
+    beat(database, "slow", slots=1, age=8)
+    with database.reading() as connection:
+        assert heartbeats.live_slots(connection) == 41
+        assert sorted(heartbeats.live_workers(connection)) == ["one", "slow", "two"]
+
+
+def test_a_process_that_beats_again_is_alive_again_and_keeps_its_start(database: Database) -> None:
+    beat(database, "one", age=60)
+    (before,) = rows_of(database, heartbeats.heartbeats)
+    with database.reading() as connection:
+        assert [each.is_alive for each in heartbeats.all_of(connection)] == [False]
+    beat(database, "one", slots=4)
+    (after,) = rows_of(database, heartbeats.heartbeats)
+    with database.reading() as connection:
+        assert [each.is_alive for each in heartbeats.all_of(connection)] == [True]
+    assert (after["started_at"], after["slots"]) == (before["started_at"], 4)
+
+
+def test_a_process_that_ends_on_purpose_is_gone_at_once(database: Database) -> None:
+    beat(database, "one")
+    beat(database, "two")
+    with database.transaction() as connection:
+        heartbeats.leave(connection, "one")
+    with database.reading() as connection:
+        assert heartbeats.live_workers(connection) == ["two"]
+
+
+def test_processes_that_are_gone_for_a_day_are_forgotten(database: Database) -> None:
+    beat(database, "yesterday's", age=86_500)
+    beat(database, "today's", age=86_000)
+    with database.transaction() as connection:
+        heartbeats.forget_gone(connection)
+    assert [row["name"] for row in rows_of(database, heartbeats.heartbeats)] == ["today's"]

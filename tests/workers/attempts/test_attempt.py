@@ -1,0 +1,170 @@
+"""The frame of an attempt: what nobody expected is put back, and poison takes no neighbours with it."""
+
+import threading
+from typing import NoReturn
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ResourceClosedError
+
+from models.accounts import accounts, pauses
+from models.accounts.pauses import PauseCause
+from models.calls.calls import CALL, calls
+from models.database import moment
+from models.work import lifecycle
+from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED, Claim
+from tests.support.waiting import eventually
+from tests.workers.conftest import AtWork, meanwhile
+from workers.attempts.attempt import attempt
+from workers.attempts.isolation import isolation
+from workers.process.connections import Connections
+
+CALLERS_WORDS = "my number is 555 0100"
+
+
+def break_down(_this: Connections, _claim: Claim) -> NoReturn:
+    raise ValueError(CALLERS_WORDS)
+
+
+def attempt_call(at_work: AtWork, call_id: str, how: object = break_down) -> sa.RowMapping:
+    attempt(CALL, (at_work.location_id, call_id), how)  # type: ignore[arg-type]
+    return at_work.call(call_id)
+
+
+def let_come(at_work: AtWork, call_id: str) -> None:
+    at_work.change_call(call_id, next_attempt_at=moment(-1), lease_until=moment(-1))
+
+
+def test_an_error_nobody_expected_puts_the_row_back_with_its_type_alone(at_work: AtWork) -> None:
+    at_work.announce("call-1")
+    row = attempt_call(at_work, "call-1")
+    assert (row["status"], row["failures"], row["attempts"]) == ("pending", 1, 1)
+    assert row["last_error"] == "ValueError"
+    assert at_work.seconds_until(row["next_attempt_at"]) > 1
+    [kept] = at_work.rows("attempts")
+    assert (kept["outcome"], kept["error"]) == ("failed", "ValueError")
+    assert CALLERS_WORDS not in str([*at_work.rows("attempts"), *at_work.rows("calls")])
+
+
+def test_too_many_of_them_make_it_dead_and_a_new_notification_revives_it(at_work: AtWork) -> None:
+    at_work.announce("call-1")
+    for _ in range(FAILURES_ALLOWED):
+        let_come(at_work, "call-1")
+        row = attempt_call(at_work, "call-1")
+    assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == ("dead", "broken", None)
+    at_work.announce("call-1")
+    assert at_work.call("call-1")["status"] == "pending"
+
+
+def test_a_database_that_fails_in_any_way_leaves_the_row_to_its_lease_or_puts_it_back(at_work: AtWork) -> None:
+    def fail(_this: Connections, _claim: Claim) -> NoReturn:
+        raise ResourceClosedError(CALLERS_WORDS)
+
+    at_work.announce("call-1")
+    assert attempt_call(at_work, "call-1", fail)["last_error"] == "ResourceClosedError"
+
+
+def forget_account(at_work: AtWork) -> None:
+    """Something nobody expects: the account of a row is gone."""
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.delete(accounts.accounts))
+
+
+def test_a_follow_up_with_an_intent_becomes_unclear_instead_and_never_dead(at_work: AtWork) -> None:
+    follow_up_id = at_work.owed()
+    at_work.double.fault("create_note", "do_then_reset", times=1)
+    unclear_since = at_work.send(follow_up_id)["unclear_since"]
+    forget_account(at_work)
+    for _ in range(FAILURES_ALLOWED):
+        at_work.make_due(follow_up_id)
+        row = at_work.send(follow_up_id)
+        assert (row["status"], row["unclear_since"], row["last_error"]) == ("unclear", unclear_since, "UnknownAccount")
+    assert row["next_attempt_at"] is None, "it waits for a person"
+
+
+def test_a_follow_up_without_an_intent_ends_dead(at_work: AtWork) -> None:
+    follow_up_id = at_work.owed()
+    forget_account(at_work)
+    for _ in range(FAILURES_ALLOWED):
+        at_work.make_due(follow_up_id)
+        row = at_work.send(follow_up_id)
+    assert (row["status"], row["dead_cause"]) == ("dead", "broken")
+
+
+# Poison
+
+
+def lose_leases(at_work: AtWork, call_id: str, number: int) -> None:
+    at_work.change_call(
+        call_id, status="running", lost_leases=number - 1, lease_until=moment(-1), next_attempt_at=moment(-1)
+    )
+
+
+def test_a_suspect_waits_until_its_neighbours_have_ended(at_work: AtWork) -> None:
+    at_work.announce("suspect")
+    at_work.announce("neighbour")
+    lose_leases(at_work, "suspect", ISOLATED_AFTER)
+    inside, may_end, order = threading.Event(), threading.Event(), list[str]()
+
+    def hold(_this: Connections, _claim: Claim) -> str:
+        inside.set()
+        assert may_end.wait(10)
+        order.append("neighbour")
+        return "held"
+
+    def run(_this: Connections, _claim: Claim) -> str:
+        order.append("suspect")
+        return "ran"
+
+    with meanwhile(lambda: attempt_call(at_work, "neighbour", hold)):
+        assert inside.wait(10)
+        with meanwhile(lambda: attempt_call(at_work, "suspect", run)):
+            eventually(lambda: isolation._is_exclusive)
+            may_end.set()
+    assert order == ["neighbour", "suspect"]
+    assert at_work.call("suspect")["isolated"]
+
+
+def test_a_suspect_that_finds_no_room_stays_as_it_was(at_work: AtWork) -> None:
+    at_work.settings.leadway_lease_seconds = 0.2
+    at_work.announce("suspect")
+    lose_leases(at_work, "suspect", ISOLATED_AFTER)
+    before = at_work.call("suspect")
+    with isolation.shared():
+        assert attempt_call(at_work, "suspect") == before
+
+
+def test_a_paused_suspect_does_not_ask_the_others_to_leave(at_work: AtWork) -> None:
+    at_work.announce("suspect")
+    lose_leases(at_work, "suspect", ISOLATED_AFTER)
+    with at_work.database.transaction() as connection:
+        pauses.pause(connection, at_work.location_id, cause=PauseCause.PERSON, detail="why")
+    with at_work.database.reading() as connection:
+        assert not lifecycle.needs_isolation(connection, CALL, (at_work.location_id, "suspect"))
+    before = at_work.call("suspect")
+    assert attempt_call(at_work, "suspect") == before
+
+
+def test_leases_lost_in_company_make_nobody_dead_but_alone_they_do(at_work: AtWork) -> None:
+    at_work.announce("poison")
+    for number in range(1, ISOLATED_AFTER + POISON_AFTER_LOST_ISOLATED):
+        lose = at_work.call("poison")
+        at_work.change(
+            CALL, at_work.location_id, "poison", status="running", lease_until=moment(-1), next_attempt_at=moment(-1)
+        )
+        ran: list[str] = []
+        row = attempt_call(at_work, "poison", lambda _this, _claim, ran=ran: ran.append("ran") or "died")
+        assert (row["status"], bool(ran)) == ("running", True), (number, lose)
+        assert row["isolated"] == (number >= ISOLATED_AFTER)
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.update(calls).values(lease_until=moment(-1), next_attempt_at=moment(-1)))
+    row = attempt_call(at_work, "poison")
+    assert (row["status"], row["dead_cause"]) == ("dead", "poison")
+    at_work.announce("poison")
+    assert at_work.call("poison")["status"] == "dead", "poison waits for a person"
+
+
+def test_an_outcome_ends_the_suspicion(at_work: AtWork) -> None:
+    at_work.announce("suspect")
+    lose_leases(at_work, "suspect", ISOLATED_AFTER)
+    row = attempt_call(at_work, "suspect")
+    assert (row["status"], row["lost_leases"], row["lost_isolated"], row["isolated"]) == ("pending", 0, 0, False)

@@ -1,0 +1,252 @@
+"""The doctor finds each thing that is wrong, says what to do about it, and changes nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from models.accounts import accounts, oauth_grants, pauses
+from models.accounts.pauses import PauseCause
+from models.database import Database
+from models.intake import notifications, rejection_counts
+from models.intake.notifications import NotificationStatus
+from models.settings import Settings
+from models.work import heartbeats
+from tests.workers.conftest import AtWork, on_sqlite
+from workers.cli.doctor.checks import Check, Verdict
+from workers.cli.doctor.system import examine
+from workers.local.embedded_redis import free_port
+
+SCOPES = ("voice-ai-dashboard.readonly", "contacts.readonly", "calendars/events.readonly")
+
+
+def checks(at_work: AtWork, **changed: object) -> list[Check]:
+    settings = at_work.settings.model_copy(update=changed)
+    return list(examine(settings))
+
+
+def not_well(found: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in found if check.verdict is not Verdict.OK}
+
+
+@pytest.fixture
+def well(at_work: AtWork) -> AtWork:
+    """Everything alive, a notification came; only web does not listen where the settings say."""
+    with at_work.database.transaction() as connection:
+        for process in ("web", "worker", "beat"):
+            heartbeats.beat(connection, f"{process}-1", process=process, slots=8)
+        notifications.record(
+            connection, dedupe_key="one", location_id=at_work.location_id, call_id="call-1", dialect="flat",
+            authenticated_by="ed25519", status=NotificationStatus.ACCEPTED,
+        )  # fmt: skip
+    at_work.settings.port = free_port()
+    return at_work
+
+
+def test_where_everything_is_well_nothing_fails_and_only_harmless_questions_are_asked(well: AtWork) -> None:
+    found = checks(well)
+    assert set(not_well(found)) == {"webhook"}
+    assert not_well(found)["webhook"].verdict is Verdict.WARNING
+    told = {check.name for check in found}
+    assert {"Redis", "database", "worker", "beat", "API token", "limits", "notifications", "clock"} <= told
+    assert {f"scope {scope}" for scope in (*SCOPES, "contacts.write")} <= told
+    assert {request.method for request in well.requests()} == {"GET"}
+    assert well.double.truth.notes() == []
+    assert all(well.double.token not in f"{check.told} {check.do}" for check in found)
+
+
+def no_database(at_work: AtWork) -> dict[str, object]:
+    return {"database_url": f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/nothing"}
+
+
+def no_schema(at_work: AtWork) -> dict[str, object]:
+    return {"database_url": f"sqlite:///{Path.cwd() / 'empty.db'}"}
+
+
+def no_redis(at_work: AtWork) -> dict[str, object]:
+    return {"redis_url": f"redis://127.0.0.1:{free_port()}/0"}
+
+
+def no_worker(at_work: AtWork) -> None:
+    _write(at_work, lambda connection: heartbeats.leave(connection, "worker-1"))
+
+
+def no_beat(at_work: AtWork) -> None:
+    _write(at_work, lambda connection: heartbeats.leave(connection, "beat-1"))
+
+
+def no_account(at_work: AtWork) -> None:
+    _write(at_work, lambda connection: accounts.remove(connection, at_work.location_id))
+
+
+def no_token(at_work: AtWork) -> None:
+    _write(
+        at_work, lambda connection: connection.execute(sa.update(accounts.accounts).values(api_token_encrypted=None))
+    )
+
+
+def token_revoked(at_work: AtWork) -> None:
+    at_work.double.revoke_token()
+
+
+def token_of_another_location(at_work: AtWork) -> None:
+    token = at_work.double.add_location("loc_other")
+    _write(
+        at_work,
+        lambda connection: accounts.set_token(connection, at_work.location_id, token, cipher=at_work.this.cipher),
+    )
+
+
+def token_written_with_another_key(at_work: AtWork) -> dict[str, object]:
+    return {"token_encryption_keys": Settings(token_encryption_keys="A" * 43 + "=").token_encryption_keys}
+
+
+def key_that_is_none(at_work: AtWork) -> dict[str, object]:
+    return {"token_encryption_keys": Settings(token_encryption_keys="no key").token_encryption_keys}
+
+
+def grant_that_ended(at_work: AtWork) -> None:
+    at_work.double.install_app(at_work.location_id).removed = True
+    _write(
+        at_work,
+        lambda connection: oauth_grants.set_grant(
+            connection, at_work.location_id, client_id="app-of-the-double", client_secret="secret-of-the-app",
+            refresh_token="first-refresh-token", cipher=at_work.this.cipher,
+        ),
+    )  # fmt: skip
+
+
+def wrong_version(at_work: AtWork) -> dict[str, object]:
+    return {"leadway_api_version": "2020-01-01"}
+
+
+def leadway_away(at_work: AtWork) -> None:
+    at_work.double.go_away()
+
+
+def clock_ahead(at_work: AtWork) -> None:
+    at_work.double.set_clock(-600)
+
+
+def lower_limit(at_work: AtWork) -> None:
+    at_work.double.set_rate_limit(per_window=None, announced=50)
+
+
+def secret_that_nobody_has(at_work: AtWork) -> None:
+    _write(at_work, lambda connection: rejection_counts.count(connection, "intake_secret_unknown", number=3, trace={}))
+
+
+def signature_that_fits_no_key(at_work: AtWork) -> None:
+    _write(at_work, lambda connection: rejection_counts.count(connection, "signature_invalid", number=1, trace={}))
+
+
+def no_notification(at_work: AtWork) -> None:
+    _write(at_work, lambda connection: connection.execute(sa.delete(notifications.notifications)))
+
+
+def unresolved_notification(at_work: AtWork) -> None:
+    values = {"status": NotificationStatus.UNRESOLVED, "reason": "call_id_of_another_kind"}
+    _write(at_work, lambda connection: connection.execute(sa.update(notifications.notifications).values(**values)))
+
+
+def paused_by_a_person(at_work: AtWork) -> None:
+    _write(
+        at_work,
+        lambda connection: pauses.pause(
+            connection, at_work.location_id, cause=PauseCause.PERSON, detail="Until Monday."
+        ),
+    )
+
+
+MISTAKES = [
+    (no_database, "database", "DATABASE_URL"),
+    (no_schema, "database schema", "migrate"),
+    (no_redis, "Redis", "REDIS_URL"),
+    (no_worker, "worker", "python -m workers"),
+    (no_beat, "beat", "python -m workers beat"),
+    (no_account, "accounts", "accounts add"),
+    (no_token, "API token", "set-token"),
+    (token_revoked, "API token", "set-token"),
+    (token_of_another_location, "location", "location"),
+    (token_written_with_another_key, "API token", "TOKEN_ENCRYPTION_KEYS"),
+    (key_that_is_none, "encryption keys", "Fernet"),
+    (grant_that_ended, "API token", "accounts connect"),
+    (wrong_version, "Version header", "LEADWAY_API_VERSION"),
+    (leadway_away, "API", "LEADWAY_API_URL"),
+    (clock_ahead, "clock and Leadway's", "NTP"),
+    (lower_limit, "limits", "set-budget"),
+    (secret_that_nobody_has, "refused notifications", "rotate-secret"),
+    (signature_that_fits_no_key, "refused notifications", "LEADWAY_WEBHOOK_PUBLIC_KEYS"),
+    (no_notification, "notifications", "/ops/setup"),
+    (unresolved_notification, "notifications", "/ops/setup"),
+    (paused_by_a_person, "paused by person", "Until Monday."),
+]
+A_WARNING = {"clock and Leadway's", "limits", "refused notifications", "notifications", "paused by person"}
+
+
+@on_sqlite
+@pytest.mark.parametrize(("mistake", "name", "do"), MISTAKES, ids=[each.__name__ for each, _, _ in MISTAKES])
+def test_each_mistake_is_named_with_the_next_step(
+    well: AtWork, mistake: Callable[[AtWork], dict[str, object] | None], name: str, do: str
+) -> None:
+    found = not_well(checks(well, **(mistake(well) or {})))
+    assert set(found) == {"webhook", name} or name in ("database", "database schema")
+    assert do in f"{found[name].told} {found[name].do}"
+    assert found[name].do
+    assert found[name].verdict is (Verdict.WARNING if name in A_WARNING else Verdict.FAILED)
+
+
+@on_sqlite
+@pytest.mark.parametrize("scope", SCOPES)
+def test_each_scope_that_is_missing_is_named(well: AtWork, scope: str) -> None:
+    well.double.remove_scope(scope)
+    found = not_well(checks(well))
+    assert set(found) == {"webhook", f"scope {scope}"}
+    assert scope in found[f"scope {scope}"].do
+    failed = found[f"scope {scope}"].verdict is Verdict.FAILED
+    assert failed == (scope != "calendars/events.readonly"), "without booked times, notes are worded differently"
+
+
+def test_a_missing_scope_for_writing_is_known_from_the_note_that_was_refused(well: AtWork) -> None:
+    follow_up_id = well.owed()
+    well.double.remove_scope("contacts.write")
+    well.send(follow_up_id)
+    found = not_well(checks(well))
+    assert found["scope contacts.write"].verdict is Verdict.FAILED
+    assert found["paused by scope"].verdict is Verdict.FAILED
+
+
+def test_an_unknown_location_is_named_with_those_that_are_served(well: AtWork) -> None:
+    [found] = [each for each in examine(well.settings, location_id="elsewhere") if each.name == "accounts"]
+    assert found.verdict is Verdict.FAILED
+    assert well.location_id in found.told
+
+
+def test_the_address_from_outside_is_tried(well: AtWork) -> None:
+    found = {each.name: each for each in examine(well.settings, address=f"http://127.0.0.1:{free_port()}/")}
+    assert found["webhook from outside"].verdict is Verdict.FAILED
+    assert "proxy" in found["webhook from outside"].do
+
+
+def test_nothing_of_ours_is_changed(well: AtWork) -> None:
+    before = _everything(well.database)
+    checks(well)
+    assert _everything(well.database) == before
+
+
+def _everything(database: Database) -> dict[str, list[object]]:
+    tables = (
+        accounts.accounts,
+        notifications.notifications,
+        pauses.pauses,
+        rejection_counts.rejection_counts,
+        heartbeats.heartbeats,
+    )
+    with database.reading() as connection:
+        return {table.name: [tuple(row) for row in connection.execute(sa.select(table))] for table in tables}
+
+
+def _write(at_work: AtWork, write: Callable[..., object]) -> None:
+    with at_work.database.transaction() as connection:
+        write(connection)

@@ -1,0 +1,176 @@
+"""The bell beside a Redis that is there, refuses, is frozen, silent, full, or has nobody who listens."""
+
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+
+from models.settings import Settings
+from tests.support.services import EmbeddedRedis
+from tests.support.waiting import eventually
+from workers.app import app, connect_for_wake_ups
+from workers.process.wake_up import MOST_WAITING, Waker, send_wake_up
+from workers.telemetry import metrics
+
+QUEUE = "housekeeping"
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """A Redis that may be killed and frozen: nobody else uses it."""
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def ringing(own_redis: EmbeddedRedis, sqlite_url: str) -> Iterator[redis.Redis]:
+    """The bell's Redis, empty; the app is pointed at it as in a web process."""
+    with _pointed_at(own_redis.url, sqlite_url), redis.Redis.from_url(own_redis.url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def waker() -> Iterator[Waker]:
+    waker = Waker()
+    yield waker
+    waker.stop()
+
+
+def test_a_ring_puts_the_dispatchers_message_into_redis(ringing: redis.Redis, waker: Waker) -> None:
+    waker.wake()
+
+    [message] = eventually(lambda: ringing.lrange(QUEUE, 0, -1))
+    headers = json.loads(message)["headers"]
+    assert headers["task"] == "due.dispatch"
+    assert headers["expires"] is not None
+
+
+def test_however_many_ring_at_once_few_messages_are_sent(ringing: redis.Redis, waker: Waker) -> None:
+    for _ in range(1000):
+        waker.wake()
+    eventually(lambda: ringing.llen(QUEUE))
+
+    assert ringing.llen(QUEUE) < 20
+
+
+def test_a_ring_during_a_ring_is_followed_by_one_more() -> None:
+    begun, may_end, rings = threading.Event(), threading.Event(), []
+
+    def send() -> None:
+        rings.append(1)
+        begun.set()
+        may_end.wait(10)
+
+    waker = Waker(send)
+    waker.wake()
+    assert begun.wait(10)
+    for _ in range(5):
+        waker.wake()
+    may_end.set()
+    eventually(lambda: len(rings) == 2)
+    waker.stop()
+    assert len(rings) == 2
+
+
+def test_while_nobody_listens_messages_do_not_pile_up(ringing: redis.Redis) -> None:
+    for _ in range(MOST_WAITING + 30):
+        send_wake_up()
+
+    assert ringing.llen(QUEUE) == MOST_WAITING
+
+
+def test_a_killed_redis_costs_nobody_time_and_rings_again_when_it_is_back(
+    ringing: redis.Redis, waker: Waker, own_redis: EmbeddedRedis
+) -> None:
+    waker.wake()
+    eventually(lambda: ringing.llen(QUEUE))
+    own_redis.kill()
+    try:
+        _assert_failures(waker)
+    finally:
+        own_redis.start()
+    _assert_wakes_again(waker, ringing)
+
+
+def test_a_frozen_redis_costs_nobody_time_and_rings_again_when_it_thaws(
+    ringing: redis.Redis, waker: Waker, own_redis: EmbeddedRedis
+) -> None:
+    waker.wake()
+    eventually(lambda: ringing.llen(QUEUE))
+    os.kill(own_redis.pid, signal.SIGSTOP)
+    try:
+        _assert_failures(waker)
+    finally:
+        os.kill(own_redis.pid, signal.SIGCONT)
+    _assert_wakes_again(waker, ringing)
+
+
+def test_a_redis_that_accepts_and_never_answers_costs_nobody_time(sqlite_url: str, waker: Waker) -> None:
+    black_hole = socket.create_server(("127.0.0.1", 0))
+    with black_hole, _pointed_at(f"redis://127.0.0.1:{black_hole.getsockname()[1]}/0", sqlite_url):
+        _assert_failures(waker)
+        waker.stop()
+
+
+def test_a_redis_that_refuses_to_write_ends_no_thread(ringing: redis.Redis, waker: Waker) -> None:
+    ringing.config_set("maxmemory", 1)
+    try:
+        _assert_failures(waker)
+    finally:
+        ringing.config_set("maxmemory", 0)
+    _assert_wakes_again(waker, ringing)
+
+
+def test_a_bell_that_was_never_rung_has_no_thread_and_stops() -> None:
+    before = threading.active_count()
+    waker = Waker()
+    assert threading.active_count() == before
+    waker.stop()
+
+
+def _assert_failures(waker: Waker) -> None:
+    """Rings fail twice, are counted, and keep one thread."""
+    before, threads = _failures(), _bells()
+
+    def failed_twice() -> bool:
+        waker.wake()
+        return _failures() >= before + 2
+
+    eventually(failed_twice, describe="two rings that failed")
+    assert _bells() <= threads + 1
+
+
+def _assert_wakes_again(waker: Waker, client: redis.Redis) -> None:
+    def rung() -> bool:
+        waker.wake()
+        return bool(client.llen(QUEUE))
+
+    eventually(lambda: client.delete(QUEUE) is not None)
+    eventually(rung, describe="the bell to ring again")
+
+
+def _failures() -> float:
+    return float(next(iter(metrics.WAKE_UP_FAILURES.collect())).samples[0].value)
+
+
+def _bells() -> int:
+    """Of this test's own bell and of the process's other one, which attempts ring."""
+    return sum(thread.name == "waker" for thread in threading.enumerate())
+
+
+@contextmanager
+def _pointed_at(redis_url: str, database_url: str) -> Iterator[None]:
+    """As a new web process would be: without connections from before."""
+    before = {name: app.conf[name] for name in ("broker_url", "broker_transport_options", "broker_pool_limit")}
+    connect_for_wake_ups(Settings(database_url=database_url, redis_url=redis_url))
+    app._after_fork()
+    yield
+    app.conf.update(before)
+    app._after_fork()

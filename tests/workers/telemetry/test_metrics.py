@@ -1,0 +1,86 @@
+"""The catalogue of metrics, its page, and the files by which the processes of a host share their counters."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import prometheus_client
+from prometheus_client.metrics import MetricWrapperBase
+
+from models.settings import Settings
+from tests.support.processes import ROOT
+from workers.telemetry import metrics
+from workers.telemetry.metrics_files import metrics_dir
+
+PAGE = ROOT / "docs" / "metrics.md"
+COUNTS_FROM_ANOTHER_PROCESS = """
+from models.settings import Settings
+from workers.telemetry.metrics_files import share_counters
+import sys
+share_counters(Settings(database_url="sqlite:///x.db"))
+from workers.telemetry import metrics
+metrics.ENQUEUED.labels("call").inc(int(sys.argv[1]))
+if sys.argv[2:]:
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    print(generate_latest(registry).decode())
+"""
+
+
+def test_the_page_names_exactly_the_metrics_that_there_are() -> None:
+    in_code = {_name(each) for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)}
+    gauges = set(re.findall(r'"(leadway_[a-z_]+)"', (ROOT / "webhook" / "health.py").read_text()))
+    in_page = re.findall(r"^\| `(leadway_[a-z_]+)`", PAGE.read_text(), re.MULTILINE)
+
+    assert set(in_page) == in_code | gauges
+    assert len(in_page) == len(set(in_page))
+
+
+def test_names_say_whose_they_are_what_they_count_and_in_which_unit() -> None:
+    for each in vars(metrics).values():
+        if isinstance(each, prometheus_client.Counter):
+            assert re.fullmatch(r"leadway_[a-z_]+_total", _name(each))
+        elif isinstance(each, prometheus_client.Histogram):
+            assert re.fullmatch(r"leadway_[a-z_]+_seconds|leadway_stored_after_seconds", _name(each))
+
+
+def test_no_metric_is_told_apart_by_a_call_or_a_person() -> None:
+    for each in vars(metrics).values():
+        if isinstance(each, MetricWrapperBase):
+            assert not set(each._labelnames) & {"call_id", "contact_id", "from_number", "name", "follow_up_id"}
+
+
+def test_counters_of_several_processes_are_added_up_also_of_those_that_have_ended(tmp_path: Path) -> None:
+    _count(tmp_path, "2")
+    _count(tmp_path, "3")
+    told = _count(tmp_path, "5", "and tell")
+
+    assert 'leadway_enqueued_total{work="call"} 10.0' in told
+
+
+def test_deployments_with_different_databases_do_not_count_together(tmp_path: Path) -> None:
+    one, two = (metrics_dir(Settings(database_url=f"sqlite:///{name}.db")) for name in ("one", "two"))
+
+    assert one != two
+    assert metrics_dir(Settings(metrics_dir=tmp_path)) == tmp_path
+
+
+def test_the_folder_of_counters_shows_nothing_of_the_databases_password() -> None:
+    folder = metrics_dir(Settings(database_url="postgresql://leadway:hunter2@localhost/leadway"))
+
+    assert "hunter2" not in str(folder)
+
+
+def _count(folder: Path, *words: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", COUNTS_FROM_ANOTHER_PROCESS, *words],
+        cwd=folder, env={"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+
+
+def _name(metric: MetricWrapperBase) -> str:
+    """As it is scraped: the client keeps a counter's name without its ending."""
+    return str(metric._name) + ("_total" if isinstance(metric, prometheus_client.Counter) else "")

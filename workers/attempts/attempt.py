@@ -1,0 +1,101 @@
+"""The frame of every attempt: in company or alone, claimed, timed, and never writing after its lease.
+
+A task is one attempt. What it learns goes into the row; nothing is raised for Celery to see but bugs.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from celery import current_task
+from sqlalchemy.exc import SQLAlchemyError
+
+from models.failpoints import failpoint
+from models.work import lifecycle
+from models.work.lifecycle import Claim, LeaseLost, WorkKind
+from workers.attempts.isolation import IsolationTimeout, isolation
+from workers.process.connections import Connections, connections
+from workers.process.wake_up import Waker
+from workers.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+waker = Waker()
+"""Rung after each attempt: it may have planned follow-ups, and it has left room for what waits."""
+
+
+def attempt(
+    work: WorkKind,
+    key: tuple[str, ...],
+    carry_out: Callable[[Connections, Claim], str],
+    *,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Claims the row and carries out one attempt; returns at once when there is nothing to claim.
+
+    `carry_out` returns the word for its outcome, for the log. It raises LeaseLost when somebody took the row over.
+    """
+    this = connections()
+    with isolation.shared():
+        claim = _claim(this, work, key, extra=extra, isolated=False)
+        if claim is not None:
+            return _carry_out(this, claim, carry_out)
+    with this.database.reading() as connection:
+        suspect = lifecycle.needs_isolation(connection, work, key)
+    if not suspect:
+        return None
+    try:
+        with isolation.exclusive(patience_seconds=this.attempt_seconds):
+            claim = _claim(this, work, key, extra=extra, isolated=True)
+            if claim is not None:
+                log.warning("isolated_attempt_started", work=work.name, key=key, lost_leases=claim.row["lost_leases"])
+                return _carry_out(this, claim, carry_out)
+    except IsolationTimeout:
+        log.info("isolation_timed_out", work=work.name, key=key)
+
+
+def _claim(
+    this: Connections, work: WorkKind, key: tuple[str, ...], *, extra: Mapping[str, Any] | None, isolated: bool
+) -> Claim | None:
+    return lifecycle.claim(
+        this.database,
+        work,
+        key,
+        lease_seconds=this.settings.leadway_lease_seconds,
+        deadline_seconds=this.attempt_seconds,
+        worker=this.worker,
+        task_id=current_task.request.id if current_task else None,
+        isolated=isolated,
+        extra=extra,
+    )
+
+
+def _carry_out(this: Connections, claim: Claim, carry_out: Callable[[Connections, Claim], str]) -> None:
+    structlog.contextvars.bind_contextvars(work=claim.work.name, key=claim.key, fence=claim.fence)
+    try:
+        failpoint(f"{claim.work.name}_claimed")
+        outcome = carry_out(this, claim)
+    except LeaseLost:
+        outcome = "lease_lost"
+    except Exception as error:
+        # Never raised on: Celery would log its text, which may quote a row. The lease guards what cannot be written.
+        outcome = "broken"
+        log.exception("attempt_raised")
+        metrics.UNEXPECTED_ERRORS.labels(claim.work.name, type(error).__name__).inc()
+        _break_off(this, claim, error)
+    finally:
+        structlog.contextvars.unbind_contextvars("work", "key", "fence")
+    waker.wake()
+    metrics.ATTEMPTS.labels(claim.work.name, outcome).inc()
+    took = round(1000 * (this.attempt_seconds - claim.seconds_left))
+    log.info("attempt_ended", work=claim.work.name, key=claim.key, outcome=outcome, milliseconds=took)
+
+
+def _break_off(this: Connections, claim: Claim, error: Exception) -> None:
+    first_seconds = this.settings.leadway_retry_seconds
+    name = type(error).__name__
+    with suppress(LeaseLost, SQLAlchemyError):
+        this.database.transact(
+            lambda connection: lifecycle.abort(connection, claim, error=name, first_seconds=first_seconds)
+        )

@@ -1,0 +1,74 @@
+"""`leadway-calls doctor`: looks at everything in turn, and says what is wrong and what to do."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from models.settings import SettingsError, read_settings
+from workers.cli.opened import WRONG_USAGE, Failure
+from workers.cli.screen import count, heading, say
+from workers.telemetry.logs import set_up_logs
+from workers.telemetry.metrics_files import share_counters
+
+if TYPE_CHECKING:
+    from workers.cli.doctor.checks import Check
+
+EXIT_FAILED = 1
+SIGNS = {"ok": "ok     ", "warning": "WARNING", "failed": "FAILED "}
+
+
+@click.command(short_help="Looks at everything in turn: what is wrong, and what to do.")
+@click.argument("location", required=False)
+@click.option("--address", metavar="URL", help="Where Leadway reaches this system, as https://host: it is tried too.")
+@click.option("--json", "in_json", is_flag=True, help="For programs: the same as one JSON object.")
+@click.pass_context
+def doctor(ctx: click.Context, location: str | None, address: str | None, in_json: bool) -> None:
+    """Makes the checks that a person would make; each has a verdict and, where it is not well, the next step.
+
+    Leadway is asked a few harmless questions for each account, or for LOCATION alone; nothing is changed anywhere.
+
+    Exit status: 0 nothing failed (there may be warnings); 1 something failed; 2 wrong settings.
+
+    \b
+    Examples:
+      leadway-calls doctor
+      leadway-calls doctor ve9EPM428h8vShlRW1KT --address https://calls.example.com
+      leadway-calls doctor --json | jq '.checks[] | select(.verdict != "ok")'
+    """
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        raise Failure(str(error), exit_code=WRONG_USAGE) from None
+    set_up_logs(level="ERROR", form="console")
+    share_counters(settings)
+    from workers.cli.doctor.system import examine  # only now: metrics are made when they are imported
+
+    checks: list[Check] = []
+    for check in examine(settings, location_id=location, address=address):
+        if not in_json:
+            _show(check, after=checks[-1] if checks else None)
+        checks.append(check)
+    number_failed = sum(check.verdict == "failed" for check in checks)
+    if in_json:
+        click.echo(json.dumps({"verdict": _worst(checks), "checks": [asdict(each) for each in checks]}, indent=2))
+    else:
+        warned = sum(check.verdict == "warning" for check in checks)
+        say("")
+        say(f"{count(len(checks), 'check')}: {number_failed} failed, {count(warned, 'warning')}.")
+    ctx.exit(EXIT_FAILED if number_failed else 0)
+
+
+def _show(check: "Check", *, after: "Check | None") -> None:
+    if after is None or after.location_id != check.location_id:
+        heading(check.location_id or "System")
+    say(f"  {SIGNS[check.verdict]}  {check.name}: {check.told}")
+    if check.do:
+        say(f"           → {check.do}")
+
+
+def _worst(checks: "Sequence[Check]") -> str:
+    verdicts = {check.verdict.value for check in checks}
+    return next(each for each in ("failed", "warning", "ok") if each in verdicts or each == "ok")

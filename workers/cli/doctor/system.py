@@ -1,0 +1,217 @@
+"""The checks that a person would make, each with a verdict and the next step: does all of it work, and if not, why.
+
+Nothing is changed: rows are read, and Leadway is asked by harmless GET requests only, within the account's budget.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import redis
+import requests
+import sqlalchemy as sa
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy.exc import SQLAlchemyError
+
+from migrations import is_current
+from models.accounts import accounts
+from models.accounts.token_encryption import cipher_for
+from models.database import COMMAND, Database
+from models.follow_ups.rules_file import RulesError, load_rules
+from models.intake import rejection_counts
+from models.reports import overview
+from models.settings import Settings
+from models.work import heartbeats
+from workers.cli.doctor.account import of_account
+from workers.cli.doctor.checks import Check, Verdict, failed, fine, warning
+from workers.process.connections import open_connections
+
+ANSWER_SECONDS = 2.0
+DATABASE_SKEW_SECONDS = 5.0
+NEEDED_PROCESSES_DO = {
+    "worker": "start one: `python -m workers`",
+    "beat": "start one: `python -m workers beat`",
+    "web": "start it: `python -m webhook`; until then Leadway's notifications are refused by the connection",
+}
+
+
+def examine(settings: Settings, *, location_id: str | None = None, address: str | None = None) -> Iterator[Check]:
+    """Check by check, in the order in which one depends on the other. `location_id` None: every account that is served.
+
+    `address`: where Leadway reaches us, as `https://host`. Raises nothing for what a person can put right.
+    """
+    yield from _of_settings(settings)
+    yield _of_redis(settings)
+    database = _opened(settings)
+    if isinstance(database, Check):
+        yield database
+        return
+    try:
+        schema = _of_schema(database)
+        yield schema
+        if schema.verdict is Verdict.FAILED:
+            return
+        yield from _of_processes(database)
+        yield _of_clock(database)
+        yield from _of_address(settings, address)
+        yield from _of_refusals(database)
+        yield from _of_accounts(settings, database, location_id)
+    finally:
+        database.close()
+
+
+def _of_settings(settings: Settings) -> Iterator[Check]:
+    try:
+        cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
+    except (ValueError, OSError):
+        yield failed("encryption keys", "TOKEN_ENCRYPTION_KEYS cannot be used", "set Fernet keys, the first one writes")
+    try:
+        load_rules(settings.leadway_rules_file)
+    except RulesError as error:
+        yield failed("rules file", str(error), "correct LEADWAY_RULES_FILE, or unset it for the built-in rules")
+    if not settings.leadway_api_url.startswith("https://"):
+        local = settings.leadway_api_url.startswith(("http://127.0.0.1", "http://localhost"))
+        if not local:
+            told = f"LEADWAY_API_URL is {settings.leadway_api_url}: tokens would travel unencrypted"
+            yield failed("Leadway's address", told, "write https://, as in the default")
+
+
+def _of_redis(settings: Settings) -> Check:
+    name = "Redis"
+    try:
+        with redis.Redis.from_url(
+            settings.redis_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        ) as client:  # fmt: skip
+            client.ping()
+            policy = client.info("memory").get("maxmemory_policy")
+    except (redis.RedisError, ValueError, OSError) as error:
+        if "redis_url" not in settings.model_fields_set:
+            told = "REDIS_URL is not set, and none answers at the usual address"
+            return warning(name, told, "set it; with `make run` it is known only to the processes that this starts")
+        told = f"it does not answer ({type(error).__name__}): notifications are taken in, everything else waits"
+        return failed(name, told, "start it, or correct REDIS_URL")
+    if policy not in ("noeviction", None):
+        told = f"it answers, but drops what it holds when it is full (maxmemory-policy {policy})"
+        return warning(name, told, "set maxmemory-policy noeviction")
+    return fine(name, "it answers")
+
+
+def _opened(settings: Settings) -> Database | Check:
+    name, do = "database", "check that it runs, and DATABASE_URL"
+    try:
+        database = Database(settings.database_url, limits=COMMAND)
+    except (sa.exc.ArgumentError, ImportError, OSError) as error:
+        return failed(name, f"DATABASE_URL cannot be used ({type(error).__name__})", do)
+    try:
+        with database.engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+    except SQLAlchemyError as error:
+        database.close()
+        told = f"it does not answer ({type(error).__name__}): Leadway is asked to repeat each notification later"
+        return failed(name, told, do)
+    return database
+
+
+def _of_schema(database: Database) -> Check:
+    if is_current(database):
+        return fine("database", "it answers and has the schema of this version")
+    return failed("database schema", "it is not the one that this version needs", "run `leadway-calls migrate`")
+
+
+def _of_processes(database: Database) -> Iterator[Check]:
+    with database.reading() as connection:
+        known = heartbeats.all_of(connection)
+    for process, do in NEEDED_PROCESSES_DO.items():
+        alive = [each for each in known if each.process == process and each.is_alive]
+        if alive:
+            yield fine(process, f"{len(alive)} alive")
+            continue
+        heard = [each.seconds_ago for each in known if each.process == process]
+        told = f"none is alive; last heard {min(heard):.0f} s ago" if heard else "none is alive, none was heard of"
+        yield failed(process, told, do)
+
+
+def _of_clock(database: Database) -> Check:
+    with database.reading() as connection:
+        skew = abs((overview.now(connection) - datetime.now(UTC)).total_seconds())
+    if skew <= DATABASE_SKEW_SECONDS:
+        return fine("clock", "this machine and the database agree")
+    return warning("clock", f"this machine and the database are {skew:.0f} s apart", "let both keep time by NTP")
+
+
+def _of_address(settings: Settings, address: str | None) -> Iterator[Check]:
+    """Whether web answers where it listens, and where Leadway is to reach it."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "", "::") else settings.host  # noqa: S104 - where it listens
+    asked = [("webhook", f"http://{host}:{settings.port}", "start web here, or look at HOST and PORT")]
+    if address:
+        asked.append(("webhook from outside", address.rstrip("/"), "look at the name, the certificate and the proxy"))
+    for name, base, do in asked:
+        problem = _problem_of(base)
+        if problem is None:
+            yield fine(name, f"{base}/webhooks/leadway is reachable and ready")
+        else:
+            yield (failed if name != "webhook" else warning)(name, f"{base} {problem}", do)
+
+
+def _problem_of(base: str) -> str | None:
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.get(f"{base}/readyz", timeout=ANSWER_SECONDS, allow_redirects=False)
+    except requests.RequestException as error:
+        return f"cannot be reached ({type(error).__name__})"
+    if answer.status_code == 200:
+        return None
+    return f"answers {answer.status_code} to /readyz: " + (
+        "not ready" if answer.status_code == 503 else "not this system"
+    )
+
+
+REFUSALS = {
+    "credentials_missing": "use the account's own URL, or add the header X-Intake-Secret",
+    "intake_secret_unknown": "paste the present URL or secret: `leadway-calls accounts rotate-secret` makes a new one",
+    "wrong_account": "the workflow of one location uses another one's URL: give each its own",
+    "signature_invalid": "look whether LEADWAY_WEBHOOK_PUBLIC_KEYS is the vendor's present key, or leave it unset",
+    "signature_keys_not_configured": "set LEADWAY_WEBHOOK_PUBLIC_KEYS, or leave it unset for the vendor's keys",
+    "cannot_write_down": "the database was away; Leadway repeats these notifications",
+    "location_not_served": "add the location: `leadway-calls accounts add`",
+}
+
+
+def _of_refusals(database: Database) -> Iterator[Check]:
+    with database.reading() as connection:
+        at = overview.now(connection)
+        rows = rejection_counts.since(connection, at.replace(hour=0, minute=0, second=0, microsecond=0))
+    numbers: dict[str, int] = {}
+    for row in rows:
+        numbers[row["reason"]] = numbers.get(row["reason"], 0) + row["number"]
+    if not numbers:
+        yield fine("refused notifications", "none today")
+    for reason, number in sorted(numbers.items()):
+        latest = max(row["last_at"] for row in rows if row["reason"] == reason)
+        told = f"{number} today for {reason}, the last at {latest:%H:%M} UTC"
+        yield warning("refused notifications", told, REFUSALS.get(reason, "look at the setup page under /ops/"))
+
+
+def _of_accounts(settings: Settings, database: Database, location_id: str | None) -> Iterator[Check]:
+    with database.reading() as connection:
+        served = accounts.served(connection)
+    chosen = [each for each in served if location_id in (None, each.location_id)]
+    if not served:
+        yield failed("accounts", "none is served yet", "add one: `leadway-calls accounts add LOCATION`")
+    elif not chosen:
+        known = ", ".join(each.location_id for each in served[:5])
+        do = f"compare the id, or add it: `leadway-calls accounts add {location_id}`"
+        yield failed("accounts", f"{location_id} is not served; served are {known}", do)
+    if not chosen:
+        return
+    try:
+        this = open_connections(settings, worker="doctor", limits=COMMAND)
+    except (ValueError, OSError):
+        return  # told above: the rules file or the encryption keys
+    try:
+        for account in chosen:
+            yield from of_account(this, account)
+    finally:
+        this.close()

@@ -1,0 +1,79 @@
+"""What a worker process is connected to: opened once, when it starts, by its entry point."""
+
+from dataclasses import dataclass
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from models.accounts.token_encryption import TokenCipher, cipher_for
+from models.database import WORKER, Database, Limits
+from models.follow_ups.rules import Rules
+from models.follow_ups.rules_file import load_rules
+from models.settings import Settings
+from workers.leadway import Leadway
+
+REDIS_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Connections:
+    settings: Settings
+    database: Database
+    cipher: TokenCipher
+    rules: Rules
+    redis: "redis.Redis"
+    leadway: Leadway
+    worker: str
+    """The name under which this process holds leases; new at each start."""
+
+    @property
+    def attempt_seconds(self) -> float:
+        """One deadline for all that an attempt does, well within its lease."""
+        return min(20.0, 0.6 * self.settings.leadway_lease_seconds)
+
+    @property
+    def mark_seconds(self) -> float:
+        """How long a message may wait in Redis: after that it is void, and so is the mark of its row."""
+        return min(30.0, 0.5 * self.settings.leadway_lease_seconds)
+
+    def close(self) -> None:
+        self.database.close()
+        self.leadway.close()
+        self.redis.close()
+
+
+_open: Connections | None = None
+
+
+def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER) -> Connections:
+    """Connects this process; nothing is asked of anybody yet.
+
+    Raises RulesError or ValueError when the rules file or an encryption key cannot be used.
+    """
+    global _open
+    cipher = cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
+    client = redis.Redis.from_url(
+        settings.redis_url,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        health_check_interval=10,
+        retry=Retry(NoBackoff(), 1),
+    )
+    database = Database(settings.database_url, limits=limits)
+    _open = Connections(
+        settings=settings,
+        database=database,
+        cipher=cipher,
+        rules=load_rules(settings.leadway_rules_file),
+        redis=client,
+        leadway=Leadway(settings, cipher=cipher, client=client, database=database),
+        worker=worker,
+    )
+    return _open
+
+
+def connections() -> Connections:
+    if _open is None:
+        raise RuntimeError("this process is not connected: its entry point has to call open_connections()")
+    return _open

@@ -1,0 +1,88 @@
+"""The bell: tells the workers that something is due, without anybody waiting for it.
+
+A hint only: beat rings every second anyway. So a ring that fails is forgotten, and however many ring at once, one
+message is in flight and one more follows.
+"""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from models.failpoints import failpoint
+from workers.app import app
+from workers.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+WAKE_UP_EXPIRES_SECONDS = 2
+PAUSE_SECONDS = 0.03
+"""Between two rings: bounds what a flood spends on them."""
+PAUSE_AFTER_FAILURE_SECONDS = 0.25
+"""After a ring that failed."""
+MOST_WAITING = 50
+"""With so many messages waiting nobody listens: no more are added."""
+
+
+def send_wake_up() -> None:
+    """Puts one `due.dispatch` into Redis, unless plenty wait there. Raises what Redis raises."""
+    failpoint("wake_up_before_send")
+    with app.producer_or_acquire() as producer:
+        if producer.channel.client.llen("housekeeping") < MOST_WAITING:
+            app.send_task(
+                "due.dispatch", queue="housekeeping", expires=WAKE_UP_EXPIRES_SECONDS, producer=producer, retry=False
+            )
+
+
+class Waker:
+    """One thread that rings. It is started by the first ring, and so after any fork."""
+
+    def __init__(self, send: Callable[[], None] = send_wake_up) -> None:
+        self._send = send
+        self._pause_seconds = PAUSE_SECONDS
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._silent = False
+
+    def wake(self) -> None:
+        """Returns at once, always."""
+        self._woken.set()
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
+                    self._thread.start()
+
+    def wake_by(self, send: Callable[[], None], *, pause_seconds: float) -> None:
+        """From now on a ring is that, at most every so many seconds."""
+        self._send, self._pause_seconds = send, pause_seconds
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._woken.set()
+        if self._thread is not None:
+            self._thread.join(timeout=1)
+
+    def _run(self) -> None:
+        while True:
+            self._woken.wait()
+            if self._stopped.is_set():
+                return
+            self._woken.clear()
+            self._stopped.wait(self._pause_seconds if self._wake_once() else PAUSE_AFTER_FAILURE_SECONDS)
+
+    def _wake_once(self) -> bool:
+        try:
+            self._send()
+        except Exception as error:  # nothing may end the thread: Redis away or refusing, the database away, our bug
+            metrics.WAKE_UP_FAILURES.inc()
+            if not self._silent:
+                log.warning("wake_up_failed", error=type(error).__name__)
+            self._silent = True
+            return False
+        if self._silent:
+            log.info("wake_up_recovered")
+        self._silent = False
+        return True

@@ -1,0 +1,158 @@
+"""What the end of a list means for its window: read once more, the next list, the end and the account's mark.
+
+A window counts as read when its list was read to its end and showed as many distinct calls as Leadway told, without
+that number falling meanwhile; a list in one page needs no more. Pages that shift under the reader fail that test, and
+the list is begun again: by then nearly everything has its row. Only then the account's mark moves.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from models.accounts import accounts
+from models.accounts.accounts import Account
+from models.database import moment
+from models.reconciling import schedule, seen_ids, unresolved, windows
+from models.reconciling.schedule import LOOK_DELAYS_SECONDS
+from models.reconciling.seen_ids import SeenCounts
+from models.reconciling.windows import AUTOMATIC, Window, WindowKind
+from models.work import lifecycle
+from workers.leadway.client import CallType
+from workers.leadway.documents import Page
+from workers.reconciling.take_in_listed import ListedOutcome
+from workers.reconciling.webhook_alarm import update_webhook_alarm
+from workers.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+PAGE_SIZE = 50
+LARGEST_WINDOW = 2000
+"""Calls. A list that tells more is cut, so that the mark moves on and pages do not lie deep."""
+CUT_TO = 1500
+SHORTEST_WINDOW = timedelta(seconds=1)
+PASSES = 4
+"""So often a list is begun again at once when it shifted; after that with the delays of a failure."""
+SHIFTED = "list_shifted"
+COUNTS_DIFFER = "counts_differ"
+NOT_WORTH_IT = "not_worth_it"
+NO_CALL_FOUND = "no_call_found"
+
+
+def progress_of(window: Window, page: Page, taken: ListedOutcome) -> dict[str, Any]:
+    first = window.next_page == 1
+    fell = not first and page.total is not None and window.told is not None and page.total < window.told
+    return {
+        "told": page.total,
+        "restless": (window.restless and not first) or fell,
+        "unreadable": (0 if first else window.unreadable) + page.unreadable,
+        "unannounced": window.unannounced + taken.unannounced,
+        "changed": window.changed + taken.changed,
+        "failures": 0,
+        "error": None,
+    }
+
+
+def end_of_list(
+    connection: Connection, window: Window, page: Page, progress: dict[str, Any], *, account: Account
+) -> None:
+    shown = seen_ids.count_seen(connection, window)
+    if why := _why_not_whole(window, page, progress, shown):
+        tired = window.pass_number % PASSES == 0
+        delay = lifecycle.backoff(window.pass_number // PASSES, first_seconds=10.0) if tired else 0.0
+        log.warning(
+            "list_read_again", location_id=window.location_id, kind=str(window.kind), why=why, told=page.total,
+            shown=shown.calls, held=shown.held,
+        )  # fmt: skip
+        windows.release(
+            connection, window, **{**progress, "error": why if tired else None}, pass_number=window.pass_number + 1,
+            next_page=1, next_attempt_at=moment(delay),
+        )  # fmt: skip
+        return
+    progress |= {"listed": window.listed + shown.inside, "held": window.held + shown.held}
+    if window.call_type == CallType.LIVE:
+        windows.release(
+            connection, window, **{**progress, "told": None, "restless": False}, call_type=str(CallType.TRIAL),
+            pass_number=1, next_page=1, next_attempt_at=moment(),
+        )  # fmt: skip
+    elif window.kind is WindowKind.NARROW:
+        _end_of_look(connection, window, progress)
+    else:
+        _end_of_window(connection, window, progress, account=account)
+
+
+def _why_not_whole(window: Window, page: Page, progress: dict[str, Any], shown: SeenCounts) -> str | None:
+    """Why this pass does not prove that the whole list was seen; None: it does."""
+    if shown.held != shown.inside:
+        return COUNTS_DIFFER
+    if page.total is not None:
+        as_many = page.total == shown.calls + progress["unreadable"]
+        return None if as_many and not progress["restless"] else SHIFTED
+    if window.next_page == 1:
+        return None
+    seen_the_same_twice = window.pass_number > 1 and not shown.new and not shown.gone
+    return None if seen_the_same_twice else SHIFTED
+
+
+def _end_of_window(connection: Connection, window: Window, progress: dict[str, Any], *, account: Account) -> None:
+    windows.close(connection, window, **progress)
+    seen_ids.forget(connection, window)
+    unresolved.resolve(connection, window.location_id)
+    since = max(window.run_from, account.added_at) if window.kind in AUTOMATIC else window.run_from
+    if since <= window.window_until:
+        accounts.extend_completeness(connection, window.location_id, since=since, until=window.window_until)
+    if not windows.open_next(connection, window) and window.kind is WindowKind.REGULAR:
+        schedule.next_regular(connection, window.location_id)
+        update_webhook_alarm(connection, window.location_id)
+    metrics.WINDOWS.labels(window.kind).inc()
+    complete_until = accounts.get(connection, window.location_id).complete_until
+    if complete_until is not None:
+        metrics.COMPLETE_UNTIL.labels(window.location_id).set(complete_until.timestamp())
+    log.info(
+        "window_read", location_id=window.location_id, kind=str(window.kind), listed=progress["listed"],
+        held=progress["held"], unannounced=progress["unannounced"], changed=progress["changed"],
+        requests=window.requests, complete_until=complete_until and complete_until.isoformat(),
+    )  # fmt: skip
+
+
+def _end_of_look(connection: Connection, window: Window, progress: dict[str, Any]) -> None:
+    """A notification's call may take minutes to be listed: it is looked for a few times, ever later."""
+    unresolved.resolve(connection, window.location_id)
+    looks = window.looks + 1
+    found = window.notification_id is None or not unresolved.is_unresolved(connection, window.notification_id)
+    if found or looks >= len(LOOK_DELAYS_SECONDS):
+        windows.close(connection, window, **{**progress, "error": None if found else NO_CALL_FOUND}, looks=looks)
+        seen_ids.forget(connection, window)
+        log.info("notification_looked_for", location_id=window.location_id, found=found, looks=looks)
+        return
+    windows.release(
+        connection, window, **{**progress, "listed": 0, "held": 0}, looks=looks, call_type=str(CallType.LIVE),
+        pass_number=1, next_page=1, next_attempt_at=moment(LOOK_DELAYS_SECONDS[looks]),
+    )  # fmt: skip
+    seen_ids.forget(connection, window)
+
+
+def is_cut(connection: Connection, window: Window, page: Page) -> bool:
+    """A list that is too long is read as several windows: this one ends earlier, the run goes on after it."""
+    length = window.window_until - window.window_from
+    too_long = page.total is not None and page.total > LARGEST_WINDOW and length > 2 * SHORTEST_WINDOW
+    if not too_long or window.next_page != 1 or window.kind is WindowKind.NARROW:
+        return False
+    # By whole milliseconds, as the list's bounds are.
+    part = max(SHORTEST_WINDOW, length * (CUT_TO / (page.total or 1)))
+    until = window.window_from + timedelta(milliseconds=part // timedelta(milliseconds=1))
+    windows.release(connection, window, window_until=until, told=None, next_attempt_at=moment(), failures=0)
+    seen_ids.forget(connection, window)
+    return True
+
+
+def is_not_worth_it(connection: Connection, window: Window, page: Page) -> bool:
+    """For the calls that wait: asking for them one by one may be fewer requests than the list of their time has."""
+    first = window.next_page == 1 and window.pass_number == 1 and window.call_type == CallType.LIVE
+    if window.kind is not WindowKind.BURST or not first or page.total is None:
+        return False
+    if page.total / PAGE_SIZE < schedule.waiting_calls(connection, window.location_id) / 2:
+        return False
+    windows.close(connection, window, error=NOT_WORTH_IT)
+    return True
