@@ -67,7 +67,7 @@ def run_worker(settings: Settings) -> int:
         )
     except (SQLAlchemyError, accounts.SecretTaken) as error:  # the database may come later than we do
         log.error("account_not_written_at_start", error=type(error).__name__)
-    # After an attempt this process sends what is due itself: a ring by message costs as much as a fetch.
+    # After an attempt this process dispatches what is due itself: a wake-up by message costs as much as a fetch.
     waker.wake_by(dispatch_due, pause_seconds=DISPATCH_PAUSE_SECONDS)
     worker_shutting_down.connect(_end_in_time)
     app.amqp.Connection = PromptConnection

@@ -10,9 +10,6 @@ from prometheus_client.metrics import MetricWrapperBase
 from models.settings import Settings
 from workers.telemetry import metrics
 
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Where prometheus_client's values in files, and the page that adds them up, look for the folder."""
-
 
 def metrics_dir(settings: Settings) -> Path:
     """Where the processes of one deployment keep their counters: told apart by database, as deployments are."""
@@ -23,16 +20,15 @@ def metrics_dir(settings: Settings) -> Path:
 
 
 def share_counters(settings: Settings) -> None:
-    """An entry point calls this before it counts anything; what was counted before is dropped.
+    """Moves every metric of this process into files of `metrics_dir`. An entry point calls this before it starts
+    threads; what was counted in memory before is dropped.
 
-    prometheus_client gives a metric its values, in memory or in files, when the metric is made. Metrics are made when
-    modules are imported, so the order of imports would decide. Here every metric gets its values anew, in files.
+    prometheus_client chooses memory or files when a metric is made, which is when its module is imported. So that the
+    order of imports decides nothing, every metric gets its values anew here.
     """
     directory = metrics_dir(settings).resolve()
-    if os.environ.get(VARIABLE) == str(directory) and values.ValueClass is not values.MutexValue:
-        return  # a file that is open twice in one process would lose counts
     directory.mkdir(parents=True, exist_ok=True)
-    os.environ[VARIABLE] = str(directory)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
