@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     worker_threads: Annotated[int, Field(ge=4)] = 32
     metrics_dir: Path | None = None
     failpoints_folder: Path | None = None
-    """Only for tests: see models/failpoints.py."""
+    """Where a test arms failpoints (models/failpoints.py). None, as always in production: they are off."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 

@@ -2,6 +2,7 @@
 
 from models.failpoints import arm_failpoints
 from models.settings import SettingsError, read_settings
+from webhook.app import create_app
 from webhook.server import serve
 from workers.telemetry.logs import set_up_logs
 from workers.telemetry.metrics_files import share_counters
@@ -16,8 +17,6 @@ def main() -> None:
     set_up_logs(level=settings.log_level, form=settings.log_format)
     share_counters(settings)
     arm_failpoints(settings.failpoints_folder)
-    from webhook.app import create_app  # only now: metrics look for their files when they are imported
-
     serve(
         lambda: create_app(settings),
         host=settings.host,

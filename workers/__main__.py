@@ -11,13 +11,21 @@ import socket
 import sys
 import threading
 from types import FrameType
-from typing import Any
 
 import structlog
+from celery.signals import worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
+from models.accounts import accounts
+from models.database import WORKER, Database
 from models.failpoints import arm_failpoints
 from models.settings import Settings, SettingsError, read_settings
+from workers.app import QUEUES, app, connect_broker
+from workers.attempts.attempt import waker
+from workers.dispatch_due import dispatch_due
+from workers.process.celery_patches import EventsTogether, PromptConnection, WakingPool
+from workers.process.connections import open_connections
+from workers.process.heartbeat import heartbeating
 from workers.telemetry.logs import set_up_logs
 from workers.telemetry.metrics_files import share_counters
 
@@ -40,26 +48,14 @@ def main() -> int:
         set_up_logs(level=settings.log_level, form=settings.log_format)
         share_counters(settings)
         arm_failpoints(settings.failpoints_folder)
-        from workers.app import app, connect_broker  # only now: tasks create their metrics when they are imported
-
         connect_broker(settings)
-        return kinds[kind](app, settings)
+        return kinds[kind](settings)
     except SettingsError as error:
         raise SystemExit(f"{kind} was not started: {error}") from None
 
 
-def run_worker(app: Any, settings: Settings) -> int:
+def run_worker(settings: Settings) -> int:
     """Threads, because tasks wait for HTTP. The node's name is its own, so any number may run on one host."""
-    from celery.signals import worker_shutting_down
-
-    from models.accounts import accounts
-    from workers.app import QUEUES
-    from workers.attempts.attempt import waker
-    from workers.dispatch_due import dispatch_due
-    from workers.process.celery_patches import EventsTogether, PromptConnection, WakingPool
-    from workers.process.connections import open_connections
-    from workers.process.heartbeat import heartbeating
-
     name = f"worker-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
         connections = open_connections(settings, worker=name)
@@ -71,7 +67,7 @@ def run_worker(app: Any, settings: Settings) -> int:
         )
     except (SQLAlchemyError, accounts.SecretTaken) as error:  # the database may come later than we do
         log.error("account_not_written_at_start", error=type(error).__name__)
-    # After an attempt this process sends what is due itself: a ring by message costs as much as a fetch.
+    # After an attempt this process dispatches what is due itself: a wake-up by message costs as much as a fetch.
     waker.wake_by(dispatch_due, pause_seconds=DISPATCH_PAUSE_SECONDS)
     worker_shutting_down.connect(_end_in_time)
     app.amqp.Connection = PromptConnection
@@ -94,11 +90,8 @@ def run_worker(app: Any, settings: Settings) -> int:
     return int(worker.exitcode or 0)
 
 
-def run_beat(app: Any, settings: Settings) -> int:
+def run_beat(settings: Settings) -> int:
     """Every tick is harmless when repeated, so the schedule lives in memory: no file that two beats could share."""
-    from models.database import WORKER, Database
-    from workers.process.heartbeat import heartbeating
-
     database = Database(settings.database_url, limits=WORKER)
     with heartbeating(database, f"beat-{secrets.token_hex(3)}@{socket.gethostname()}", process="beat"):
         log.info("beat_started", entries=sorted(app.conf.beat_schedule))
@@ -106,9 +99,9 @@ def run_beat(app: Any, settings: Settings) -> int:
     return 0
 
 
-def run_flower(app: Any, settings: Settings) -> int:
+def run_flower(settings: Settings) -> int:
     """Behind the password, on loopback. Flower reads its own FLOWER_… variables: FLOWER_ADDRESS, FLOWER_PORT."""
-    from flower.options import options
+    from flower.options import options  # here: of the three processes only this one needs Tornado
 
     password = settings.ops_password.get_secret_value() if settings.ops_password else None
     if password is None:

@@ -1,15 +1,19 @@
 """Reads rules from TOML: the built-in ones, and a file that adds to them, changes them or switches them off.
 
-Whatever is wrong is told when the program starts, with the file, the line, the rule and what to do about it.
+Whatever is wrong is told when the program starts, with the file, the line, the rule and what to do about it. pydantic
+checks one rule of one file (`_Keys`); what depends on other rules is checked while they are laid over each other.
 """
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from models.follow_ups.languages import Language
 from models.follow_ups.rule_positions import Position, RulePositions, positions_in
@@ -26,22 +30,77 @@ class RulesError(ValueError):
 def load_rules(path: Path | None) -> Rules:
     """The built-in rules, under those of the file if there is one. Raises RulesError."""
     entries = _entries(BUILT_IN) + (_entries(path) if path is not None else [])
-    named = dict.fromkeys(account for entry in entries for account in entry.accounts or ())
+    named = dict.fromkeys(account for entry in entries for account in entry.accounts if account)
     return Rules(
         everywhere=_layered(entries, account=None),
         by_account={account: _layered(entries, account=account) for account in named},
     )
 
 
+def _checked(source: str) -> str:
+    if not source.strip():
+        raise ValueError("an empty template; leave the key out instead")
+    check_template(source)
+    return source
+
+
+def _by_language(value: object) -> object:
+    by_language: dict[str, object] = value if isinstance(value, dict) else {EVERY_LANGUAGE: value}
+    for code in by_language:
+        if code not in (EVERY_LANGUAGE, *Language):
+            raise ValueError(f"unknown language {code!r}; write {' or '.join(Language)}")
+    return by_language
+
+
+def _span(value: object) -> timedelta:
+    parts = re.fullmatch(r"(?!0+\D)(\d{1,4})([mhd])", value) if isinstance(value, str) else None
+    if parts is None:
+        raise ValueError('write a time from the call, such as "30m", "2h" or "1d"')
+    return timedelta(**{{"m": "minutes", "h": "hours", "d": "days"}[parts[2]]: int(parts[1])})
+
+
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_Template = Annotated[str, AfterValidator(_checked)]
+_Templates = Annotated[dict[str, _Template], Field(min_length=1), BeforeValidator(_by_language)]
+_Tag = Annotated[_Text, AfterValidator(_checked)]
+
+
+class _Keys(BaseModel, extra="forbid"):
+    """What one `[[rule]]` may say. A later one of the same id changes only what it says: `model_fields_set`."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    action: _Text | None = None
+    action_name: _Text | None = None
+    kind: FollowUpKind | None = None
+    enabled: Annotated[bool, Field(strict=True)] = True
+    accounts: Annotated[list[_Text], Field(min_length=1)] | None = None
+    title: _Templates | None = None
+    body: _Templates | None = None
+    tags: Annotated[list[_Tag], Field(min_length=1), AfterValidator(tuple)] | None = None
+    due_in: Annotated[timedelta, BeforeValidator(_span)] | None = None
+    assigned_to: _Text | None = None
+    workflow_id: _Text | None = None
+
+
+_KEYS_OF_ALL = {"id", "action", "action_name", "kind", "enabled"}
+_KEYS_OF: Mapping[FollowUpKind, tuple[set[str], set[str]]] = {
+    FollowUpKind.NOTE: ({"body"}, {"body"}),
+    FollowUpKind.TASK: ({"title", "due_in"}, {"title", "body", "due_in", "assigned_to"}),
+    FollowUpKind.TAG: ({"tags"}, {"tags"}),
+    FollowUpKind.WORKFLOW: ({"workflow_id"}, {"workflow_id"}),
+}
+"""What a rule of each kind must say, and what it may say."""
+
+
 @dataclass(frozen=True)
 class _Entry:
-    """One `[[rule]]` of one file, its values checked one by one. `accounts` None: it holds everywhere."""
+    """One `[[rule]]` of one file, with the values that it sets. `accounts` (None,): it holds everywhere."""
 
     file: Path
-    id: str
     places: RulePositions
+    id: str
     values: Mapping[str, Any]
-    accounts: tuple[str, ...] | None
+    accounts: tuple[str | None, ...] = (None,)
 
     def error(self, problem: str, place: Position | None = None) -> RulesError:
         line = (place or self.places.header).line
@@ -71,61 +130,52 @@ def _entries(file: Path) -> list[_Entry]:
     if not isinstance(tables, list) or len(tables) != len(places):
         line = top.get("rule", Position(1)).line
         raise RulesError(f"{file}, line {line}: write every rule as a table of its own, headed [[rule]].")
-    entries: list[_Entry] = []
-    for table, place in zip(tables, places, strict=True):
-        entry = _entry(file, table, places=place)
-        _refuse_repeated(entry, entries)
-        entries.append(entry)
+    entries = [_entry(file, table, places=place) for table, place in zip(tables, places, strict=True)]
+    seen: dict[tuple[str, str | None], _Entry] = {}
+    for entry in entries:
+        for account in entry.accounts:
+            if (other := seen.setdefault((entry.id, account), entry)) is not entry:
+                raise entry.error(
+                    f"this id is already at line {other.places.header.line}, for the same accounts. Join the two, or"
+                    " give one another id."
+                )
     return entries
 
 
-def _entry(file: Path, table: Mapping[str, Any], *, places: RulePositions) -> _Entry:
-    rule_id = table.get("id")
-    if not isinstance(rule_id, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", rule_id):
-        line = places.of("id").line
-        raise RulesError(
-            f"{file}, line {line}, rule {rule_id!r}: every rule needs an id of small letters, digits and hyphens,"
-            ' such as id = "booking-note". It is stored with each follow-up, so never change it.'
+def _entry(file: Path, table: dict[str, Any], *, places: RulePositions) -> _Entry:
+    rule_id: Any = table.get("id")
+    try:
+        keys = _Keys.model_validate(table)
+    except ValidationError as error:
+        problems = [_problem(each, places) for each in error.errors()]
+        place, problem = min(problems, key=lambda each: each[0].line)
+        raise _Entry(file, places, rule_id, {}).error(problem, place) from None
+    values = {key: getattr(keys, key) for key in keys.model_fields_set - {"accounts"}}
+    return _Entry(file, places, rule_id, values, tuple(keys.accounts or [None]))
+
+
+def _problem(error: ErrorDetails, places: RulePositions) -> tuple[Position, str]:
+    """Where it is in the file, and what is wrong."""
+    key, place = str(error["loc"][0]), places.of(".".join(map(str, error["loc"])))
+    cause = error.get("ctx", {}).get("error")
+    if key == "id":
+        return place, (
+            'every rule needs an id of small letters, digits and hyphens, such as id = "booking-note". It is stored'
+            " with each follow-up, so never change it."
         )
-    entry = _Entry(file, rule_id, places, {}, None)
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in _READERS:
-            raise entry.error(f"unknown key {key!r}{did_you_mean(key, _READERS)}.", places.of(key))
-        try:
-            values[key] = _READERS[key](value)
-        except ValueError as error:
-            raise entry.error(f"{key} {error}.", places.of(key)) from None
-    _check_templates(entry, values)
-    return _Entry(file, rule_id, places, values, values.get("accounts"))
-
-
-def _refuse_repeated(entry: _Entry, earlier: Iterable[_Entry]) -> None:
-    for other in earlier:
-        shared = set(entry.accounts or [None]) & set(other.accounts or [None])
-        if entry.id == other.id and shared:
-            raise entry.error(
-                f"this id is already at line {other.places.header.line}, for the same accounts. Join the two, or give"
-                " one another id."
-            )
-
-
-def _check_templates(entry: _Entry, values: Mapping[str, Any]) -> None:
-    sources = [(key, code, source) for key in ("title", "body") for code, source in values.get(key, {}).items()]
-    sources += [("tags", EVERY_LANGUAGE, tag) for tag in values.get("tags", ())]
-    for key, code, source in sources:
-        try:
-            check_template(source)
-        except TemplateError as problem:
-            place = entry.places.of(f"{key}.{code}" if code else key).inside(problem.line)
-            raise entry.error(f"the template of {key} {problem}.", place) from None
+    if error["type"] == "extra_forbidden":
+        return place, f"unknown key {key!r}{did_you_mean(key, _Keys.model_fields)}."
+    if isinstance(cause, TemplateError):
+        return place.inside(cause.line), f"the template of {key} {cause}."
+    hint = did_you_mean(str(error["input"]), map(str, FollowUpKind)) if error["type"] == "enum" else ""
+    return place, f"{key}: {cause or error['msg']}{hint}."
 
 
 def _layered(entries: Iterable[_Entry], *, account: str | None) -> tuple[Rule, ...]:
     """The rules of one account (None: of one that no entry names): later entries over earlier ones, key by key."""
     merged: dict[str, dict[str, Any]] = {}
     for entry in entries:
-        if entry.accounts is not None and account not in entry.accounts:
+        if not {None, account} & set(entry.accounts):
             continue
         if entry.id not in merged and not {"action", "kind"} <= entry.values.keys():
             raise entry.error(f"a new rule needs both action and kind{did_you_mean(entry.id, merged)}.")
@@ -142,9 +192,7 @@ def _layered(entries: Iterable[_Entry], *, account: str | None) -> tuple[Rule, .
                 value = {**values.get(key, {}), **value}
             values[key] = value
         _refuse_incomplete(entry, values)
-    return tuple(
-        Rule(**{key: value for key, value in values.items() if key != "accounts"}) for values in merged.values()
-    )
+    return tuple(Rule(**values) for values in merged.values())
 
 
 def _refuse_incomplete(entry: _Entry, values: Mapping[str, Any]) -> None:
@@ -154,75 +202,3 @@ def _refuse_incomplete(entry: _Entry, values: Mapping[str, Any]) -> None:
         raise entry.error(f'{key} has no meaning for kind = "{kind}".', entry.places.of(key))
     for key in sorted(needed - values.keys()):
         raise entry.error(f'kind = "{kind}" needs {key}.')
-
-
-_KEYS_OF_ALL = {"id", "action", "action_name", "kind", "enabled", "accounts"}
-_KEYS_OF: Mapping[FollowUpKind, tuple[set[str], set[str]]] = {
-    FollowUpKind.NOTE: ({"body"}, {"body"}),
-    FollowUpKind.TASK: ({"title", "due_in"}, {"title", "body", "due_in", "assigned_to"}),
-    FollowUpKind.TAG: ({"tags"}, {"tags"}),
-    FollowUpKind.WORKFLOW: ({"workflow_id"}, {"workflow_id"}),
-}
-
-
-# Each key's reader gives the value or raises ValueError with words that follow the key's name.
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a text in quotes, not empty")
-    return value.strip()
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError('must be a list of texts, such as ["one", "two"]')
-    return tuple(dict.fromkeys(_text(part) for part in value))
-
-
-def _words(value: object) -> dict[str, str]:
-    by_language: dict[str, Any] = value if isinstance(value, dict) else {EVERY_LANGUAGE: value}
-    for code, source in by_language.items():
-        if code not in (EVERY_LANGUAGE, *Language):
-            raise ValueError(f"is in an unknown language {code!r}; write {' or '.join(Language)}")
-        if not isinstance(source, str) or not source.strip():
-            raise ValueError("must be a template in quotes, not empty (one, or one for each language)")
-    return by_language
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false, without quotes")
-    return value
-
-
-def _kind(value: object) -> FollowUpKind:
-    for kind in FollowUpKind:
-        if kind == value:
-            return kind
-    raise ValueError(
-        f"must say what to leave in the CRM{did_you_mean(str(value), [kind.value for kind in FollowUpKind])}"
-    )
-
-
-def _span(value: object) -> timedelta:
-    parts = re.fullmatch(r"(\d{1,4})(m|h|d)", value) if isinstance(value, str) else None
-    if parts is None or parts[1].strip("0") == "":
-        raise ValueError('must be a time from the call, such as "30m", "2h" or "1d"')
-    return timedelta(**{{"m": "minutes", "h": "hours", "d": "days"}[parts[2]]: int(parts[1])})
-
-
-_READERS: Mapping[str, Callable[[object], Any]] = {
-    "id": _text,
-    "action": _text,
-    "action_name": _text,
-    "kind": _kind,
-    "enabled": _flag,
-    "accounts": _texts,
-    "title": _words,
-    "body": _words,
-    "tags": _texts,
-    "due_in": _span,
-    "assigned_to": _text,
-    "workflow_id": _text,
-}

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from tests.support.waiting import eventually
 from workers.local.embedded_redis import end_with_parent
 
@@ -143,6 +145,14 @@ class Processes:
     def _signal_group(self, name: str, how: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._running[name].process.pid, how)
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie that nobody has collected yet is not alive."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def procfile() -> dict[str, str]:

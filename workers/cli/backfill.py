@@ -4,7 +4,6 @@ import math
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,10 +18,12 @@ from models.work.lifecycle import Lane
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import age, count, say, when
-
-if TYPE_CHECKING:
-    from workers.process.connections import Connections
-    from workers.reconciling.read_page import PageOutcome
+from workers.leadway.client import CallType
+from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
+from workers.process.connections import Connections
+from workers.reconcile_accounts import AccountStandsStill, read_to_end
+from workers.reconciling.close_window import PAGE_SIZE
+from workers.reconciling.read_page import PageOutcome
 
 SHARE_OF_BUDGET = 0.5
 """At most this part of the account's allowance is used, however idle it is."""
@@ -80,11 +81,8 @@ def backfill(
             _run(connections, account, slot, estimate, since=since, until=until, follow_ups=follow_ups)
 
 
-def _estimate(this: "Connections", account: Account, *, since: datetime, until: datetime) -> Estimate:
+def _estimate(this: Connections, account: Account, *, since: datetime, until: datetime) -> Estimate:
     """Asks Leadway for the number of calls: two requests for a page of one row each."""
-    from workers.leadway.client import CallType
-    from workers.reconciling.close_window import PAGE_SIZE
-
     began = time.monotonic()
     numbers = [_number_of(this, account, each, since=since, until=until) for each in CallType]
     per_request = max(_pace(this), (time.monotonic() - began) / len(numbers) + STORING_SECONDS)
@@ -94,10 +92,7 @@ def _estimate(this: "Connections", account: Account, *, since: datetime, until: 
     return Estimate(sum(numbers), held, requests, requests * per_request)
 
 
-def _number_of(this: "Connections", account: Account, call_type: str, *, since: datetime, until: datetime) -> int:
-    from workers.leadway.client import CallType
-    from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
-
+def _number_of(this: Connections, account: Account, call_type: str, *, since: datetime, until: datetime) -> int:
     patience = time.monotonic() + STALLED_AFTER_SECONDS
     while True:
         deadline = time.monotonic() + this.attempt_seconds
@@ -114,7 +109,7 @@ def _number_of(this: "Connections", account: Account, call_type: str, *, since: 
             return page.total or 0
 
 
-def _tell(estimate: Estimate, this: "Connections", *, interrupted: bool, follow_ups: bool) -> None:
+def _tell(estimate: Estimate, this: Connections, *, interrupted: bool, follow_ups: bool) -> None:
     allowed = this.settings.leadway_requests_per_10_seconds / 10
     share = min(1.0, estimate.requests / max(estimate.seconds, 1e-9) / allowed)
     say(f"{count(estimate.calls, 'call')} listed, of which {estimate.held} are here already.")
@@ -127,7 +122,7 @@ def _tell(estimate: Estimate, this: "Connections", *, interrupted: bool, follow_
 
 
 def _run(
-    this: "Connections",
+    this: Connections,
     account: Account,
     slot: str,
     estimate: Estimate,
@@ -136,8 +131,6 @@ def _run(
     until: datetime,
     follow_ups: bool,
 ) -> None:
-    from workers.reconcile_accounts import AccountStandsStill, read_to_end
-
     location_id = account.location_id
     this.database.transact(
         lambda connection: windows.open_run(
@@ -157,7 +150,7 @@ def _run(
         bar = progress.add_task(location_id, total=estimate.calls)
         began = time.monotonic()
 
-        def on_step(_step: "PageOutcome", _window: Window) -> None:
+        def on_step(_step: PageOutcome, _window: Window) -> None:
             nonlocal began
             with this.database.reading() as connection:
                 done = runs.summary(connection, location_id, slot, first_id=first_id)
@@ -176,6 +169,6 @@ def _run(
     say(f"{count(done.listed, 'call')} listed, {done.held} held, with {count(done.requests, 'request')}.")
 
 
-def _pace(this: "Connections") -> float:
+def _pace(this: Connections) -> float:
     """Seconds from one page to the next."""
     return 10 / (SHARE_OF_BUDGET * this.settings.leadway_requests_per_10_seconds)

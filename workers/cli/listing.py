@@ -4,17 +4,14 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import click
 
 from models.database import COMMAND
 from workers.cli.opened import Opened
+from workers.process.connections import Connections, open_connections
 from workers.telemetry.logs import set_up_logs
 from workers.telemetry.metrics_files import share_counters
-
-if TYPE_CHECKING:
-    from workers.process.connections import Connections
 
 
 class Time(click.ParamType[datetime]):
@@ -33,12 +30,10 @@ class Time(click.ParamType[datetime]):
 
 
 @contextmanager
-def connected(this: Opened) -> Iterator["Connections"]:
+def connected(this: Opened) -> Iterator[Connections]:
     """Connections as a worker has them, for this process. Warnings go to standard error."""
     set_up_logs(level="WARNING", form="console")
     share_counters(this.settings)
-    from workers.process.connections import open_connections  # only now: metrics are made when they are imported
-
     this.cipher()  # a key that cannot be used is told here
     opened = open_connections(this.settings, worker=f"command-{secrets.token_hex(3)}", limits=COMMAND)
     try:

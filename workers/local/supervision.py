@@ -110,7 +110,7 @@ def finish(child: Child, on_line: OnLine, stop: threading.Event) -> int:
 
 
 def _stop(children: list[Child], on_line: OnLine, stop: threading.Event) -> None:
-    """SIGTERM to all, and SIGKILL to what is left after STOP_SECONDS or when `stop` is asked for once more."""
+    """SIGTERM to all, and SIGKILL to what is left after CHILD_STOP_SECONDS, or at once when `stop` is set again."""
     on_line("system", "stopping (once more: at once)")
     stop.clear()
     for child in children:

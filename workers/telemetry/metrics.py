@@ -1,6 +1,9 @@
 """The catalogue of metrics: every counter and timer of web and workers. Gauges of what waits are read when scraped."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, values
+
+values.ValueClass = values.MutexValue
+"""In memory, whatever the environment says: importing opens no file. `metrics_files.share_counters` opens them."""
 
 NOTIFICATIONS = Counter(
     "leadway_notifications_total",

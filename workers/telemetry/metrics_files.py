@@ -4,7 +4,11 @@ import hashlib
 import os
 from pathlib import Path
 
+from prometheus_client import values
+from prometheus_client.metrics import MetricWrapperBase
+
 from models.settings import Settings
+from workers.telemetry import metrics
 
 
 def metrics_dir(settings: Settings) -> Path:
@@ -16,7 +20,18 @@ def metrics_dir(settings: Settings) -> Path:
 
 
 def share_counters(settings: Settings) -> None:
-    """An entry point calls this before it imports `workers.telemetry.metrics`: prometheus_client looks only then."""
-    directory = metrics_dir(settings)
+    """Moves every metric of this process into files of `metrics_dir`. An entry point calls this before it starts
+    threads; what was counted in memory before is dropped.
+
+    prometheus_client chooses memory or files when a metric is made, which is when its module is imported. So that the
+    order of imports decides nothing, every metric gets its values anew here.
+    """
+    directory = metrics_dir(settings).resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory.resolve())
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            for each in (metric, *getattr(metric, "_metrics", {}).values()):
+                if each._is_observable():
+                    each._metric_init()

@@ -240,7 +240,7 @@ REFUSALS = {
     "a bad id": ('[[rule]]\naction = "SMS"\nid = "My Rule"\n', "line 3, rule 'My Rule': every rule needs an id"),
     "an unknown kind": (
         '[[rule]]\nid = "mine"\naction = "SMS"\nkind = "notes"\n',
-        "line 4, rule 'mine': kind must say what to leave in the CRM; did you mean 'note'?",
+        "line 4, rule 'mine': kind: Input should be 'note', 'task', 'tag' or 'workflow'; did you mean 'note'?",
     ),
     "a misspelt built-in id": (
         '[[rule]]\nid = "boking-note"\nenabled = false\n',
@@ -257,16 +257,31 @@ REFUSALS = {
     ),
     "an unknown language": (
         NOTE + "[rule.body]\nen = 'x'\nfr = 'y'\n",
-        "line 5, rule 'mine': body is in an unknown language 'fr'; write en or es.",
+        "line 5, rule 'mine': body: unknown language 'fr'; write en or es.",
     ),
-    "a wrong type": (NOTE + 'body = "x"\nenabled = "no"\n', "line 6, rule 'mine': enabled must be true or false"),
+    "a wrong type": (
+        NOTE + 'body = "x"\nenabled = "no"\n',
+        "line 6, rule 'mine': enabled: Input should be a valid boolean.",
+    ),
     "a span without a unit": (
         '[[rule]]\nid = "t"\naction = "SMS"\nkind = "task"\ntitle = "x"\ndue_in = "2"\n',
-        "line 6, rule 't': due_in must be a time from the call",
+        "line 6, rule 't': due_in: write a time from the call",
     ),
     "accounts that are no list": (
         NOTE + "body = 'x'\naccounts = 'L1'\n",
-        "line 6, rule 'mine': accounts must be a list",
+        "line 6, rule 'mine': accounts: Input should be a valid list.",
+    ),
+    "a template without words": (
+        NOTE + "body.en = 'x'\nbody.es = ' '\n",
+        "line 6, rule 'mine': body: an empty template",
+    ),
+    "no template in any language": (
+        NOTE + "body = {}\n",
+        "line 5, rule 'mine': body: Dictionary should have at least 1",
+    ),
+    "two mistakes, of which the first is told": (
+        NOTE + "enabled = 1\nbdoy = 'x'\naction_name = ''\n",
+        "line 5, rule 'mine': enabled: Input should be a valid boolean.",
     ),
     "an id twice": (
         NOTE + "body = 'x'\n" + NOTE + "body = 'y'\n",

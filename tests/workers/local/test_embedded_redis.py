@@ -9,6 +9,7 @@ import psutil
 import pytest
 import redis
 
+from tests.support.processes import is_alive
 from tests.support.waiting import eventually
 from workers.local.embedded_redis import EmbeddedRedis, RedisNotAvailableError, find_redis_server
 
@@ -79,9 +80,10 @@ def test_it_ends_when_its_starter_is_killed_and_its_folder_is_free_again(tmp_pat
     starter.kill()
     starter.wait()
     starter.stdout.close()
-    eventually(lambda: not _is_alive(pid), describe=f"process {pid}, whose starter was killed, is gone")
-    with EmbeddedRedis(tmp_path / "redis") as server:
-        assert server.is_running()
+    eventually(lambda: not is_alive(pid), describe=f"process {pid}, whose starter was killed, is gone")
+    server = EmbeddedRedis(tmp_path / "redis")
+    eventually(lambda: server.start() is None, describe="its last thread let go of the lock")
+    server.stop()
 
 
 def test_a_server_on_path_is_preferred_to_the_packaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,11 +104,3 @@ def test_a_server_that_ends_at_once_is_reported_with_the_place_of_its_log(
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(RedisNotAvailableError, match=r"redis\.log"):
         EmbeddedRedis(tmp_path / "redis").start()
-
-
-def _is_alive(pid: int) -> bool:
-    """A zombie that nobody has collected yet is not alive."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from models.settings import Settings
-from tests.support.processes import Processes
+from tests.support.processes import Processes, is_alive
 from tests.support.waiting import eventually
 from workers.local.embedded_redis import EmbeddedRedis, free_port
 from workers.local.run import closed_doors, environment_with, missing_settings
@@ -82,7 +82,7 @@ def test_stopping_ends_a_process_in_order() -> None:
 def test_what_a_process_leaves_behind_is_ended_with_it() -> None:
     with supervised(WITH_A_CHILD_OF_ITS_OWN) as running:
         grandchild = running.pid()
-    eventually(lambda: not _is_alive(grandchild), describe=f"process {grandchild} is gone")
+    eventually(lambda: not is_alive(grandchild), describe=f"process {grandchild} is gone")
 
 
 def test_asked_to_stop_twice_it_waits_for_nobody() -> None:
@@ -146,7 +146,7 @@ def test_the_whole_procfile_comes_up_on_an_embedded_redis_and_ctrl_c_leaves_no_p
         assert len(everybody) >= 7  # Redis, web and its two processes, worker, beat, flower
         os.kill(processes.pid("run"), signal.SIGINT)
         eventually(lambda: not processes.is_running("run"), timeout=40, describe=lambda: processes.log("run"))
-        assert not [each for each in everybody if _is_alive(each.pid)]
+        assert not [each for each in everybody if is_alive(each.pid)]
 
 
 @pytest.fixture
@@ -154,10 +154,3 @@ def no_account_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     for name in ("LEADWAY_LOCATION_ID", "LEADWAY_API_TOKEN", "LEADWAY_INTAKE_SECRET", "OPS_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)  # away from anybody's .env
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

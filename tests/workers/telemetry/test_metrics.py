@@ -14,19 +14,29 @@ from workers.telemetry import metrics
 from workers.telemetry.metrics_files import metrics_dir
 
 PAGE = ROOT / "docs" / "metrics.md"
-COUNTS_FROM_ANOTHER_PROCESS = """
+SHARE = """
 from models.settings import Settings
 from workers.telemetry.metrics_files import share_counters
-import sys
 share_counters(Settings(database_url="sqlite:///x.db"))
+"""
+IMPORT_EVERYTHING = "import webhook.__main__, workers.__main__, workers.cli"
+IMPORT = """
 from workers.telemetry import metrics
-metrics.ENQUEUED.labels("call").inc(int(sys.argv[1]))
-if sys.argv[2:]:
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.multiprocess import MultiProcessCollector
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    print(generate_latest(registry).decode())
+labelled = metrics.ENQUEUED.labels("call")
+"""
+COUNT = """
+import sys
+labelled.inc(int(sys.argv[1]))
+metrics.UNKNOWN_FIELDS.inc(int(sys.argv[1]))
+metrics.STORED_SECONDS.observe(int(sys.argv[1]))
+metrics.WEBHOOK_ALARM.labels("L1").set(int(sys.argv[1]))
+"""
+TELL = """
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+registry = CollectorRegistry()
+MultiProcessCollector(registry)
+print(generate_latest(registry).decode())
 """
 
 
@@ -53,12 +63,27 @@ def test_no_metric_is_told_apart_by_a_call_or_a_person() -> None:
             assert not set(each._labelnames) & {"call_id", "contact_id", "from_number", "name", "follow_up_id"}
 
 
-def test_counters_of_several_processes_are_added_up_also_of_those_that_have_ended(tmp_path: Path) -> None:
-    _count(tmp_path, "2")
-    _count(tmp_path, "3")
-    told = _count(tmp_path, "5", "and tell")
+def test_counters_of_several_processes_are_added_up_in_whatever_order_their_modules_were_imported(
+    tmp_path: Path,
+) -> None:
+    _run(tmp_path, SHARE + IMPORT + COUNT, "2")
+    _run(tmp_path, IMPORT + SHARE + COUNT, "3")
+    told = _run(tmp_path, IMPORT + SHARE + SHARE + COUNT + TELL, "5")
 
     assert 'leadway_enqueued_total{work="call"} 10.0' in told
+    assert "leadway_unknown_fields_total 10.0" in told
+    assert "leadway_stored_after_seconds_count 3.0" in told
+    assert "leadway_stored_after_seconds_sum 10.0" in told
+    assert 'leadway_webhook_alarm{location_id="L1"} 5.0' in told
+
+
+def test_importing_opens_no_file_whatever_the_environment_says(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    _run(folder, IMPORT_EVERYTHING, PROMETHEUS_MULTIPROC_DIR=str(folder))
+    _run(folder, IMPORT_EVERYTHING, PROMETHEUS_MULTIPROC_DIR=str(folder / "not there"))
+
+    assert list(folder.iterdir()) == []
 
 
 def test_deployments_with_different_databases_do_not_count_together(tmp_path: Path) -> None:
@@ -74,10 +99,10 @@ def test_the_folder_of_counters_shows_nothing_of_the_databases_password() -> Non
     assert "hunter2" not in str(folder)
 
 
-def _count(folder: Path, *words: str) -> str:
+def _run(folder: Path, program: str, *words: str, **environment: str) -> str:
     return subprocess.run(
-        [sys.executable, "-c", COUNTS_FROM_ANOTHER_PROCESS, *words],
-        cwd=folder, env={"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True,
+        [sys.executable, "-c", program, *words],
+        cwd=folder, env={"PYTHONPATH": str(ROOT), **environment}, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
 
 

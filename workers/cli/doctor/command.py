@@ -3,18 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
 from models.settings import SettingsError, read_settings
+from workers.cli.doctor.checks import Check
+from workers.cli.doctor.system import examine
 from workers.cli.opened import WRONG_USAGE, Failure
 from workers.cli.screen import count, heading, say
 from workers.telemetry.logs import set_up_logs
 from workers.telemetry.metrics_files import share_counters
-
-if TYPE_CHECKING:
-    from workers.cli.doctor.checks import Check
 
 EXIT_FAILED = 1
 SIGNS = {"ok": "ok     ", "warning": "WARNING", "failed": "FAILED "}
@@ -44,8 +42,6 @@ def doctor(ctx: click.Context, location: str | None, address: str | None, in_jso
         raise Failure(str(error), exit_code=WRONG_USAGE) from None
     set_up_logs(level="ERROR", form="console")
     share_counters(settings)
-    from workers.cli.doctor.system import examine  # only now: metrics are made when they are imported
-
     checks: list[Check] = []
     for check in examine(settings, location_id=location, address=address):
         if not in_json:
@@ -61,7 +57,7 @@ def doctor(ctx: click.Context, location: str | None, address: str | None, in_jso
     ctx.exit(EXIT_FAILED if number_failed else 0)
 
 
-def _show(check: "Check", *, after: "Check | None") -> None:
+def _show(check: Check, *, after: Check | None) -> None:
     if after is None or after.location_id != check.location_id:
         heading(check.location_id or "System")
     say(f"  {SIGNS[check.verdict]}  {check.name}: {check.told}")
@@ -69,6 +65,6 @@ def _show(check: "Check", *, after: "Check | None") -> None:
         say(f"           → {check.do}")
 
 
-def _worst(checks: "Sequence[Check]") -> str:
+def _worst(checks: Sequence[Check]) -> str:
     verdicts = {check.verdict.value for check in checks}
     return next(each for each in ("failed", "warning", "ok") if each in verdicts or each == "ok")
