@@ -10,7 +10,7 @@ from alembic.operations import MigrationScript
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 
-from migrations.running import PATIENCE_SECONDS, Run, connected, one_at_a_time
+from migrations.running import PATIENCE_SECONDS, Run, connection_to, one_at_a_time
 from models.database import UtcDateTime
 from models.schema import metadata
 from models.settings import SettingsError, read_settings
@@ -38,12 +38,12 @@ def database_url() -> str:
         raise CommandError(str(error)) from None
 
 
-def main() -> None:
+def run_command() -> None:
     if context.is_offline_mode():
         raise CommandError("--sql is not offered: some migrations look at the database before they change it")
     attributes = context.config.attributes
     report = attributes.get("report", lambda line: sys.stderr.write(f"{line}\n"))
-    with connected(database_url()) as connection:
+    with connection_to(database_url()) as connection:
         run = Run(connection, report=report, patience_seconds=attributes.get("patience_seconds", PATIENCE_SECONDS))
         options: dict[str, Any] = {
             "connection": connection,
@@ -63,4 +63,4 @@ def main() -> None:
             run.until_done(context.run_migrations)
 
 
-main()
+run_command()

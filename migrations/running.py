@@ -29,8 +29,9 @@ ONE_AT_A_TIME = 4_617_001
 LOCK_SECONDS = 0.2
 STATEMENT_SECONDS = 30.0
 PATIENCE_SECONDS = 60.0
-PAUSE_SECONDS = (0.5, 1.5)
-TURN_PAUSE_SECONDS = 0.2
+TRY_AGAIN_SECONDS = (0.5, 1.5)
+"""Bounds of a random pause."""
+TURN_SECONDS = 0.2
 
 
 class MigrationBlocked(CommandError):
@@ -46,7 +47,7 @@ class _Overtaken(Exception):
 
 
 @contextmanager
-def connected(database_url: str) -> Iterator[sa.Connection]:
+def connection_to(database_url: str) -> Iterator[sa.Connection]:
     """A connection of its own for migrations, closed at the end. Foreign keys of SQLite do not cascade on it."""
     database = Database(database_url, limits=COMMAND)
     try:
@@ -72,7 +73,7 @@ def one_at_a_time(connection: sa.Connection, *, report: Report) -> Iterator[None
         if not waits:
             report("Another process migrates this database: waiting for it.")
         waits = True
-        time.sleep(TURN_PAUSE_SECONDS)
+        time.sleep(TURN_SECONDS)
     yield  # after an error the lock ends with the session
     _ask(connection, "SELECT pg_advisory_unlock(:key)", key=ONE_AT_A_TIME)
 
@@ -156,7 +157,7 @@ class Run:
                 " way. Wait until that ends, or end it (SELECT pg_terminate_backend(NUMBER)), then migrate again: what"
                 " ran before this migration is done"
             ) from error
-        time.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311 - spreads tries, protects nothing
+        time.sleep(random.uniform(*TRY_AGAIN_SECONDS))  # noqa: S311 - spreads tries, protects nothing
 
     def _too_long(self, cancelled: psycopg.errors.QueryCanceled, blockers: Blockers) -> StatementTooLong:
         waiting = f", which waited for {who}" if (who := blockers.described()) else ""
