@@ -14,7 +14,7 @@ ALONE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo run test lint crash-test bench lock clean
+.PHONY: help install demo run test lint migration crash-test bench lock clean
 
 help: ## lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  %s %-12s", $$1, $$2; $$1 = $$2 = ""; print}'
@@ -39,6 +39,9 @@ lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions o
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+migration: $(INSTALLED_FOR_TESTS) ## writes a migration from what changed in models/: NAME="add the index of …" (by hand: EMPTY=1)
+	@$(BIN)/python -m tests.migrations.make $(if $(EMPTY),--empty) -- "$$NAME"
 
 crash-test: $(INSTALLED_FOR_TESTS) ## kills, freezes and cuts at every step, then compares with the truth (ARGS=--quick, --mutations)
 	$(BIN)/python -m tests.crash $(ARGS)

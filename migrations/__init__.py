@@ -1,32 +1,40 @@
 """Brings a database to the newest schema: what `leadway-calls migrate` and every test call."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from migrations.running import PATIENCE_SECONDS, Report
 from models.database import COMMAND, Database
 
 
-def migrate(database_url: str, *, revision: str = "head") -> None:
-    """Upgrades, or downgrades to an older revision ("base": nothing left). Safe to be run by several at once."""
-    database = Database(database_url, limits=COMMAND)
-    try:
-        with database.engine.connect() as connection, _without_cascades(connection):
-            config = _config()
-            config.attributes["connection"] = connection
-            script = ScriptDirectory.from_config(config)
-            older = _is_older(script, MigrationContext.configure(connection).get_current_revision(), revision)
-            connection.rollback()
-            (command.downgrade if older else command.upgrade)(config, revision)
-    finally:
-        database.close()
+def _silently(_line: str) -> None:
+    pass
+
+
+def migrate(
+    database_url: str,
+    *,
+    revision: str = "head",
+    patience_seconds: float = PATIENCE_SECONDS,
+    report: Report = _silently,
+) -> None:
+    """Upgrades, or downgrades to an older revision ("base": nothing left). Safe to be run by several at once.
+
+    Each migration has its own transaction: what ran before one that fails stays, and the next run goes on from there.
+    `patience_seconds`: how long a migration is tried again that does not get a lock. `report` gets a line for each
+    migration that runs and for each wait.
+
+    Raises MigrationBlocked, StatementTooLong (migrations/running.py), and whatever a migration raises.
+    """
+    config = _config()
+    config.attributes.update(database_url=database_url, patience_seconds=patience_seconds, report=report)
+    script = ScriptDirectory.from_config(config)
+    older = revision != "head" and _is_older(script, _present(database_url), revision)
+    (command.downgrade if older else command.upgrade)(config, revision)
 
 
 def is_current(database: Database) -> bool:
@@ -36,29 +44,25 @@ def is_current(database: Database) -> bool:
     return present == ScriptDirectory.from_config(_config()).get_current_head()
 
 
-@contextmanager
-def _without_cascades(connection: sa.Connection) -> Iterator[None]:
-    """SQLite changes a table by copying it and dropping the old one, which would delete what refers to its rows."""
-    if connection.dialect.name != "sqlite":
-        yield
-        return
-    driver: Any = connection.connection.driver_connection
-    driver.execute("PRAGMA foreign_keys=OFF")  # has no effect inside a transaction
-    try:
-        yield
-    finally:
-        driver.execute("PRAGMA foreign_keys=ON")
-
-
 def _config() -> Config:
+    """Of an installed package too, where no pyproject.toml is near."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.set_main_option("path_separator", "os")
     return config
 
 
+def _present(database_url: str) -> str | None:
+    database = Database(database_url, limits=COMMAND)
+    try:
+        with database.reading() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        database.close()
+
+
 def _is_older(script: ScriptDirectory, present: str | None, wanted: str) -> bool:
-    if present is None or wanted == "head":
+    if present is None:
         return False
     return wanted == "base" or wanted in {each.revision for each in script.iterate_revisions(present, "base")} - {
         present

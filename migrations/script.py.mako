@@ -1,10 +1,23 @@
+<%
+    def body(operations):
+        lines = [line for line in (operations or "").splitlines() if not line.strip().startswith("# ###")]
+        return "\n".join(lines).strip() or "pass"
+
+    up, down = body(upgrades), body(downgrades)
+%>\
 """${message}
 
-Before merging: does it run while the old code still works (add, then fill, then require, in three releases)?
-Is every index on a large table built without blocking writes? Does downgrade() undo it on both databases?
+Answer before merging, then delete the questions:
+- Does it run while the old code still works (add, then fill, then require, in three releases)? If not: "Needs a stop".
+- Does it build an index of a table that grows? `migrations.indexes.create_concurrently`, alone in its migration.
+- May one statement take longer than 30 s on the largest table? `statement_timeout_seconds = 600` above `upgrade`.
+- Does it change a comment alone? On PostgreSQL only: SQLite keeps none, and would copy the whole table.
+- Does downgrade() undo it, on both databases?
 """
 
+% if "sa." in up + down or up == "pass":
 import sqlalchemy as sa
+% endif
 from alembic import op
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
@@ -14,8 +27,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    ${upgrades if upgrades else "pass"}
+    ${up}
 
 
 def downgrade() -> None:
-    ${downgrades if downgrades else "pass"}
+    ${down}

@@ -1,4 +1,4 @@
 """What HTTP can reach: the receiver of notifications, health and metrics, and the pages for operators.
 
-A request ends when its row is committed. Nothing here asks Leadway anything.
+A notification is answered when its row is committed. Nothing here sends a request to Leadway.
 """

@@ -1,8 +1,7 @@
 """Proves that a notification came from Leadway: by its signature, or by an account's intake secret.
 
-Exactly one credential decides, the strongest that is present, and it is never backed up by a weaker one: a request with
-a bad Ed25519 signature is refused although its RSA signature, or the secret in its path, would do. Otherwise an
-attacker could choose which lock to pick.
+Exactly one credential decides: the strongest one present. A request with an invalid Ed25519 signature is rejected even
+when its RSA signature or the secret in its path is valid; otherwise an attacker could choose which lock to pick.
 """
 
 import base64
@@ -44,7 +43,7 @@ T1hhTiaCeIY/OwwwNUY2yvcCAwEAAQ==
 -----END PUBLIC KEY-----
 """,
 )
-"""The vendor's current Ed25519 key and its legacy RSA key, as published in its webhook guide."""
+"""The vendor's current Ed25519 key and its legacy RSA key, as its webhook guide publishes them."""
 
 ED25519_HEADER = "X-GHL-Signature"
 RSA_HEADER = "X-WH-Signature"
@@ -57,7 +56,7 @@ _PEM = re.compile(r"-----BEGIN ((?:RSA )?PUBLIC KEY)-----.*?-----END \1-----", r
 
 
 class Method(StrEnum):
-    """Which credential proved it."""
+    """Which credential proved where a notification comes from."""
 
     ED25519 = "ed25519"
     RSA = "rsa"
@@ -67,7 +66,11 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Proof:
-    """That a notification is genuine. `location_id` is the secret's account; a signature only says "Leadway": None."""
+    """Proof that a notification is genuine.
+
+    `location_id`: the account whose intake secret it carried. None for a signature, which only proves that Leadway sent
+    the notification.
+    """
 
     method: Method
     location_id: str | None
@@ -75,14 +78,17 @@ class Proof:
 
 @dataclass(frozen=True)
 class PublicKeys:
-    """The keys that a signature may fit, several while one is being replaced. None of a kind: that door is closed."""
+    """The public keys that a signature may match: several while one is being replaced.
+
+    Without a key of a kind, every signature of that kind is rejected.
+    """
 
     ed25519: tuple[Ed25519PublicKey, ...] = ()
     rsa: tuple[RSAPublicKey, ...] = ()
 
 
 class NotAuthenticated(Exception):
-    """Nothing proves that Leadway sent it; `reason` says what is wrong. Carries nothing of the request."""
+    """Nothing proves that Leadway sent the notification; `reason` says why not. Carries nothing of the request."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
@@ -90,7 +96,7 @@ class NotAuthenticated(Exception):
 
 
 class Headers(Protocol):
-    """The request's headers, looked up without regard to case."""
+    """The request's headers; lookups ignore case."""
 
     def get(self, key: str, /) -> str | None: ...
 
@@ -103,12 +109,13 @@ def verify(
     keys: PublicKeys,
     account_for_secret: Callable[[str], str | None],
 ) -> Proof:
-    """Decides by X-GHL-Signature, else X-WH-Signature, else X-Intake-Secret, else the secret in the path.
+    """Proves who sent a notification: by X-GHL-Signature, else X-WH-Signature, else X-Intake-Secret, else the path.
 
-    The first one present decides alone. A signature header that says "N/A" counts as absent, as the vendor's own
-    checks have it. Signatures cover the body's bytes as they came, with nothing before them.
-    `account_for_secret` maps a secret's hash (`hash_secret`) to a location id; what it raises passes through.
-    Raises `NotAuthenticated`.
+    The first credential present decides alone. A signature header with the value "N/A" counts as absent, as in the
+    vendor's own checks (reference section 4). A signature covers the raw bytes of the body and nothing else.
+    `account_for_secret` maps the hash of a secret (`hash_secret`) to a location id, or None.
+
+    Raises NotAuthenticated, and what `account_for_secret` raises.
     """
     if signature := _signature(headers, ED25519_HEADER):
         _verify_ed25519(raw_body, signature, keys.ed25519)
@@ -124,10 +131,11 @@ def verify(
 
 
 def load_keys(texts: Sequence[str] = VENDOR_KEYS) -> PublicKeys:
-    r"""Public keys from PEM texts and paths of PEM files, mixed; a text may hold several, one per line or comma.
+    r"""Reads public keys. A text holds PEM blocks, paths of PEM files, or both, separated by line breaks or commas.
 
-    Line breaks may be written as `\n`, as environment files need it. Blank texts count for nothing: no text, no keys.
-    Raises `ValueError` with a message for the person who configured it, which quotes no key.
+    Line breaks within a PEM block may be written as `\n`, which environment files need. Blank texts give no keys.
+
+    Raises ValueError; its message is for the person who configured the keys and quotes none of them.
     """
     ed25519: list[Ed25519PublicKey] = []
     rsa: list[RSAPublicKey] = []
@@ -202,8 +210,8 @@ def _size(key: RSAPublicKey) -> int:
 
 
 def _decode(signature: str, *, sizes: set[int]) -> bytes:
-    """The signature's bytes, from standard base64 in its one canonical spelling. Anything else is malformed."""
-    if len(signature) <= 4 * max(sizes):  # base64 needs a third more than its bytes: long junk is not even decoded
+    """Decodes canonical standard base64 of one of `sizes` bytes. Raises NotAuthenticated for anything else."""
+    if len(signature) <= 4 * max(sizes):  # base64 needs 4 characters for 3 bytes: long junk is not decoded at all
         try:
             decoded = base64.b64decode(signature, validate=True)
         except ValueError:
@@ -214,7 +222,10 @@ def _decode(signature: str, *, sizes: set[int]) -> bytes:
 
 
 def _account(secret: str, account_for_secret: Callable[[str], str | None]) -> str:
-    """The location the secret belongs to. Only hashes are compared, so the time taken tells nothing of the secret."""
+    """The location id that the secret belongs to. Raises NotAuthenticated.
+
+    Only hashes are compared, so the time taken reveals nothing about the secret.
+    """
     if len(secret) <= _LONGEST_SECRET and secret.isascii():
         location_id = account_for_secret(hash_secret(secret))
         if location_id:

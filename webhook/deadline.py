@@ -1,4 +1,4 @@
-"""Asks a database that may hang, for so long and no longer: the caller goes on, the question is left behind."""
+"""Runs a database call under a deadline; on time-out the caller continues and the call is abandoned to its thread."""
 
 import threading
 from collections.abc import Callable
@@ -9,36 +9,37 @@ T = TypeVar("T")
 
 
 class DeadlinePool:
-    """So many threads that work for callers who wait `seconds` at most. The threads begin with the first work."""
+    """`threads` threads that run calls for callers who wait at most `seconds`. A thread starts with its first call."""
 
     def __init__(self, threads: int, *, seconds: float, name: str) -> None:
         self._threads, self._seconds = threads, seconds
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._left_behind: set[Future[Any]] = set()
+        self._abandoned: set[Future[Any]] = set()
         self._lock = threading.Lock()
 
     def run(self, work: Callable[[], T]) -> T:
-        """Raises TimeoutError when it takes too long, and what `work` raises.
+        """Returns the result of `work`. Raises TimeoutError after the deadline, and what `work` raises.
 
-        While every thread hangs it raises at once, so that a long outage neither fills memory with waiting work nor
-        makes a crowd of callers wait in turns. When the threads come back, so does the work.
+        While every thread runs an abandoned call, it raises TimeoutError at once. Otherwise a long outage would fill
+        memory with calls that wait, and callers would wait one deadline after the other. An abandoned call that ends
+        gives its thread back.
         """
         with self._lock:
-            if len(self._left_behind) == self._threads:
+            if len(self._abandoned) == self._threads:
                 raise TimeoutError("every thread hangs")
         future = self._pool.submit(work)
         try:
             return future.result(timeout=self._seconds)
         except TimeoutError:
             if not future.cancel():
-                self._leave_behind(future)
+                self._abandon(future)
             raise
 
-    def _leave_behind(self, future: Future[Any]) -> None:
+    def _abandon(self, future: Future[Any]) -> None:
         with self._lock:
-            self._left_behind.add(future)
-        future.add_done_callback(self._is_back)  # at once, if it has ended meanwhile
+            self._abandoned.add(future)
+        future.add_done_callback(self._ended)  # is called at once when the call has ended meanwhile
 
-    def _is_back(self, future: Future[Any]) -> None:
+    def _ended(self, future: Future[Any]) -> None:
         with self._lock:
-            self._left_behind.discard(future)
+            self._abandoned.discard(future)

@@ -1,6 +1,6 @@
-"""What is answered, and logged, when nothing else answers: an unknown path, a wrong method, a bug.
+"""Answers and logs the errors that no endpoint handles: an unknown path, a wrong method, a bug.
 
-Flask itself would log the path of a request that failed, and ours may hold an intake secret.
+Flask itself would log the path of a request that failed, and a path may contain an intake secret.
 """
 
 import structlog
@@ -13,12 +13,13 @@ log = structlog.get_logger(__name__)
 
 
 def answer_for(app: Flask) -> None:
-    app.register_error_handler(HTTPException, _refused)
-    app.register_error_handler(Exception, _broken)
+    """Registers the error handlers."""
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _bug)
 
 
-def _refused(error: HTTPException) -> Response:
-    """Redirects and the browser's challenges stay as they are; the rest is told as JSON, like all other refusals."""
+def _http_error(error: HTTPException) -> Response:
+    """Answers with JSON where werkzeug would answer an error with HTML; redirects stay as they are."""
     response = error.get_response()
     if not isinstance(response, Response):
         response = Response(response.get_data(), response.status_code, response.headers)
@@ -28,8 +29,8 @@ def _refused(error: HTTPException) -> Response:
     return response
 
 
-def _broken(error: Exception) -> Response:
-    """429 where a notification comes in: the sender repeats it, and by then the bug may be mended. Never 5xx there."""
+def _bug(error: Exception) -> Response:
+    """429 for a notification, never 5xx: the sender repeats a 429, and the bug may be fixed by then. 500 elsewhere."""
     log.error("request_broke", endpoint=request.endpoint, exc_info=error)
     response = jsonify(status=ReceiptStatus.REFUSED.value, detail="This is our fault; it was logged.")
     response.status_code = 429 if request.blueprint == "receiver" else 500

@@ -1,4 +1,4 @@
-"""Whether this process lives, whether it can take notifications, and the metrics of all processes of the host."""
+"""`/livez`: the process lives; `/readyz`: it can take in notifications; `/metrics`: of all processes of the host."""
 
 import os
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from models.settings import Settings
 from webhook.deadline import DeadlinePool
 
 PROBE_LIMIT_SECONDS = 1.0
-"""A hanging database must not take the threads that notifications need, however often the platform asks."""
+"""Deadline of a probe's database call: a hanging database must not occupy the threads that notifications need."""
 
 
 def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     blueprint = Blueprint("health", __name__)
-    askers = DeadlinePool(2, seconds=PROBE_LIMIT_SECONDS, name="health")
+    pool = DeadlinePool(2, seconds=PROBE_LIMIT_SECONDS, name="health")
 
     @blueprint.get("/livez")
     def livez() -> Response:
@@ -30,9 +30,9 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
 
     @blueprint.get("/readyz")
     def readyz() -> Response:
-        """Ready is: the database answers and has this code's schema. Redis may be away, notifications are taken in."""
+        """200 if the database answers and has this code's schema, else 503. Redis may be away: no receipt needs it."""
         try:
-            current = askers.run(lambda: is_current(database))
+            current = pool.run(lambda: is_current(database))
             problem = None if current else "the database has another schema: run `leadway-calls migrate`"
         except (SQLAlchemyError, TimeoutError) as error:
             problem = f"the database does not answer ({type(error).__name__})"
@@ -47,22 +47,22 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
             registry.register(REGISTRY)
-        registry.register(_BacklogCollector(database, askers))
+        registry.register(_BacklogCollector(database, pool))
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     return blueprint
 
 
 class _BacklogCollector:
-    """Gauges of what waits, asked of the database when scraped."""
+    """Gauges of the backlog, read from the database at each scrape."""
 
-    def __init__(self, database: Database, askers: DeadlinePool) -> None:
-        self._database, self._askers = database, askers
+    def __init__(self, database: Database, pool: DeadlinePool) -> None:
+        self._database, self._pool = database, pool
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("leadway_database_up", "Whether the database answered this scrape.")
         try:
-            found = self._askers.run(self._ask)
+            found = self._pool.run(self._backlogs)
         except (SQLAlchemyError, TimeoutError):
             up.add_metric([], 0)
             yield up
@@ -84,6 +84,6 @@ class _BacklogCollector:
         yield number
         yield age
 
-    def _ask(self) -> list[Backlog]:
+    def _backlogs(self) -> list[Backlog]:
         with self._database.reading() as connection:
             return backlog.all_work(connection)

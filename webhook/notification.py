@@ -1,16 +1,17 @@
-"""Reads the body of a call-completed notification, whatever its dialect, into a `Notification`.
+"""Reads the body of a call-completed notification, in any dialect, into a `Notification`.
 
-Nothing that a sender can write makes this raise: what cannot be read becomes a notification with a reason.
+No body makes `read` raise: an unreadable body becomes a `Notification` with a reason.
 
-Four dialects are told apart, because a bare `id` means a different thing in each. In a flat VoiceAiCallEnd it is the
-call. In a workflow's body (known by `contact_id`, `workflow`, `triggerData` or `customData`) it is the contact, the
-opportunity or the appointment that triggered the workflow, so there only fields that say "call" are believed. A `type`
-that says VoiceAiCallEnd outweighs the shape. A nested `location` or `contact` alone does not make a body a workflow's:
-people write those into bodies of their own.
+Four dialects are distinguished (reference section 3), because a bare `id` means something else in each. In a flat
+VoiceAiCallEnd, `id` is the call. In a workflow's body (recognised by `contact_id`, `workflow`, `triggerData` or
+`customData`), `id` is the contact, the opportunity or the appointment that triggered the workflow; so only fields whose
+name says "call" are read there. A `type` of VoiceAiCallEnd outweighs the shape. A nested `location` or `contact` alone
+does not make a body a workflow's: people write these into bodies of their own.
 
-Leadway's call ids are opaque. An id is anything that fits `[A-Za-z0-9_-]{1,128}` and is not also the contact's or the
-location's; that it is of the wrong kind (a telephone provider's call id under `callId`) only the API can tell. Fields
-named after such an id (`call_sid`) are not read: without a call id the call is found by contact, number and time.
+Leadway's call ids are opaque. A call id is any text that matches `[A-Za-z0-9_-]{1,128}` and differs from the contact's
+and the location's id. Only the API can tell that an id is of the wrong kind, such as a telephone provider's call id
+under `callId`. Fields named after a provider's id (`call_sid`) are not read: a call without an id is found by contact,
+number and time.
 """
 
 import hashlib
@@ -26,11 +27,11 @@ from typing import Any, NoReturn
 from webhook.rejections import Reason, ReceiptStatus
 
 MAX_BODY_BYTES = 256 * 1024
-"""Larger bodies are refused unread. The longest call an agent may hold, 15 minutes, is a tenth of it as text."""
+"""Larger bodies are rejected unread. The words of the longest call that an agent may hold, 15 minutes, are a tenth."""
 
 _WANTED_EVENT = "VoiceAiCallEnd"
-_DEEPEST = 32  # a real body has 8 levels; whoever walks the document later may recurse
-_MOST_DIGITS = 308  # what a double holds, for whole numbers too
+_DEEPEST = 32  # levels; a real body has 8. Code that walks the document later may recurse
+_MOST_DIGITS = 308  # a whole number with 308 digits always fits a double
 _LONGEST_EVENT_NAME = 64
 
 _CALL_ID = (
@@ -58,7 +59,7 @@ _FROM_NUMBER = (
     *("data.fromNumber", "data.from_number", "data.from", "data.callerPhone"),
     *("phone", "contact.phone"),
 )
-# Never `date_created`: in a workflow's body that is the contact's.
+# Never `date_created`: in a workflow's body it is the time of the contact.
 _TIME = ("createdAt", "startedAt", "started_at", "startTime", "start_time", "date")
 _STARTED_AT_NESTED = (*(f"customData.{name}" for name in _TIME), *(f"data.{name}" for name in _TIME))
 
@@ -70,14 +71,14 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Dialect(StrEnum):
-    """Whose way of writing a notification a body follows."""
+    """Which shape a body has, by who composed it."""
 
     MARKETPLACE = "marketplace"
-    """Flat, the call's fields at the top, keyed `id`; a marketplace app's subscription sends it, signed."""
+    """Flat: the call's fields at the top level, its id under `id`. Sent by a marketplace app's subscription, signed."""
     ENVELOPE = "envelope"
-    """The same within `data`."""
+    """The marketplace's fields within `data`."""
     WORKFLOW = "workflow"
-    """A workflow's webhook step: the contact's fields, `workflow`, `location.id`, own fields in `customData`."""
+    """A workflow's webhook step: the contact's fields, `workflow`, `location.id`; own fields within `customData`."""
     THIN = "thin"
     """Little more than `callId`, composed by whoever set up the webhook."""
     UNKNOWN = "unknown"
@@ -85,7 +86,7 @@ class Dialect(StrEnum):
 
 @dataclass(frozen=True)
 class Notification:
-    """What a body says. Ids are well-formed or None; what identifies a person stays out of the repr."""
+    """What a body says. Ids are well-formed or None. The repr contains nothing that identifies a person."""
 
     body_digest: str
     """SHA-256 of the raw body, hex."""
@@ -95,22 +96,22 @@ class Notification:
     location_id: str | None = None
     contact_id: str | None = None
     from_number: str | None = field(default=None, repr=False)
-    """Digits, with a leading + if it came with one."""
+    """Digits, with a leading + if the body has one."""
     started_at: datetime | None = None
     """UTC."""
     webhook_id: str | None = None
     event_type: str | None = None
     document: dict[str, Any] = field(default_factory=dict, repr=False)
-    """The parsed body, not redacted. A database takes every string in it: NUL and lone surrogates are replaced."""
+    """The parsed body, not redacted. NUL and lone surrogates are replaced, so a database can store every string."""
 
     @property
     def status(self) -> ReceiptStatus:
-        """`accepted`, or as the reason has it: `unresolved` (no usable call id) or `ignored`."""
+        """`accepted` without a reason; else the reason's status: `unresolved` (no usable call id) or `ignored`."""
         return ReceiptStatus.ACCEPTED if self.reason is None else self.reason.status
 
 
 def read(raw_body: bytes) -> Notification:
-    """Reads a body that is already known to be genuine and not too large. Never raises."""
+    """Reads a body that was authenticated and is not larger than MAX_BODY_BYTES. Never raises."""
     body_digest = hashlib.sha256(raw_body).hexdigest()
     try:
         document = _parse(raw_body)
@@ -143,10 +144,10 @@ def read(raw_body: bytes) -> Notification:
 
 
 def dedupe_key(notification: Notification, location_id: str | None) -> str:
-    """What two deliveries of the same notification to the same account have in common, and no others.
+    """The key that deliveries of one notification to one account share, and no other deliveries.
 
-    The call id stands beside the webhook id because some senders' webhook ids are written by hand: one that is always
-    the same must not hide every call after the first. The vendor's retries repeat the whole body.
+    The call id is part of the key beside the webhook id: some webhook ids are written by hand, and a constant one would
+    hide every call after the first. A retry of the vendor repeats the whole body, so its key is the same.
     """
     account = location_id or ""
     if notification.webhook_id:
@@ -162,9 +163,9 @@ class _UnreadableError(Exception):
 
 
 def _parse(raw_body: bytes) -> dict[str, Any]:
-    """The body's JSON object. Raises `_UnreadableError`.
+    """The body's JSON object. Raises _UnreadableError.
 
-    Line breaks inside strings are let through: a webhook body composed from merge tags has them unescaped.
+    Unescaped line breaks within strings are accepted: a body composed from merge tags contains them.
     """
     try:
         value = json.loads(
@@ -188,7 +189,7 @@ def _parse(raw_body: bytes) -> dict[str, Any]:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    if len(found) != len(pairs):  # readers differ on which of the two counts, so neither does
+    if len(found) != len(pairs):  # JSON readers differ on which of two values counts, so neither does
         raise _UnreadableError(Reason.DUPLICATE_KEYS)
     return found
 
@@ -201,7 +202,7 @@ def _whole_number(text: str) -> int:
 
 def _number(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):  # 1e999; written back it would not be JSON
+    if not math.isfinite(number):  # 1e999 is infinite, which JSON cannot express
         raise _UnreadableError(Reason.NUMBER_OUT_OF_RANGE)
     return number
 
@@ -223,7 +224,7 @@ def _storable(value: Any, *, depth: int) -> Any:
 
 
 def _clean(text: str) -> str:
-    r"""JSON may say \u0000 and half a surrogate pair; PostgreSQL stores neither."""
+    r"""Replaces \u0000 and lone surrogates: JSON may contain them, PostgreSQL stores neither."""
     return _UNSTORABLE.sub("\ufffd", text)
 
 
@@ -252,7 +253,7 @@ def _dialect(document: dict[str, Any], event_type: str | None) -> Dialect:
 def _first_id(
     document: dict[str, Any], paths: Iterable[str], *, other_ids: Iterable[str | None] = ()
 ) -> tuple[str | None, Reason | None]:
-    """The first usable id; without one, why the call id is not usable."""
+    """The first usable id at `paths` and None; without one, None and why a call id is not usable."""
     reason = Reason.CALL_ID_MISSING
     for value in _values(document, paths):
         text = value.strip() if isinstance(value, str) else None
@@ -281,7 +282,7 @@ def _first_time(document: dict[str, Any], paths: Iterable[str]) -> datetime | No
 
 
 def _time(value: Any) -> datetime | None:
-    """A moment, from ISO 8601 with a zone or from seconds or milliseconds since 1970. Without a zone it is none."""
+    """The instant, in UTC, of ISO 8601 with a zone or of seconds or milliseconds since 1970. None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
@@ -297,7 +298,7 @@ def _time(value: Any) -> datetime | None:
 
 
 def _values(document: dict[str, Any], paths: Iterable[str]) -> Iterable[Any]:
-    """What stands at each path (names joined by dots), None where nothing does."""
+    """The value at each path (names joined by dots); None where the path leads nowhere."""
     for path in paths:
         value: Any = document
         for name in path.split("."):

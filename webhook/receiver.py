@@ -1,7 +1,7 @@
-"""The endpoints that receive call-completed notifications: authenticated, written down, then answered.
+"""The endpoints that receive call-completed notifications: each is authenticated, committed, then answered.
 
-The answer depends on receipt only, never on anything that happens later. Whatever the database does, it is decided
-within LIMIT_SECONDS: what cannot be written down by then is answered 429, which every sender repeats.
+The answer depends on receipt only, never on later processing. It is decided within RECEIPT_LIMIT_SECONDS: a
+notification that is not committed by then is answered 429, which every sender repeats.
 """
 
 import time
@@ -36,6 +36,8 @@ blueprint = Blueprint("receiver", __name__)
 
 
 class NotificationRefused(Exception):
+    """The notification is rejected, for `reason`; nothing of it is stored."""
+
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
         self.reason = reason
@@ -43,7 +45,7 @@ class NotificationRefused(Exception):
 
 @dataclass(frozen=True)
 class Receiver:
-    """What the endpoints work with; one per process."""
+    """What the endpoints need; one per process."""
 
     database: Database
     keys: PublicKeys
@@ -51,7 +53,7 @@ class Receiver:
     waker: Waker
     rejection_counter: RejectionCounter
     writers: DeadlinePool
-    """Does the database's part, so that a hanging database can be left behind."""
+    """Runs the receipt under its deadline, so that a hanging database does not hold up the answer."""
 
 
 @blueprint.post("/webhooks/leadway", strict_slashes=False)
@@ -80,7 +82,7 @@ def _answer(*, intake_secret: str | None) -> Response:
 
 
 def _within_limit(this: Receiver, intake_secret: str | None) -> tuple[ReceiptStatus, Reason | None, str]:
-    """Raises Refused."""
+    """The receipt under its deadline: status, reason, method of authentication. Raises NotificationRefused."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise NotificationRefused(Reason.TOO_LARGE)
     raw_body = request.get_data(cache=False)
@@ -99,7 +101,11 @@ def _within_limit(this: Receiver, intake_secret: str | None) -> tuple[ReceiptSta
 def receive_body(
     this: Receiver, raw_body: bytes, headers: Headers, *, intake_secret: str | None
 ) -> tuple[ReceiptStatus, Reason | None, str]:
-    """Authenticates, reads and writes down, in one transaction. Raises NotAuthenticated, Refused, SQLAlchemyError."""
+    """Authenticates a notification, reads it, and commits it in one transaction.
+
+    Returns status, reason (None: accepted or duplicate), and method of authentication. Raises NotAuthenticated,
+    NotificationRefused, SQLAlchemyError.
+    """
 
     def account_for_secret(secret_hash: str) -> str | None:
         with this.database.reading() as connection:
@@ -129,7 +135,7 @@ def receive_body(
 def _write_down(
     connection: Connection, read: Notification, document: object, *, proof: Proof, location_id: str | None
 ) -> tuple[ReceiptStatus, Reason | None]:
-    read = _placed(connection, read, proof=proof, location_id=location_id)
+    read = _checked_location(connection, read, proof=proof, location_id=location_id)
     new = notifications.record(
         connection,
         notification.dedupe_key(read, location_id),
@@ -154,8 +160,13 @@ def _write_down(
     return (ReceiptStatus.ACCEPTED if new else ReceiptStatus.DUPLICATE), None
 
 
-def _placed(connection: Connection, read: Notification, *, proof: Proof, location_id: str | None) -> Notification:
-    """A signature proves Leadway, not that we serve the location it speaks of."""
+def _checked_location(
+    connection: Connection, read: Notification, *, proof: Proof, location_id: str | None
+) -> Notification:
+    """Ignores a signed notification of a location that we do not serve: a signature only proves that Leadway sent it.
+
+    Returns `read`, with a reason if it is ignored.
+    """
     if read.status is ReceiptStatus.IGNORED or proof.location_id is not None:
         return read
     if location_id is None:

@@ -1,7 +1,7 @@
-"""A counted, redacted trace of what was refused, for whoever sets up the webhook: written aside, never waited for.
+"""Counts rejections and keeps a redacted trace of the last one, for the setup page; a thread of its own writes them.
 
-Anybody on the internet can cause refusals, so they are counted in memory and written at most once a second, one row
-per reason and hour.
+Anybody on the internet can cause rejections. So they are counted in memory and written at most once per WRITE_SECONDS,
+one row per reason and hour.
 """
 
 import threading
@@ -23,6 +23,8 @@ WRITE_SECONDS = 1.0
 
 
 class RejectionCounter:
+    """The rejections of one process since its last write. Safe to use from several threads."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
@@ -31,7 +33,7 @@ class RejectionCounter:
         self._timer: threading.Timer | None = None
 
     def count(self, reason: Reason, *, headers: Headers, size: int | None) -> None:
-        """Keeps which credentials were there, never what they said."""
+        """Counts a rejection. `size` is in bytes. The trace names the credentials' headers, never their values."""
         trace: dict[str, object] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "bytes": size,
@@ -45,7 +47,7 @@ class RejectionCounter:
                 self._timer = self._started_timer()
 
     def write(self) -> None:
-        """Writes what was counted. If the database is away it is dropped: the metrics have counted it too."""
+        """Writes the counts. Drops them if the database is away: the metrics have them too."""
         with self._lock:
             counted, traces = self._counted, self._traces
             self._counted, self._traces = Counter(), {}
@@ -59,7 +61,7 @@ class RejectionCounter:
             self._next_time()
 
     def _next_time(self) -> None:
-        """Only after the last write has ended: one that hangs keeps one thread and one connection, not all of them."""
+        """Starts a timer only after the last write ended, so a hanging write occupies one thread and one connection."""
         with self._lock:
             self._timer = self._started_timer() if self._counted else None
 

@@ -1,18 +1,17 @@
-"""Every reason not to take in a notification: its HTTP status, the word the answer says, one sentence for a person.
+"""Every reason not to accept a notification: its HTTP status, the answer's status, and one sentence for a person.
 
-The enum is the table. The reader of bodies, the proof of origin, the receiver, the metrics and the setup page all speak
-of these reasons, so none of them keeps a list of its own.
+The enum is the only list of reasons: notification, authentication, receiver, metrics and the setup page use it.
 """
 
 from enum import StrEnum
 from typing import Self
 
 RETRY_AFTER_SECONDS = 10
-"""What `Retry-After` says with `Reason.CANNOT_WRITE_DOWN`: a database that restarts is usually back by then."""
+"""The `Retry-After` of `Reason.CANNOT_WRITE_DOWN`: a database that restarts is usually back by then."""
 
 
 class ReceiptStatus(StrEnum):
-    """The word under `status` in the answer to the sender; the first four come with HTTP 202."""
+    """The field `status` of the answer to the sender; the first four go with HTTP 202."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -22,13 +21,13 @@ class ReceiptStatus(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a notification was refused, ignored or left unresolved. `sentence` is for the person who sets it up."""
+    """Why a notification was rejected, ignored or left unresolved. `sentence` is for whoever sets up the webhook."""
 
     http_status: int
     status: ReceiptStatus
     sentence: str
 
-    # The defaults are never used: they let a type checker accept the look-up by value, Reason("not_json").
+    # The defaults are never used. They let a type checker accept the lookup by value, Reason("not_json").
     def __new__(
         cls, value: str, http_status: int = 0, status: ReceiptStatus = ReceiptStatus.REFUSED, sentence: str = ""
     ) -> Self:

@@ -1,10 +1,8 @@
-"""The migrations: up and down on both databases, one at a time, and never another schema than the models'."""
+"""The migrations: up and down on both databases, one process at a time, and never another schema than the models'."""
 
-import importlib.util
 import multiprocessing
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from models.calls import calls
 from models.calls.call_log import Action, CallLog, Source
 from models.database import COMMAND, Database, moment
 from models.schema import metadata
+from tests.migrations.copies import with_another_migration
 
 
 @pytest.fixture
@@ -106,34 +105,16 @@ def test_several_processes_that_migrate_at_once_make_one_schema(empty_database_u
     assert is_current(database)
 
 
-def with_another_migration(folder: Path, body: str) -> Callable[[str], None]:
-    """`migrate` of a copy of the migrations that has one more."""
-    copy = folder / "migrations"
-    shutil.copytree(Path(migrations.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    newest = max(file.stem.split("_")[0] for file in (copy / "versions").glob("*.py"))
-    (copy / "versions" / "9999_later.py").write_text(
-        "import sqlalchemy as sa\nfrom alembic import op\n"
-        f"revision, down_revision, branch_labels, depends_on = '9999', {newest!r}, None, None\n"
-        f"def upgrade():\n    {body}\n"
-    )
-    spec = importlib.util.spec_from_file_location("later_migrations", copy / "__init__.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    later: Callable[[str], None] = module.migrate
-    return later
-
-
-def test_a_migration_that_fails_leaves_nothing_of_any(
+def test_a_migration_that_fails_leaves_nothing_and_what_ran_before_it_stays(
     empty_database_url: str, database: Database, tmp_path: Path
 ) -> None:
-    body = "op.create_table('half', sa.Column('a', sa.Integer()))\n    raise RuntimeError('stopped half-way')"
+    body = "op.create_table('half', sa.Column('a', sa.Integer()))\nraise RuntimeError('stopped half-way')"
     with pytest.raises(RuntimeError, match="half-way"):
-        with_another_migration(tmp_path, body)(empty_database_url)
-    assert tables(database) == set()
-    migrate(empty_database_url)
+        with_another_migration(tmp_path / "wrong", body)(empty_database_url)
+    assert tables(database) == set(metadata.tables)
     assert is_current(database)
+    with_another_migration(tmp_path / "mended", body.partition("\n")[0])(empty_database_url)
+    assert tables(database) == {*metadata.tables, "half"}
 
 
 def test_rebuilding_a_table_takes_nothing_from_the_tables_that_refer_to_it(
@@ -148,8 +129,8 @@ def test_rebuilding_a_table_takes_nothing_from_the_tables_that_refer_to_it(
         assert stored is not None
         calls.save(connection, "loc-one", log, read_at=read_at, settled=True, stored=stored)
     body = """op.execute("UPDATE calls SET agent_id = ''")
-    with op.batch_alter_table('calls') as batch:
-        batch.alter_column('agent_id', nullable=False)"""
+with op.batch_alter_table('calls') as batch:
+    batch.alter_column('agent_id', nullable=False)"""
     with_another_migration(tmp_path, body)(empty_database_url)
     with database.reading() as connection:
         assert len(calls.actions_of(connection, "loc-one", "call-1")) == 1

@@ -1,4 +1,4 @@
 """The pages for operators under `/ops/`, one module for each page.
 
-They read what `models.reports` says and write nothing.
+They show what `models.reports` answers and write nothing.
 """

@@ -1,4 +1,4 @@
-"""Who may see the operators' pages: whoever knows OPS_PASSWORD, as the user `ops` by HTTP basic authentication."""
+"""Opens the operators' pages to the user `ops` with OPS_PASSWORD, by HTTP basic authentication."""
 
 import hmac
 
@@ -14,7 +14,7 @@ SIGN_IN_AGAIN = f"Sign in as the user `{USER}` with the password that OPS_PASSWO
 
 
 def refusal(password: SecretStr | None) -> Response | None:
-    """Why this request may not see a page, or None."""
+    """The answer to a request that may not see a page: 403 without a configured password, else 401. None: it may."""
     if password is None:
         return Response(CLOSED, 403, content_type="text/plain; charset=utf-8")
     if _knows(password.get_secret_value()):
@@ -24,7 +24,7 @@ def refusal(password: SecretStr | None) -> Response | None:
 
 
 def _knows(password: str) -> bool:
-    """Both are compared whatever the first comparison says, so that the time taken tells nothing."""
+    """Compares user and password always, in constant time, so that the time taken reveals nothing."""
     given = request.authorization
     if given is None or given.type != "basic":
         return False

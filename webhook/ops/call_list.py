@@ -1,8 +1,7 @@
-"""The list of calls, newest first, under what one screen says about the whole system."""
+"""The list of calls, newest first, below the state of the whole system on one screen."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import urlsplit
 
 from flask import Blueprint, render_template, request, url_for
 
@@ -13,13 +12,13 @@ from models.reports.overview import AccountOverview
 from models.settings import Settings
 from models.work import heartbeats
 from models.work.heartbeats import Heartbeat
+from webhook.ops import frame
 
 PAGE = 50
-REFRESH_SECONDS = 5
+"""Calls per page."""
 CARDS = 6
-"""With more accounts than that, those with nothing to tell are only counted."""
+"""With more accounts than CARDS, accounts without work and problems get no card and are only counted."""
 NEEDED_ROLES = ("worker", "beat")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 CHOICES = (
     (CallFilter.PENDING, "waiting"),
@@ -36,8 +35,8 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
     @blueprint.get("/")
     def calls() -> str:
         location_id = request.args.get("account") or None
-        shown = _shown(request.args.get("status", ""))
-        after = _place(request.args.get("after", ""))
+        shown = _filter(request.args.get("status", ""))
+        after = _cursor(request.args.get("after", ""))
         with database.reading() as connection:
             now = overview.now(connection)
             accounts = overview.of_accounts(connection)
@@ -47,8 +46,8 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
         return render_template(
             "calls.html",
             listed=found[:PAGE],
-            next_page=_address(location_id, shown, found[PAGE - 1].place) if more else None,
-            first_page=_address(location_id, shown, None) if after else None,
+            next_page=_page_url(location_id, shown, found[PAGE - 1].place) if more else None,
+            first_page=_page_url(location_id, shown, None) if after else None,
             now=now,
             accounts=accounts,
             carded=[each for each in accounts if len(accounts) <= CARDS or needs_a_look(each)],
@@ -58,20 +57,23 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
             choices=CHOICES,
             chosen_account=location_id,
             chosen_status=shown,
-            refresh=None if after else REFRESH_SECONDS,
+            refresh=None if after else frame.REFRESH_SECONDS,
         )
 
 
 @dataclass(frozen=True)
 class Problem:
+    """Something that keeps work from being done. `tone` is a colour of `wording.Said`."""
+
     words: str
     what_to_do: str
     tone: str = "bad"
 
 
 @dataclass(frozen=True)
-class Kind:
-    """The living processes of one kind, and how long ago those were heard that went silent."""
+class ProcessKind:
+    """The processes of one kind. `slots`: attempts that the living ones run at once. `silent`: for each that no longer
+    sends heartbeats, the seconds since its last one."""
 
     name: str
     alive: int
@@ -80,7 +82,7 @@ class Kind:
 
 
 def problems(accounts: list[AccountOverview], processes: list[Heartbeat]) -> list[Problem]:
-    """What keeps calls or notes from being worked on, worst first: what to look at when somebody was paged."""
+    """What keeps calls or notes from being worked on, worst first, for somebody who was paged."""
     found = [
         Problem(f"No {kind} is alive.", f"Start it: the line {kind} of the Procfile.")
         for kind in NEEDED_ROLES
@@ -104,15 +106,16 @@ def problems(accounts: list[AccountOverview], processes: list[Heartbeat]) -> lis
 
 
 def needs_a_look(each: AccountOverview) -> bool:
+    """Whether an account has work that is not done, or a problem."""
     return bool(
         each.waiting_calls or each.waiting_follow_ups or each.running or each.unclear.number or each.dead or each.paused
     )
 
 
-def _kinds(processes: list[Heartbeat]) -> list[Kind]:
+def _kinds(processes: list[Heartbeat]) -> list[ProcessKind]:
     names = [*NEEDED_ROLES, *sorted({each.process for each in processes} - set(NEEDED_ROLES))]
     return [
-        Kind(
+        ProcessKind(
             name,
             alive=sum(each.is_alive for each in processes if each.process == name),
             slots=sum(each.slots for each in processes if each.process == name and each.is_alive),
@@ -123,17 +126,17 @@ def _kinds(processes: list[Heartbeat]) -> list[Kind]:
 
 
 def _flower(port: int) -> str | None:
-    """Its address, if this page was asked for on the machine itself: Flower listens on loopback only."""
-    host = urlsplit(request.host_url).hostname or ""
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/" if host in LOOPBACK else None
+    """Flower's URL, if this page was opened on the machine itself: Flower listens on loopback only. Else None."""
+    host = frame.loopback_host()
+    return host and f"http://{host}:{port}/"
 
 
-def _shown(name: str) -> CallFilter | None:
+def _filter(name: str) -> CallFilter | None:
     return CallFilter(name) if name in tuple(CallFilter) else None
 
 
-def _place(text: str) -> Cursor | None:
-    """What cannot be read is the first page: nobody writes such an address by hand."""
+def _cursor(text: str) -> Cursor | None:
+    """The cursor in a page's URL; None, the first page, for text that cannot be read: nobody writes one by hand."""
     when, _, rest = text.partition("~")
     location_id, _, call_id = rest.partition("~")
     try:
@@ -143,6 +146,6 @@ def _place(text: str) -> Cursor | None:
     return Cursor(created_at, location_id, call_id) if created_at.tzinfo and call_id else None
 
 
-def _address(location_id: str | None, shown: CallFilter | None, after: Cursor | None) -> str:
-    place = after and f"{after.created_at.isoformat()}~{after.location_id}~{after.call_id}"
-    return url_for("ops.calls", account=location_id, status=shown and str(shown), after=place)
+def _page_url(location_id: str | None, shown: CallFilter | None, after: Cursor | None) -> str:
+    cursor = after and f"{after.created_at.isoformat()}~{after.location_id}~{after.call_id}"
+    return url_for("ops.calls", account=location_id, status=shown and str(shown), after=cursor)

@@ -1,4 +1,4 @@
-"""One call: what happened to it in order, what was said, what the agent did, and what became of its notes."""
+"""The page of one call: its timeline, transcript, the agent's actions, and its follow-ups."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ from models.calls import calls
 from models.database import Database
 from models.reports import overview, timeline
 from models.reports.timeline import Timeline
+from webhook.ops.frame import REFRESH_SECONDS
 
-REFRESH_SECONDS = 5
 SPEAKERS = {"bot": "agent", "human": "caller"}
 
 
@@ -24,42 +24,42 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
             row = calls.get(connection, location_id, call_id)
             if row is None:
                 return make_response(render_template("unknown_call.html", call_id=call_id), 404)
-            told = timeline.of_call(connection, row)
+            found = timeline.of_call(connection, row)
             try:
                 account = accounts.get(connection, location_id)
             except UnknownAccount:
                 account = None
-        at_work = row["next_attempt_at"] is not None or any(each["next_attempt_at"] for each in told.follow_ups)
+        open_work = row["next_attempt_at"] is not None or any(each["next_attempt_at"] for each in found.follow_ups)
         return render_template(
             "call.html",
             call=row,
-            story=told,
-            events=[(event.at, shortly(event.text, told)) for event in timeline.events(told)],
+            timeline=found,
+            events=[(event.at, shortened(event.text, found)) for event in timeline.events(found)],
             turns=turns(row["transcript"] or ""),
             account=account,
             time_zone=account.time_zone if account else "UTC",
             now=now,
-            refresh=REFRESH_SECONDS if at_work else None,
+            refresh=REFRESH_SECONDS if open_work else None,
         )
 
 
-def shortly(text: str, told: Timeline) -> str:
-    """References by their beginning: whole they stand beside their follow-up."""
-    for each in told.follow_ups:
+def shortened(text: str, of_call: Timeline) -> str:
+    """`text` with 8 characters of each follow-up's reference: the whole one stands beside the follow-up."""
+    for each in of_call.follow_ups:
         text = text.replace(each["follow_up_id"], f"{each['follow_up_id'][:8]}…")
     return text
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one side said in one go. `speaker`: agent, caller, or empty where the transcript does not tell."""
+    """What one side said before the other spoke. `speaker`: agent, caller, or empty if the transcript does not say."""
 
     speaker: str
     words: str
 
 
 def turns(transcript: str) -> list[Turn]:
-    """A transcript has lines as `bot:…` and `human:…`; a line without either goes on with what was being said."""
+    """Splits a transcript into turns: lines begin with `bot:` or `human:`; any other line continues the turn before."""
     found: list[Turn] = []
     for line in transcript.splitlines():
         name, colon, words = line.partition(":")

@@ -1,4 +1,4 @@
-"""The operators' pages under /ops/: read-only, behind a password, made on the server, without scripts."""
+"""The operators' pages under /ops/: read-only, behind a password, rendered on the server, without scripts."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.database import Database
 from models.settings import Settings
 from webhook.deadline import DeadlinePool
-from webhook.ops import access, call_list, one_call, setup, wording
+from webhook.ops import access, call_list, frame, one_call, setup, wording
 
 log = structlog.get_logger(__name__)
 
@@ -24,8 +24,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex",
 }
-AGAIN_SECONDS = 5
 PAGE_LIMIT_SECONDS = 1.0
+"""Deadline of the question whether the database answers, which each page asks first."""
 
 
 def blueprint_for(database: Database, settings: Settings) -> Blueprint:
@@ -42,19 +42,19 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     one_call.add_to(blueprint, database)
     setup.add_to(blueprint, database)
 
-    answering = DeadlinePool(2, seconds=PAGE_LIMIT_SECONDS, name="page")
+    pool = DeadlinePool(2, seconds=PAGE_LIMIT_SECONDS, name="page")
 
     @blueprint.before_request
-    def closed_to_strangers() -> Response | None:
+    def check_password() -> Response | None:
         return access.refusal(settings.ops_password)
 
     @blueprint.before_request
-    def database_answers() -> None:
-        """A page that hangs on a frozen database would hold a thread that a notification needs."""
-        answering.run(lambda: _ask(database))
+    def check_database() -> None:
+        """A page that hangs on a frozen database would occupy a thread that a notification needs."""
+        pool.run(lambda: _ping(database))
 
     @blueprint.after_request
-    def guarded(response: Response) -> Response:
+    def add_headers(response: Response) -> Response:
         response.headers.update(HEADERS)
         return response
 
@@ -62,13 +62,13 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     @blueprint.errorhandler(TimeoutError)
     def database_away(error: Exception) -> Response:
         log.warning("page_without_database", error=type(error).__name__)
-        response = make_response(render_template("away.html", refresh=AGAIN_SECONDS), 503)
-        response.headers["Retry-After"] = str(AGAIN_SECONDS)
+        response = make_response(render_template("away.html", refresh=frame.REFRESH_SECONDS), 503)
+        response.headers["Retry-After"] = str(frame.REFRESH_SECONDS)
         return response
 
     return blueprint
 
 
-def _ask(database: Database) -> None:
+def _ping(database: Database) -> None:
     with database.reading() as connection:
         connection.execute(sa.select(1))

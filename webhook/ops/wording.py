@@ -1,4 +1,4 @@
-"""How states, times and origins are said on the operators' pages; the words and colours of every state in one place."""
+"""Words and colours on the operators' pages: of states, times and credentials."""
 
 import json
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from webhook.rejections import Reason
 
 
 class Said(NamedTuple):
-    """Words for a state, and the tone that they are coloured by: good, busy, warn, bad, calm."""
+    """Words for a state, and their tone, which decides the colour: good, busy, warn, bad, calm."""
 
     words: str
     tone: str
 
 
 def teach(blueprint: Blueprint) -> None:
-    """Gives the templates their filters."""
+    """Registers the filters that the templates use."""
     for filter_ in (
         local,
         zone_letters,
@@ -72,7 +72,7 @@ def follow_up_state(status: str, skip_reason: str | None = None) -> Said:
 
 
 def action(action_type: str) -> str:
-    """Leadway's name of a type of action in plain words; a new type is shown as it comes."""
+    """A type of action in plain words; a type that is not in the table, by Leadway's name in lower case."""
     return _ACTIONS.get(action_type) or _plain(action_type.lower())
 
 
@@ -85,7 +85,7 @@ def dialect(name: str) -> str:
 
 
 def reason(value: str) -> str:
-    """The sentence for a person; a reason that is not (or no longer) in the table speaks for itself."""
+    """The sentence for a person; a reason that is not (or no longer) in `Reason`, by its name."""
     try:
         return Reason(value).sentence
     except ValueError:
@@ -93,7 +93,7 @@ def reason(value: str) -> str:
 
 
 def local(at: datetime, time_zone: str | None) -> str:
-    """ "Mon 23 Nov, 11:32" in the account's zone; with the year when it is not this one."""
+    """ "Mon 23 Nov, 11:32" in `time_zone`; with the year when it is not the current one."""
     zone, _name = languages.zone_of(time_zone or "UTC")
     there = at.astimezone(zone)
     year = "" if there.year == datetime.now(zone).year else f" {there.year}"
@@ -101,18 +101,18 @@ def local(at: datetime, time_zone: str | None) -> str:
 
 
 def zone_letters(at: datetime, time_zone: str | None) -> str:
-    """ "CET", "EST", "-03": beside times of accounts in several zones."""
+    """ "CET", "EST", "-03": shown beside times when the accounts have several zones."""
     return at.astimezone(languages.zone_of(time_zone or "UTC")[0]).strftime("%Z")
 
 
 def exactly(at: datetime, time_zone: str | None) -> str:
-    """ "23 Nov 11:32:07.120" in the account's zone."""
+    """ "23 Nov 11:32:07.120" in `time_zone`."""
     there = at.astimezone(languages.zone_of(time_zone or "UTC")[0])
     return f"{there.day} {there:%b} {there:%H:%M:%S}.{there.microsecond // 1000:03d}"
 
 
 def ago(at: datetime | float, now: datetime | None = None) -> str:
-    """ "now", "40 s", "3 min", "5 h", "2 days" since a moment, or so many seconds long."""
+    """ "now", "40 s", "3 min", "5 h", "2 days": the time since `at`, or the length of `at` seconds."""
     seconds = at if isinstance(at, int | float) else ((now or datetime.now(UTC)) - at).total_seconds()
     for unit, size, least in (("days", 86400, 2 * 86400), ("h", 3600, 2 * 3600), ("min", 60, 90)):
         if seconds >= least:

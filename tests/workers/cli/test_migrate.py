@@ -3,9 +3,11 @@
 from contextlib import closing
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
+from migrations import migrate as bring_to
 from models.accounts import accounts
 from models.database import COMMAND, Database
 from tests.support.services import PostgresServer
@@ -18,6 +20,7 @@ def test_an_empty_database_gets_its_tables_and_a_second_run_changes_nothing(
     run = Commands({**environment, "DATABASE_URL": empty_database_url})
     first, second = run("migrate"), run("migrate")
     assert (first.exit_code, second.exit_code) == (0, 0)
+    assert "Migrating to 0001 (the first schema)." in first.output
     assert "The tables were created." in first.output
     assert "nothing to do" in second.output
 
@@ -87,6 +90,21 @@ def test_a_database_from_a_newer_version_is_left_alone(environment: dict[str, st
     result = run("migrate")
     assert result.exit_code == 1
     assert "newer schema (9999)" in result.output
+
+
+def test_a_session_that_blocks_a_migration_is_named_and_nobody_waits_for_it_for_ever(
+    environment: dict[str, str], postgres_server: PostgresServer
+) -> None:
+    url = postgres_server.create_database("blocked", template="leadway_template")
+    bring_to(url, revision="0003")
+    run = Commands({**environment, "DATABASE_URL": url})
+    with psycopg.connect(url, application_name="an analyst") as reader:
+        reader.execute("SELECT FROM calls")
+        blocked = run("migrate", "--patience", "1")
+        assert blocked.exit_code == 1
+        assert f"session {reader.info.backend_pid} (an analyst, user postgres, idle in transaction" in blocked.output
+    assert run("migrate").exit_code == 0
+    postgres_server.drop_database("blocked")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""Indexes of large tables: built, on PostgreSQL, while others write to the table."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from alembic import op
+
+from migrations.running import LOCK_SECONDS
+
+
+def create_concurrently(name: str, table: str, columns: Sequence[Any], **options: Any) -> None:
+    """CREATE INDEX CONCURRENTLY; on SQLite CREATE INDEX. `options` are those of `op.create_index`.
+
+    A migration that calls this does nothing else: what stands before the call is committed, and is run again when the
+    index fails. A build that failed leaves an invalid index, so an index of that name is dropped first.
+    """
+    if op.get_bind().dialect.name == "sqlite":
+        op.create_index(name, table, columns, **options)
+        return
+    with _without_transaction():
+        op.drop_index(name, table, if_exists=True, postgresql_concurrently=True)
+        op.create_index(name, table, columns, postgresql_concurrently=True, **options)
+
+
+def drop_concurrently(name: str, table: str) -> None:
+    """DROP INDEX CONCURRENTLY; on SQLite DROP INDEX. A migration that calls this does nothing else either."""
+    if op.get_bind().dialect.name == "sqlite":
+        op.drop_index(name, table)
+        return
+    with _without_transaction():
+        op.drop_index(name, table, if_exists=True, postgresql_concurrently=True)
+
+
+@contextmanager
+def _without_transaction() -> Iterator[None]:
+    """Without a lock time-out too: these statements wait for older transactions to end, and nobody waits for them.
+
+    What bounds them is the statement time-out.
+    """
+    with op.get_context().autocommit_block():
+        op.execute("SET lock_timeout = 0")
+        yield
+        op.execute(f"SET lock_timeout = {int(LOCK_SECONDS * 1000)}")

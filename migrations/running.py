@@ -1,0 +1,195 @@
+"""How migrations run: one process at a time, each in its own transaction, none in the way of other sessions for long.
+
+On PostgreSQL every later statement on a table queues behind an ALTER that waits for the table's lock, receipts too. So
+a migration waits LOCK_SECONDS for a lock, rolls back, pauses, and tries again (docs/decisions/0050).
+"""
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionStep
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from migrations.blocking import Blockers, watched
+from models.database import COMMAND, Database, on_postgresql
+
+Report = Callable[[str], None]
+StepsFrom = Callable[[tuple[str, ...], MigrationContext], Iterable[MigrationStep]]
+"""What an Alembic command wants to be run, given the revisions that the database has."""
+
+ONE_AT_A_TIME = 4_617_001
+"""The key of PostgreSQL's advisory lock."""
+LOCK_SECONDS = 0.2
+STATEMENT_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
+TRY_AGAIN_SECONDS = (0.5, 1.5)
+"""Bounds of a random pause."""
+TURN_SECONDS = 0.2
+
+
+class MigrationBlocked(CommandError):
+    """A migration did not get a lock in time. The message names the sessions that blocked the last try."""
+
+
+class StatementTooLong(CommandError):
+    """PostgreSQL cancelled a statement of a migration."""
+
+
+class _Overtaken(Exception):
+    """Another process has run the next migration in the meantime."""
+
+
+@contextmanager
+def connection_to(database_url: str) -> Iterator[sa.Connection]:
+    """A connection of its own for migrations, closed at the end. Foreign keys of SQLite do not cascade on it."""
+    database = Database(database_url, limits=COMMAND)
+    try:
+        with database.engine.connect() as connection, _without_cascades(connection):
+            yield connection
+    finally:
+        database.close()
+
+
+@contextmanager
+def one_at_a_time(connection: sa.Connection, *, report: Report) -> Iterator[None]:
+    """Waits until no other process migrates this PostgreSQL database, however long the other one takes.
+
+    The lock belongs to the session, for each migration has its own transaction. It is asked for again and again
+    instead of waited for: CREATE INDEX CONCURRENTLY waits for every statement that runs, and one that waits for this
+    lock would be such a statement. On SQLite the write lock of each transaction takes its place (see `Run`).
+    """
+    if not on_postgresql(connection):
+        yield
+        return
+    waits = False
+    while not _ask(connection, "SELECT pg_try_advisory_lock(:key)", key=ONE_AT_A_TIME):
+        if not waits:
+            report("Another process migrates this database: waiting for it.")
+        waits = True
+        time.sleep(TURN_SECONDS)
+    yield  # after an error the lock ends with the session
+    _ask(connection, "SELECT pg_advisory_unlock(:key)", key=ONE_AT_A_TIME)
+
+
+class Run:
+    """Runs what an Alembic command asks for: with limits on PostgreSQL, and again after a lock time-out.
+
+    `patience_seconds`: how long one migration is tried again, counted from its first lock time-out.
+    """
+
+    def __init__(self, connection: sa.Connection, *, report: Report, patience_seconds: float) -> None:
+        self._connection = connection
+        self._report = report
+        self._patience_seconds = patience_seconds
+        self._migration = ""
+        self._statement_seconds = STATEMENT_SECONDS
+        self._blocked_since: float | None = None
+
+    def limited(self, steps_from: StepsFrom) -> StepsFrom:
+        """The same steps; before each one its limits are set, and the database is looked at once more.
+
+        What is done between two steps belongs to the transaction of the step that follows.
+        """
+
+        def steps(heads: tuple[str, ...], migration_context: MigrationContext) -> Iterator[MigrationStep]:
+            for step in steps_from(heads, migration_context):
+                if isinstance(step, RevisionStep):
+                    self._begin(step)
+                    # SQLite's write lock is free between two transactions: another process may have had it.
+                    if set(migration_context.get_current_heads()) != set(step.from_revisions):
+                        raise _Overtaken
+                yield step
+
+        return steps
+
+    def until_done(self, run_migrations: Callable[[], None]) -> None:
+        """Raises MigrationBlocked, StatementTooLong, and whatever a migration raises; what ran before it stays."""
+        self._set_limits()
+        self._connection.commit()
+        with watched(self._connection) as blockers:
+            while True:
+                try:
+                    run_migrations()
+                    self._connection.commit()
+                    return
+                except _Overtaken:
+                    self._connection.rollback()
+                except DBAPIError as error:
+                    self._connection.rollback()
+                    if isinstance(error.orig, psycopg.errors.QueryCanceled):
+                        raise self._too_long(error.orig, blockers) from error
+                    if not _is_lock_timeout(error):
+                        raise
+                    self._pause(error, blockers)
+
+    def _begin(self, step: RevisionStep) -> None:
+        revision = step.revision
+        migration = f"{revision.revision} ({revision.doc})"
+        if migration != self._migration:
+            self._migration, self._blocked_since = migration, None
+            self._report(f"{'Migrating to' if step.is_upgrade else 'Undoing'} {migration}.")
+        self._statement_seconds = getattr(revision.module, "statement_timeout_seconds", STATEMENT_SECONDS)
+        self._set_limits()
+
+    def _set_limits(self) -> None:
+        """For the session, not for the transaction alone: an autocommit block is to have them too."""
+        if not on_postgresql(self._connection):
+            return
+        for name, seconds in (("lock_timeout", LOCK_SECONDS), ("statement_timeout", self._statement_seconds)):
+            setting = {"name": name, "value": f"{int(seconds * 1000)}ms"}
+            self._connection.execute(sa.text("SELECT set_config(:name, :value, false)"), setting)
+
+    def _pause(self, error: DBAPIError, blockers: Blockers) -> None:
+        now, who = time.monotonic(), blockers.described() or "another session"
+        if self._blocked_since is None:
+            self._blocked_since = now
+            self._report(f"It waits for {who}, and is tried again for {self._patience_seconds:g} s.")
+        elif now - self._blocked_since >= self._patience_seconds:
+            raise MigrationBlocked(
+                f"migration {self._migration} did not get its lock within {self._patience_seconds:g} s: {who} is in its"
+                " way. Wait until that ends, or end it (SELECT pg_terminate_backend(NUMBER)), then migrate again: what"
+                " ran before this migration is done"
+            ) from error
+        time.sleep(random.uniform(*TRY_AGAIN_SECONDS))  # noqa: S311 - spreads tries, protects nothing
+
+    def _too_long(self, cancelled: psycopg.errors.QueryCanceled, blockers: Blockers) -> StatementTooLong:
+        waiting = f", which waited for {who}" if (who := blockers.described()) else ""
+        return StatementTooLong(
+            f"migration {self._migration}: PostgreSQL stopped a statement{waiting}"
+            f" ({str(cancelled).splitlines()[0]}). One statement may take {self._statement_seconds:g} s; a migration"
+            " that needs more sets statement_timeout_seconds"
+        )
+
+
+def _is_lock_timeout(error: DBAPIError) -> bool:
+    """Whether the same migration may succeed in a moment: another session had the lock, or both had half of it."""
+    if isinstance(error.orig, sqlite3.OperationalError):
+        return error.orig.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return isinstance(error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected)
+
+
+def _ask(connection: sa.Connection, statement: str, **values: Any) -> Any:
+    answer = connection.execute(sa.text(statement), values).scalar_one()
+    connection.commit()
+    return answer
+
+
+@contextmanager
+def _without_cascades(connection: sa.Connection) -> Iterator[None]:
+    """SQLite changes a table by copying it and dropping the old one, which would delete what refers to its rows."""
+    if on_postgresql(connection):
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA foreign_keys=OFF")  # has no effect inside a transaction
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
