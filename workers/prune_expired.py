@@ -4,10 +4,10 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
-from models.calls.calls import call_actions, calls
+from models.calls.calls import call_actions_table, calls_table
 from models.database import moment
-from models.follow_ups.follow_ups import follow_ups
-from models.intake.notifications import notifications
+from models.follow_ups.follow_ups import follow_ups_table
+from models.intake.notifications import notifications_table
 from models.work.heartbeats import forget_gone
 from models.work.lifecycle import WorkStatus
 from workers.app import app
@@ -39,10 +39,10 @@ def empty_calls(connection: Connection, *, days: int) -> int:
     """Empties one batch of calls that are settled and older than so many days; returns how many."""
     old = moment(-86_400.0 * days)
     keys = connection.execute(
-        sa.select(calls.c.location_id, calls.c.call_id)
+        sa.select(calls_table.c.location_id, calls_table.c.call_id)
         .where(
-            calls.c.created_at < old, sa.func.coalesce(calls.c.started_at, calls.c.created_at) < old,
-            calls.c.status.in_((WorkStatus.DONE, WorkStatus.DEAD)), calls.c.document.is_not(None),
+            calls_table.c.created_at < old, sa.func.coalesce(calls_table.c.started_at, calls_table.c.created_at) < old,
+            calls_table.c.status.in_((WorkStatus.DONE, WorkStatus.DEAD)), calls_table.c.document.is_not(None),
         )
         .limit(BATCH)
     ).all()  # fmt: skip
@@ -55,22 +55,22 @@ def empty_calls(connection: Connection, *, days: int) -> int:
 
 def empty_notifications(connection: Connection, *, days: int) -> int:
     """The same for notifications of no call that is kept: ignored, unresolved, or of a call that never had a log."""
-    old = sa.select(notifications.c.notification_id).where(
-        notifications.c.last_received_at < moment(-86_400.0 * days),
-        notifications.c.document.is_not(None) | notifications.c.from_number.is_not(None),
+    old = sa.select(notifications_table.c.notification_id).where(
+        notifications_table.c.last_received_at < moment(-86_400.0 * days),
+        notifications_table.c.document.is_not(None) | notifications_table.c.from_number.is_not(None),
     )
     keys = list(connection.execute(old.limit(BATCH)).scalars())
-    emptied = sa.update(notifications).where(notifications.c.notification_id.in_(keys))
+    emptied = sa.update(notifications_table).where(notifications_table.c.notification_id.in_(keys))
     connection.execute(emptied.values(document=sa.null(), from_number=None))
     return len(keys)
 
 
 _EMPTY: tuple[tuple[sa.Table, dict[str, object]], ...] = (
-    (calls, {
+    (calls_table, {
         "summary": None, "transcript": None, "translation": sa.null(), "extracted_data": sa.null(),
         "document": sa.null(), "from_number": None,
     }),
-    (call_actions, {"parameters": {}}),
-    (follow_ups, {"body": None, "title": None}),
-    (notifications, {"document": sa.null(), "from_number": None}),
+    (call_actions_table, {"parameters": {}}),
+    (follow_ups_table, {"body": None, "title": None}),
+    (notifications_table, {"document": sa.null(), "from_number": None}),
 )  # fmt: skip

@@ -203,7 +203,7 @@ def _request(step: _Step, words: Words) -> str | None:
 def _after_failed_request(step: _Step, error: LeadwayError) -> str:
     """Not executed, provably: as if it had not been tried. Anything else is unclear, counted from now."""
     if not error.reached:
-        posts = follow_ups.follow_ups.c.posts - 1
+        posts = follow_ups.follow_ups_table.c.posts - 1
         return _set_back(step, error, status=WorkStatus.PENDING, intent_at=None, posts=posts)
     if FollowUpKind(step.claim.row["kind"]) is FollowUpKind.TAG:
         return _set_back(step, error, status=WorkStatus.PENDING, intent_at=None)  # setting it twice is harmless

@@ -16,7 +16,7 @@ from models.settings import Settings
 OUTAGES_BEFORE_OPEN = 5
 """Outages in a row after which the account's API is given a rest."""
 
-accounts = sa.Table(
+accounts_table = sa.Table(
     "accounts",
     metadata,
     sa.Column("location_id", sa.Text, primary_key=True, comment="Leadway's id of the location"),
@@ -45,7 +45,7 @@ accounts = sa.Table(
     sa.Column("webhook_alarm_at", UtcDateTime, nullable=True, comment="since when"),
 )
 
-oauth_grants = sa.Table(
+oauth_grants_table = sa.Table(
     "oauth_grants",
     metadata,
     sa.Column("location_id", sa.Text, sa.ForeignKey("accounts.location_id", ondelete="CASCADE"), primary_key=True),
@@ -91,7 +91,7 @@ class Account:
     complete_until: datetime | None
 
 
-_COLUMNS = tuple(accounts.c[name] for name in Account.__dataclass_fields__)
+_COLUMNS = tuple(accounts_table.c[name] for name in Account.__dataclass_fields__)
 
 
 def get(connection: Connection, location_id: str) -> Account:
@@ -102,32 +102,37 @@ def get(connection: Connection, location_id: str) -> Account:
     return Account(**row._mapping)
 
 
-_GET = sa.select(*_COLUMNS).where(accounts.c.location_id == sa.bindparam("this_location"))
+_GET = sa.select(*_COLUMNS).where(accounts_table.c.location_id == sa.bindparam("this_location"))
 
 
 def served(connection: Connection) -> list[Account]:
     rows = connection.execute(
-        sa.select(*_COLUMNS).where(accounts.c.removed_at.is_(None)).order_by(accounts.c.location_id)
+        sa.select(*_COLUMNS).where(accounts_table.c.removed_at.is_(None)).order_by(accounts_table.c.location_id)
     )
     return [Account(**row._mapping) for row in rows]
 
 
 def is_served(connection: Connection, location_id: str) -> bool:
-    row = sa.select(sa.literal(1)).where(accounts.c.location_id == location_id, accounts.c.removed_at.is_(None))
+    row = sa.select(sa.literal(1)).where(
+        accounts_table.c.location_id == location_id, accounts_table.c.removed_at.is_(None)
+    )
     return connection.execute(row).first() is not None
 
 
 def intake_secrets_held(connection: Connection, location_id: str) -> tuple[bool, bool]:
     """Whether the account has an intake secret, and whether a previous one is still valid beside it."""
-    row = connection.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).first()
+    row = connection.execute(sa.select(accounts_table).where(accounts_table.c.location_id == location_id)).first()
     return (False, False) if row is None else (bool(row.intake_secret_hash), bool(row.previous_intake_secret_hash))
 
 
 def location_for_secret(connection: Connection, secret_hash: str) -> str | None:
     """Which account an intake secret belongs to: its present one or, while it is being rotated, its previous one."""
-    by_secret = sa.select(accounts.c.location_id).where(
-        sa.or_(accounts.c.intake_secret_hash == secret_hash, accounts.c.previous_intake_secret_hash == secret_hash),
-        accounts.c.removed_at.is_(None),
+    by_secret = sa.select(accounts_table.c.location_id).where(
+        sa.or_(
+            accounts_table.c.intake_secret_hash == secret_hash,
+            accounts_table.c.previous_intake_secret_hash == secret_hash,
+        ),
+        accounts_table.c.removed_at.is_(None),
     )
     row = connection.execute(by_secret).first()
     return None if row is None else str(row.location_id)
@@ -137,14 +142,14 @@ def with_intake_secret(connection: Connection) -> set[str]:
     """The accounts whose unsigned notifications can be told to be genuine."""
     return set(
         connection.execute(
-            sa.select(accounts.c.location_id).where(accounts.c.intake_secret_hash.is_not(None))
+            sa.select(accounts_table.c.location_id).where(accounts_table.c.intake_secret_hash.is_not(None))
         ).scalars()
     )
 
 
 def add(connection: Connection, location_id: str, **values: Any) -> None:
     """Adds an account, or takes a removed one back. Values are columns; what is left out keeps what it had."""
-    statement = insert(connection, accounts).values(
+    statement = insert(connection, accounts_table).values(
         location_id=location_id, added_at=moment(), complete_from=moment(), complete_until=moment(), **values
     )
     connection.execute(
@@ -156,7 +161,7 @@ def set_token(connection: Connection, location_id: str, token: str, *, cipher: T
     """Writes a new static API token; work that stood still because of the old one goes on at once. An OAuth grant is
     forgotten. Raises UnknownAccount."""
     token_is_new(connection, location_id, api_token_encrypted=cipher.encrypt(token), token_expires_at=None)
-    connection.execute(sa.delete(oauth_grants).where(oauth_grants.c.location_id == location_id))
+    connection.execute(sa.delete(oauth_grants_table).where(oauth_grants_table.c.location_id == location_id))
 
 
 def token_is_new(connection: Connection, location_id: str, **values: Any) -> None:
@@ -176,8 +181,8 @@ def set_secret(connection: Connection, location_id: str, secret: str, *, keep_pr
     owner = location_for_secret(connection, hashed)
     if owner not in (None, location_id):
         raise SecretTaken("another account has this intake secret already; choose another one")
-    current = accounts.c.intake_secret_hash
-    kept = sa.case((current == hashed, accounts.c.previous_intake_secret_hash), else_=current)
+    current = accounts_table.c.intake_secret_hash
+    kept = sa.case((current == hashed, accounts_table.c.previous_intake_secret_hash), else_=current)
     _update(
         connection, location_id, intake_secret_hash=hashed, previous_intake_secret_hash=kept if keep_previous else None
     )
@@ -194,28 +199,28 @@ def remove(connection: Connection, location_id: str) -> None:
         intake_secret_hash=None,
         previous_intake_secret_hash=None,
     )
-    connection.execute(sa.delete(oauth_grants).where(oauth_grants.c.location_id == location_id))
+    connection.execute(sa.delete(oauth_grants_table).where(oauth_grants_table.c.location_id == location_id))
     resume(connection, location_id, causes=OF_THE_TOKEN)
 
 
 def open_breaker(connection: Connection, location_id: str, *, seconds: float) -> None:
     """Gives the API a rest for this account: nothing is dispatched for it so long. Never shortens a rest."""
     until = moment(seconds)
-    longer = accounts.c.open_until.is_(None) | (accounts.c.open_until < until)
+    longer = accounts_table.c.open_until.is_(None) | (accounts_table.c.open_until < until)
     connection.execute(
-        sa.update(accounts).where(accounts.c.location_id == location_id, longer).values(open_until=until)
+        sa.update(accounts_table).where(accounts_table.c.location_id == location_id, longer).values(open_until=until)
     )
 
 
 def record_outage(connection: Connection, location_id: str) -> int | None:
     """Returns how many there were in a row. None while the account rests: what fails then had begun before, and says
     nothing that is not known."""
-    rests = accounts.c.open_until > moment()
+    rests = accounts_table.c.open_until > moment()
     counted = connection.execute(
-        sa.update(accounts)
-        .where(accounts.c.location_id == location_id, accounts.c.open_until.is_(None) | ~rests)
-        .values(outages_in_a_row=accounts.c.outages_in_a_row + 1)
-        .returning(accounts.c.outages_in_a_row)
+        sa.update(accounts_table)
+        .where(accounts_table.c.location_id == location_id, accounts_table.c.open_until.is_(None) | ~rests)
+        .values(outages_in_a_row=accounts_table.c.outages_in_a_row + 1)
+        .returning(accounts_table.c.outages_in_a_row)
     )
     return counted.scalar_one_or_none()
 
@@ -223,19 +228,19 @@ def record_outage(connection: Connection, location_id: str) -> int | None:
 def record_success(connection: Connection, location_id: str) -> None:
     """An answer came: outages are over."""
     connection.execute(
-        sa.update(accounts)
-        .where(accounts.c.location_id == location_id, accounts.c.outages_in_a_row > 0)
+        sa.update(accounts_table)
+        .where(accounts_table.c.location_id == location_id, accounts_table.c.outages_in_a_row > 0)
         .values(outages_in_a_row=0, open_until=None)
     )
 
 
 def extend_completeness(connection: Connection, location_id: str, *, since: datetime, until: datetime) -> None:
     """Every call that Leadway lists between these two times has its row: grows the complete span if it touches it."""
-    c = accounts.c
+    c = accounts_table.c
     reaches_back = c.complete_from.is_(None) | ((c.complete_from > since) & (c.complete_from <= until))
     reaches_on = c.complete_until.is_(None) | ((c.complete_until >= since) & (c.complete_until < until))
     connection.execute(
-        sa.update(accounts)
+        sa.update(accounts_table)
         .where(c.location_id == location_id)
         .values(
             complete_from=sa.case((reaches_back, sa.literal(since, UtcDateTime)), else_=c.complete_from),
@@ -255,7 +260,7 @@ def upsert_from_settings(connection: Connection, settings: Settings, *, cipher: 
         return
     wanted = {"language": settings.leadway_language, "time_zone": settings.leadway_time_zone, "removed_at": None}
     chosen = {name for name in settings.model_fields_set if name in ("leadway_language", "leadway_time_zone")}
-    row = connection.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).first()
+    row = connection.execute(sa.select(accounts_table).where(accounts_table.c.location_id == location_id)).first()
     if row is None:
         add(connection, location_id, language=settings.leadway_language, time_zone=settings.leadway_time_zone)
     else:
@@ -280,6 +285,8 @@ def _is_same_token(encrypted: str | None, token: str, cipher: TokenCipher) -> bo
 
 
 def _update(connection: Connection, location_id: str, **values: Any) -> None:
-    updated = connection.execute(sa.update(accounts).where(accounts.c.location_id == location_id).values(**values))
+    updated = connection.execute(
+        sa.update(accounts_table).where(accounts_table.c.location_id == location_id).values(**values)
+    )
     if updated.rowcount != 1:
         raise UnknownAccount(f"no account {location_id!r}: add it with `leadway-calls accounts add {location_id}`")

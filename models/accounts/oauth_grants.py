@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts.accounts import accounts, oauth_grants, token_is_new
+from models.accounts.accounts import accounts_table, oauth_grants_table, token_is_new
 from models.accounts.token_encryption import TokenCipher
 from models.database import insert, moment
 
@@ -59,19 +59,19 @@ def set_grant(
         "refreshed_at": None,
         "refreshing_until": None,
     }
-    statement = insert(connection, oauth_grants).values(location_id=location_id, refreshing=0, **values)
-    renewed = {**values, "refreshing": oauth_grants.c.refreshing + 1}
+    statement = insert(connection, oauth_grants_table).values(location_id=location_id, refreshing=0, **values)
+    renewed = {**values, "refreshing": oauth_grants_table.c.refreshing + 1}
     connection.execute(statement.on_conflict_do_update(index_elements=["location_id"], set_=renewed))
 
 
 def current_token(connection: Connection, location_id: str) -> CurrentToken:
     row = connection.execute(
         sa.select(
-            accounts.c.api_token_encrypted, accounts.c.token_expires_at, oauth_grants.c.refreshing,
+            accounts_table.c.api_token_encrypted, accounts_table.c.token_expires_at, oauth_grants_table.c.refreshing,
             moment().label("now"),
         )
-        .join(oauth_grants, oauth_grants.c.location_id == accounts.c.location_id)
-        .where(accounts.c.location_id == location_id)
+        .join(oauth_grants_table, oauth_grants_table.c.location_id == accounts_table.c.location_id)
+        .where(accounts_table.c.location_id == location_id)
     ).first()  # fmt: skip
     if row is None or row.token_expires_at is None:
         return CurrentToken(None, -1.0, -1)
@@ -82,9 +82,9 @@ def claim_refresh(
     connection: Connection, location_id: str, *, seen: CurrentToken, seconds: float
 ) -> RefreshClaim | None:
     """Takes the right to refresh for so long; None: somebody has it, or had it since `seen` was read."""
-    c = oauth_grants.c
+    c = oauth_grants_table.c
     row = connection.execute(
-        sa.update(oauth_grants)
+        sa.update(oauth_grants_table)
         .where(
             c.location_id == location_id,
             c.refreshing == seen.fence,
@@ -112,8 +112,8 @@ def store_tokens(
     if renewed.rowcount != 1:
         return False
     connection.execute(
-        sa.update(accounts)
-        .where(accounts.c.location_id == location_id)
+        sa.update(accounts_table)
+        .where(accounts_table.c.location_id == location_id)
         .values(api_token_encrypted=cipher.encrypt(access_token), token_expires_at=moment(seconds))
     )
     return True
@@ -128,18 +128,18 @@ def expire_token(connection: Connection, location_id: str, token_encrypted: str 
     """After Leadway refused this token: True if the account has, or by one refresh will have, another one."""
     if current_token(connection, location_id).token_encrypted != token_encrypted:
         return True
-    c = oauth_grants.c
+    c = oauth_grants_table.c
     grant = sa.select(c.refreshed_at < moment(-YOUNG_SECONDS)).where(c.location_id == location_id)
     if not connection.execute(grant).scalar():
         return False
     connection.execute(
-        sa.update(accounts).where(accounts.c.location_id == location_id).values(token_expires_at=moment(-1))
+        sa.update(accounts_table).where(accounts_table.c.location_id == location_id).values(token_expires_at=moment(-1))
     )
     return True
 
 
 def _of(location_id: str, held: RefreshClaim) -> sa.Update:
     """Ends the hold: the fence moves on, so that nobody holds next who has not seen what came of it."""
-    c = oauth_grants.c
-    mine = sa.update(oauth_grants).where(c.location_id == location_id, c.refreshing == held.fence)
+    c = oauth_grants_table.c
+    mine = sa.update(oauth_grants_table).where(c.location_id == location_id, c.refreshing == held.fence)
     return mine.values(refreshing=c.refreshing + 1, refreshing_until=None)

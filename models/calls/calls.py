@@ -23,7 +23,7 @@ class Origin(StrEnum):
     BACKFILL = "backfill"
 
 
-calls = sa.Table(
+calls_table = sa.Table(
     "calls",
     metadata,
     sa.Column("location_id", sa.Text, primary_key=True),
@@ -56,18 +56,19 @@ calls = sa.Table(
     sa.Index("ix_calls_created_at", "created_at", "location_id", "call_id"),
     sa.Index("ix_calls_location_id_created_at", "location_id", "created_at", "call_id"),
 )
+_HAS_DUE_TIME = calls_table.c.next_attempt_at.is_not(None)
+_IS_IN_FLIGHT = sa.or_(calls_table.c.enqueued_at.is_not(None), calls_table.c.lease_until.is_not(None))
 sa.Index(
-    "ix_calls_due", calls.c.location_id, calls.c.lane, calls.c.next_attempt_at,
-    postgresql_where=calls.c.next_attempt_at.is_not(None), sqlite_where=calls.c.next_attempt_at.is_not(None),
+    "ix_calls_due", calls_table.c.location_id, calls_table.c.lane, calls_table.c.next_attempt_at,
+    postgresql_where=_HAS_DUE_TIME, sqlite_where=_HAS_DUE_TIME,
 )  # fmt: skip
+sa.Index("ix_calls_in_flight", calls_table.c.location_id, postgresql_where=_IS_IN_FLIGHT, sqlite_where=_IS_IN_FLIGHT)
 sa.Index(
-    "ix_calls_in_flight", calls.c.location_id,
-    postgresql_where=sa.or_(calls.c.enqueued_at.is_not(None), calls.c.lease_until.is_not(None)),
-    sqlite_where=sa.or_(calls.c.enqueued_at.is_not(None), calls.c.lease_until.is_not(None)),
+    "ix_calls_not_done", calls_table.c.location_id, calls_table.c.status, postgresql_where=NOT_DONE,
+    sqlite_where=NOT_DONE,
 )  # fmt: skip
-sa.Index("ix_calls_not_done", calls.c.location_id, calls.c.status, postgresql_where=NOT_DONE, sqlite_where=NOT_DONE)
 
-call_actions = sa.Table(
+call_actions_table = sa.Table(
     "call_actions",
     metadata,
     sa.Column("location_id", sa.Text, primary_key=True),
@@ -85,7 +86,7 @@ call_actions = sa.Table(
 )
 
 ACTION_KEY = ("location_id", "call_id", "action_key")
-CALL = WorkKind("call", calls, ("location_id", "call_id"))
+CALL = WorkKind("call", calls_table, ("location_id", "call_id"))
 
 
 def announce(
@@ -104,7 +105,7 @@ def announce(
     """
     notified = origin is Origin.NOTIFICATION
     statement = (
-        insert(connection, calls)
+        insert(connection, calls_table)
         .values(
             location_id=location_id, call_id=call_id, status=WorkStatus.PENDING, lane=lane, next_attempt_at=moment(),
             attempts=0, failures=0, fence=0, lost_leases=0, lost_isolated=0, isolated=False, requested=1,
@@ -112,7 +113,7 @@ def announce(
             announced_at=moment() if notified else None,
         )
         .on_conflict_do_nothing()
-        .returning(calls.c.call_id)
+        .returning(calls_table.c.call_id)
     )  # fmt: skip
     if connection.execute(statement).first() is not None:
         return True
@@ -125,30 +126,35 @@ def _announce_again(
 ) -> None:
     this = CALL.matches((location_id, call_id))
     if notified:
-        first_notice = sa.update(calls).where(this, calls.c.announced_at.is_(None)).values(announced_at=moment())
+        first_notice = (
+            sa.update(calls_table).where(this, calls_table.c.announced_at.is_(None)).values(announced_at=moment())
+        )
         connection.execute(first_notice)
     if plans_follow_ups:
-        owed_nothing = sa.and_(this, calls.c.plans_follow_ups.is_(False))
+        owed_nothing = sa.and_(this, calls_table.c.plans_follow_ups.is_(False))
         connection.execute(  # taken in by a backfill, which owes no follow-ups; now it does
-            sa.update(calls)
-            .where(owed_nothing, calls.c.status == WorkStatus.DONE)
-            .values(lane=lane, **lifecycle.revive(calls))
+            sa.update(calls_table)
+            .where(owed_nothing, calls_table.c.status == WorkStatus.DONE)
+            .values(lane=lane, **lifecycle.revive(calls_table))
         )
-        connection.execute(sa.update(calls).where(owed_nothing).values(plans_follow_ups=sa.true()))
+        connection.execute(sa.update(calls_table).where(owed_nothing).values(plans_follow_ups=sa.true()))
     connection.execute(
-        sa.update(calls)
-        .where(this, calls.c.status == WorkStatus.DEAD, calls.c.dead_cause != "poison")
-        .values(lane=lane, **lifecycle.revive(calls))
+        sa.update(calls_table)
+        .where(this, calls_table.c.status == WorkStatus.DEAD, calls_table.c.dead_cause != "poison")
+        .values(lane=lane, **lifecycle.revive(calls_table))
     )
-    waiting = calls.c.status == WorkStatus.PENDING
+    waiting = calls_table.c.status == WorkStatus.PENDING
     connection.execute(
-        sa.update(calls)
-        .where(this, calls.c.settled_at.is_(None), calls.c.status.in_((WorkStatus.PENDING, WorkStatus.RUNNING)))
+        sa.update(calls_table)
+        .where(
+            this, calls_table.c.settled_at.is_(None), calls_table.c.status.in_((WorkStatus.PENDING, WorkStatus.RUNNING))
+        )
         .values(
-            requested=calls.c.requested + 1,
-            lane=sa.case((waiting & (calls.c.lane > lane), lane), else_=calls.c.lane),
+            requested=calls_table.c.requested + 1,
+            lane=sa.case((waiting & (calls_table.c.lane > lane), lane), else_=calls_table.c.lane),
             next_attempt_at=sa.case(
-                (waiting, earlier_of(connection, calls.c.next_attempt_at, moment())), else_=calls.c.next_attempt_at
+                (waiting, earlier_of(connection, calls_table.c.next_attempt_at, moment())),
+                else_=calls_table.c.next_attempt_at,
             ),
         )
     )
@@ -157,20 +163,22 @@ def _announce_again(
 def replay(connection: Connection, location_id: str, call_id: str) -> bool:
     """A person wants the log read again; False when there is no such call."""
     this = CALL.matches((location_id, call_id))
-    running = sa.update(calls).where(this, calls.c.status == WorkStatus.RUNNING)
-    if connection.execute(running.values(replayed=True, lane=Lane.LIVE, requested=calls.c.requested + 1)).rowcount:
+    running = sa.update(calls_table).where(this, calls_table.c.status == WorkStatus.RUNNING)
+    if connection.execute(
+        running.values(replayed=True, lane=Lane.LIVE, requested=calls_table.c.requested + 1)
+    ).rowcount:
         return True
-    waiting = sa.update(calls).where(this).values(lane=Lane.LIVE, **lifecycle.revive(calls))
+    waiting = sa.update(calls_table).where(this).values(lane=Lane.LIVE, **lifecycle.revive(calls_table))
     return bool(connection.execute(waiting).rowcount)
 
 
 def replay_dead(connection: Connection, *, location_id: str | None = None) -> int:
     """A person wants all dead calls read again, those of one account or of all; returns how many. They go after live
     ones: it may be an outage's worth."""
-    dead = sa.update(calls).where(calls.c.status == WorkStatus.DEAD, NOT_DONE)
+    dead = sa.update(calls_table).where(calls_table.c.status == WorkStatus.DEAD, NOT_DONE)
     if location_id is not None:
-        dead = dead.where(calls.c.location_id == location_id)
-    return int(connection.execute(dead.values(lane=Lane.RETRY, **lifecycle.revive(calls))).rowcount)
+        dead = dead.where(calls_table.c.location_id == location_id)
+    return int(connection.execute(dead.values(lane=Lane.RETRY, **lifecycle.revive(calls_table))).rowcount)
 
 
 def get(connection: Connection, location_id: str, call_id: str) -> sa.RowMapping | None:
@@ -178,12 +186,14 @@ def get(connection: Connection, location_id: str, call_id: str) -> sa.RowMapping
     return None if row is None else row._mapping
 
 
-_GET = sa.select(calls).where(CALL.matches_parameters())
+_GET = sa.select(calls_table).where(CALL.matches_parameters())
 
 
 def find(connection: Connection, call_id: str) -> list[sa.RowMapping]:
     """All calls with this id: a person does not name the account."""
-    rows = connection.execute(sa.select(calls).where(calls.c.call_id == call_id).order_by(calls.c.location_id))
+    rows = connection.execute(
+        sa.select(calls_table).where(calls_table.c.call_id == call_id).order_by(calls_table.c.location_id)
+    )
     return [row._mapping for row in rows]
 
 
@@ -193,9 +203,9 @@ def actions_of(connection: Connection, location_id: str, call_id: str) -> list[s
 
 
 _ACTIONS_OF = (
-    sa.select(call_actions)
-    .where(*(call_actions.c[name] == sa.bindparam(f"this_{name}") for name in CALL.key_columns))
-    .order_by(call_actions.c.position)
+    sa.select(call_actions_table)
+    .where(*(call_actions_table.c[name] == sa.bindparam(f"this_{name}") for name in CALL.key_columns))
+    .order_by(call_actions_table.c.position)
 )
 
 
@@ -268,9 +278,11 @@ def save(
 
 
 _SAVE = (
-    sa.update(calls).where(CALL.matches_parameters()).values(stored_at=sa.func.coalesce(calls.c.stored_at, moment()))
+    sa.update(calls_table)
+    .where(CALL.matches_parameters())
+    .values(stored_at=sa.func.coalesce(calls_table.c.stored_at, moment()))
 )
-_SAVE_SETTLED = _SAVE.values(settled_at=sa.func.coalesce(calls.c.settled_at, moment()))
+_SAVE_SETTLED = _SAVE.values(settled_at=sa.func.coalesce(calls_table.c.settled_at, moment()))
 """Built once: building them anew costs several times their execution."""
 
 
@@ -309,7 +321,7 @@ def _save_actions(
     ]
     new = [row for row in rows if row["action_key"] not in known]
     if new:
-        connection.execute(sa.insert(call_actions), new)
+        connection.execute(sa.insert(call_actions_table), new)
     for row in rows:
         if row["action_key"] in known:
             _refresh_action(connection, row)
@@ -317,7 +329,7 @@ def _save_actions(
     gone = [(each.action_key, each.action) for each in stored if each.action_key not in matched]
     for position, (key, _) in enumerate(gone, start=len(rows)):  # behind, or they would be taken for the others
         this = _this_action({"location_id": location_id, "call_id": call_log.call_id, "action_key": key})
-        connection.execute(sa.update(call_actions).where(this).values(position=position))
+        connection.execute(sa.update(call_actions_table).where(this).values(position=position))
     return still_there + gone
 
 
@@ -338,8 +350,8 @@ def action_row(location_id: str, call_id: str, key: str, position: int, action: 
 
 def _refresh_action(connection: Connection, row: Mapping[str, Any]) -> None:
     values = {name: value for name, value in row.items() if name not in ACTION_KEY and not _is_empty(value)}
-    connection.execute(sa.update(call_actions).where(_this_action(row)).values(values))
+    connection.execute(sa.update(call_actions_table).where(_this_action(row)).values(values))
 
 
 def _this_action(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:
-    return sa.and_(*(call_actions.c[name] == row[name] for name in ACTION_KEY))
+    return sa.and_(*(call_actions_table.c[name] == row[name] for name in ACTION_KEY))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog
-from models.calls.calls import CALL, Origin, action_row, call_actions, calls, log_columns
+from models.calls.calls import CALL, Origin, action_row, call_actions_table, calls_table, log_columns
 from models.database import insert, moment
 from models.work import lifecycle
 from models.work.lifecycle import Claim, Lane, WorkStatus
@@ -25,7 +25,7 @@ COMPARED = ("started_at", "duration_seconds", "contact_id", "from_number", "tran
 
 
 _HELD = tuple(
-    calls.c[name]
+    calls_table.c[name]
     for name in ("call_id", "status", "stored_at", "plans_follow_ups", "trial_call", "summary", "transcript", *COMPARED)
 )
 
@@ -38,8 +38,8 @@ def is_settled(call_log: CallLog, *, read_at: datetime) -> bool:
 
 def stored_rows(connection: Connection, location_id: str, call_ids: Collection[str]) -> dict[str, sa.RowMapping]:
     """Our rows of these calls, by call id: what `brings_news` compares. `is_kept`: retention has not emptied it."""
-    these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
-    rows = connection.execute(sa.select(*_HELD, calls.c.document.is_not(None).label("is_kept")).where(these))
+    these = sa.and_(calls_table.c.location_id == location_id, calls_table.c.call_id.in_(call_ids))
+    rows = connection.execute(sa.select(*_HELD, calls_table.c.document.is_not(None).label("is_kept")).where(these))
     return {row.call_id: row._mapping for row in rows}
 
 
@@ -47,9 +47,9 @@ def stored_actions(
     connection: Connection, location_id: str, call_ids: Collection[str]
 ) -> dict[str, list[StoredAction]]:
     rows = connection.execute(
-        sa.select(call_actions)
-        .where(call_actions.c.location_id == location_id, call_actions.c.call_id.in_(call_ids))
-        .order_by(call_actions.c.call_id, call_actions.c.position)
+        sa.select(call_actions_table)
+        .where(call_actions_table.c.location_id == location_id, call_actions_table.c.call_id.in_(call_ids))
+        .order_by(call_actions_table.c.call_id, call_actions_table.c.position)
     )
     found: dict[str, list[StoredAction]] = {}
     for row in rows:
@@ -109,7 +109,7 @@ def store_new(
         for call_log in call_logs
     ]  # fmt: skip
     # Values as parameters of one short statement, which is compiled once for all pages.
-    statement = insert(connection, calls).on_conflict_do_nothing().returning(calls.c.call_id)
+    statement = insert(connection, calls_table).on_conflict_do_nothing().returning(calls_table.c.call_id)
     inserted = set(connection.execute(statement, rows).scalars())
     keyed = {
         call_log.call_id: list(zip(match_actions((), call_log.actions), call_log.actions, strict=True))
@@ -122,7 +122,7 @@ def store_new(
         for position, (key, action) in enumerate(keyed_actions)
     ]
     if actions:
-        connection.execute(sa.insert(call_actions), actions)
+        connection.execute(sa.insert(call_actions_table), actions)
     return keyed
 
 
@@ -134,22 +134,22 @@ def take_over(
 
     A fetch that a person asked for is not replaced by a list row: it is still due afterwards.
     """
-    asked_for = calls.c.settled_at.is_not(None) & (calls.c.status == WorkStatus.PENDING)
+    asked_for = calls_table.c.settled_at.is_not(None) & (calls_table.c.status == WorkStatus.PENDING)
     row = connection.execute(
-        sa.update(calls)
+        sa.update(calls_table)
         .where(
             CALL.matches((location_id, call_id)),
-            sa.or_(calls.c.read_at.is_(None), calls.c.read_at < read_at),
+            sa.or_(calls_table.c.read_at.is_(None), calls_table.c.read_at < read_at),
         )
         .values(
             status=WorkStatus.RUNNING,
-            fence=calls.c.fence + 1,
-            attempts=calls.c.attempts + 1,
-            replayed=sa.or_(calls.c.replayed, asked_for),
+            fence=calls_table.c.fence + 1,
+            attempts=calls_table.c.attempts + 1,
+            replayed=sa.or_(calls_table.c.replayed, asked_for),
             claimed_at=read_at,
             running_on=worker,
         )
-        .returning(*calls.c)
+        .returning(*calls_table.c)
     ).first()
     if row is None:
         return None
@@ -158,15 +158,17 @@ def take_over(
 
 def want_follow_ups(connection: Connection, location_id: str, call_ids: Collection[str]) -> None:
     """The calls' follow-ups are wanted, though whoever made them known had not asked for any."""
-    these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
-    connection.execute(sa.update(calls).where(these, ~calls.c.plans_follow_ups).values(plans_follow_ups=sa.true()))
+    these = sa.and_(calls_table.c.location_id == location_id, calls_table.c.call_id.in_(call_ids))
+    connection.execute(
+        sa.update(calls_table).where(these, ~calls_table.c.plans_follow_ups).values(plans_follow_ups=sa.true())
+    )
 
 
 def fetch_again(connection: Connection, location_id: str, call_ids: Collection[str], *, lane: Lane) -> None:
     """Makes done calls due, because the list shows another log than ours and its content is not to be used."""
-    these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
-    done = sa.update(calls).where(these, calls.c.status == WorkStatus.DONE)
-    connection.execute(done.values(lane=lane, **lifecycle.revive(calls)))
+    these = sa.and_(calls_table.c.location_id == location_id, calls_table.c.call_id.in_(call_ids))
+    done = sa.update(calls_table).where(these, calls_table.c.status == WorkStatus.DONE)
+    connection.execute(done.values(lane=lane, **lifecycle.revive(calls_table)))
 
 
 def _schedule(*, settled: bool, now: datetime, reread_seconds: float) -> dict[str, Any]:
@@ -179,5 +181,5 @@ def _schedule(*, settled: bool, now: datetime, reread_seconds: float) -> dict[st
 
 def number_held(connection: Connection, location_id: str, *, since: datetime, until: datetime) -> int:
     """How many stored calls began between these times."""
-    between = sa.and_(calls.c.location_id == location_id, calls.c.started_at.between(since, until))
+    between = sa.and_(calls_table.c.location_id == location_id, calls_table.c.started_at.between(since, until))
     return int(connection.execute(sa.select(sa.func.count()).where(between)).scalar_one())

@@ -12,7 +12,7 @@ from models.follow_ups.templates import reference_for
 from models.work import lifecycle
 from models.work.lifecycle import NOT_DONE, Claim, Lane, WorkKind, WorkStatus, work_columns
 
-follow_ups = sa.Table(
+follow_ups_table = sa.Table(
     "follow_ups",
     metadata,
     sa.Column("follow_up_id", sa.Text, primary_key=True, comment="also the reference that the note carries"),
@@ -38,44 +38,48 @@ follow_ups = sa.Table(
     sa.UniqueConstraint("location_id", "call_id", "rule_id", "action_key"),
     sa.Index("ix_follow_ups_contact_id", "location_id", "contact_id"),
 )
+_HAS_DUE_TIME = follow_ups_table.c.next_attempt_at.is_not(None)
+_IS_IN_FLIGHT = sa.or_(follow_ups_table.c.enqueued_at.is_not(None), follow_ups_table.c.lease_until.is_not(None))
+_HAS_UNCLEAR_TIME = follow_ups_table.c.unclear_since.is_not(None)
 sa.Index(
-    "ix_follow_ups_due", follow_ups.c.location_id, follow_ups.c.lane, follow_ups.c.next_attempt_at,
-    postgresql_where=follow_ups.c.next_attempt_at.is_not(None), sqlite_where=follow_ups.c.next_attempt_at.is_not(None),
+    "ix_follow_ups_due", follow_ups_table.c.location_id, follow_ups_table.c.lane, follow_ups_table.c.next_attempt_at,
+    postgresql_where=_HAS_DUE_TIME, sqlite_where=_HAS_DUE_TIME,
 )  # fmt: skip
 sa.Index(
-    "ix_follow_ups_in_flight", follow_ups.c.location_id,
-    postgresql_where=sa.or_(follow_ups.c.enqueued_at.is_not(None), follow_ups.c.lease_until.is_not(None)),
-    sqlite_where=sa.or_(follow_ups.c.enqueued_at.is_not(None), follow_ups.c.lease_until.is_not(None)),
+    "ix_follow_ups_in_flight", follow_ups_table.c.location_id, postgresql_where=_IS_IN_FLIGHT,
+    sqlite_where=_IS_IN_FLIGHT,
 )  # fmt: skip
 sa.Index(
-    "ix_follow_ups_unclear", follow_ups.c.unclear_since,
-    postgresql_where=follow_ups.c.unclear_since.is_not(None), sqlite_where=follow_ups.c.unclear_since.is_not(None),
+    "ix_follow_ups_unclear", follow_ups_table.c.unclear_since, postgresql_where=_HAS_UNCLEAR_TIME,
+    sqlite_where=_HAS_UNCLEAR_TIME,
 )  # fmt: skip
 sa.Index(
-    "ix_follow_ups_not_done", follow_ups.c.location_id, follow_ups.c.status, postgresql_where=NOT_DONE,
+    "ix_follow_ups_not_done", follow_ups_table.c.location_id, follow_ups_table.c.status, postgresql_where=NOT_DONE,
     sqlite_where=NOT_DONE,
 )  # fmt: skip
 
-_MAY_BE_THERE = follow_ups.c.intent_at.is_not(None) & follow_ups.c.remote_id.is_(None)
+_MAY_BE_THERE = follow_ups_table.c.intent_at.is_not(None) & follow_ups_table.c.remote_id.is_(None)
 FOLLOW_UP = WorkKind(
     "follow_up",
-    follow_ups,
+    follow_ups_table,
     ("follow_up_id",),
     after_abort={
         "status": sa.case((_MAY_BE_THERE, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
-        "unclear_since": sa.case((_MAY_BE_THERE, sa.func.coalesce(follow_ups.c.unclear_since, moment())), else_=None),
+        "unclear_since": sa.case(
+            (_MAY_BE_THERE, sa.func.coalesce(follow_ups_table.c.unclear_since, moment())), else_=None
+        ),
     },
 )
 
 UNCLEAR_FROM_THE_LEASE = {
     "unclear_since": sa.case(
         (
-            (follow_ups.c.status == WorkStatus.RUNNING)
-            & follow_ups.c.intent_at.is_not(None)
-            & follow_ups.c.unclear_since.is_(None),
-            follow_ups.c.lease_until,
+            (follow_ups_table.c.status == WorkStatus.RUNNING)
+            & follow_ups_table.c.intent_at.is_not(None)
+            & follow_ups_table.c.unclear_since.is_(None),
+            follow_ups_table.c.lease_until,
         ),
-        else_=follow_ups.c.unclear_since,
+        else_=follow_ups_table.c.unclear_since,
     )
 }
 """For the claim: whoever held the row died after its intent, so the outcome is unclear since its lease ended."""
@@ -112,17 +116,22 @@ def plan(
         for each in planned
     ]  # fmt: skip
     for row in rows:
-        new = insert(connection, follow_ups).values(**row).on_conflict_do_nothing().returning(follow_ups.c.follow_up_id)
+        new = (
+            insert(connection, follow_ups_table)
+            .values(**row)
+            .on_conflict_do_nothing()
+            .returning(follow_ups_table.c.follow_up_id)
+        )
         if connection.execute(new).first() is None and row["skip_reason"] is None:
             _contact_came(connection, row)
-    this_call = sa.and_(follow_ups.c.location_id == location_id, follow_ups.c.call_id == call_id)
+    this_call = sa.and_(follow_ups_table.c.location_id == location_id, follow_ups_table.c.call_id == call_id)
     if delay_seconds <= 0:
         connection.execute(
-            sa.update(follow_ups)
-            .where(this_call, follow_ups.c.status == WorkStatus.PENDING, follow_ups.c.attempts == 0)
-            .values(next_attempt_at=earlier_of(connection, follow_ups.c.next_attempt_at, moment()))
+            sa.update(follow_ups_table)
+            .where(this_call, follow_ups_table.c.status == WorkStatus.PENDING, follow_ups_table.c.attempts == 0)
+            .values(next_attempt_at=earlier_of(connection, follow_ups_table.c.next_attempt_at, moment()))
         )
-    waiting = sa.select(sa.func.count()).where(this_call, follow_ups.c.next_attempt_at <= moment())
+    waiting = sa.select(sa.func.count()).where(this_call, follow_ups_table.c.next_attempt_at <= moment())
     return int(connection.execute(waiting).scalar_one())
 
 
@@ -131,11 +140,11 @@ def take_up_skipped(connection: Connection, location_id: str, call_id: str, plan
     taken_up = 0
     for each in planned:
         if each.skip_reason is None:
-            statement = sa.update(follow_ups).where(
-                follow_ups.c.follow_up_id == reference_for(location_id, call_id, each.rule_id, each.action_key),
-                follow_ups.c.status == WorkStatus.SKIPPED,
+            statement = sa.update(follow_ups_table).where(
+                follow_ups_table.c.follow_up_id == reference_for(location_id, call_id, each.rule_id, each.action_key),
+                follow_ups_table.c.status == WorkStatus.SKIPPED,
             )
-            values = {**lifecycle.revive(follow_ups), "skip_reason": None, "contact_id": each.contact_id}
+            values = {**lifecycle.revive(follow_ups_table), "skip_reason": None, "contact_id": each.contact_id}
             taken_up += connection.execute(statement.values(values)).rowcount
     return taken_up
 
@@ -144,9 +153,9 @@ def _contact_came(connection: Connection, row: dict[str, Any]) -> None:
     """A first reading may lack what a fuller one tells: skipped for want of a contact is not skipped for good."""
     names = ("contact_id", "lane", "status", "skip_reason", "next_attempt_at")
     without = sa.and_(
-        follow_ups.c.follow_up_id == row["follow_up_id"], follow_ups.c.skip_reason == SkipReason.NO_CONTACT
+        follow_ups_table.c.follow_up_id == row["follow_up_id"], follow_ups_table.c.skip_reason == SkipReason.NO_CONTACT
     )
-    connection.execute(sa.update(follow_ups).where(without).values({name: row[name] for name in names}))
+    connection.execute(sa.update(follow_ups_table).where(without).values({name: row[name] for name in names}))
 
 
 def intend(connection: Connection, claim: Claim, *, seconds: float, **words: str | None) -> bool:
@@ -155,29 +164,29 @@ def intend(connection: Connection, claim: Claim, *, seconds: float, **words: str
     From here on the outcome counts as unclear until it is known.
     """
     return lifecycle.update_under_lease(
-        connection, claim, seconds=seconds, intent_at=moment(), posts=follow_ups.c.posts + 1, unclear_since=None,
+        connection, claim, seconds=seconds, intent_at=moment(), posts=follow_ups_table.c.posts + 1, unclear_since=None,
         absences=0, **words,
     )  # fmt: skip
 
 
 def get(connection: Connection, follow_up_id: str) -> sa.RowMapping | None:
-    row = connection.execute(sa.select(follow_ups).where(follow_ups.c.follow_up_id == follow_up_id)).first()
+    row = connection.execute(sa.select(follow_ups_table).where(follow_ups_table.c.follow_up_id == follow_up_id)).first()
     return None if row is None else row._mapping
 
 
 def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
-    this_call = sa.and_(follow_ups.c.location_id == location_id, follow_ups.c.call_id == call_id)
-    rows = connection.execute(sa.select(follow_ups).where(this_call).order_by(follow_ups.c.planned_at))
+    this_call = sa.and_(follow_ups_table.c.location_id == location_id, follow_ups_table.c.call_id == call_id)
+    rows = connection.execute(sa.select(follow_ups_table).where(this_call).order_by(follow_ups_table.c.planned_at))
     return [row._mapping for row in rows]
 
 
 def appointments_told(connection: Connection, location_id: str, contact_id: str, *, but_call: str) -> set[str]:
     """The contact's appointments that notes of other calls have told: each is told once."""
-    told = sa.select(follow_ups.c.appointment_id).where(
-        follow_ups.c.location_id == location_id,
-        follow_ups.c.contact_id == contact_id,
-        follow_ups.c.call_id != but_call,
-        follow_ups.c.appointment_id.is_not(None),
+    told = sa.select(follow_ups_table.c.appointment_id).where(
+        follow_ups_table.c.location_id == location_id,
+        follow_ups_table.c.contact_id == contact_id,
+        follow_ups_table.c.call_id != but_call,
+        follow_ups_table.c.appointment_id.is_not(None),
     )
     return set(connection.execute(told).scalars())
 
@@ -189,15 +198,15 @@ def has_action_key(connection: Connection, location_id: str, call_id: str, actio
 
 
 _HAS_ACTION_KEY = sa.select(sa.literal(1)).where(
-    follow_ups.c.location_id == sa.bindparam("this_location"),
-    follow_ups.c.call_id == sa.bindparam("this_call"),
-    follow_ups.c.action_key == sa.bindparam("this_action"),
+    follow_ups_table.c.location_id == sa.bindparam("this_location"),
+    follow_ups_table.c.call_id == sa.bindparam("this_call"),
+    follow_ups_table.c.action_key == sa.bindparam("this_action"),
 )
 
 
 def settle_by_person(connection: Connection, follow_up_id: str, *, is_there: bool) -> bool:
     """A person looked into the CRM: it is there (done), or it is not (send it again). False: it was not unclear."""
-    unclear = sa.and_(follow_ups.c.follow_up_id == follow_up_id, follow_ups.c.status == WorkStatus.UNCLEAR)
+    unclear = sa.and_(follow_ups_table.c.follow_up_id == follow_up_id, follow_ups_table.c.status == WorkStatus.UNCLEAR)
     values = (
         {
             "status": WorkStatus.DONE,
@@ -207,9 +216,9 @@ def settle_by_person(connection: Connection, follow_up_id: str, *, is_there: boo
             "last_error": None,
         }
         if is_there
-        else {**lifecycle.revive(follow_ups), "intent_at": None, "unclear_since": None, "absences": 0, "posts": 0}
+        else {**lifecycle.revive(follow_ups_table), "intent_at": None, "unclear_since": None, "absences": 0, "posts": 0}
     )
-    statement = sa.update(follow_ups).where(unclear).values(fence=follow_ups.c.fence + 1, **values)
+    statement = sa.update(follow_ups_table).where(unclear).values(fence=follow_ups_table.c.fence + 1, **values)
     return bool(connection.execute(statement).rowcount)
 
 
@@ -218,16 +227,18 @@ def resend(connection: Connection, follow_up_id: str) -> bool:
 
     One whose request may have got through is looked for first: this never writes a second note.
     """
-    since = sa.func.coalesce(follow_ups.c.unclear_since, follow_ups.c.intent_at)
+    since = sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.intent_at)
     values = {
-        **lifecycle.revive(follow_ups),
+        **lifecycle.revive(follow_ups_table),
         "status": sa.case((_MAY_BE_THERE, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
         "unclear_since": sa.case((_MAY_BE_THERE, since), else_=None),
-        "fence": follow_ups.c.fence + 1,
-        "body": sa.case((_MAY_BE_THERE, follow_ups.c.body), else_=None),
+        "fence": follow_ups_table.c.fence + 1,
+        "body": sa.case((_MAY_BE_THERE, follow_ups_table.c.body), else_=None),
         "posts": 0,
         "absences": 0,
     }
-    given_up = follow_ups.c.status.in_((WorkStatus.DEAD, WorkStatus.UNCLEAR))
-    statement = sa.update(follow_ups).where(follow_ups.c.follow_up_id == follow_up_id, given_up).values(values)
+    given_up = follow_ups_table.c.status.in_((WorkStatus.DEAD, WorkStatus.UNCLEAR))
+    statement = (
+        sa.update(follow_ups_table).where(follow_ups_table.c.follow_up_id == follow_up_id, given_up).values(values)
+    )
     return bool(connection.execute(statement).rowcount)

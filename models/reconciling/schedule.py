@@ -6,12 +6,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts.accounts import accounts
-from models.calls.calls import calls
+from models.accounts.accounts import accounts_table
+from models.calls.calls import calls_table
 from models.database import moment
-from models.intake.notifications import notifications
+from models.intake.notifications import notifications_table
 from models.reconciling.unresolved import IS_UNRESOLVED, LOOKED_FOR
-from models.reconciling.windows import WindowKind, forget_uneventful, open_run, reconciliations
+from models.reconciling.windows import WindowKind, forget_uneventful, open_run, reconciliations_table
 from models.work.lifecycle import NOT_DONE, WorkStatus
 
 LONGEST_CALL = timedelta(minutes=15)
@@ -46,8 +46,12 @@ LOOK_DELAYS_SECONDS = (2.0, 10.0, 30.0, 120.0, 600.0)
 def anything_due(connection: Connection) -> bool:
     """A cheap look before `open_due`, which writes."""
     statements = (
-        sa.select(accounts.c.location_id).where(accounts.c.removed_at.is_(None), _is_due(accounts.c.next_reconcile_at)),
-        sa.select(accounts.c.location_id).where(accounts.c.removed_at.is_(None), _is_due(accounts.c.next_relist_at)),
+        sa.select(accounts_table.c.location_id).where(
+            accounts_table.c.removed_at.is_(None), _is_due(accounts_table.c.next_reconcile_at)
+        ),
+        sa.select(accounts_table.c.location_id).where(
+            accounts_table.c.removed_at.is_(None), _is_due(accounts_table.c.next_relist_at)
+        ),
         _to_be_looked_for(),
         sa.select(sa.literal(1)).where(sa.exists(_waiting_accounts())),
     )
@@ -57,7 +61,7 @@ def anything_due(connection: Connection) -> bool:
 def open_due(connection: Connection, *, list_fetch: bool) -> None:
     """Opens every window whose time has come."""
     now = _now(connection)
-    for account in connection.execute(sa.select(accounts).where(accounts.c.removed_at.is_(None))):
+    for account in connection.execute(sa.select(accounts_table).where(accounts_table.c.removed_at.is_(None))):
         if account.next_reconcile_at is None or account.next_reconcile_at <= now:
             open_regular(connection, account.location_id, until=now - MARGIN)
         if account.next_relist_at is None or account.next_relist_at <= now:
@@ -74,8 +78,8 @@ def open_regular(connection: Connection, location_id: str, *, until: datetime) -
 
     For a new account from the time it was added, and a little before that: a call that ended since then had begun.
     """
-    account = connection.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).one()
-    next_at = sa.update(accounts).where(accounts.c.location_id == location_id)
+    account = connection.execute(sa.select(accounts_table).where(accounts_table.c.location_id == location_id)).one()
+    next_at = sa.update(accounts_table).where(accounts_table.c.location_id == location_id)
     connection.execute(next_at.values(next_reconcile_at=moment(PERIOD_WHILE_FINDING_SECONDS)))
     since = max(account.complete_until or account.added_at, account.added_at) - OVERLAP
     return since < until and open_run(connection, location_id, kind=WindowKind.REGULAR, since=since, until=until)
@@ -84,16 +88,16 @@ def open_regular(connection: Connection, location_id: str, *, until: datetime) -
 def next_regular(connection: Connection, location_id: str) -> None:
     """Sets when the next regular run is due: soon while calls come unannounced, later the better the webhook works."""
     now = _now(connection)
-    found = sa.select(sa.func.coalesce(sa.func.sum(reconciliations.c.unannounced), 0)).where(
-        reconciliations.c.location_id == location_id, reconciliations.c.started_at > now - STILL_FINDING
+    found = sa.select(sa.func.coalesce(sa.func.sum(reconciliations_table.c.unannounced), 0)).where(
+        reconciliations_table.c.location_id == location_id, reconciliations_table.c.started_at > now - STILL_FINDING
     )
-    last_notification = sa.select(sa.func.max(notifications.c.last_received_at)).where(
-        notifications.c.location_id == location_id, notifications.c.received_at > now - LOOKED_FOR
+    last_notification = sa.select(sa.func.max(notifications_table.c.last_received_at)).where(
+        notifications_table.c.location_id == location_id, notifications_table.c.received_at > now - LOOKED_FOR
     )
     looked_for = sa.select(sa.literal(1)).where(
-        notifications.c.location_id == location_id,
+        notifications_table.c.location_id == location_id,
         IS_UNRESOLVED,
-        notifications.c.last_received_at > now - SILENT_AFTER,
+        notifications_table.c.last_received_at > now - SILENT_AFTER,
     )
     last = connection.execute(last_notification).scalar_one()
     if connection.execute(found).scalar_one() or connection.execute(looked_for).first():
@@ -101,13 +105,15 @@ def next_regular(connection: Connection, location_id: str) -> None:
     else:
         seconds = PERIOD_WHILE_SILENT_SECONDS if last is None or last < now - SILENT_AFTER else PERIOD_SECONDS
     connection.execute(
-        sa.update(accounts).where(accounts.c.location_id == location_id).values(next_reconcile_at=moment(seconds))
+        sa.update(accounts_table)
+        .where(accounts_table.c.location_id == location_id)
+        .values(next_reconcile_at=moment(seconds))
     )
 
 
 def waiting_calls(connection: Connection, location_id: str) -> int:
     """Calls that are due and were never stored."""
-    c = calls.c
+    c = calls_table.c
     waiting = sa.select(sa.func.count()).where(c.location_id == location_id, _IS_WAITING, c.next_attempt_at <= moment())
     return int(connection.execute(waiting).scalar_one())
 
@@ -122,22 +128,22 @@ def _open_daily(connection: Connection, account: Any, *, now: datetime) -> None:
         open_run(connection, account.location_id, kind=WindowKind.DAILY, since=since, until=now - MARGIN)
         forget_uneventful(connection, account.location_id)
     connection.execute(
-        sa.update(accounts)
-        .where(accounts.c.location_id == account.location_id)
+        sa.update(accounts_table)
+        .where(accounts_table.c.location_id == account.location_id)
         .values(next_relist_at=moment(RELIST_PERIOD_SECONDS))
     )
 
 
 def _to_be_looked_for() -> sa.Select[Any]:
     """Notifications without a call that were not looked for since they last came."""
-    c = notifications.c
+    c = notifications_table.c
     looked_for = sa.exists().where(
-        reconciliations.c.notification_id == c.notification_id,
-        sa.or_(reconciliations.c.finished_at.is_(None), reconciliations.c.started_at >= c.last_received_at),
+        reconciliations_table.c.notification_id == c.notification_id,
+        sa.or_(reconciliations_table.c.finished_at.is_(None), reconciliations_table.c.started_at >= c.last_received_at),
     )
-    served = sa.exists().where(accounts.c.location_id == c.location_id, accounts.c.removed_at.is_(None))
+    served = sa.exists().where(accounts_table.c.location_id == c.location_id, accounts_table.c.removed_at.is_(None))
     return (
-        sa.select(notifications)
+        sa.select(notifications_table)
         .where(
             IS_UNRESOLVED,
             c.location_id.is_not(None),
@@ -151,9 +157,9 @@ def _to_be_looked_for() -> sa.Select[Any]:
 
 def _open_narrow(connection: Connection, notification: Any, *, now: datetime) -> None:
     in_work = sa.select(sa.func.count()).where(
-        reconciliations.c.location_id == notification.location_id,
-        reconciliations.c.kind == WindowKind.NARROW,
-        reconciliations.c.finished_at.is_(None),
+        reconciliations_table.c.location_id == notification.location_id,
+        reconciliations_table.c.kind == WindowKind.NARROW,
+        reconciliations_table.c.finished_at.is_(None),
     )
     if connection.execute(in_work).scalar_one() >= NARROW_AT_ONCE:
         return
@@ -173,7 +179,7 @@ def _open_narrow(connection: Connection, notification: Any, *, now: datetime) ->
 
 
 def _waiting_accounts() -> sa.Select[Any]:
-    c = calls.c
+    c = calls_table.c
     return (
         sa.select(c.location_id, sa.func.min(c.created_at).label("oldest_at"))
         .where(
@@ -189,15 +195,15 @@ def _waiting_accounts() -> sa.Select[Any]:
 
 def _open_burst(connection: Connection, location_id: str, *, oldest: datetime, now: datetime) -> None:
     recently = sa.select(sa.literal(1)).where(
-        reconciliations.c.location_id == location_id,
-        reconciliations.c.kind == WindowKind.BURST,
-        reconciliations.c.started_at > now - BURST_PAUSE,
+        reconciliations_table.c.location_id == location_id,
+        reconciliations_table.c.kind == WindowKind.BURST,
+        reconciliations_table.c.started_at > now - BURST_PAUSE,
     )
     if connection.execute(recently).first() is None:
         open_run(connection, location_id, kind=WindowKind.BURST, since=oldest - OVERLAP, until=now)
 
 
-_IS_WAITING = sa.and_(calls.c.status == WorkStatus.PENDING, calls.c.stored_at.is_(None))
+_IS_WAITING = sa.and_(calls_table.c.status == WorkStatus.PENDING, calls_table.c.stored_at.is_(None))
 
 
 def _is_due(column: sa.Column[Any]) -> sa.ColumnElement[bool]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.calls.calls import calls
+from models.calls.calls import calls_table
 from models.database import insert, metadata
 from models.reconciling.windows import Window
 
-seen_ids = sa.Table(
+seen_ids_table = sa.Table(
     "seen_ids",
     metadata,
     sa.Column(
@@ -52,7 +52,7 @@ def record(connection: Connection, window: Window, *, inside: Iterable[str], out
         for call_id in ids
     }  # fmt: skip
     if rows:
-        statement = insert(connection, seen_ids)
+        statement = insert(connection, seen_ids_table)
         news = {"last_pass": statement.excluded.last_pass, "inside": statement.excluded.inside}
         keys = ["reconciliation_id", "call_type", "call_id"]
         statement = statement.on_conflict_do_update(index_elements=keys, set_=news)
@@ -60,7 +60,7 @@ def record(connection: Connection, window: Window, *, inside: Iterable[str], out
 
 
 def count_seen(connection: Connection, window: Window) -> SeenCounts:
-    c = seen_ids.c
+    c = seen_ids_table.c
     this_list = sa.and_(c.reconciliation_id == window.reconciliation_id, c.call_type == window.call_type)
     in_this_pass = c.last_pass == window.pass_number
 
@@ -71,12 +71,15 @@ def count_seen(connection: Connection, window: Window) -> SeenCounts:
         sa.select(
             number_of(in_this_pass),
             number_of(in_this_pass & c.inside),
-            number_of(in_this_pass & c.inside & calls.c.call_id.is_not(None)),
+            number_of(in_this_pass & c.inside & calls_table.c.call_id.is_not(None)),
             number_of(c.first_pass == window.pass_number),
             number_of(c.last_pass == window.pass_number - 1),
         )
         .select_from(
-            seen_ids.outerjoin(calls, sa.and_(calls.c.location_id == window.location_id, calls.c.call_id == c.call_id))
+            seen_ids_table.outerjoin(
+                calls_table,
+                sa.and_(calls_table.c.location_id == window.location_id, calls_table.c.call_id == c.call_id),
+            )
         )
         .where(this_list)
     ).one()
@@ -84,4 +87,4 @@ def count_seen(connection: Connection, window: Window) -> SeenCounts:
 
 
 def forget(connection: Connection, window: Window) -> None:
-    connection.execute(sa.delete(seen_ids).where(seen_ids.c.reconciliation_id == window.reconciliation_id))
+    connection.execute(sa.delete(seen_ids_table).where(seen_ids_table.c.reconciliation_id == window.reconciliation_id))

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.calls import calls
-from models.calls.calls import calls as calls_table
+from models.calls.calls import calls_table
 from models.database import moment
-from models.intake.notifications import NotificationStatus, notifications
-from models.reconciling.windows import reconciliations
+from models.intake.notifications import NotificationStatus, notifications_table
+from models.reconciling.windows import reconciliations_table
 
 LOOKED_FOR = timedelta(days=3)
 BY_PERSON = timedelta(hours=24)
@@ -51,9 +51,11 @@ def resolve(connection: Connection, location_id: str) -> list[int]:
     The call counts as announced from then on.
     """
     waiting = connection.execute(
-        sa.select(notifications)
-        .where(_is_unresolved(location_id), notifications.c.last_received_at > moment(-LOOKED_FOR.total_seconds()))
-        .order_by(notifications.c.received_at.desc())
+        sa.select(notifications_table)
+        .where(
+            _is_unresolved(location_id), notifications_table.c.last_received_at > moment(-LOOKED_FOR.total_seconds())
+        )
+        .order_by(notifications_table.c.received_at.desc())
         .limit(AT_ONCE)
     ).all()
     resolved = []
@@ -61,8 +63,8 @@ def resolve(connection: Connection, location_id: str) -> list[int]:
         call_id = _call_of(connection, notification)
         if call_id is not None:
             connection.execute(
-                sa.update(notifications)
-                .where(notifications.c.notification_id == notification.notification_id)
+                sa.update(notifications_table)
+                .where(notifications_table.c.notification_id == notification.notification_id)
                 .values(call_id=call_id, status=NotificationStatus.ACCEPTED, reason=None)
             )
             calls.announce(connection, location_id, call_id)
@@ -73,13 +75,13 @@ def resolve(connection: Connection, location_id: str) -> list[int]:
 def unmatched(connection: Connection, location_id: str, *, limit: int = 100) -> list[Unmatched]:
     """The newest notifications without a call, each with why it names none and what came of looking for it."""
     last_look = (
-        sa.select(reconciliations.c.error)
-        .where(reconciliations.c.notification_id == notifications.c.notification_id)
-        .order_by(reconciliations.c.started_at.desc())
+        sa.select(reconciliations_table.c.error)
+        .where(reconciliations_table.c.notification_id == notifications_table.c.notification_id)
+        .order_by(reconciliations_table.c.started_at.desc())
         .limit(1)
         .scalar_subquery()
     )
-    c = notifications.c
+    c = notifications_table.c
     rows = connection.execute(
         sa.select(c.notification_id, c.location_id, c.received_at, c.reason, last_look.label("looked"))
         .where(_is_unresolved(location_id))
@@ -90,12 +92,12 @@ def unmatched(connection: Connection, location_id: str, *, limit: int = 100) -> 
 
 
 def is_unresolved(connection: Connection, notification_id: int) -> bool:
-    this = sa.select(notifications.c.status).where(notifications.c.notification_id == notification_id)
+    this = sa.select(notifications_table.c.status).where(notifications_table.c.notification_id == notification_id)
     return connection.execute(this).scalar_one_or_none() == NotificationStatus.UNRESOLVED
 
 
 def _is_unresolved(location_id: str) -> sa.ColumnElement[bool]:
-    return sa.and_(notifications.c.location_id == location_id, IS_UNRESOLVED)
+    return sa.and_(notifications_table.c.location_id == location_id, IS_UNRESOLVED)
 
 
 def _call_of(connection: Connection, notification: Any) -> str | None:

@@ -11,13 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts.accounts import accounts
-from models.calls.calls import Origin, calls
+from models.accounts.accounts import accounts_table
+from models.calls.calls import Origin, calls_table
 from models.database import moment
-from models.intake.notifications import notifications
-from models.intake.rejection_counts import rejection_counts
+from models.intake.notifications import notifications_table
+from models.intake.rejection_counts import rejection_counts_table
 from models.reconciling.unresolved import IS_UNRESOLVED
-from models.reconciling.windows import reconciliations
+from models.reconciling.windows import reconciliations_table
 
 PATIENCE = timedelta(minutes=10)
 """A call that began later is not judged: it may go on, or its notification be on its way."""
@@ -79,15 +79,15 @@ class Completeness:
 
 
 def of_account(connection: Connection, location_id: str) -> Completeness:
-    account = connection.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).one()
+    account = connection.execute(sa.select(accounts_table).where(accounts_table.c.location_id == location_id)).one()
     number, announced = _announced(connection, location_id)
-    unresolved = sa.select(sa.func.count()).where(notifications.c.location_id == location_id, IS_UNRESOLVED)
+    unresolved = sa.select(sa.func.count()).where(notifications_table.c.location_id == location_id, IS_UNRESOLVED)
     held_up = (
-        sa.select(reconciliations.c.error)
+        sa.select(reconciliations_table.c.error)
         .where(
-            reconciliations.c.location_id == location_id,
-            reconciliations.c.slot == "regular",
-            reconciliations.c.finished_at.is_(None),
+            reconciliations_table.c.location_id == location_id,
+            reconciliations_table.c.slot == "regular",
+            reconciliations_table.c.finished_at.is_(None),
         )
         .limit(1)
     )
@@ -108,7 +108,9 @@ def by_day(connection: Connection, location_id: str, *, since: datetime) -> list
     on_postgresql = connection.dialect.name == "postgresql"
     day = sa.cast(sa.func.timezone("UTC", _began_at), sa.Date) if on_postgresql else sa.func.date(_began_at)
     rows = connection.execute(
-        sa.select(day.label("day"), sa.func.count().label("number"), sa.func.count(calls.c.announced_at).label("told"))
+        sa.select(
+            day.label("day"), sa.func.count().label("number"), sa.func.count(calls_table.c.announced_at).label("told")
+        )
         .where(_is_judged(location_id), _began_since(since))
         .group_by(day)
         .order_by(day)
@@ -125,7 +127,7 @@ def judge(connection: Connection, location_id: str) -> AlarmCause | None:
     if unannounced < LEAST_UNANNOUNCED or announced >= SHARE_THAT_IS_WELL * number:
         return None
     newest = (
-        sa.select(calls.c.announced_at)
+        sa.select(calls_table.c.announced_at)
         .where(_is_judged(location_id), _began_since(moment(-86_400)))
         .order_by(_began_at.desc())
         .limit(NEWEST)
@@ -136,33 +138,33 @@ def judge(connection: Connection, location_id: str) -> AlarmCause | None:
 
 def set_alarm(connection: Connection, location_id: str, cause: AlarmCause | None) -> bool:
     """Writes the alarm down, or its end; True when that is a change."""
-    c = accounts.c
-    statement = sa.update(accounts).where(c.location_id == location_id, c.webhook_alarm.is_distinct_from(cause))
+    c = accounts_table.c
+    statement = sa.update(accounts_table).where(c.location_id == location_id, c.webhook_alarm.is_distinct_from(cause))
     began = None if cause is None else sa.func.coalesce(c.webhook_alarm_at, moment())
     return bool(connection.execute(statement.values(webhook_alarm=cause, webhook_alarm_at=began)).rowcount)
 
 
-_began_at = sa.func.coalesce(calls.c.started_at, calls.c.created_at)
+_began_at = sa.func.coalesce(calls_table.c.started_at, calls_table.c.created_at)
 
 
 def _began_since(time: Any) -> sa.ColumnElement[bool]:
     """As the index has it; a call of which only the id is known yet counts by when it became known."""
-    unread = calls.c.started_at.is_(None) & (calls.c.created_at >= time)
-    return sa.or_(calls.c.started_at >= time, unread)
+    unread = calls_table.c.started_at.is_(None) & (calls_table.c.created_at >= time)
+    return sa.or_(calls_table.c.started_at >= time, unread)
 
 
 def _is_judged(location_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(
-        calls.c.location_id == location_id,
-        calls.c.origin != Origin.BACKFILL,
-        sa.or_(calls.c.announced_at.is_not(None), _began_at < moment(-PATIENCE.total_seconds())),
+        calls_table.c.location_id == location_id,
+        calls_table.c.origin != Origin.BACKFILL,
+        sa.or_(calls_table.c.announced_at.is_not(None), _began_at < moment(-PATIENCE.total_seconds())),
     )
 
 
 def _announced(connection: Connection, location_id: str) -> tuple[int, int]:
     """Calls that began in the last day, and how many of them the webhook announced."""
     row = connection.execute(
-        sa.select(sa.func.count(), sa.func.count(calls.c.announced_at)).where(
+        sa.select(sa.func.count(), sa.func.count(calls_table.c.announced_at)).where(
             _is_judged(location_id), _began_since(moment(-86_400))
         )
     ).one()
@@ -172,12 +174,14 @@ def _announced(connection: Connection, location_id: str) -> tuple[int, int]:
 def _likely_cause(connection: Connection, location_id: str) -> AlarmCause:
     """What was refused names no account, so this is the best guess. The most specific trace of the day decides."""
     a_day_ago = moment(-86_400)
-    refused: Any = sa.select(rejection_counts.c.reason).where(rejection_counts.c.last_at > a_day_ago).distinct()
+    refused: Any = (
+        sa.select(rejection_counts_table.c.reason).where(rejection_counts_table.c.last_at > a_day_ago).distinct()
+    )
     reasons = set(connection.execute(refused).scalars())
     unresolved = sa.select(sa.literal(1)).where(
-        notifications.c.location_id == location_id,
+        notifications_table.c.location_id == location_id,
         IS_UNRESOLVED,
-        notifications.c.last_received_at > a_day_ago,
+        notifications_table.c.last_received_at > a_day_ago,
     )
     if connection.execute(unresolved).first() is not None:
         return AlarmCause.WITHOUT_CALL_ID

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts.accounts import accounts
+from models.accounts.accounts import accounts_table
 from models.accounts.pauses import is_paused
 from models.calls.calls import Origin
 from models.database import UtcDateTime, insert, metadata, moment
@@ -48,7 +48,7 @@ _BY_ITSELF = tuple(kind for kind in WindowKind if kind is not WindowKind.BACKFIL
 KEPT_SECONDS = 90 * 86_400.0
 AUTOMATIC = (WindowKind.REGULAR, WindowKind.DAILY, WindowKind.NARROW, WindowKind.BURST)
 
-reconciliations = sa.Table(
+reconciliations_table = sa.Table(
     "reconciliations",
     metadata,
     sa.Column(
@@ -91,15 +91,15 @@ reconciliations = sa.Table(
     sa.Column("claimed_at", UtcDateTime, nullable=True),
     sa.Index("ix_reconciliations_location_id", "location_id", "started_at"),
 )
-WINDOW_IS_OPEN = reconciliations.c.finished_at.is_(None)
+WINDOW_IS_OPEN = reconciliations_table.c.finished_at.is_(None)
 sa.Index(
-    "uq_reconciliations_open", reconciliations.c.location_id, reconciliations.c.slot, unique=True,
+    "uq_reconciliations_open", reconciliations_table.c.location_id, reconciliations_table.c.slot, unique=True,
     postgresql_where=WINDOW_IS_OPEN, sqlite_where=WINDOW_IS_OPEN,
 )  # fmt: skip
 sa.Index(
-    "ix_reconciliations_notification_id", reconciliations.c.notification_id,
-    postgresql_where=reconciliations.c.notification_id.is_not(None),
-    sqlite_where=reconciliations.c.notification_id.is_not(None),
+    "ix_reconciliations_notification_id", reconciliations_table.c.notification_id,
+    postgresql_where=reconciliations_table.c.notification_id.is_not(None),
+    sqlite_where=reconciliations_table.c.notification_id.is_not(None),
 )  # fmt: skip
 
 
@@ -147,7 +147,7 @@ class Window:
         return Origin.BACKFILL if self.kind is WindowKind.BACKFILL else Origin.RECONCILE
 
 
-_COLUMNS = tuple(reconciliations.c[name] for name in Window.__dataclass_fields__)
+_COLUMNS = tuple(reconciliations_table.c[name] for name in Window.__dataclass_fields__)
 
 
 def _window(row: Any) -> Window:
@@ -169,7 +169,7 @@ def open_run(
 ) -> bool:
     """Opens the first window of a run; False when the slot (default: the kind) has an open one already."""
     statement = (
-        insert(connection, reconciliations)
+        insert(connection, reconciliations_table)
         .values(
             location_id=location_id, kind=kind, slot=slot or kind, contact_id=contact_id,
             notification_id=notification_id, plans_follow_ups=plans_follow_ups, run_from=since, run_until=until,
@@ -177,7 +177,7 @@ def open_run(
             **_UNREAD,
         )
         .on_conflict_do_nothing()
-        .returning(reconciliations.c.reconciliation_id)
+        .returning(reconciliations_table.c.reconciliation_id)
     )  # fmt: skip
     return connection.execute(statement).first() is not None
 
@@ -189,7 +189,9 @@ _UNREAD: dict[str, Any] = {
 
 
 def get_open(connection: Connection, location_id: str, slot: str) -> Window | None:
-    this = sa.and_(reconciliations.c.location_id == location_id, reconciliations.c.slot == slot, WINDOW_IS_OPEN)
+    this = sa.and_(
+        reconciliations_table.c.location_id == location_id, reconciliations_table.c.slot == slot, WINDOW_IS_OPEN
+    )
     row = connection.execute(sa.select(*_COLUMNS).where(this)).first()
     return None if row is None else _window(row)
 
@@ -197,11 +199,11 @@ def get_open(connection: Connection, location_id: str, slot: str) -> Window | No
 def due(connection: Connection, *, limit: int) -> list[int]:
     """Open windows whose next page may be asked for now, most urgent lane first; backfills wait for their command."""
     rows = connection.execute(
-        sa.select(reconciliations.c.reconciliation_id)
-        .where(WINDOW_IS_OPEN, reconciliations.c.kind.in_(_BY_ITSELF), _may_be_read())
+        sa.select(reconciliations_table.c.reconciliation_id)
+        .where(WINDOW_IS_OPEN, reconciliations_table.c.kind.in_(_BY_ITSELF), _may_be_read())
         .order_by(
-            sa.case({str(kind): lane.value for kind, lane in LANES.items()}, value=reconciliations.c.kind),
-            reconciliations.c.next_attempt_at,
+            sa.case({str(kind): lane.value for kind, lane in LANES.items()}, value=reconciliations_table.c.kind),
+            reconciliations_table.c.next_attempt_at,
         )
         .limit(limit)
     )
@@ -210,10 +212,10 @@ def due(connection: Connection, *, limit: int) -> list[int]:
 
 def next_of(connection: Connection, reconciliation_id: int) -> int | None:
     """The window that goes on where this one is: itself or the next of its run, if its page may be asked for now."""
-    this = reconciliations.alias()
+    this = reconciliations_table.alias()
     same_slot = sa.select(this.c.location_id, this.c.slot).where(this.c.reconciliation_id == reconciliation_id)
-    columns = sa.tuple_(reconciliations.c.location_id, reconciliations.c.slot)
-    statement = sa.select(reconciliations.c.reconciliation_id).where(
+    columns = sa.tuple_(reconciliations_table.c.location_id, reconciliations_table.c.slot)
+    statement = sa.select(reconciliations_table.c.reconciliation_id).where(
         WINDOW_IS_OPEN, _may_be_read(), columns.in_(same_slot)
     )
     return connection.execute(statement).scalar_one_or_none()
@@ -222,14 +224,14 @@ def next_of(connection: Connection, reconciliation_id: int) -> int | None:
 def claim(connection: Connection, reconciliation_id: int, *, lease_seconds: float) -> Window | None:
     """The right to read this window's next page; None: done, held by another, not due, account paused or resting."""
     row = connection.execute(
-        sa.update(reconciliations)
-        .where(reconciliations.c.reconciliation_id == reconciliation_id, WINDOW_IS_OPEN, _may_be_read())
+        sa.update(reconciliations_table)
+        .where(reconciliations_table.c.reconciliation_id == reconciliation_id, WINDOW_IS_OPEN, _may_be_read())
         .values(
-            fence=reconciliations.c.fence + 1,
+            fence=reconciliations_table.c.fence + 1,
             lease_until=moment(lease_seconds),
             next_attempt_at=moment(lease_seconds),
             claimed_at=moment(),
-            requests=reconciliations.c.requests + 1,
+            requests=reconciliations_table.c.requests + 1,
         )
         .returning(*_COLUMNS)
     ).first()
@@ -239,11 +241,11 @@ def claim(connection: Connection, reconciliation_id: int, *, lease_seconds: floa
 def release(connection: Connection, window: Window, **values: Any) -> None:
     """Ends the claim and writes values. Raises LeaseLost when somebody took the window over: nothing may be written."""
     statement = (
-        sa.update(reconciliations)
+        sa.update(reconciliations_table)
         .where(
-            reconciliations.c.reconciliation_id == window.reconciliation_id,
-            reconciliations.c.fence == window.fence,
-            reconciliations.c.lease_until.is_not(None),
+            reconciliations_table.c.reconciliation_id == window.reconciliation_id,
+            reconciliations_table.c.fence == window.fence,
+            reconciliations_table.c.lease_until.is_not(None),
             WINDOW_IS_OPEN,
         )
         .values(**{"lease_until": None, "claimed_at": None, **values})
@@ -262,7 +264,7 @@ def open_next(connection: Connection, window: Window) -> bool:
     if window.window_until >= window.run_until:
         return False
     connection.execute(
-        sa.insert(reconciliations).values(
+        sa.insert(reconciliations_table).values(
             location_id=window.location_id, kind=window.kind, slot=window.slot, contact_id=window.contact_id,
             notification_id=window.notification_id, plans_follow_ups=window.plans_follow_ups,
             run_from=window.run_from, run_until=window.run_until, window_from=window.window_until,
@@ -274,18 +276,20 @@ def open_next(connection: Connection, window: Window) -> bool:
 
 def _may_be_read() -> sa.ColumnElement[bool]:
     served = sa.exists().where(
-        accounts.c.location_id == reconciliations.c.location_id,
-        accounts.c.removed_at.is_(None),
-        sa.or_(accounts.c.open_until.is_(None), accounts.c.open_until <= moment()),
+        accounts_table.c.location_id == reconciliations_table.c.location_id,
+        accounts_table.c.removed_at.is_(None),
+        sa.or_(accounts_table.c.open_until.is_(None), accounts_table.c.open_until <= moment()),
     )
-    return sa.and_(reconciliations.c.next_attempt_at <= moment(), served, ~is_paused(reconciliations, "call"))
+    return sa.and_(
+        reconciliations_table.c.next_attempt_at <= moment(), served, ~is_paused(reconciliations_table, "call")
+    )
 
 
 def forget_uneventful(connection: Connection, location_id: str) -> None:
     """Takes windows out of the ledger that found nothing, long after: what was found stays on record."""
-    c = reconciliations.c
+    c = reconciliations_table.c
     connection.execute(
-        sa.delete(reconciliations).where(
+        sa.delete(reconciliations_table).where(
             c.location_id == location_id,
             c.started_at < moment(-KEPT_SECONDS),
             c.finished_at.is_not(None),

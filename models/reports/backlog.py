@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.calls.calls import CALL, calls
+from models.calls.calls import CALL, calls_table
 from models.database import moment
-from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
 from models.work.lifecycle import NOT_DONE
 
 
@@ -24,8 +24,8 @@ def all_work(connection: Connection) -> list[Backlog]:
     """Of unclear follow-ups the age counts since the outcome became unclear, else since the row came to be."""
     now = connection.execute(sa.select(moment())).scalar_one()
     found = []
-    unclear_since = sa.func.coalesce(follow_ups.c.unclear_since, follow_ups.c.planned_at)
-    for work, since in ((CALL, calls.c.created_at), (FOLLOW_UP, unclear_since)):
+    unclear_since = sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.planned_at)
+    for work, since in ((CALL, calls_table.c.created_at), (FOLLOW_UP, unclear_since)):
         table = work.table
         rows = connection.execute(
             sa.select(

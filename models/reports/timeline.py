@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from models.calls import calls
 from models.follow_ups import follow_ups
 from models.intake import notifications
-from models.work.lifecycle import attempts
+from models.work.lifecycle import attempts_table
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ def of_call(connection: Connection, call: sa.RowMapping) -> Timeline:
         call=call,
         notifications=notifications.of_call(connection, *key),
         attempts=_attempts(
-            connection, sa.and_(attempts.c.location_id == call["location_id"], attempts.c.call_id == call["call_id"])
+            connection,
+            sa.and_(attempts_table.c.location_id == call["location_id"], attempts_table.c.call_id == call["call_id"]),
         ),
         actions=calls.actions_of(connection, *key),
         follow_ups=follow_ups.of_call(connection, *key),
@@ -47,7 +48,7 @@ def of_call(connection: Connection, call: sa.RowMapping) -> Timeline:
 
 
 def attempts_of_follow_up(connection: Connection, follow_up_id: str) -> Sequence[sa.RowMapping]:
-    return _attempts(connection, attempts.c.follow_up_id == follow_up_id)
+    return _attempts(connection, attempts_table.c.follow_up_id == follow_up_id)
 
 
 def events(story: Timeline) -> list[Event]:
@@ -96,5 +97,5 @@ def _remote(row: sa.RowMapping) -> str:
 
 
 def _attempts(connection: Connection, which: sa.ColumnElement[bool]) -> list[sa.RowMapping]:
-    rows = connection.execute(sa.select(attempts).where(which).order_by(attempts.c.attempt_id))
+    rows = connection.execute(sa.select(attempts_table).where(which).order_by(attempts_table.c.attempt_id))
     return [row._mapping for row in rows]

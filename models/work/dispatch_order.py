@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts.accounts import OUTAGES_BEFORE_OPEN, accounts
+from models.accounts.accounts import OUTAGES_BEFORE_OPEN, accounts_table
 from models.accounts.pauses import is_paused
 from models.database import moment, on_postgresql
 from models.work.heartbeats import live_workers
@@ -156,7 +156,7 @@ def _candidates(
 @cache
 def _waiting_lanes(kinds: tuple[WorkKind, ...]) -> sa.CompoundSelect[Any]:
     """Which accounts that are not resting have something due, and in which of their lanes."""
-    rested = sa.or_(accounts.c.open_until.is_(None), accounts.c.open_until <= moment())
+    rested = sa.or_(accounts_table.c.open_until.is_(None), accounts_table.c.open_until <= moment())
     lanes = sa.union_all(*(sa.select(sa.literal(int(lane)).label("lane")) for lane in IN_LANE_ORDER)).subquery("lanes")
 
     def of(work: WorkKind) -> sa.Select[Any]:
@@ -164,20 +164,25 @@ def _waiting_lanes(kinds: tuple[WorkKind, ...]) -> sa.CompoundSelect[Any]:
         # The smallest is the first entry of ix_…_due for that account and lane: one look, however much is due.
         earliest = (
             sa.select(sa.func.min(table.c.next_attempt_at))
-            .where(table.c.location_id == accounts.c.location_id, table.c.lane == lanes.c.lane)
-            .correlate(accounts, lanes)
+            .where(table.c.location_id == accounts_table.c.location_id, table.c.lane == lanes.c.lane)
+            .correlate(accounts_table, lanes)
             .scalar_subquery()
         )
         columns = (
-            accounts.c.location_id,
-            accounts.c.outages_in_a_row,
-            accounts.c.requests_per_10_seconds,
+            accounts_table.c.location_id,
+            accounts_table.c.outages_in_a_row,
+            accounts_table.c.requests_per_10_seconds,
             lanes.c.lane,
         )
         return (
             sa.select(*columns, sa.literal(work.name).label("work"))
-            .select_from(accounts.join(lanes, sa.true()))
-            .where(accounts.c.removed_at.is_(None), rested, ~is_paused(accounts, work.name), earliest <= moment())
+            .select_from(accounts_table.join(lanes, sa.true()))
+            .where(
+                accounts_table.c.removed_at.is_(None),
+                rested,
+                ~is_paused(accounts_table, work.name),
+                earliest <= moment(),
+            )
         )
 
     return sa.union_all(*(of(work) for work in kinds))

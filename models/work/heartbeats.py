@@ -12,7 +12,7 @@ BEAT_SECONDS = 3.0
 GONE_AFTER_SECONDS = 10.0
 FORGOTTEN_AFTER_SECONDS = 86_400.0
 
-heartbeats = sa.Table(
+heartbeats_table = sa.Table(
     "heartbeats",
     metadata,
     sa.Column("name", sa.Text, primary_key=True, comment="of the process, new at each start"),
@@ -38,7 +38,7 @@ class Heartbeat:
 
 def beat(connection: Connection, name: str, *, process: str, slots: int = 0) -> None:
     connection.execute(
-        insert(connection, heartbeats)
+        insert(connection, heartbeats_table)
         .values(name=name, process=process, slots=slots, started_at=moment(), beat_at=moment())
         .on_conflict_do_update(index_elements=["name"], set_={"beat_at": moment(), "slots": slots})
     )
@@ -46,11 +46,11 @@ def beat(connection: Connection, name: str, *, process: str, slots: int = 0) -> 
 
 def leave(connection: Connection, name: str) -> None:
     """The process ends on purpose."""
-    connection.execute(sa.delete(heartbeats).where(heartbeats.c.name == name))
+    connection.execute(sa.delete(heartbeats_table).where(heartbeats_table.c.name == name))
 
 
 def forget_gone(connection: Connection) -> None:
-    connection.execute(sa.delete(heartbeats).where(heartbeats.c.beat_at < moment(-FORGOTTEN_AFTER_SECONDS)))
+    connection.execute(sa.delete(heartbeats_table).where(heartbeats_table.c.beat_at < moment(-FORGOTTEN_AFTER_SECONDS)))
 
 
 def live_workers(connection: Connection) -> list[str]:
@@ -64,17 +64,19 @@ def live_slots(connection: Connection) -> int:
 
 def all_of(connection: Connection) -> list[Heartbeat]:
     now = connection.execute(sa.select(moment())).scalar_one()
-    rows = connection.execute(sa.select(heartbeats).order_by(heartbeats.c.process, heartbeats.c.started_at))
+    rows = connection.execute(
+        sa.select(heartbeats_table).order_by(heartbeats_table.c.process, heartbeats_table.c.started_at)
+    )
     return [
         Heartbeat(row.name, row.process, row.slots, row.started_at, (now - row.beat_at).total_seconds()) for row in rows
     ]
 
 
 def _alive() -> sa.ColumnElement[bool]:
-    return heartbeats.c.beat_at > moment(-GONE_AFTER_SECONDS)
+    return heartbeats_table.c.beat_at > moment(-GONE_AFTER_SECONDS)
 
 
-_OF_LIVE_WORKERS = (_alive(), heartbeats.c.process == "worker")
-_LIVE_WORKERS = sa.select(heartbeats.c.name).where(*_OF_LIVE_WORKERS)
-_LIVE_SLOTS = sa.select(sa.func.coalesce(sa.func.sum(heartbeats.c.slots), 0)).where(*_OF_LIVE_WORKERS)
+_OF_LIVE_WORKERS = (_alive(), heartbeats_table.c.process == "worker")
+_LIVE_WORKERS = sa.select(heartbeats_table.c.name).where(*_OF_LIVE_WORKERS)
+_LIVE_SLOTS = sa.select(sa.func.coalesce(sa.func.sum(heartbeats_table.c.slots), 0)).where(*_OF_LIVE_WORKERS)
 """Built once: they are asked with every dispatch."""

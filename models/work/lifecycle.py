@@ -112,7 +112,7 @@ class Claim:
         return self.deadline - time.monotonic()
 
 
-attempts = sa.Table(
+attempts_table = sa.Table(
     "attempts",
     metadata,
     sa.Column("attempt_id", sa.Integer().with_variant(sa.BigInteger, "postgresql"), primary_key=True),
@@ -414,7 +414,7 @@ _CLEARED = {
     "lease_until": None, "claimed_at": None, "running_on": None, "lost_leases": 0, "lost_isolated": 0,
     "isolated": False, "enqueued_at": None, "enqueued_epoch": None,
 }  # fmt: skip
-_KEEPING = sa.insert(attempts).values(ended_at=moment())
+_KEEPING = sa.insert(attempts_table).values(ended_at=moment())
 
 
 def _settle(

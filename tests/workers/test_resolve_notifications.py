@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from models.database import moment
 from models.intake import notifications
-from models.intake.notifications import notifications as table
+from models.intake.notifications import notifications_table as table
 from models.reconciling import schedule, unresolved
-from models.reconciling.windows import reconciliations
+from models.reconciling.windows import reconciliations_table
 from tests.leadway_double.nouns import PlacedCall
 from tests.workers.conftest import AtWork, on_sqlite
 from tests.workers.listing import HOUR, ledger, reconcile, was_served_since
@@ -39,7 +39,7 @@ def look(at_work: AtWork, notification_id: int, *, times: int = 1) -> None:
         schedule.open_due(connection, list_fetch=True)
     for _ in range(times):
         with at_work.database.transaction() as connection:
-            connection.execute(sa.update(reconciliations).values(next_attempt_at=moment(-1)))
+            connection.execute(sa.update(reconciliations_table).values(next_attempt_at=moment(-1)))
         looks = of_kind(at_work)["looks"]
         while of_kind(at_work)["looks"] == looks and of_kind(at_work)["finished_at"] is None:
             _read_one(at_work, notification_id)

@@ -31,7 +31,7 @@ def location_for(database: Database, secret: str) -> str | None:
 
 
 def row(database: Database, location_id: str = LOCATION) -> dict[str, Any]:
-    return next(dict(each) for each in rows_of(database, accounts.accounts) if each["location_id"] == location_id)
+    return next(dict(each) for each in rows_of(database, accounts.accounts_table) if each["location_id"] == location_id)
 
 
 def upsert(database: Database, **values: Any) -> None:
@@ -190,9 +190,9 @@ def test_the_account_of_the_environment_is_made_at_the_first_start(database: Dat
 
 
 def test_an_environment_without_an_account_makes_none(database: Database) -> None:
-    before = rows_of(database, accounts.accounts)
+    before = rows_of(database, accounts.accounts_table)
     upsert(database, leadway_location_id=None)
-    assert rows_of(database, accounts.accounts) == before
+    assert rows_of(database, accounts.accounts_table) == before
 
 
 def test_a_mere_restart_changes_nothing_resumes_nothing_and_rotates_nothing(database: Database) -> None:
@@ -262,4 +262,4 @@ def test_the_environments_secret_is_refused_when_another_account_has_it(database
         upsert(database, leadway_intake_secret="secret", leadway_language="es")
     assert row(database)["language"] == "en", "the whole of it is rolled back"
     with database.reading() as connection:
-        assert connection.execute(sa.select(sa.func.count()).select_from(accounts.accounts)).scalar_one() == 2
+        assert connection.execute(sa.select(sa.func.count()).select_from(accounts.accounts_table)).scalar_one() == 2

@@ -34,7 +34,7 @@ def plan_all(
 
 
 def rows(database: Database) -> list[sa.RowMapping]:
-    return rows_of(database, follow_ups.follow_ups)
+    return rows_of(database, follow_ups.follow_ups_table)
 
 
 def intend(database: Database, claim: Claim, *, seconds: float = 20, **words: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from models.calls.calls import Origin, calls
+from models.calls.calls import Origin, calls_table
 from models.database import Database, moment
 from models.intake import notifications, rejection_counts
 from models.reconciling import webhook_coverage
@@ -19,14 +19,14 @@ DAY = 86_400.0
 def known(database: Database, *, announced: int = 0, unannounced: int = 0, ago: float = 3600.0, **values: Any) -> None:
     """Calls that began so long ago; later ones are newer."""
     with database.reading() as connection:
-        number = connection.execute(sa.select(sa.func.count()).select_from(calls)).scalar_one()
+        number = connection.execute(sa.select(sa.func.count()).select_from(calls_table)).scalar_one()
     origins = [Origin.NOTIFICATION] * announced + [Origin.RECONCILE] * unannounced
     for position, origin in enumerate(origins):
         call_id = f"call-{number + position}"
         announce(database, call_id, origin=values.get("origin", origin))
         began = moment(-ago + position)
         with database.transaction() as connection:
-            this = sa.update(calls).where(calls.c.call_id == call_id)
+            this = sa.update(calls_table).where(calls_table.c.call_id == call_id)
             connection.execute(this.values(created_at=began, started_at=began))
 
 

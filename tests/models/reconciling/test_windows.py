@@ -10,7 +10,7 @@ from models.accounts.pauses import PauseCause, pause
 from models.database import Database, moment
 from models.reconciling import runs, seen_ids, windows
 from models.reconciling.windows import Window, WindowKind
-from models.reconciling.windows import reconciliations as table
+from models.reconciling.windows import reconciliations_table as table
 from models.work.lifecycle import LeaseLost
 from tests.models.rows import LOCATION, announce, at_once, rows_of
 
@@ -86,7 +86,7 @@ def test_paused_resting_and_removed_accounts_are_not_read(database: Database) ->
         accounts.open_breaker(connection, LOCATION, seconds=60)
     assert claim(database) is None
     with database.transaction() as connection:
-        connection.execute(sa.update(accounts.accounts).values(open_until=None, removed_at=moment()))
+        connection.execute(sa.update(accounts.accounts_table).values(open_until=None, removed_at=moment()))
     assert claim(database) is None
 
 
@@ -144,7 +144,9 @@ def test_the_complete_span_grows_only_by_what_touches_it(
     """The account is complete from 20 hours before the mark on."""
     mark = now(database)
     with database.transaction() as connection:
-        connection.execute(sa.update(accounts.accounts).values(complete_from=mark - 20 * HOUR, complete_until=mark))
+        connection.execute(
+            sa.update(accounts.accounts_table).values(complete_from=mark - 20 * HOUR, complete_until=mark)
+        )
         accounts.extend_completeness(connection, LOCATION, since=mark + since * HOUR, until=mark + until * HOUR)
         account = accounts.get(connection, LOCATION)
     expected_from = mark + grows[0] * HOUR if grows[0] else mark - 20 * HOUR

@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from models.accounts import accounts, pauses
-from models.accounts.accounts import accounts as accounts_table
+from models.accounts.accounts import accounts_table
 from models.accounts.pauses import PauseCause
-from models.calls.calls import CALL, calls
+from models.calls.calls import CALL, calls_table
 from models.database import Database, insert, moment
 from models.follow_ups.follow_ups import FOLLOW_UP
 from models.work import dispatch_order, heartbeats, lifecycle
@@ -51,7 +51,9 @@ def add_account(database: Database, location_id: str, *, due_calls: int = 0) -> 
                 "call_id": f"{location_id}-{number}",
                 "next_attempt_at": moment(-number),
             }
-            connection.execute(insert(connection, calls).values(**values, origin="notification", created_at=moment()))
+            connection.execute(
+                insert(connection, calls_table).values(**values, origin="notification", created_at=moment())
+            )
 
 
 def beat(database: Database, name: str) -> None:
@@ -253,13 +255,13 @@ def twenty_thousand(database: Database) -> Database:
             first = sa.select(sa.literal(1).label("n")).cte("numbers", recursive=True)
             numbers = first.union_all(sa.select(first.c.n + 1).where(first.c.n < count))
             columns = {**values, **row}
-            filled = {name: _default(column) for name, column in calls.c.items() if not column.nullable} | {
-                name: value if isinstance(value, sa.ColumnElement) else sa.literal(value, calls.c[name].type)
+            filled = {name: _default(column) for name, column in calls_table.c.items() if not column.nullable} | {
+                name: value if isinstance(value, sa.ColumnElement) else sa.literal(value, calls_table.c[name].type)
                 for name, value in columns.items()
             }
             filled["call_id"] = sa.literal(f"{values['status']}-") + sa.cast(numbers.c.n, sa.Text)
             connection.execute(
-                sa.insert(calls).from_select(list(filled), sa.select(*filled.values()), include_defaults=False)
+                sa.insert(calls_table).from_select(list(filled), sa.select(*filled.values()), include_defaults=False)
             )
     if database.engine.dialect.name == "postgresql":  # does so by itself after a while; SQLite never does
         with database.transaction() as connection:
