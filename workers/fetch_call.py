@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from models.accounts import accounts
+from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
 from models.calls import calls
 from models.calls.call_log import Action, ActionType, CallLog
@@ -18,7 +18,9 @@ from models.follow_ups import follow_ups
 from models.follow_ups.rules import CALL_KEY, follow_ups_for
 from models.intake import notifications
 from models.work import lifecycle
-from models.work.lifecycle import Claim, Lane, Outcome
+from models.work.history import Outcome
+from models.work.lifecycle import Claim
+from models.work.work_rows import Lane
 from workers.app import app
 from workers.attempts.attempt import attempt
 from workers.attempts.failure_policy import apply_policy
@@ -73,7 +75,7 @@ def take_in(connection: Connection, this: Connections, claim: Claim, call_log: C
     if claim.row["plans_follow_ups"] or _plans_follow_ups(connection, claim):
         plan_follow_ups(connection, this, call_log, keyed_actions, account=account, claim=claim)
     if account.outages_in_a_row:
-        accounts.record_success(connection, location_id)
+        circuit_breaker.record_success(connection, location_id)
     failpoint("call_before_commit")
     _measure(claim, call_log)
     return "settled" if settled else "unsettled"
@@ -128,7 +130,7 @@ def _without_log(
         lifecycle.discard(connection, claim, **facts)
         return "wrong_kind"
     if error.kind is ErrorKind.NOT_FOUND:
-        accounts.record_success(connection, account.location_id)  # an answer, if not the one hoped for
+        circuit_breaker.record_success(connection, account.location_id)  # an answer, if not the one hoped for
         age = _seconds_since(claim.row["created_at"], claim.claimed_at)
         if never_stored and age >= NOT_FOUND_FOR_GOOD_SECONDS:
             lifecycle.dead_letter(connection, claim, cause="not_found", **facts)

@@ -9,7 +9,7 @@ from models.database import moment
 from models.follow_ups.follow_ups import follow_ups_table
 from models.intake.notifications import notifications_table
 from models.work.heartbeats import forget_gone
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from workers.app import app
 from workers.process.connections import connections
 

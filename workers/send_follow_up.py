@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from models.accounts import accounts
+from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
 from models.database import moment
 from models.failpoints import failpoint
@@ -21,7 +21,9 @@ from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
 from models.follow_ups.rules import FollowUpKind
 from models.follow_ups.templates import WordingError, carries_reference
 from models.work import lifecycle
-from models.work.lifecycle import Claim, Lane, LeaseLost, Outcome, WorkStatus
+from models.work.history import Outcome
+from models.work.lifecycle import Claim, LeaseLost
+from models.work.work_rows import Lane, WorkStatus
 from workers.app import app
 from workers.attempts.attempt import attempt
 from workers.attempts.failure_policy import apply_policy
@@ -220,7 +222,7 @@ def _after_failed_request(step: _Step, error: LeadwayError) -> str:
 
 def _finish(step: _Step, remote_id: str | None) -> None:
     def write(connection: Connection) -> None:
-        accounts.record_success(connection, step.account.location_id)
+        circuit_breaker.record_success(connection, step.account.location_id)
         lifecycle.complete(connection, step.claim, remote_id=remote_id, done_at=moment(), unclear_since=None)
 
     try:

@@ -13,9 +13,6 @@ from models.accounts.token_encryption import TokenCipher
 from models.database import UtcDateTime, insert, metadata, moment
 from models.settings import Settings
 
-OUTAGES_BEFORE_OPEN = 5
-"""Outages in a row after which the account's API is given a rest."""
-
 accounts_table = sa.Table(
     "accounts",
     metadata,
@@ -201,37 +198,6 @@ def remove(connection: Connection, location_id: str) -> None:
     )
     connection.execute(sa.delete(oauth_grants_table).where(oauth_grants_table.c.location_id == location_id))
     resume(connection, location_id, causes=OF_THE_TOKEN)
-
-
-def open_breaker(connection: Connection, location_id: str, *, seconds: float) -> None:
-    """Gives the API a rest for this account: nothing is dispatched for it so long. Never shortens a rest."""
-    until = moment(seconds)
-    longer = accounts_table.c.open_until.is_(None) | (accounts_table.c.open_until < until)
-    connection.execute(
-        sa.update(accounts_table).where(accounts_table.c.location_id == location_id, longer).values(open_until=until)
-    )
-
-
-def record_outage(connection: Connection, location_id: str) -> int | None:
-    """Returns how many there were in a row. None while the account rests: what fails then had begun before, and says
-    nothing that is not known."""
-    rests = accounts_table.c.open_until > moment()
-    counted = connection.execute(
-        sa.update(accounts_table)
-        .where(accounts_table.c.location_id == location_id, accounts_table.c.open_until.is_(None) | ~rests)
-        .values(outages_in_a_row=accounts_table.c.outages_in_a_row + 1)
-        .returning(accounts_table.c.outages_in_a_row)
-    )
-    return counted.scalar_one_or_none()
-
-
-def record_success(connection: Connection, location_id: str) -> None:
-    """An answer came: outages are over."""
-    connection.execute(
-        sa.update(accounts_table)
-        .where(accounts_table.c.location_id == location_id, accounts_table.c.outages_in_a_row > 0)
-        .values(outages_in_a_row=0, open_until=None)
-    )
 
 
 def extend_completeness(connection: Connection, location_id: str, *, since: datetime, until: datetime) -> None:

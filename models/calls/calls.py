@@ -12,7 +12,7 @@ from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog, Source
 from models.database import Json, UtcDateTime, earlier_of, insert, metadata, moment
 from models.work import lifecycle
-from models.work.lifecycle import NOT_DONE, Lane, WorkKind, WorkStatus, work_columns
+from models.work.work_rows import NEVER_TRIED, NOT_DONE, Lane, WorkKind, WorkStatus, schedule_columns
 
 
 class Origin(StrEnum):
@@ -28,7 +28,7 @@ calls_table = sa.Table(
     metadata,
     sa.Column("location_id", sa.Text, primary_key=True),
     sa.Column("call_id", sa.Text, primary_key=True, comment="Leadway's"),
-    *work_columns(),
+    *schedule_columns(),
     sa.Column("origin", sa.Text, nullable=False, comment="what made it known: notification, reconcile, backfill"),
     sa.Column("plans_follow_ups", sa.Boolean, nullable=False, default=True),
     sa.Column("created_at", UtcDateTime, nullable=False, comment="when we first heard of it"),
@@ -108,8 +108,7 @@ def announce(
         insert(connection, calls_table)
         .values(
             location_id=location_id, call_id=call_id, status=WorkStatus.PENDING, lane=lane, next_attempt_at=moment(),
-            attempts=0, failures=0, fence=0, lost_leases=0, lost_isolated=0, isolated=False, requested=1,
-            replayed=False, origin=origin, plans_follow_ups=plans_follow_ups, created_at=moment(),
+            **NEVER_TRIED, requested=1, origin=origin, plans_follow_ups=plans_follow_ups, created_at=moment(),
             announced_at=moment() if notified else None,
         )
         .on_conflict_do_nothing()

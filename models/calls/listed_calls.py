@@ -16,7 +16,8 @@ from models.calls.call_log import Action, CallLog
 from models.calls.calls import CALL, Origin, action_row, call_actions_table, calls_table, log_columns
 from models.database import insert, moment
 from models.work import lifecycle
-from models.work.lifecycle import Claim, Lane, WorkStatus
+from models.work.lifecycle import Claim
+from models.work.work_rows import NEVER_TRIED, Lane, WorkStatus
 
 SETTLED_AS_IT_IS_AFTER = timedelta(hours=2)
 """After a call's end: a log that still lacks its words then will not get them."""
@@ -103,8 +104,7 @@ def store_new(
             **_schedule(settled=is_settled(call_log, read_at=read_at), now=now, reread_seconds=reread_seconds),
             "location_id": location_id, "call_id": call_log.call_id, "lane": lane, "origin": origin,
             "plans_follow_ups": plans_follow_ups, "created_at": now, "stored_at": now, "read_at": read_at,
-            "read_from": call_log.source, "attempts": 0, "failures": 0, "fence": 0, "lost_leases": 0,
-            "lost_isolated": 0, "isolated": False, "requested": 1, "replayed": False,
+            "read_from": call_log.source, **NEVER_TRIED, "requested": 1,
         }
         for call_log in call_logs
     ]  # fmt: skip

@@ -10,7 +10,8 @@ from models.database import UtcDateTime, earlier_of, insert, metadata, moment
 from models.follow_ups.rules import PlannedFollowUp, SkipReason
 from models.follow_ups.templates import reference_for
 from models.work import lifecycle
-from models.work.lifecycle import NOT_DONE, Claim, Lane, WorkKind, WorkStatus, work_columns
+from models.work.lifecycle import Claim
+from models.work.work_rows import NEVER_TRIED, NOT_DONE, Lane, WorkKind, WorkStatus, schedule_columns
 
 follow_ups_table = sa.Table(
     "follow_ups",
@@ -22,7 +23,7 @@ follow_ups_table = sa.Table(
     sa.Column("action_key", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False, comment="note, task, tag or workflow"),
     sa.Column("contact_id", sa.Text, nullable=True),
-    *work_columns(),
+    *schedule_columns(),
     sa.Column("skip_reason", sa.Text, nullable=True, comment="trial_call, no_contact, too_old"),
     sa.Column("planned_at", UtcDateTime, nullable=False),
     sa.Column("done_at", UtcDateTime, nullable=True),
@@ -110,8 +111,7 @@ def plan(
             "kind": each.kind, "contact_id": each.contact_id, "skip_reason": each.skip_reason, "lane": lane,
             "status": WorkStatus.SKIPPED if each.skip_reason else WorkStatus.PENDING,
             "next_attempt_at": None if each.skip_reason else due, "planned_at": moment(),
-            "attempts": 0, "failures": 0, "fence": 0, "lost_leases": 0, "lost_isolated": 0, "isolated": False,
-            "requested": 0, "replayed": False, "posts": 0, "absences": 0,
+            **NEVER_TRIED, "requested": 0, "posts": 0, "absences": 0,
         }
         for each in planned
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from models.database import moment
 from models.intake.notifications import notifications_table
 from models.reconciling.unresolved import IS_UNRESOLVED, LOOKED_FOR
 from models.reconciling.windows import WindowKind, forget_uneventful, open_run, reconciliations_table
-from models.work.lifecycle import NOT_DONE, WorkStatus
+from models.work.work_rows import NOT_DONE, WorkStatus
 
 LONGEST_CALL = timedelta(minutes=15)
 """An agent's longest maxCallDuration (reference: voice-ai.json, 180 to 900 s)."""

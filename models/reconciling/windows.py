@@ -12,11 +12,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from models.accounts import circuit_breaker
 from models.accounts.accounts import accounts_table
 from models.accounts.pauses import is_paused
 from models.calls.calls import Origin
 from models.database import UtcDateTime, insert, metadata, moment
-from models.work.lifecycle import Lane, LeaseLost
+from models.work.lifecycle import LeaseLost
+from models.work.work_rows import Lane
 
 
 class WindowKind(StrEnum):
@@ -278,7 +280,7 @@ def _may_be_read() -> sa.ColumnElement[bool]:
     served = sa.exists().where(
         accounts_table.c.location_id == reconciliations_table.c.location_id,
         accounts_table.c.removed_at.is_(None),
-        sa.or_(accounts_table.c.open_until.is_(None), accounts_table.c.open_until <= moment()),
+        circuit_breaker.lets_requests_through(),
     )
     return sa.and_(
         reconciliations_table.c.next_attempt_at <= moment(), served, ~is_paused(reconciliations_table, "call")

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from models.calls.calls import CALL, calls_table
 from models.database import moment
 from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
-from models.work.lifecycle import NOT_DONE
+from models.work.work_rows import NOT_DONE
 
 
 @dataclass(frozen=True)

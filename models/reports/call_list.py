@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from models.accounts.accounts import accounts_table
 from models.calls.calls import call_actions_table, calls_table
 from models.follow_ups.follow_ups import follow_ups_table
-from models.work.lifecycle import NOT_DONE, OPEN, WorkStatus
+from models.work.work_rows import NOT_DONE, OPEN, WorkStatus
 
 
 class CallFilter(StrEnum):

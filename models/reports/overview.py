@@ -15,7 +15,7 @@ from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
 from models.intake.notifications import notifications_table
 from models.reconciling import webhook_coverage
 from models.reconciling.webhook_coverage import Completeness
-from models.work.lifecycle import NOT_DONE, WorkKind, WorkStatus
+from models.work.work_rows import NOT_DONE, WorkKind, WorkStatus
 
 IDS_TOLD = 3
 

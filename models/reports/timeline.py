@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from models.calls import calls
 from models.follow_ups import follow_ups
 from models.intake import notifications
-from models.work.lifecycle import attempts_table
+from models.work.history import attempts_table
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from models.accounts import accounts
+from models.accounts import accounts, circuit_breaker
 from models.calls import calls
 from models.database import WEB, WORKER, Database, UtcDateTime, earlier_of, moment
 from models.intake import notifications
-from models.work import lifecycle
+from models.work import history, lifecycle
 from models.work.heartbeats import heartbeats_table
-from models.work.lifecycle import LeaseLost, WorkStatus
+from models.work.lifecycle import LeaseLost
+from models.work.work_rows import WorkStatus
 from tests.models.rows import LOCATION, announce, call_row, claimed_call, rows_of
 from tests.models.writers import be_web, be_worker
 from tests.support.waiting import eventually
@@ -223,7 +224,7 @@ def test_a_finish_whose_answer_was_lost_is_finished_once(database: Database, mon
     with pytest.raises(LeaseLost):
         database.transact(lambda connection: lifecycle.complete(connection, claim))
     assert call_row(database)["status"] == WorkStatus.DONE
-    assert len(rows_of(database, lifecycle.attempts_table)) == 1
+    assert len(rows_of(database, history.attempts_table)) == 1
 
 
 def held_open(database: Database, until: threading.Event) -> threading.Thread:
@@ -263,7 +264,7 @@ def test_a_worker_waits_for_a_lock(database: Database) -> None:
     until = threading.Event()
     thread = held_open(database, until)
     threading.Timer(0.3, until.set).start()
-    database.transact(lambda connection: accounts.record_outage(connection, LOCATION))
+    database.transact(lambda connection: circuit_breaker.record_outage(connection, LOCATION, first_seconds=5))
     thread.join()
     assert rows_of(database, accounts.accounts_table)[0]["outages_in_a_row"] == 1
 

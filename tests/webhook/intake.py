@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 from models.calls.calls import calls_table
 from models.database import COMMAND, Database
 from models.settings import Settings
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.notifications import Message
 from webhook import receiver

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
 
-from models.accounts import accounts, pauses
-from models.accounts.accounts import OUTAGES_BEFORE_OPEN
+from models.accounts import accounts, circuit_breaker, pauses
+from models.accounts.circuit_breaker import OUTAGES_BEFORE_OPEN
 from models.accounts.pauses import PauseCause
 from models.calls.calls import calls_table
 from models.database import moment
@@ -132,7 +132,7 @@ def test_a_paused_account_gets_nothing_until_it_goes_on(at_work: AtWork, cause: 
 def test_an_account_that_rests_gets_nothing_until_its_rest_is_over(at_work: AtWork) -> None:
     announced(at_work, 2)
     with at_work.database.transaction() as connection:
-        accounts.open_breaker(connection, at_work.location_id, seconds=30)
+        circuit_breaker.open_breaker(connection, at_work.location_id, seconds=30)
     dispatch_due()
     assert arguments(at_work) == []
     at_work.time_passes(31)

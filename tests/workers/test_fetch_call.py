@@ -13,7 +13,8 @@ from models.database import moment
 from models.follow_ups.rules_file import load_rules
 from models.intake import notifications
 from models.intake.notifications import NotificationStatus
-from models.work.lifecycle import FAILURES_ALLOWED, Lane
+from models.work.lifecycle import FAILURES_ALLOWED
+from models.work.work_rows import Lane
 from tests.leadway_double.calls import TYPICAL_ACTIONS
 from tests.support.waiting import eventually
 from tests.workers.conftest import QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork, meanwhile, on_sqlite

@@ -15,7 +15,7 @@ from models.calls import listed_calls
 from models.reconciling import runs, windows
 from models.reconciling.windows import Window, WindowKind
 from models.reports import overview
-from models.work.lifecycle import Lane
+from models.work.work_rows import Lane
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import age, count, say, when

@@ -9,7 +9,7 @@ from models.accounts import accounts
 from models.follow_ups import follow_ups
 from models.follow_ups.templates import reference_line
 from models.reports import timeline
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import heading, say, show_facts, show_table, when
 

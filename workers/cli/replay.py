@@ -13,7 +13,7 @@ from models.follow_ups.rules import CALL_KEY, PlannedFollowUp, Rules, SkipReason
 from models.follow_ups.rules_file import load_rules
 from models.follow_ups.templates import reference_for
 from models.reports import overview
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from workers.cli.call import find_call
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, show_table

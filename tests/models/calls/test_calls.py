@@ -16,7 +16,7 @@ from models.calls.call_log import Action, CallLog, Source
 from models.calls.calls import CALL, Origin
 from models.database import Database, moment
 from models.work import lifecycle
-from models.work.lifecycle import Lane, WorkStatus
+from models.work.work_rows import Lane, WorkStatus
 from tests.models.rows import (
     LOCATION,
     STARTED_AT,

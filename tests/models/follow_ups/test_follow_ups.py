@@ -8,7 +8,8 @@ from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP
 from models.follow_ups.rules import PlannedFollowUp, SkipReason
 from models.work import lifecycle
-from models.work.lifecycle import Claim, Lane, WorkStatus
+from models.work.lifecycle import Claim
+from models.work.work_rows import Lane, WorkStatus
 from tests.models.rows import (
     LOCATION,
     announce,

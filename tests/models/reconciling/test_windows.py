@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from models.accounts import accounts
+from models.accounts import accounts, circuit_breaker
 from models.accounts.pauses import PauseCause, pause
 from models.database import Database, moment
 from models.reconciling import runs, seen_ids, windows
@@ -83,7 +83,7 @@ def test_paused_resting_and_removed_accounts_are_not_read(database: Database) ->
     assert claim(database) is None
     with database.transaction() as connection:
         connection.execute(sa.text("DELETE FROM pauses"))
-        accounts.open_breaker(connection, LOCATION, seconds=60)
+        circuit_breaker.open_breaker(connection, LOCATION, seconds=60)
     assert claim(database) is None
     with database.transaction() as connection:
         connection.execute(sa.update(accounts.accounts_table).values(open_until=None, removed_at=moment()))

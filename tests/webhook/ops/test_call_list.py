@@ -14,7 +14,7 @@ from models.database import Database
 from models.follow_ups.follow_ups import follow_ups_table
 from models.follow_ups.rules import SkipReason
 from models.work import heartbeats
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from tests.webhook.ops.conftest import Pages, Store
 from webhook.ops import call_list
 

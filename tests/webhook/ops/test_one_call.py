@@ -9,7 +9,7 @@ from models.calls.call_log import Action
 from models.database import Database, moment
 from models.follow_ups.follow_ups import follow_ups_table
 from models.intake import notifications
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from tests.webhook.ops.conftest import Pages, Store
 from webhook.ops.one_call import Turn, turns
 

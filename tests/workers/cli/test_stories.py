@@ -9,7 +9,7 @@ from models.calls import calls
 from models.calls.calls import CALL
 from models.follow_ups import follow_ups
 from models.work import lifecycle
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from tests.workers.cli.conftest import LOCATION, SECRET, SUMMARY, TOKEN, TRANSCRIPT, Commands, Held
 
 OTHER = "AnotherLocation00001"

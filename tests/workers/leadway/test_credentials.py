@@ -13,7 +13,7 @@ from models.accounts.oauth_grants import RefreshClaim
 from models.calls.calls import CALL
 from models.database import moment
 from models.work import lifecycle
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from tests.leadway_double.oauth import App
 from tests.models.rows import at_once
 from tests.workers.conftest import AtWork

@@ -16,7 +16,7 @@ from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
 from models.intake import notifications
 from models.reconciling.webhook_coverage import AlarmCause as AlarmCause
 from models.reports import overview
-from models.work.lifecycle import Lane, WorkStatus
+from models.work.work_rows import Lane, WorkStatus
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 from workers.cli.doctor.checks import Check, failed, fine, warning
 from workers.leadway.client import CallType, LeadwayClient
