@@ -18,8 +18,9 @@ from models.database import moment
 from models.failpoints import failpoint
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
+from models.follow_ups.references import carries_reference
 from models.follow_ups.rules import FollowUpKind
-from models.follow_ups.templates import WordingError, carries_reference
+from models.follow_ups.templates import WordingError
 from models.work import lifecycle
 from models.work.history import Outcome
 from models.work.lifecycle import Claim, LeaseLost

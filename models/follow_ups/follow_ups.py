@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.database import UtcDateTime, earlier_of, insert, metadata, moment
+from models.follow_ups.references import reference_for
 from models.follow_ups.rules import PlannedFollowUp, SkipReason
-from models.follow_ups.templates import reference_for
 from models.work import lifecycle
 from models.work.lifecycle import Claim
 from models.work.work_rows import NEVER_TRIED, NOT_DONE, Lane, WorkKind, WorkStatus, schedule_columns

@@ -4,43 +4,25 @@ Rules bring Jinja templates; `template_names` says what they can speak of. This 
 the text fits into the CRM and ends with its reference.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from uuid import UUID, uuid5
 
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 
-from models.follow_ups.languages import PHRASES, language_of
+from models.follow_ups.languages import language_of
+from models.follow_ups.references import reference_line
 from models.follow_ups.rules import EVERY_LANGUAGE, Rule
-from models.follow_ups.sanitizing import one_line, shortened, without_entities
-from models.follow_ups.template_names import AppointmentLookup, BookedAppointment, NoteContext, Vocabulary, vocabulary
-
-__all__ = [
-    "ENVIRONMENT",
-    "AppointmentLookup",
-    "BookedAppointment",
-    "NoteContext",
-    "TaskWords",
-    "WordingError",
-    "carries_reference",
-    "reference_for",
-    "reference_line",
-    "render",
-    "tags_for",
-    "word_note",
-    "word_task",
-]
+from models.follow_ups.sanitizing import one_line, shortened
+from models.follow_ups.template_names import NoteContext, Vocabulary, vocabulary
 
 BODY_LIMIT = 5000
 """UTF-16 units, as the CRM counts. Documented for an appointment's note only (reference: calendars.json)."""
 
 TITLE_LIMIT = 200
 TAG_LIMIT = 100
-_NAMESPACE = UUID("c6a9ccd2-147d-4f72-a293-fa3193078de7")
 
 
 @dataclass(frozen=True)
@@ -74,28 +56,6 @@ def tags_for(rule: Rule, context: NoteContext) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tag for tag in tags if tag))
 
 
-def reference_for(location_id: str, call_id: str, rule_id: str, action_key: str) -> str:
-    """The follow-up's own mark, the same for ever: a UUIDv5 of what makes a follow-up unique."""
-    return str(uuid5(_NAMESPACE, json.dumps([location_id, call_id, rule_id, action_key])))
-
-
-def reference_line(reference: str, language: str) -> str:
-    """The last line of everything that we write."""
-    return f"{PHRASES[language_of(language)].reference}: {reference}"
-
-
-def carries_reference(text: str, reference: str) -> bool:
-    """Whether a note's text, as the CRM gives it back, has this reference line in any of our languages.
-
-    Only letters and digits are compared: tags, entities, spaces, dashes and capitals may all have been changed.
-    """
-    lines = [_letters(phrases.reference + reference) for phrases in PHRASES.values()]
-    decoded = without_entities(without_entities(text))
-    # Read with and without tags: a lone "<" in the text must not swallow the line as if it were a tag.
-    readings = [_letters(reading) for reading in (text, decoded, _TAG.sub("", text), _TAG.sub("", decoded))]
-    return any(line in reading for line in lines for reading in readings)
-
-
 ENVIRONMENT = SandboxedEnvironment(  # plain text, so nothing is escaped
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -116,13 +76,6 @@ def render(source: str, words: Vocabulary) -> str:
     text = template(source).render({part.name: getattr(words, part.name) for part in fields(words)})
     text = "\n".join(line.rstrip() for line in text.split("\n"))
     return re.sub(r"\n{3,}", "\n\n", text).strip()
-
-
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
-
-
-def _letters(text: str) -> str:
-    return "".join(character for character in text.lower() if character.isalnum())
 
 
 def _with_reference(rule: Rule, body: Mapping[str, str], *, context: NoteContext) -> str:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from models.accounts import accounts
 from models.follow_ups import follow_ups
-from models.follow_ups.templates import reference_line
+from models.follow_ups.references import reference_line
 from models.reports import timeline
 from models.work.work_rows import WorkStatus
 from workers.cli.opened import Failure, opened

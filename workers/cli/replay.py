@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 from models.accounts import accounts, pauses
 from models.calls import calls
 from models.follow_ups import follow_ups
+from models.follow_ups.references import reference_for
 from models.follow_ups.rules import CALL_KEY, PlannedFollowUp, Rules, SkipReason, follow_ups_for
 from models.follow_ups.rules_file import load_rules
-from models.follow_ups.templates import reference_for
 from models.reports import overview
 from models.work.work_rows import WorkStatus
 from workers.cli.call import find_call

@@ -11,14 +11,8 @@ from models.calls.call_log import Action, ActionType, CallLog
 from models.follow_ups import follow_ups
 from models.follow_ups.languages import zone_of
 from models.follow_ups.rules import FollowUpKind, Rule
-from models.follow_ups.templates import (
-    AppointmentLookup,
-    BookedAppointment,
-    NoteContext,
-    tags_for,
-    word_note,
-    word_task,
-)
+from models.follow_ups.template_names import AppointmentLookup, BookedAppointment, NoteContext
+from models.follow_ups.templates import tags_for, word_note, word_task
 from models.work.lifecycle import Claim
 from workers.leadway.client import LeadwayClient
 from workers.leadway.documents import Appointment
