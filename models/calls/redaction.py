@@ -30,8 +30,11 @@ def redact(document: Any, *, key: bytes) -> Any:
 
 
 def storable_text(text: str) -> str:
-    """Return the text without NUL (which PostgreSQL cannot hold) and with lone surrogates replaced by U+FFFD."""
-    return _LONE_SURROGATE.sub("\ufffd", text.replace("\x00", ""))
+    """Returns the text with U+FFFD for each NUL and each lone surrogate, which PostgreSQL cannot hold.
+
+    They are replaced, not removed: an id with a NUL in it must not become another, usable id.
+    """
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 class _Context(Enum):
@@ -43,7 +46,7 @@ class _Context(Enum):
     SECRET = auto()
 
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _REDACTED = re.compile(r"\[redacted:[0-9a-f]{8}\]")
 _HARMLESS_HEADERS = {
     "accept",

@@ -84,6 +84,11 @@ class PlannedFollowUp:
     skip_reason: SkipReason | None
 
 
+def is_too_old(call_log: CallLog, *, now: datetime, age_hours: int) -> bool:
+    """Whether the call ended more than `age_hours` ago, the account's follow-up age. A call without times is not."""
+    return call_log.ended_at is not None and now - call_log.ended_at > timedelta(hours=age_hours)
+
+
 def follow_ups_for(
     call_log: CallLog,
     keyed_actions: Sequence[tuple[str, Action]],

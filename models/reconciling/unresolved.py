@@ -6,7 +6,6 @@ resolve a notification.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +16,6 @@ from models.calls import calls
 from models.calls.calls import calls_table
 from models.database import moment
 from models.intake.notifications import NotificationStatus, notifications_table
-from models.reconciling.windows import reconciliations_table
 
 LOOKED_FOR = timedelta(days=3)
 BY_PERSON = timedelta(hours=24)
@@ -32,17 +30,6 @@ AT_ONCE = 100
 
 IS_UNRESOLVED = sa.text("notifications.status = 'unresolved'")
 """In words, because a partial index serves only a condition that is written like its own."""
-
-
-@dataclass(frozen=True)
-class Unmatched:
-    """A notification whose call is not known. `looked` tells what came of looking, None while that goes on."""
-
-    notification_id: int
-    location_id: str
-    received_at: datetime
-    reason: str
-    looked: str | None
 
 
 def resolve(connection: Connection, location_id: str) -> list[int]:
@@ -70,25 +57,6 @@ def resolve(connection: Connection, location_id: str) -> list[int]:
             calls.announce(connection, location_id, call_id)
             resolved.append(notification.notification_id)
     return resolved
-
-
-def unmatched(connection: Connection, location_id: str, *, limit: int = 100) -> list[Unmatched]:
-    """The newest notifications without a call, each with why it names none and what came of looking for it."""
-    last_look = (
-        sa.select(reconciliations_table.c.error)
-        .where(reconciliations_table.c.notification_id == notifications_table.c.notification_id)
-        .order_by(reconciliations_table.c.started_at.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    c = notifications_table.c
-    rows = connection.execute(
-        sa.select(c.notification_id, c.location_id, c.received_at, c.reason, last_look.label("looked"))
-        .where(_is_unresolved(location_id))
-        .order_by(c.received_at.desc())
-        .limit(limit)
-    )
-    return [Unmatched(**row._mapping) for row in rows]
 
 
 def is_unresolved(connection: Connection, notification_id: int) -> bool:

@@ -4,7 +4,7 @@ Reconciling repairs a broken webhook in silence, so this says it aloud.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -51,19 +51,6 @@ _SENTENCES = {
 
 
 @dataclass(frozen=True)
-class Day:
-    """One UTC day of an account by the calls' start. Backfilled calls do not count: nobody could announce them."""
-
-    day: date
-    calls: int
-    announced: int
-
-    @property
-    def share(self) -> float | None:
-        return self.announced / self.calls if self.calls else None
-
-
-@dataclass(frozen=True)
 class Completeness:
     """What `status` says about an account's completeness and its webhook."""
 
@@ -101,23 +88,6 @@ def of_account(connection: Connection, location_id: str) -> Completeness:
         alarm_since=account.webhook_alarm_at,
         unresolved_notifications=int(connection.execute(unresolved).scalar_one()),
     )
-
-
-def by_day(connection: Connection, location_id: str, *, since: datetime) -> list[Day]:
-    """The share of calls that the webhook announced, day by day, oldest first."""
-    on_postgresql = connection.dialect.name == "postgresql"
-    day = sa.cast(sa.func.timezone("UTC", _began_at), sa.Date) if on_postgresql else sa.func.date(_began_at)
-    rows = connection.execute(
-        sa.select(
-            day.label("day"), sa.func.count().label("number"), sa.func.count(calls_table.c.announced_at).label("told")
-        )
-        .where(_is_judged(location_id), _began_since(since))
-        .group_by(day)
-        .order_by(day)
-    )
-    return [
-        Day(row.day if isinstance(row.day, date) else date.fromisoformat(row.day), row.number, row.told) for row in rows
-    ]
 
 
 def judge(connection: Connection, location_id: str) -> AlarmCause | None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from models.calls import calls
 from models.follow_ups import follow_ups
 from models.intake import notifications
-from models.work.history import attempts_table
+from models.work import history
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,10 @@ def of_call(connection: Connection, call: sa.RowMapping) -> Timeline:
     return Timeline(
         call=call,
         notifications=notifications.of_call(connection, *key),
-        attempts=_attempts(
-            connection,
-            sa.and_(attempts_table.c.location_id == call["location_id"], attempts_table.c.call_id == call["call_id"]),
-        ),
+        attempts=history.of_call(connection, *key),
         actions=calls.actions_of(connection, *key),
         follow_ups=follow_ups.of_call(connection, *key),
     )
-
-
-def attempts_of_follow_up(connection: Connection, follow_up_id: str) -> Sequence[sa.RowMapping]:
-    return _attempts(connection, attempts_table.c.follow_up_id == follow_up_id)
 
 
 def events(story: Timeline) -> list[Event]:
@@ -94,8 +87,3 @@ def _of_notification(row: sa.RowMapping) -> Event:
 
 def _remote(row: sa.RowMapping) -> str:
     return f": {row['kind']} {row['remote_id']}" if row["remote_id"] else ""
-
-
-def _attempts(connection: Connection, which: sa.ColumnElement[bool]) -> list[sa.RowMapping]:
-    rows = connection.execute(sa.select(attempts_table).where(which).order_by(attempts_table.c.attempt_id))
-    return [row._mapping for row in rows]

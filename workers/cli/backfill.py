@@ -90,7 +90,7 @@ def _estimate(this: "Connections", account: Account, *, since: datetime, until: 
     per_request = max(_pace(this), (time.monotonic() - began) / len(numbers) + STORING_SECONDS)
     requests = sum(max(1, math.ceil(number / PAGE_SIZE)) for number in numbers)
     with this.database.reading() as connection:
-        held = listed_calls.number_held(connection, account.location_id, since=since, until=until)
+        held = listed_calls.count_stored(connection, account.location_id, since=since, until=until)
     return Estimate(sum(numbers), held, requests, requests * per_request)
 
 

@@ -1,6 +1,5 @@
 """The truth about the webhook: how many calls it announced, when that is too few, and the likely cause."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -97,13 +96,3 @@ def test_the_alarm_is_raised_once_and_status_can_tell_it(database: Database) -> 
         assert told.alarm_since is not None
         assert webhook_coverage.set_alarm(connection, LOCATION, None)
         assert webhook_coverage.of_account(connection, LOCATION).alarm is None
-
-
-def test_the_share_of_each_day_is_told(database: Database) -> None:
-    known(database, announced=3, unannounced=1, ago=2 * DAY)
-    known(database, announced=2, ago=60)
-    with database.reading() as connection:
-        days = webhook_coverage.by_day(connection, LOCATION, since=datetime.now(UTC) - timedelta(days=7))
-    assert [(day.calls, day.announced) for day in days] == [(4, 3), (2, 2)]
-    assert days[0].share == 0.75
-    assert days[0].day < days[1].day
