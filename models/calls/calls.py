@@ -1,4 +1,4 @@
-"""Calls and their actions: announced by a notification or a listing, stored once their log has been read."""
+"""Calls and their actions: announced by a notification or a listing, stored when a reading of their log arrives."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -34,7 +34,7 @@ calls_table = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False, comment="when we first heard of it"),
     sa.Column("announced_at", UtcDateTime, nullable=True, comment="when its notification came; null: none came"),
     sa.Column("stored_at", UtcDateTime, nullable=True, comment="when its log was first stored"),
-    sa.Column("settled_at", UtcDateTime, nullable=True, comment="when its log was final"),
+    sa.Column("settled_at", UtcDateTime, nullable=True, comment="when its log was settled"),
     sa.Column("read_at", UtcDateTime, nullable=True, comment="just before the request that brought the stored log"),
     sa.Column("read_from", sa.Text, nullable=True, comment="fetch or list"),
     sa.Column("started_at", UtcDateTime, nullable=True, comment="Leadway's createdAt"),
@@ -98,10 +98,11 @@ def announce(
     lane: Lane = Lane.LIVE,
     plans_follow_ups: bool = True,
 ) -> bool:
-    """Makes the call known and due; True when it is new.
+    """Makes the call known and due. Returns True when it is new. Of a call that is known already:
 
-    Known and unsettled: its next reading is brought forward, and one that is running now is repeated. Dead, unless
-    of poison: revived. Settled: nothing changes, unless it was taken in without follow-ups: then it is read again.
+    - unsettled: its next reading is brought forward, and a reading that is running now is repeated;
+    - dead, but not of poison: it is revived;
+    - settled: nothing changes, unless it was stored without follow-ups that are wanted now: then it is read again.
     """
     notified = origin is Origin.NOTIFICATION
     statement = (
@@ -131,7 +132,7 @@ def _announce_again(
         connection.execute(first_notice)
     if plans_follow_ups:
         owed_nothing = sa.and_(this, calls_table.c.plans_follow_ups.is_(False))
-        connection.execute(  # taken in by a backfill, which owes no follow-ups; now it does
+        connection.execute(  # stored by a backfill, for which no follow-ups were planned; now they are
             sa.update(calls_table)
             .where(owed_nothing, calls_table.c.status == WorkStatus.DONE)
             .values(lane=lane, **lifecycle.revive(calls_table))
@@ -160,7 +161,7 @@ def _announce_again(
 
 
 def replay(connection: Connection, location_id: str, call_id: str) -> bool:
-    """A person wants the log read again; False when there is no such call."""
+    """Makes the call due because a person wants its log read again. Returns False when there is no such call."""
     this = CALL.matches((location_id, call_id))
     running = sa.update(calls_table).where(this, calls_table.c.status == WorkStatus.RUNNING)
     if connection.execute(
@@ -172,8 +173,10 @@ def replay(connection: Connection, location_id: str, call_id: str) -> bool:
 
 
 def replay_dead(connection: Connection, *, location_id: str | None = None) -> int:
-    """A person wants all dead calls read again, those of one account or of all; returns how many. They go after live
-    ones: it may be an outage's worth."""
+    """Makes all dead calls due, of one account or of all, because a person wants them read again. Returns how many.
+
+    They go into the lane of retries, behind live calls: they may be all the calls of an outage.
+    """
     dead = sa.update(calls_table).where(calls_table.c.status == WorkStatus.DEAD, NOT_DONE)
     if location_id is not None:
         dead = dead.where(calls_table.c.location_id == location_id)
@@ -189,7 +192,7 @@ _GET = sa.select(calls_table).where(CALL.matches_parameters())
 
 
 def find(connection: Connection, call_id: str) -> list[sa.RowMapping]:
-    """All calls with this id: a person does not name the account."""
+    """All calls with this id, of whatever account: a person who looks for one knows only its id."""
     rows = connection.execute(
         sa.select(calls_table).where(calls_table.c.call_id == call_id).order_by(calls_table.c.location_id)
     )
@@ -197,6 +200,7 @@ def find(connection: Connection, call_id: str) -> list[sa.RowMapping]:
 
 
 def actions_of(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
+    """The rows of the call's actions, in the order of the log."""
     rows = connection.execute(_ACTIONS_OF, CALL.parameters((location_id, call_id)))
     return [row._mapping for row in rows]
 
@@ -257,17 +261,17 @@ def save(
     settled: bool,
     stored: Mapping[str, Any],
 ) -> list[tuple[str, Action]]:
-    """Stores a reading of the log; returns every action of the call with its key, new and stored.
+    """Stores a reading of the log. Returns every action of the call with its key, new and stored ones.
 
-    The caller holds the row, in the same transaction: `stored` is that row. An older reading than the stored one
-    changes nothing; absent or empty never erases present.
+    `stored` is the call's row, which the caller has locked in the same transaction. A reading that is older than the
+    stored one changes nothing. An absent or empty value never erases a stored one.
     """
     call_id = call_log.call_id
     if stored["read_at"] is not None and stored["read_at"] >= read_at:
         return keyed_actions(connection, location_id, call_id)
     values = {name: value for name, value in log_columns(call_log).items() if not _is_empty(value)}
     if stored["trial_call"]:
-        values.pop("trial_call")  # False may mean that it was not said, and a trial call stays one
+        values.pop("trial_call")  # False may mean that the document did not say, and a trial call stays one
     if call_log.source is Source.LIST and stored["document"]:
         values["document"] = {**stored["document"], **call_log.document}
     written = {**values, "read_at": read_at, "read_from": call_log.source}
@@ -282,10 +286,11 @@ _SAVE = (
     .values(stored_at=sa.func.coalesce(calls_table.c.stored_at, moment()))
 )
 _SAVE_SETTLED = _SAVE.values(settled_at=sa.func.coalesce(calls_table.c.settled_at, moment()))
-"""Built once: building them anew costs several times their execution."""
+"""Built once: building a statement costs several times its execution."""
 
 
 def log_columns(call_log: CallLog) -> dict[str, Any]:
+    """The columns of `calls` that a log fills."""
     return {
         "started_at": call_log.started_at,
         "duration_seconds": call_log.duration_seconds,
@@ -326,13 +331,14 @@ def _save_actions(
             _refresh_action(connection, row)
     still_there = list(zip(matched, call_log.actions, strict=True))
     gone = [(each.action_key, each.action) for each in stored if each.action_key not in matched]
-    for position, (key, _) in enumerate(gone, start=len(rows)):  # behind, or they would be taken for the others
+    for position, (key, _) in enumerate(gone, start=len(rows)):  # behind the actions that this reading has
         this = _this_action({"location_id": location_id, "call_id": call_log.call_id, "action_key": key})
         connection.execute(sa.update(call_actions_table).where(this).values(position=position))
     return still_there + gone
 
 
 def action_row(location_id: str, call_id: str, key: str, position: int, action: Action) -> dict[str, Any]:
+    """An action as a row of `call_actions`."""
     return {
         "location_id": location_id,
         "call_id": call_id,

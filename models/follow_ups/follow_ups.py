@@ -1,4 +1,4 @@
-"""Follow-ups: what we owe the CRM because of a call, one row per call, rule and action."""
+"""Follow-ups: what we owe the CRM because of a call, one row for each call, rule and action."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,12 +28,12 @@ follow_ups_table = sa.Table(
     sa.Column("planned_at", UtcDateTime, nullable=False),
     sa.Column("done_at", UtcDateTime, nullable=True),
     sa.Column("title", sa.Text, nullable=True, comment="of a task"),
-    sa.Column("body", sa.Text, nullable=True, comment="the words sent, or the tags"),
-    sa.Column("appointment_id", sa.Text, nullable=True, comment="the booked appointment that it tells"),
-    sa.Column("intent_at", UtcDateTime, nullable=True, comment="just before the request that writes it"),
+    sa.Column("body", sa.Text, nullable=True, comment="the words that were sent, or the tags"),
+    sa.Column("appointment_id", sa.Text, nullable=True, comment="of the booked appointment in its words"),
+    sa.Column("intent_at", UtcDateTime, nullable=True, comment="just before the request that writes it was sent"),
     sa.Column("posts", sa.Integer, nullable=False, default=0, comment="requests that may have written it"),
     sa.Column("unclear_since", UtcDateTime, nullable=True, comment="when its outcome became unclear"),
-    sa.Column("absences", sa.Integer, nullable=False, default=0, comment="answered looks that did not find it"),
+    sa.Column("absences", sa.Integer, nullable=False, default=0, comment="answered probes that did not find it"),
     sa.Column("remote_id", sa.Text, nullable=True, comment="Leadway's id of the note or task"),
     sa.ForeignKeyConstraint(["location_id", "call_id"], ["calls.location_id", "calls.call_id"], ondelete="CASCADE"),
     sa.UniqueConstraint("location_id", "call_id", "rule_id", "action_key"),
@@ -59,15 +59,15 @@ sa.Index(
     sqlite_where=NOT_DONE,
 )  # fmt: skip
 
-_MAY_BE_THERE = follow_ups_table.c.intent_at.is_not(None) & follow_ups_table.c.remote_id.is_(None)
+_MAY_BE_WRITTEN = follow_ups_table.c.intent_at.is_not(None) & follow_ups_table.c.remote_id.is_(None)
 FOLLOW_UP = WorkKind(
     "follow_up",
     follow_ups_table,
     ("follow_up_id",),
     after_abort={
-        "status": sa.case((_MAY_BE_THERE, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
+        "status": sa.case((_MAY_BE_WRITTEN, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
         "unclear_since": sa.case(
-            (_MAY_BE_THERE, sa.func.coalesce(follow_ups_table.c.unclear_since, moment())), else_=None
+            (_MAY_BE_WRITTEN, sa.func.coalesce(follow_ups_table.c.unclear_since, moment())), else_=None
         ),
     },
 )
@@ -83,7 +83,8 @@ UNCLEAR_FROM_THE_LEASE = {
         else_=follow_ups_table.c.unclear_since,
     )
 }
-"""For the claim: whoever held the row died after its intent, so the outcome is unclear since its lease ended."""
+"""Column values for the claim that takes over a run-out lease: if the worker ended after its intent, the outcome is
+unclear since the end of that lease."""
 
 
 def plan(
@@ -95,11 +96,11 @@ def plan(
     delay_seconds: float = 0,
     lane: Lane = Lane.FOLLOW_UP,
 ) -> int:
-    """Writes down what is owed, in the transaction that stores the call; what was planned before stays as it is,
-    but for what was skipped because no contact was known yet.
+    """Writes the planned follow-ups, in the transaction that stores the call. Returns how many of the call are due now.
 
-    Follow-ups that wait for the summary (delay_seconds > 0 then) are brought forward by a later plan without delay.
-    Returns how many rows of it are due now.
+    A follow-up that was planned before stays as it is; one that was skipped for want of a contact is taken up when the
+    contact is known now. `delay_seconds` lets follow-ups wait for the summary; a later plan without a delay brings
+    them forward.
     """
     if not planned:
         return 0
@@ -123,7 +124,7 @@ def plan(
             .returning(follow_ups_table.c.follow_up_id)
         )
         if connection.execute(new).first() is None and row["skip_reason"] is None:
-            _contact_came(connection, row)
+            _take_up_without_contact(connection, row)
     this_call = sa.and_(follow_ups_table.c.location_id == location_id, follow_ups_table.c.call_id == call_id)
     if delay_seconds <= 0:
         connection.execute(
@@ -136,7 +137,7 @@ def plan(
 
 
 def take_up_skipped(connection: Connection, location_id: str, call_id: str, planned: Sequence[PlannedFollowUp]) -> int:
-    """Makes due what was skipped before and is planned now without a reason to skip it; returns how many."""
+    """Makes due the skipped follow-ups that are planned now without a reason to skip them. Returns how many."""
     taken_up = 0
     for each in planned:
         if each.skip_reason is None:
@@ -149,8 +150,8 @@ def take_up_skipped(connection: Connection, location_id: str, call_id: str, plan
     return taken_up
 
 
-def _contact_came(connection: Connection, row: dict[str, Any]) -> None:
-    """A first reading may lack what a fuller one tells: skipped for want of a contact is not skipped for good."""
+def _take_up_without_contact(connection: Connection, row: dict[str, Any]) -> None:
+    """A first reading may lack the contact that a fuller one has: the skipped follow-up becomes `row`."""
     names = ("contact_id", "lane", "status", "skip_reason", "next_attempt_at")
     without = sa.and_(
         follow_ups_table.c.follow_up_id == row["follow_up_id"], follow_ups_table.c.skip_reason == SkipReason.NO_CONTACT
@@ -159,9 +160,11 @@ def _contact_came(connection: Connection, row: dict[str, Any]) -> None:
 
 
 def intend(connection: Connection, claim: Claim, *, seconds: float, **words: str | None) -> bool:
-    """Writes down, under fence and lease, that the request is about to go out; False: stop, it must not.
+    """Writes the intent, under fence and lease, just before the request is sent. Returns False when the lease does not
+    last `seconds` more: nothing was written, and the request must not be sent.
 
-    From here on the outcome counts as unclear until it is known.
+    From the intent on the outcome counts as unclear until it is known. `words` are the columns title, body and
+    appointment_id.
     """
     return lifecycle.update_under_lease(
         connection, claim, seconds=seconds, intent_at=moment(), posts=follow_ups_table.c.posts + 1, unclear_since=None,
@@ -181,7 +184,7 @@ def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.R
 
 
 def appointments_told(connection: Connection, location_id: str, contact_id: str, *, but_call: str) -> set[str]:
-    """The contact's appointments that notes of other calls have told: each is told once."""
+    """Ids of the contact's appointments that stand in follow-ups of other calls: each appointment is used once."""
     told = sa.select(follow_ups_table.c.appointment_id).where(
         follow_ups_table.c.location_id == location_id,
         follow_ups_table.c.contact_id == contact_id,
@@ -205,7 +208,10 @@ _HAS_ACTION_KEY = sa.select(sa.literal(1)).where(
 
 
 def settle_by_person(connection: Connection, follow_up_id: str, *, is_there: bool) -> bool:
-    """A person looked into the CRM: it is there (done), or it is not (send it again). False: it was not unclear."""
+    """Settles an unclear follow-up by what a person saw in the CRM: done if it is there, else it is sent again.
+
+    Returns False when it was not unclear: nothing is changed.
+    """
     unclear = sa.and_(follow_ups_table.c.follow_up_id == follow_up_id, follow_ups_table.c.status == WorkStatus.UNCLEAR)
     values = (
         {
@@ -223,22 +229,24 @@ def settle_by_person(connection: Connection, follow_up_id: str, *, is_there: boo
 
 
 def resend(connection: Connection, follow_up_id: str) -> bool:
-    """A person wants a dead or unclear one tried again now; False: it is neither.
+    """Makes a dead or unclear follow-up due because a person wants it tried again. Returns False when it is neither.
 
-    One whose request may have got through is looked for first: this never writes a second note.
+    If an earlier request may have written it, it becomes unclear and is probed first: no second note is written.
     """
     since = sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.intent_at)
     values = {
         **lifecycle.revive(follow_ups_table),
-        "status": sa.case((_MAY_BE_THERE, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
-        "unclear_since": sa.case((_MAY_BE_THERE, since), else_=None),
+        "status": sa.case((_MAY_BE_WRITTEN, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
+        "unclear_since": sa.case((_MAY_BE_WRITTEN, since), else_=None),
         "fence": follow_ups_table.c.fence + 1,
-        "body": sa.case((_MAY_BE_THERE, follow_ups_table.c.body), else_=None),
+        "body": sa.case((_MAY_BE_WRITTEN, follow_ups_table.c.body), else_=None),
         "posts": 0,
         "absences": 0,
     }
-    given_up = follow_ups_table.c.status.in_((WorkStatus.DEAD, WorkStatus.UNCLEAR))
+    dead_or_unclear = follow_ups_table.c.status.in_((WorkStatus.DEAD, WorkStatus.UNCLEAR))
     statement = (
-        sa.update(follow_ups_table).where(follow_ups_table.c.follow_up_id == follow_up_id, given_up).values(values)
+        sa.update(follow_ups_table)
+        .where(follow_ups_table.c.follow_up_id == follow_up_id, dead_or_unclear)
+        .values(values)
     )
     return bool(connection.execute(statement).rowcount)

@@ -74,18 +74,22 @@ def schedule_columns() -> tuple[sa.Column[Any], ...]:
         sa.Column("lane", sa.SmallInteger, nullable=False, default=Lane.LIVE),
         sa.Column("next_attempt_at", UtcDateTime, nullable=True, comment="null: nothing will happen by itself"),
         sa.Column("attempts", sa.Integer, nullable=False, default=0, comment="tries with an answer or a failure"),
-        sa.Column("failures", sa.Integer, nullable=False, default=0, comment="of those, what counts towards dead"),
+        sa.Column(
+            "failures", sa.Integer, nullable=False, default=0, comment="of those, what counts towards dead-lettering"
+        ),
         sa.Column("fence", sa.Integer, nullable=False, default=0),
         sa.Column("lease_until", UtcDateTime, nullable=True),
         sa.Column("lost_leases", sa.Integer, nullable=False, default=0, comment="in a row; reset by any outcome"),
-        sa.Column("lost_isolated", sa.Integer, nullable=False, default=0, comment="of those, while it ran alone"),
+        sa.Column("lost_isolated", sa.Integer, nullable=False, default=0, comment="of those, lost in isolation"),
         sa.Column("isolated", sa.Boolean, nullable=False, default=False),
-        sa.Column("requested", sa.Integer, nullable=False, default=0, comment="raised when it is asked for again"),
-        sa.Column("replayed", sa.Boolean, nullable=False, default=False, comment="a person asked since the claim"),
+        sa.Column("requested", sa.Integer, nullable=False, default=0, comment="raised each time it is requested"),
+        sa.Column("replayed", sa.Boolean, nullable=False, default=False, comment="by a person, since the claim"),
         sa.Column("claimed_at", UtcDateTime, nullable=True),
         sa.Column("running_on", sa.Text, nullable=True, comment="the worker that holds the lease"),
-        sa.Column("enqueued_at", UtcDateTime, nullable=True, comment="when a message for it was put into Redis"),
-        sa.Column("enqueued_epoch", sa.Text, nullable=True, comment="which life of Redis holds that message"),
+        sa.Column(
+            "enqueued_at", UtcDateTime, nullable=True, comment="enqueue mark: when its message was put into Redis"
+        ),
+        sa.Column("enqueued_epoch", sa.Text, nullable=True, comment="the epoch of Redis that the message went into"),
         sa.Column("last_error", sa.Text, nullable=True),
         sa.Column("dead_cause", sa.Text, nullable=True),
     )
