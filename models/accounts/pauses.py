@@ -1,4 +1,4 @@
-"""Why an account, or one kind of its work, stands still; several causes may hold at once."""
+"""Pauses: why no work of an account, or of one kind, is claimed. An account may have several causes at once."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -10,16 +10,17 @@ from sqlalchemy import Connection
 from models.database import UtcDateTime, insert, metadata, moment
 
 FIRST_PROBE_SECONDS = 30.0
+"""The delay of the first probe, which looks whether the pause has healed; each next one is twice as long."""
 LONGEST_PROBE_SECONDS = 1800.0
 
 
 class PauseCause(StrEnum):
     PERSON = "person"
-    """Somebody said so: never heals by itself."""
+    """A person paused it, and only a person resumes it."""
     TOKEN = "token"  # noqa: S105 - a cause, not a secret
     LOCATION = "location"
     SCOPE = "scope"
-    """Only the work that needs the scope stands still."""
+    """Pauses only the work that needs the scope."""
     VERSION = "version"
 
 
@@ -39,15 +40,15 @@ pauses_table = sa.Table(
 
 
 def is_paused(table: sa.Table, work: str) -> sa.ColumnElement[bool]:
-    """Whether rows of `table`, which have a location_id, stand still."""
-    held = sa.select(sa.literal(1)).where(
+    """Whether work of this kind is paused for the account of a row of `table`, which has a location_id."""
+    pauses = sa.select(sa.literal(1)).where(
         pauses_table.c.location_id == table.c.location_id, pauses_table.c.work.in_((ALL_WORK, work))
     )
-    return held.correlate(table).exists()
+    return pauses.correlate(table).exists()
 
 
 def pause(connection: Connection, location_id: str, *, cause: PauseCause, detail: str, work: str = ALL_WORK) -> bool:
-    """Pauses; True when it was not paused for this cause before."""
+    """Pauses the work of an account. Returns True when it was not paused for this cause before."""
     probe = None if cause is PauseCause.PERSON else moment(FIRST_PROBE_SECONDS)
     statement = (
         insert(connection, pauses_table)
@@ -68,7 +69,7 @@ def resume(
     causes: Sequence[PauseCause] = tuple(PauseCause),
     work: str | None = None,
 ) -> bool:
-    """Ends the pauses of these causes, all or those of one kind of work; True when there was one."""
+    """Ends the pauses of these causes, of all work or of one kind. Returns True when there was one."""
     statement = sa.delete(pauses_table).where(
         pauses_table.c.location_id == location_id, pauses_table.c.cause.in_(causes)
     )
@@ -78,7 +79,7 @@ def resume(
 
 
 def due_probes(connection: Connection) -> list[Any]:
-    """The pauses whose healing is to be looked for now; each is put off at once, so that one prober has it."""
+    """Takes the pauses whose probe is due, and schedules their next probe: only this caller gets them now."""
     delay = sa.case(
         *((pauses_table.c.probes == n, min(LONGEST_PROBE_SECONDS, FIRST_PROBE_SECONDS * 2**n)) for n in range(1, 7)),
         else_=sa.case((pauses_table.c.probes == 0, FIRST_PROBE_SECONDS), else_=LONGEST_PROBE_SECONDS),
@@ -93,6 +94,7 @@ def due_probes(connection: Connection) -> list[Any]:
 
 
 def of_account(connection: Connection, location_id: str) -> list[Any]:
+    """The rows of the account's pauses, oldest first."""
     return list(
         connection.execute(
             sa.select(pauses_table).where(pauses_table.c.location_id == location_id).order_by(pauses_table.c.paused_at)

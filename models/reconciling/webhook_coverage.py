@@ -1,6 +1,6 @@
-"""Whether the webhook tells of every call: how many calls it announced, and why not, if it does not.
+"""The coverage of the webhook: the share of calls that it announced, and the alarm with its likely cause.
 
-Reconciling repairs a broken webhook in silence, so this says it aloud.
+Reconciling makes up for a broken webhook without a sign, so this module tells people that it is broken.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,13 @@ from models.reconciling.unresolved import IS_UNRESOLVED
 from models.reconciling.windows import reconciliations_table
 
 PATIENCE = timedelta(minutes=10)
-"""A call that began later is not judged: it may go on, or its notification be on its way."""
+"""An unannounced call that began later does not count: it may still go on, or its notification may be on its way."""
 LEAST_UNANNOUNCED = 3
+"""Fewer unannounced calls in a day raise no alarm."""
 SHARE_THAT_IS_WELL = 0.9
+"""An announced share of at least this raises no alarm."""
 NEWEST = 5
-"""As many newest calls, all of them announced, end an alarm."""
+"""An alarm ends when this many newest calls were all announced."""
 
 
 class AlarmCause(StrEnum):
@@ -52,12 +54,13 @@ _SENTENCES = {
 
 @dataclass(frozen=True)
 class Completeness:
-    """What `status` says about an account's completeness and its webhook."""
+    """How far an account is complete, and how its webhook works."""
 
     complete_from: datetime | None
     complete_until: datetime | None
+    """The watermark."""
     held_up_by: str | None
-    """Why the mark does not move now; None: nothing does."""
+    """The error of the open regular window, which keeps the watermark from moving. None: there is none."""
     calls_in_the_last_day: int
     unannounced_in_the_last_day: int
     alarm: AlarmCause | None
@@ -66,6 +69,7 @@ class Completeness:
 
 
 def of_account(connection: Connection, location_id: str) -> Completeness:
+    """For an account of `accounts`, removed or not. Calls of the last day are those that began in the last 24 hours."""
     account = connection.execute(sa.select(accounts_table).where(accounts_table.c.location_id == location_id)).one()
     number, announced = _announced(connection, location_id)
     unresolved = sa.select(sa.func.count()).where(notifications_table.c.location_id == location_id, IS_UNRESOLVED)
@@ -91,7 +95,7 @@ def of_account(connection: Connection, location_id: str) -> Completeness:
 
 
 def judge(connection: Connection, location_id: str) -> AlarmCause | None:
-    """Whether calls come unannounced so often that a person should know; the likely cause, or None."""
+    """Whether so many calls of the last day were unannounced that a person should know: the likely cause, or None."""
     number, announced = _announced(connection, location_id)
     unannounced = number - announced
     if unannounced < LEAST_UNANNOUNCED or announced >= SHARE_THAT_IS_WELL * number:
@@ -102,12 +106,13 @@ def judge(connection: Connection, location_id: str) -> AlarmCause | None:
         .order_by(_began_at.desc())
         .limit(NEWEST)
     )
-    told = [row.announced_at is not None for row in connection.execute(newest)]
-    return None if len(told) == NEWEST and all(told) else _likely_cause(connection, location_id)
+    were_announced = [row.announced_at is not None for row in connection.execute(newest)]
+    works_again = len(were_announced) == NEWEST and all(were_announced)
+    return None if works_again else _likely_cause(connection, location_id)
 
 
 def set_alarm(connection: Connection, location_id: str, cause: AlarmCause | None) -> bool:
-    """Writes the alarm down, or its end; True when that is a change."""
+    """Writes the alarm, or with None its end. Returns True when that is a change."""
     c = accounts_table.c
     statement = sa.update(accounts_table).where(c.location_id == location_id, c.webhook_alarm.is_distinct_from(cause))
     began = None if cause is None else sa.func.coalesce(c.webhook_alarm_at, moment())
@@ -118,7 +123,10 @@ _began_at = sa.func.coalesce(calls_table.c.started_at, calls_table.c.created_at)
 
 
 def _began_since(time: Any) -> sa.ColumnElement[bool]:
-    """As the index has it; a call of which only the id is known yet counts by when it became known."""
+    """Whether the call began since `time`, or became known since then if its start is not known yet.
+
+    An OR of two comparisons, not one with coalesce, so that the indexes serve it.
+    """
     unread = calls_table.c.started_at.is_(None) & (calls_table.c.created_at >= time)
     return sa.or_(calls_table.c.started_at >= time, unread)
 
@@ -132,7 +140,7 @@ def _is_judged(location_id: str) -> sa.ColumnElement[bool]:
 
 
 def _announced(connection: Connection, location_id: str) -> tuple[int, int]:
-    """Calls that began in the last day, and how many of them the webhook announced."""
+    """The number of calls that began in the last day, and the number of those that the webhook announced."""
     row = connection.execute(
         sa.select(sa.func.count(), sa.func.count(calls_table.c.announced_at)).where(
             _is_judged(location_id), _began_since(moment(-86_400))
@@ -142,12 +150,12 @@ def _announced(connection: Connection, location_id: str) -> tuple[int, int]:
 
 
 def _likely_cause(connection: Connection, location_id: str) -> AlarmCause:
-    """What was refused names no account, so this is the best guess. The most specific trace of the day decides."""
+    """The best guess: a rejected notification names no account. The most specific trace of the last day decides."""
     a_day_ago = moment(-86_400)
-    refused: Any = (
+    rejected: Any = (
         sa.select(rejection_counts_table.c.reason).where(rejection_counts_table.c.last_at > a_day_ago).distinct()
     )
-    reasons = set(connection.execute(refused).scalars())
+    reasons = set(connection.execute(rejected).scalars())
     unresolved = sa.select(sa.literal(1)).where(
         notifications_table.c.location_id == location_id,
         IS_UNRESOLVED,

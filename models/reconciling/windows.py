@@ -1,7 +1,7 @@
-"""The ledger of reconciling: each window of Leadway's list that is or was read, what it listed and what we hold.
+"""The windows of reconciling: each span of Leadway's list that is or was read, with what it listed and what we have.
 
-A window carries its own schedule, lease and fence, as calls do. It is read page by page, LIVE then TRIAL; what the list
-has shown so far is in `models.reconciling.seen_ids`.
+A window carries its own schedule, lease and fence, as calls do. It is read page by page, first its LIVE list, then its
+TRIAL list. The ids that the current list has shown are in `models.reconciling.seen_ids`.
 """
 
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ class WindowKind(StrEnum):
     """Why a window is read."""
 
     REGULAR = "regular"
-    """From the account's mark on, again and again."""
+    """From the account's watermark to now, every few minutes."""
     DAILY = "daily"
-    """The last days once more, for logs that appeared late."""
+    """The last days, once a day, for logs that appeared late."""
     SINCE = "since"
     """From a time that a person named."""
     NARROW = "narrow"
     """Around a notification that names no call."""
     BURST = "burst"
-    """Over the calls that wait, because a page brings fifty of them."""
+    """Over the time of a backlog of calls, because one page brings fifty logs."""
     BACKFILL = "backfill"
     """History from before the account was added; only its command reads it."""
 
@@ -46,9 +46,11 @@ LANES = {
     WindowKind.BURST: Lane.LIVE,  # one of its requests saves fifty live ones
     WindowKind.BACKFILL: Lane.BACKFILLED,
 }
-_BY_ITSELF = tuple(kind for kind in WindowKind if kind is not WindowKind.BACKFILL)
-KEPT_SECONDS = 90 * 86_400.0
 AUTOMATIC = (WindowKind.REGULAR, WindowKind.DAILY, WindowKind.NARROW, WindowKind.BURST)
+"""Windows that nobody asked for. They count calls from the time the account was added."""
+_READ_BY_WORKERS = tuple(kind for kind in WindowKind if kind is not WindowKind.BACKFILL)
+KEPT_SECONDS = 90 * 86_400.0
+"""How long windows without findings stay on record."""
 
 reconciliations_table = sa.Table(
     "reconciliations",
@@ -107,7 +109,7 @@ sa.Index(
 
 @dataclass(frozen=True)
 class Window:
-    """A row of the ledger. `claimed_at` is the database's time before the request: the reading's age."""
+    """A row of `reconciliations`. `claimed_at`, the database's time before the request, dates the reading."""
 
     reconciliation_id: int
     location_id: str
@@ -169,14 +171,17 @@ def open_run(
     plans_follow_ups: bool = True,
     delay_seconds: float = 0.0,
 ) -> bool:
-    """Opens the first window of a run; False when the slot (default: the kind) has an open one already."""
+    """Opens the first window of a run. Returns False when the slot has an open window already.
+
+    `slot` is the kind by default: at most one window of each slot of an account is open.
+    """
     statement = (
         insert(connection, reconciliations_table)
         .values(
             location_id=location_id, kind=kind, slot=slot or kind, contact_id=contact_id,
             notification_id=notification_id, plans_follow_ups=plans_follow_ups, run_from=since, run_until=until,
             window_from=since, window_until=until, started_at=moment(), next_attempt_at=moment(delay_seconds),
-            **_UNREAD,
+            **_NOTHING_READ,
         )
         .on_conflict_do_nothing()
         .returning(reconciliations_table.c.reconciliation_id)
@@ -184,7 +189,7 @@ def open_run(
     return connection.execute(statement).first() is not None
 
 
-_UNREAD: dict[str, Any] = {
+_NOTHING_READ: dict[str, Any] = {
     "listed": 0, "held": 0, "unannounced": 0, "changed": 0, "unreadable": 0, "requests": 0, "call_type": "LIVE",
     "pass_number": 1, "next_page": 1, "restless": False, "looks": 0, "failures": 0, "fence": 0,
 }  # fmt: skip
@@ -199,10 +204,13 @@ def get_open(connection: Connection, location_id: str, slot: str) -> Window | No
 
 
 def due(connection: Connection, *, limit: int) -> list[int]:
-    """Open windows whose next page may be asked for now, most urgent lane first; backfills wait for their command."""
+    """Ids of open windows whose next page may be requested now, the most urgent lane first.
+
+    Backfills are left out: only their command reads them (docs/decisions/0034).
+    """
     rows = connection.execute(
         sa.select(reconciliations_table.c.reconciliation_id)
-        .where(WINDOW_IS_OPEN, reconciliations_table.c.kind.in_(_BY_ITSELF), _may_be_read())
+        .where(WINDOW_IS_OPEN, reconciliations_table.c.kind.in_(_READ_BY_WORKERS), _may_be_read())
         .order_by(
             sa.case({str(kind): lane.value for kind, lane in LANES.items()}, value=reconciliations_table.c.kind),
             reconciliations_table.c.next_attempt_at,
@@ -213,7 +221,8 @@ def due(connection: Connection, *, limit: int) -> list[int]:
 
 
 def next_of(connection: Connection, reconciliation_id: int) -> int | None:
-    """The window that goes on where this one is: itself or the next of its run, if its page may be asked for now."""
+    """The id of the open window in this one's slot, itself or the next of its run. None if its next page may not be
+    requested now."""
     this = reconciliations_table.alias()
     same_slot = sa.select(this.c.location_id, this.c.slot).where(this.c.reconciliation_id == reconciliation_id)
     columns = sa.tuple_(reconciliations_table.c.location_id, reconciliations_table.c.slot)
@@ -224,7 +233,11 @@ def next_of(connection: Connection, reconciliation_id: int) -> int | None:
 
 
 def claim(connection: Connection, reconciliation_id: int, *, lease_seconds: float) -> Window | None:
-    """The right to read this window's next page; None: done, held by another, not due, account paused or resting."""
+    """Claims the window to read its next page.
+
+    Returns None when it is closed, leased or not due, or when its account is removed, paused, or stopped by its circuit
+    breaker.
+    """
     row = connection.execute(
         sa.update(reconciliations_table)
         .where(reconciliations_table.c.reconciliation_id == reconciliation_id, WINDOW_IS_OPEN, _may_be_read())
@@ -241,7 +254,7 @@ def claim(connection: Connection, reconciliation_id: int, *, lease_seconds: floa
 
 
 def release(connection: Connection, window: Window, **values: Any) -> None:
-    """Ends the claim and writes values. Raises LeaseLost when somebody took the window over: nothing may be written."""
+    """Ends the claim and writes column values. Raises LeaseLost when another claim has been made since."""
     statement = (
         sa.update(reconciliations_table)
         .where(
@@ -257,12 +270,12 @@ def release(connection: Connection, window: Window, **values: Any) -> None:
 
 
 def close(connection: Connection, window: Window, **values: Any) -> None:
-    """Ends the window. Raises LeaseLost."""
+    """Ends the claim and the window, and writes column values. Raises LeaseLost."""
     release(connection, window, **{"failures": 0, **values}, finished_at=moment(), next_attempt_at=None)
 
 
 def open_next(connection: Connection, window: Window) -> bool:
-    """The rest of the run, from where this finished window ended; False: the run is at its end."""
+    """Opens a window for the rest of the run, from the end of this one. Returns False when the run is at its end."""
     if window.window_until >= window.run_until:
         return False
     connection.execute(
@@ -270,7 +283,7 @@ def open_next(connection: Connection, window: Window) -> bool:
             location_id=window.location_id, kind=window.kind, slot=window.slot, contact_id=window.contact_id,
             notification_id=window.notification_id, plans_follow_ups=window.plans_follow_ups,
             run_from=window.run_from, run_until=window.run_until, window_from=window.window_until,
-            window_until=window.run_until, started_at=moment(), next_attempt_at=moment(), **_UNREAD,
+            window_until=window.run_until, started_at=moment(), next_attempt_at=moment(), **_NOTHING_READ,
         )
     )  # fmt: skip
     return True
@@ -288,7 +301,7 @@ def _may_be_read() -> sa.ColumnElement[bool]:
 
 
 def forget_uneventful(connection: Connection, location_id: str) -> None:
-    """Takes windows out of the ledger that found nothing, long after: what was found stays on record."""
+    """Deletes windows that found nothing, KEPT_SECONDS after they were opened. Windows with findings stay."""
     c = reconciliations_table.c
     connection.execute(
         sa.delete(reconciliations_table).where(

@@ -160,7 +160,7 @@ def _run(
         def on_step(_step: "PageOutcome", _window: Window) -> None:
             nonlocal began
             with this.database.reading() as connection:
-                done = runs.summary(connection, location_id, slot, first_id=first_id)
+                done = runs.totals(connection, location_id, slot, first_id=first_id)
             progress.update(bar, completed=done.listed, total=max(estimate.calls, done.listed))
             time.sleep(max(0.0, _pace(this) - (time.monotonic() - began)))
             began = time.monotonic()
@@ -172,7 +172,7 @@ def _run(
         except KeyboardInterrupt:
             raise Failure("stopped; the same command goes on from here") from None
     with this.database.reading() as connection:
-        done = runs.summary(connection, location_id, slot, first_id=first_id)
+        done = runs.totals(connection, location_id, slot, first_id=first_id)
     say(f"{count(done.listed, 'call')} listed, {done.held} held, with {count(done.requests, 'request')}.")
 
 

@@ -131,7 +131,7 @@ def test_the_rest_of_a_run_follows_where_its_window_ended(database: Database) ->
     with database.reading() as connection:
         assert windows.next_of(connection, 1) == 2
         assert runs.first_of_run(connection, LOCATION, WindowKind.REGULAR) == 1
-        assert runs.summary(connection, LOCATION, WindowKind.REGULAR, first_id=1).listed == 7
+        assert runs.totals(connection, LOCATION, WindowKind.REGULAR, first_id=1).listed == 7
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def _of_notifications(this: Connections, account: Account) -> Check:
     with this.database.reading() as connection:
         at = overview.now(connection)
         newest = notifications.newest(connection, location_id=location_id, limit=1)
-        secret, _ = accounts.intake_secrets_held(connection, location_id)
+        secret, _ = accounts.has_intake_secrets(connection, location_id)
         alarm = connection.execute(
             sa.select(accounts.accounts_table.c.webhook_alarm).where(
                 accounts.accounts_table.c.location_id == location_id
