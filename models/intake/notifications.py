@@ -1,4 +1,4 @@
-"""Our record of each notification that came from Leadway, however often it came."""
+"""The notifications: our record of each HTTP body that Leadway sent, one row however often it came."""
 
 from enum import StrEnum
 from typing import Any
@@ -10,10 +10,13 @@ from models.database import Json, UtcDateTime, insert, metadata, moment
 
 
 class NotificationStatus(StrEnum):
+    """What became of a notification."""
+
     ACCEPTED = "accepted"
     UNRESOLVED = "unresolved"
-    """It names no usable call: the call is looked for in Leadway's list."""
+    """It names no usable call id: the call is looked for in Leadway's list."""
     IGNORED = "ignored"
+    """It is for no account that we serve, of an event type that we do not want, or unreadable."""
 
 
 notifications_table = sa.Table(
@@ -49,9 +52,9 @@ sa.Index(
 
 
 def record(connection: Connection, dedupe_key: str, **values: Any) -> bool:
-    """Writes the notification down, or counts it as a repeat; True when it is new.
+    """Writes the notification, or counts it as a repeat of the one with its dedupe key. Returns True when it is new.
 
-    Values are the columns of `notifications` but for times and counts.
+    Values are the columns of `notifications` without times and counts.
     """
     statement = (
         insert(connection, notifications_table)
@@ -64,14 +67,14 @@ def record(connection: Connection, dedupe_key: str, **values: Any) -> bool:
     this = notifications_table.c.dedupe_key == dedupe_key
     repeated = {"repeats": notifications_table.c.repeats + 1, "last_received_at": moment()}
     connection.execute(sa.update(notifications_table).where(this).values(repeated))
-    if values["status"] == NotificationStatus.ACCEPTED:  # what was ignored before is not any more: an account was added
+    if values["status"] == NotificationStatus.ACCEPTED:  # it was ignored if its account was added only since
         ignored = notifications_table.c.status == NotificationStatus.IGNORED
         connection.execute(sa.update(notifications_table).where(this, ignored).values(**values))
     return False
 
 
 def become_unresolved(connection: Connection, location_id: str, call_id: str, *, reason: str) -> None:
-    """The notifications of an id that turned out to name no call."""
+    """Makes the notifications of a call id unresolved: the id turned out to name no call."""
     connection.execute(
         sa.update(notifications_table)
         .where(notifications_table.c.location_id == location_id, notifications_table.c.call_id == call_id)
@@ -80,6 +83,7 @@ def become_unresolved(connection: Connection, location_id: str, call_id: str, *,
 
 
 def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
+    """The notifications of a call, oldest first."""
     rows = connection.execute(
         sa.select(notifications_table)
         .where(notifications_table.c.location_id == location_id, notifications_table.c.call_id == call_id)
@@ -89,7 +93,7 @@ def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.R
 
 
 def newest(connection: Connection, *, limit: int, location_id: str | None = None) -> list[sa.RowMapping]:
-    """The latest that came, repeats not counted as new; of one account if it is named."""
+    """The newest notifications by their first arrival, of one account or of all."""
     query = sa.select(notifications_table).order_by(notifications_table.c.notification_id.desc()).limit(limit)
     if location_id is not None:
         query = sa.select(notifications_table).where(notifications_table.c.location_id == location_id)

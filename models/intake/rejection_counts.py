@@ -1,4 +1,4 @@
-"""How often notifications were refused, and what the last one looked like, per reason and hour."""
+"""The rejection counts: how often notifications were rejected, by reason and hour, with a trace of the last one."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ rejection_counts_table = sa.Table(
 
 
 def count(connection: Connection, reason: str, *, number: int, trace: Mapping[str, Any]) -> None:
+    """Adds `number` rejections of this hour. `trace` describes the last of them and is already redacted."""
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     connection.execute(
         insert(connection, rejection_counts_table)
@@ -33,7 +34,7 @@ def count(connection: Connection, reason: str, *, number: int, trace: Mapping[st
 
 
 def since(connection: Connection, start: datetime) -> list[sa.RowMapping]:
-    """Per reason, newest hour first."""
+    """The rows since `start`, newest hour first."""
     rows = connection.execute(
         sa.select(rejection_counts_table)
         .where(rejection_counts_table.c.hour >= start)

@@ -1,4 +1,4 @@
-"""What is not done: per account, kind of work and status, how much and how old. For status, metrics and pages."""
+"""The backlog: work that is not done, by account, kind and status, with its number and age."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,8 @@ from models.work.work_rows import NOT_DONE
 
 @dataclass(frozen=True)
 class Backlog:
+    """The rows of one account, kind of work and status that are not done, dead ones included."""
+
     location_id: str
     work: str
     status: str
@@ -21,7 +23,7 @@ class Backlog:
 
 
 def all_work(connection: Connection) -> list[Backlog]:
-    """Of unclear follow-ups the age counts since the outcome became unclear, else since the row came to be."""
+    """The age of a row counts from its creation, of an unclear follow-up from when its outcome became unclear."""
     now = connection.execute(sa.select(moment())).scalar_one()
     found = []
     unclear_since = sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.planned_at)

@@ -1,4 +1,4 @@
-"""The newest calls for people to look through, page by page, each with its actions and what became of its notes."""
+"""The list of calls for people, newest first, page by page: each call with its actions and its follow-ups' states."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from models.work.work_rows import NOT_DONE, OPEN, WorkStatus
 
 
 class CallFilter(StrEnum):
-    """Which calls to show: by their own status, or by a follow-up's."""
+    """Which calls to list: by their own status, or by that of a follow-up."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -28,7 +28,7 @@ class CallFilter(StrEnum):
 
 @dataclass(frozen=True)
 class Cursor:
-    """A call's place in the order; the next page begins after its last one."""
+    """The position of a call in the list. The next page begins after the cursor of a page's last call."""
 
     created_at: datetime
     location_id: str
@@ -45,12 +45,12 @@ class FollowUpState:
 @dataclass(frozen=True)
 class ListedCall:
     call: sa.RowMapping
-    """The short columns of `calls`, and its account's `name` and `time_zone`."""
+    """The short columns of `calls`, and the account's `name` and `time_zone`."""
     action_types: Sequence[str]
     follow_ups: Sequence[FollowUpState]
 
     @property
-    def place(self) -> Cursor:
+    def cursor(self) -> Cursor:
         return Cursor(self.call["created_at"], self.call["location_id"], self.call["call_id"])
 
 
@@ -62,7 +62,7 @@ def newest(
     shown: CallFilter | None = None,
     after: Cursor | None = None,
 ) -> list[ListedCall]:
-    """At most `limit` calls, newest first by when we heard of them."""
+    """At most `limit` calls by when they became known, newest first; those after the cursor `after` if it is given."""
     query = (
         sa.select(*(calls_table.c[name] for name in _SHORT), accounts_table.c.name, accounts_table.c.time_zone)
         .outerjoin(accounts_table, accounts_table.c.location_id == calls_table.c.location_id)
@@ -74,7 +74,7 @@ def newest(
     if shown is not None:
         query = query.where(_which(shown))
     if after is not None:
-        query = query.where(sa.or_(calls_table.c.created_at < after.created_at, _later_in_the_same_moment(after)))
+        query = query.where(sa.or_(calls_table.c.created_at < after.created_at, _comes_after_at_same_time(after)))
     rows = [row._mapping for row in connection.execute(query)]
     actions, states = _action_types(connection, rows), _follow_up_states(connection, rows)
     return [ListedCall(row, actions.get(_key(row), ()), states.get(_key(row), ())) for row in rows]
@@ -101,14 +101,14 @@ def _which(shown: CallFilter) -> sa.ColumnElement[bool]:
 
 
 def _has_follow_up(statuses: Sequence[WorkStatus]) -> sa.ColumnElement[bool]:
-    """From the few follow-ups that are not done, because those are in an index of their own."""
+    """Looks only among follow-ups that are not done: they are few and have an index of their own."""
     keys = sa.select(follow_ups_table.c.location_id, follow_ups_table.c.call_id).where(
         follow_ups_table.c.status.in_(statuses), NOT_DONE
     )
     return sa.tuple_(calls_table.c.location_id, calls_table.c.call_id).in_(keys)
 
 
-def _later_in_the_same_moment(after: Cursor) -> sa.ColumnElement[bool]:
+def _comes_after_at_same_time(after: Cursor) -> sa.ColumnElement[bool]:
     same_account = sa.and_(calls_table.c.location_id == after.location_id, calls_table.c.call_id < after.call_id)
     return sa.and_(
         calls_table.c.created_at == after.created_at,

@@ -1,4 +1,4 @@
-"""What one screen says about every account: what waits, what runs, what is dead or unclear, and why it stands still."""
+"""The overview of every account: what waits and runs, what is dead or unclear, pauses, completeness, today's counts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,44 +17,48 @@ from models.reconciling import webhook_coverage
 from models.reconciling.webhook_coverage import Completeness
 from models.work.work_rows import NOT_DONE, WorkKind, WorkStatus
 
-IDS_TOLD = 3
+IDS_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Dead:
-    """Rows given up for one cause. `work` is call or follow_up."""
+    """The dead rows of one cause. `work` is call or follow_up."""
 
     work: str
     cause: str
     number: int
     oldest_ids: tuple[str, ...]
-    """Of calls or follow-ups, a few."""
+    """Ids of calls or follow-ups, at most IDS_SHOWN."""
 
 
 @dataclass(frozen=True)
 class Paused:
+    """A pause of the account."""
+
     cause: str
     work: str
     """call, follow_up, or all"""
     paused_at: datetime
     detail: str
-    """What to do about it."""
+    """What a person should do."""
 
 
 @dataclass(frozen=True)
 class Unclear:
-    """Follow-ups of which the CRM may or may not have the result."""
+    """Follow-ups whose request the CRM may or may not have executed."""
 
     number: int
     oldest_seconds: float | None
     for_a_person: int
-    """Of these: nothing will happen by itself."""
+    """How many of these wait until a person settles them."""
     oldest_ids: tuple[str, ...]
-    """Of those for a person, a few."""
+    """Of those for a person, at most IDS_SHOWN."""
 
 
 @dataclass(frozen=True)
 class OldestCall:
+    """The pending call that became known first and was never stored."""
+
     call_id: str
     waits_since: datetime
     seconds: float
@@ -62,7 +66,7 @@ class OldestCall:
 
 @dataclass(frozen=True)
 class Today:
-    """Since midnight UTC. Calls are those that started today, follow-ups those of these calls."""
+    """Counts since midnight UTC: of notifications that came, of calls that began, of these calls' follow-ups."""
 
     notifications: int
     calls_stored: int
@@ -71,12 +75,14 @@ class Today:
 
 @dataclass(frozen=True)
 class AccountOverview:
+    """Everything that a person sees of one account at a glance."""
+
     account: Account
     waiting_calls: int
-    """Never stored yet."""
+    """Pending ones that were never stored."""
     oldest_waiting_call: OldestCall | None
     unsettled_calls: int
-    """Stored, but Leadway has not finished writing the log: it is read again."""
+    """Stored ones that are read again because Leadway has not finished writing the log."""
     waiting_follow_ups: int
     running: int
     dead: tuple[Dead, ...]
@@ -88,13 +94,13 @@ class AccountOverview:
 
 
 def now(connection: Connection) -> datetime:
-    """The database's clock."""
+    """The time by the database's clock."""
     time: datetime = connection.execute(sa.select(moment())).scalar_one()
     return time
 
 
 def of_accounts(connection: Connection) -> list[AccountOverview]:
-    """One for each account that is served. A few indexed queries for each."""
+    """One for each account that is served, at the cost of a few indexed queries each."""
     at = now(connection)
     return [_of(connection, account, at) for account in accounts.served(connection)]
 
@@ -116,7 +122,7 @@ def _of(connection: Connection, account: Account, at: datetime) -> AccountOvervi
         unclear=Unclear(
             number=sum(group.number for group in unclear),
             oldest_seconds=max(((at - group.since).total_seconds() for group in unclear), default=None),
-            for_a_person=sum(group.number for group in unclear if group.by_itself_never),
+            for_a_person=sum(group.number for group in unclear if group.waits_for_person),
             oldest_ids=_oldest_ids(connection, location_id, FOLLOW_UP, _FOR_A_PERSON),
         ),
         paused=tuple(
@@ -144,7 +150,7 @@ def _call_groups(connection: Connection, location_id: str) -> list[Any]:
 
 
 def _follow_up_groups(connection: Connection, location_id: str) -> list[Any]:
-    by_itself_never = follow_ups_table.c.next_attempt_at.is_(None).label("by_itself_never")
+    waits_for_person = follow_ups_table.c.next_attempt_at.is_(None).label("waits_for_person")
     since = sa.func.min(sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.planned_at)).label(
         "since"
     )
@@ -153,12 +159,12 @@ def _follow_up_groups(connection: Connection, location_id: str) -> list[Any]:
             sa.select(
                 follow_ups_table.c.status,
                 follow_ups_table.c.dead_cause,
-                by_itself_never,
+                waits_for_person,
                 sa.func.count().label("number"),
                 since,
             )
             .where(follow_ups_table.c.location_id == location_id, NOT_DONE)
-            .group_by(follow_ups_table.c.status, follow_ups_table.c.dead_cause, by_itself_never)
+            .group_by(follow_ups_table.c.status, follow_ups_table.c.dead_cause, waits_for_person)
         )
     )
 
@@ -196,7 +202,7 @@ def _oldest_ids(
         sa.select(work.table.c[work.key_columns[-1]])
         .where(work.table.c.location_id == location_id, which, NOT_DONE)
         .order_by(since)
-        .limit(IDS_TOLD)
+        .limit(IDS_SHOWN)
     )
     return tuple(connection.execute(ids).scalars())
 
