@@ -183,15 +183,15 @@ def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.R
     return [row._mapping for row in rows]
 
 
-def appointments_told(connection: Connection, location_id: str, contact_id: str, *, but_call: str) -> set[str]:
+def appointments_used(connection: Connection, location_id: str, contact_id: str, *, but_call: str) -> set[str]:
     """Ids of the contact's appointments that stand in follow-ups of other calls: each appointment is used once."""
-    told = sa.select(follow_ups_table.c.appointment_id).where(
+    used = sa.select(follow_ups_table.c.appointment_id).where(
         follow_ups_table.c.location_id == location_id,
         follow_ups_table.c.contact_id == contact_id,
         follow_ups_table.c.call_id != but_call,
         follow_ups_table.c.appointment_id.is_not(None),
     )
-    return set(connection.execute(told).scalars())
+    return set(connection.execute(used).scalars())
 
 
 def has_action_key(connection: Connection, location_id: str, call_id: str, action_key: str) -> bool:

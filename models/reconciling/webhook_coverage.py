@@ -45,7 +45,7 @@ class AlarmCause(StrEnum):
 
 _SENTENCES = {
     AlarmCause.NEVER_ARRIVED: "no notification of them came: look whether the workflow or app sends them, and where to",
-    AlarmCause.REFUSED: "notifications came and were refused: no signature or secret that is known here",
+    AlarmCause.REFUSED: "notifications came and were rejected: no signature or secret that is known here",
     AlarmCause.WRONG_SECRET: "notifications came with an intake secret that belongs to no account: compare the URL",
     AlarmCause.WITHOUT_CALL_ID: "notifications came without a usable call id: the workflow does not fill it in",
     AlarmCause.NOT_WRITTEN_DOWN: "notifications came and could not be written down: the database was away",

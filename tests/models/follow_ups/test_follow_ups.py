@@ -265,8 +265,8 @@ def test_appointments_that_other_calls_told_are_known_for_the_contact(database: 
     (row,) = rows(database)
     change(database, FOLLOW_UP, (row["follow_up_id"],), appointment_id="appointment-1")
     with database.reading() as connection:
-        assert follow_ups.appointments_told(connection, LOCATION, "contact-1", but_call="call-2") == {"appointment-1"}
-        assert follow_ups.appointments_told(connection, LOCATION, "contact-1", but_call="call-1") == set()
-        assert follow_ups.appointments_told(connection, LOCATION, "contact-2", but_call="call-2") == set()
+        assert follow_ups.appointments_used(connection, LOCATION, "contact-1", but_call="call-2") == {"appointment-1"}
+        assert follow_ups.appointments_used(connection, LOCATION, "contact-1", but_call="call-1") == set()
+        assert follow_ups.appointments_used(connection, LOCATION, "contact-2", but_call="call-2") == set()
         assert follow_ups.has_action_key(connection, LOCATION, "call-1", "id-1")
         assert not follow_ups.has_action_key(connection, LOCATION, "call-1", "id-9")
