@@ -1,6 +1,6 @@
-"""The connection to the database, its clock, its column types, and what a transaction means here.
+"""The connection to the database: transactions, deadlines of statements, the database's clock, column types.
 
-Two databases are served: SQLite (WAL, full sync, writes begun immediately) and PostgreSQL. Statements are SQLAlchemy
+There are two databases: PostgreSQL, and SQLite (WAL, full sync, writes begun immediately). Statements are SQLAlchemy
 Core on plain connections (docs/decisions/0001).
 """
 
@@ -58,7 +58,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 
 
 class moment(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
-    """The database's clock, so many seconds from now: the one clock of leases and due times."""
+    """The database's time `seconds` from now, before now if negative: the one clock of leases and due times."""
 
     type = UtcDateTime()
     inherit_cache = True
@@ -81,7 +81,7 @@ def _moment_in_sqlite(element: moment, compiler: Any, **options: Any) -> str:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long one process waits for the database, in seconds, and how often it repeats a broken transaction."""
+    """How long a process waits for the database, in seconds, and how often it repeats a transaction that broke."""
 
     connect: int
     lock: float
@@ -96,61 +96,63 @@ COMMAND = Limits(connect=5, lock=30.0, statement=300.0, retries=2, pool=4)
 RETRY_PAUSE_SECONDS = 0.3
 SQLITE_BUSY_SECONDS = 30.0
 PING_AFTER_SECONDS = 0.05
-"""Shorter than any restart takes: so a restart is never met by a connection that was not asked."""
+"""A pooled connection that was idle for longer is tested before its use. A restart of the database takes longer than
+this, so no transaction begins on a connection from before a restart."""
 
 
-class TurnDidNotCome(SQLAlchemyError):
-    """A writer waited too long for the writers before it."""
+class WriterTimeout(SQLAlchemyError):
+    """A thread waited too long for the other writers of its process. SQLite only."""
 
 
 class Database:
-    """An engine and the two ways to use it: `transaction` to write, `reading` to read."""
+    """An engine and the ways to use it: `transaction` and `transact` to write, `reading` to read."""
 
     def __init__(self, url: str, *, limits: Limits = WORKER) -> None:
         self.limits = limits
         self.engine = _engine(sa.make_url(url), limits)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._turn = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+        self._writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One transaction, committed at the end. On SQLite it holds the write lock from its first line.
+        """One transaction, committed at the end of the block. On SQLite it has the write lock from its beginning.
 
-        Raises SQLAlchemyError. SQLite lets writers poll for its lock, which is unfair among many: so the threads of a
-        process take turns, and only one of them polls.
+        Raises SQLAlchemyError. SQLite lets writers poll for its lock, which is unfair among many. So the threads of a
+        process queue for a lock of their own, and only one of them polls.
         """
-        with self._in_turn(), self.engine.begin() as connection:
+        with self._only_writer(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
-    def _in_turn(self) -> Iterator[None]:
-        if self._turn is None:
+    def _only_writer(self) -> Iterator[None]:
+        if self._writer is None:
             yield
             return
-        if not self._turn.acquire(timeout=_busy_seconds(self.limits)):
-            raise TurnDidNotCome("the other writers of this process did not end in time")
+        if not self._writer.acquire(timeout=_busy_seconds(self.limits)):
+            raise WriterTimeout("the other writers of this process did not end in time")
         try:
             yield
         finally:
-            self._turn.release()
+            self._writer.release()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Reads, each statement by itself: takes no lock that a writer could wait for."""
+        """A connection for reading. Each statement is a transaction of its own, so no writer waits for a lock of it."""
         with self._autocommit.connect() as connection:
             yield connection
 
     def transact(self, work: Callable[[Connection], T]) -> T:
-        """Runs `work` in a transaction, and the whole of it again when the database went away or was locked.
+        """Runs `work` in a transaction, and all of it again when the connection broke or a lock was not had in time.
 
-        `work` must be idempotent (unique keys, a fence in its WHERE): a commit whose answer was lost is run again.
+        Tries `limits.retries` times more, then raises SQLAlchemyError. `work` must be idempotent, by unique keys or a
+        fence in its WHERE: a commit whose answer was lost runs again.
         """
         for attempt in range(self.limits.retries + 1):
             try:
                 with self.transaction() as connection:
                     return work(connection)
-            except (DBAPIError, TurnDidNotCome) as error:
-                if attempt == self.limits.retries or not _is_passing(error):
+            except (DBAPIError, WriterTimeout) as error:
+                if attempt == self.limits.retries or not _is_transient(error):
                     raise
                 time.sleep(RETRY_PAUSE_SECONDS)
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -175,9 +177,9 @@ def on_postgresql(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
-def _is_passing(error: DBAPIError | TurnDidNotCome) -> bool:
-    """Whether the same transaction may well succeed in a moment: lost connection, restart, lock, deadlock."""
-    if isinstance(error, TurnDidNotCome):
+def _is_transient(error: DBAPIError | WriterTimeout) -> bool:
+    """Whether the same transaction may succeed in a moment: lost connection, restart, lock, deadlock."""
+    if isinstance(error, WriterTimeout):
         return True
     return error.connection_invalidated or isinstance(error, OperationalError)
 
@@ -213,7 +215,7 @@ def _engine(url: sa.URL, limits: Limits) -> sa.Engine:
 
     @sa.event.listens_for(engine, "handle_error")
     def quote_no_values(context: sa.engine.ExceptionContext) -> None:
-        """The lines after the first (DETAIL, CONTEXT) quote keys, JSON and whole rows."""
+        """Keeps only the first line of an error: those after it (DETAIL, CONTEXT) quote keys, JSON and whole rows."""
         for error in (context.original_exception, context.sqlalchemy_exception):
             if isinstance(error, DBAPIError | psycopg.Error) and error.args:
                 error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
@@ -222,7 +224,8 @@ def _engine(url: sa.URL, limits: Limits) -> sa.Engine:
 
 
 def _write_ahead(cursor: sqlite3.Cursor, *, seconds: float) -> None:
-    """WAL. A new file's first connections change its mode, for which SQLite does not wait, whatever its time-out."""
+    """Sets the WAL mode. The first connections to a new file all change its mode, and SQLite's busy time-out does not
+    apply to that: so this waits by itself."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -239,9 +242,10 @@ def _busy_seconds(limits: Limits) -> float:
 
 
 def _ping_after_idling(engine: sa.Engine) -> None:
-    """A connection that rested is asked whether it still lives; asking each time would double the round trips.
+    """Tests a pooled connection before its use if it was idle; testing each time would double the round trips.
 
-    For those who repeat a broken transaction. The others (web) ask each time: they have only one try.
+    For processes that repeat a broken transaction. The web process, which has only one try, tests each time
+    (`pool_pre_ping`).
     """
 
     @sa.event.listens_for(engine, "checkin")

@@ -1,7 +1,7 @@
-"""Named points of a call's way where a test may hold a process still: to kill it just there, or to break something.
+"""Failpoints: named steps of a call's way at which a test may stop a process, to kill it there or to cut something.
 
-A point is armed by a file in the folder of the setting FAILPOINTS_FOLDER, and holds once. Without that setting, as
-always in production, a point costs one look at a variable.
+A file in the folder of the setting FAILPOINTS_FOLDER arms a failpoint for one stop. Without that setting, as always in
+production, a failpoint costs the comparison of one variable.
 """
 
 import os
@@ -25,20 +25,20 @@ FAILPOINTS = (
     "follow_up_done",
     "probe_answered",
 )
-LONGEST_HOLD_SECONDS = 60.0
+LONGEST_STOP_SECONDS = 60.0
 
 _folder: Path | None = None
 
 
 def arm_failpoints(folder: Path | None) -> None:
-    """For entry points, with what the setting says."""
+    """Sets the folder, for entry points. None: no failpoint stops anything."""
     global _folder
     _folder = folder
 
 
 def failpoint(point: str) -> None:
-    """Goes on at once, unless `<point>.armed` is in the folder: then it becomes `<point>.reached`, which names this
-    process, and the process holds until `<point>.go` is there."""
+    """Returns at once, unless `<point>.armed` is in the folder. Then renames that file to `<point>.reached`, writes
+    the id of this process into it, and waits until `<point>.go` is there, at most LONGEST_STOP_SECONDS."""
     if _folder is None:
         return
     reached = _folder / f"{point}.reached"
@@ -49,7 +49,7 @@ def failpoint(point: str) -> None:
         return
     aside.write_text(str(os.getpid()))
     aside.rename(reached)
-    deadline = time.monotonic() + LONGEST_HOLD_SECONDS
+    deadline = time.monotonic() + LONGEST_STOP_SECONDS
     while not (_folder / f"{point}.go").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     reached.unlink(missing_ok=True)

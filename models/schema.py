@@ -1,4 +1,4 @@
-"""Every table, by importing every module that defines one: what the migrations are compared with."""
+"""The whole schema: imports every module that defines a table, so that `metadata` can be compared with migrations."""
 
 from models.accounts import accounts, pauses
 from models.calls import calls
@@ -6,14 +6,14 @@ from models.database import metadata
 from models.follow_ups import follow_ups
 from models.intake import notifications, rejection_counts
 from models.reconciling import seen_ids, windows
-from models.work import heartbeats, lifecycle
+from models.work import heartbeats, history
 
 __all__ = [
     "accounts",
     "calls",
     "follow_ups",
     "heartbeats",
-    "lifecycle",
+    "history",
     "metadata",
     "notifications",
     "pauses",

@@ -24,6 +24,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NoReturn
 
+from models.calls.call_log import LEADWAY_ID
+from models.calls.redaction import storable_text
 from webhook.rejections import Reason, ReceiptStatus
 
 MAX_BODY_BYTES = 256 * 1024
@@ -63,11 +65,9 @@ _FROM_NUMBER = (
 _TIME = ("createdAt", "startedAt", "started_at", "startTime", "start_time", "date")
 _STARTED_AT_NESTED = (*(f"customData.{name}" for name in _TIME), *(f"data.{name}" for name in _TIME))
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _NO_VALUE = frozenset({"", "null", "none", "undefined", "nan"})
 _PHONE = re.compile(r"\+?[0-9 ().-]{3,32}")
 _EPOCH = re.compile(r"[0-9]{10}(?:[0-9]{3})?")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Dialect(StrEnum):
@@ -178,7 +178,7 @@ def _parse(raw_body: bytes) -> dict[str, Any]:
         )
         if not isinstance(value, dict):
             raise _UnreadableError(Reason.NOT_AN_OBJECT)
-        return {_clean(name): _storable(entry, depth=2) for name, entry in value.items()}
+        return {storable_text(name): _storable(entry, depth=2) for name, entry in value.items()}
     except UnicodeDecodeError:
         raise _UnreadableError(Reason.NOT_UTF8) from None
     except ValueError:
@@ -213,19 +213,14 @@ def _not_a_number(_text: str) -> NoReturn:
 
 def _storable(value: Any, *, depth: int) -> Any:
     if isinstance(value, str):
-        return _clean(value)
+        return storable_text(value)
     if isinstance(value, (dict, list)) and depth > _DEEPEST:
         raise _UnreadableError(Reason.TOO_DEEP)
     if isinstance(value, dict):
-        return {_clean(name): _storable(entry, depth=depth + 1) for name, entry in value.items()}
+        return {storable_text(name): _storable(entry, depth=depth + 1) for name, entry in value.items()}
     if isinstance(value, list):
         return [_storable(entry, depth=depth + 1) for entry in value]
     return value
-
-
-def _clean(text: str) -> str:
-    r"""Replaces \u0000 and lone surrogates: JSON may contain them, PostgreSQL stores neither."""
-    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def _event_type(document: dict[str, Any]) -> str | None:
@@ -261,7 +256,7 @@ def _first_id(
             continue
         if text is not None and "{{" in text:
             reason = Reason.UNRESOLVED_MERGE_TAG
-        elif text is not None and _ID.fullmatch(text) and text not in other_ids:
+        elif text is not None and LEADWAY_ID.fullmatch(text) and text not in other_ids:
             return text, None
         elif reason is Reason.CALL_ID_MISSING:
             reason = Reason.CALL_ID_UNUSABLE

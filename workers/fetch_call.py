@@ -1,24 +1,26 @@
 """Fetches one call log, stores it, plans its follow-ups: one attempt per task."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
-from models.accounts import accounts
+from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
 from models.calls import calls
-from models.calls.call_log import Action, ActionType, CallLog
+from models.calls.call_log import SETTLED_AS_IT_IS_AFTER, Action, ActionType, CallLog
 from models.calls.calls import CALL
 from models.database import moment
 from models.failpoints import failpoint
 from models.follow_ups import follow_ups
-from models.follow_ups.rules import CALL_KEY, follow_ups_for
+from models.follow_ups.rules import CALL_KEY, follow_ups_for, is_too_old
 from models.intake import notifications
 from models.work import lifecycle
-from models.work.lifecycle import Claim, Lane, Outcome
+from models.work.history import Outcome
+from models.work.lifecycle import Claim
+from models.work.work_rows import Lane
 from workers.app import app
 from workers.attempts.attempt import attempt
 from workers.attempts.failure_policy import apply_policy
@@ -30,7 +32,6 @@ log = structlog.get_logger(__name__)
 
 LATEST_REREAD_SECONDS = 600.0
 NOT_FOUND_FOR_GOOD_SECONDS = 24 * 3600.0
-SETTLED_AS_IT_IS_SECONDS = 2 * 3600.0
 SUMMARY_PATIENCE_SECONDS = 120.0
 WRONG_KIND = "call_id_of_another_kind"
 
@@ -61,7 +62,7 @@ def take_in(connection: Connection, this: Connections, claim: Claim, call_log: C
     """Stores the log, plans what it calls for and ends the attempt, all in the caller's one transaction."""
     location_id = account.location_id
     age = _seconds_since(claim.row["stored_at"] or claim.claimed_at, claim.claimed_at)
-    settled = call_log.is_settled or age >= SETTLED_AS_IT_IS_SECONDS
+    settled = call_log.is_settled_after(timedelta(seconds=age))
     # First the end of the attempt: it proves the fence and locks the row, so that the claim tells what is stored.
     if settled:
         lifecycle.complete(connection, claim)
@@ -73,7 +74,7 @@ def take_in(connection: Connection, this: Connections, claim: Claim, call_log: C
     if claim.row["plans_follow_ups"] or _plans_follow_ups(connection, claim):
         plan_follow_ups(connection, this, call_log, keyed_actions, account=account, claim=claim)
     if account.outages_in_a_row:
-        accounts.record_success(connection, location_id)
+        circuit_breaker.record_success(connection, location_id)
     failpoint("call_before_commit")
     _measure(claim, call_log)
     return "settled" if settled else "unsettled"
@@ -100,21 +101,21 @@ def plan_follow_ups(
         keyed_actions,
         this.rules,
         location_id=account.location_id,
-        too_old=_is_too_old(call_log, account, claim.claimed_at),
+        too_old=is_too_old(call_log, now=claim.claimed_at, age_hours=account.follow_up_age_hours),
         planned_as_call=claim.row["stored_at"] is not None
         and follow_ups.has_action_key(connection, account.location_id, call_log.call_id, CALL_KEY),
     )
     age = _seconds_since(claim.row["stored_at"] or claim.claimed_at, claim.claimed_at)
     complete = bool(call_log.summary.strip()) or not call_log.duration_seconds
     patience = 0.0 if complete else max(0.0, SUMMARY_PATIENCE_SECONDS - age)
-    backfilled = claim.row["lane"] >= Lane.RECONCILED
+    lane = Lane(claim.row["lane"])
     follow_ups.plan(
         connection,
         account.location_id,
         call_log.call_id,
         planned,
         delay_seconds=patience,
-        lane=Lane(claim.row["lane"]) if backfilled else Lane.FOLLOW_UP,
+        lane=lane if lane.is_background else Lane.FOLLOW_UP,
     )
 
 
@@ -128,23 +129,18 @@ def _without_log(
         lifecycle.discard(connection, claim, **facts)
         return "wrong_kind"
     if error.kind is ErrorKind.NOT_FOUND:
-        accounts.record_success(connection, account.location_id)  # an answer, if not the one hoped for
+        circuit_breaker.record_success(connection, account.location_id)  # an answer, if not the one hoped for
         age = _seconds_since(claim.row["created_at"], claim.claimed_at)
         if never_stored and age >= NOT_FOUND_FOR_GOOD_SECONDS:
             lifecycle.dead_letter(connection, claim, cause="not_found", **facts)
             return "not_found_for_good"
-        if not never_stored and age >= SETTLED_AS_IT_IS_SECONDS:
+        if not never_stored and age >= SETTLED_AS_IT_IS_AFTER.total_seconds():
             lifecycle.complete(connection, claim, settled_at=moment())
             return "settled"
         lifecycle.reschedule(connection, claim, seconds=_reread_after(this, age), outcome=Outcome.UNSETTLED, **facts)
         return "not_found_yet"
     apply_policy(connection, this, claim, error, account=account)
     return str(error.kind)
-
-
-def _is_too_old(call_log: CallLog, account: Account, now: datetime) -> bool:
-    ended_at = call_log.ended_at
-    return ended_at is not None and (now - ended_at).total_seconds() > account.follow_up_age_hours * 3600
 
 
 def _reread_after(this: Connections, age_seconds: float) -> float:

@@ -8,7 +8,7 @@ import structlog
 from models.accounts import accounts, oauth_grants, pauses
 from models.accounts.accounts import UnknownAccount
 from models.accounts.pauses import PauseCause
-from models.work.lifecycle import Lane
+from models.work.work_rows import Lane
 from workers.app import app
 from workers.attempts.failure_policy import PAUSING
 from workers.leadway.client import CallType

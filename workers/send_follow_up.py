@@ -12,16 +12,19 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from models.accounts import accounts
+from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
 from models.database import moment
 from models.failpoints import failpoint
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
+from models.follow_ups.references import carries_reference
 from models.follow_ups.rules import FollowUpKind
-from models.follow_ups.templates import WordingError, carries_reference
+from models.follow_ups.templates import WordingError
 from models.work import lifecycle
-from models.work.lifecycle import Claim, Lane, LeaseLost, Outcome, WorkStatus
+from models.work.history import Outcome
+from models.work.lifecycle import Claim, LeaseLost
+from models.work.work_rows import Lane, WorkStatus
 from workers.app import app
 from workers.attempts.attempt import attempt
 from workers.attempts.failure_policy import apply_policy
@@ -203,7 +206,7 @@ def _request(step: _Step, words: Words) -> str | None:
 def _after_failed_request(step: _Step, error: LeadwayError) -> str:
     """Not executed, provably: as if it had not been tried. Anything else is unclear, counted from now."""
     if not error.reached:
-        posts = follow_ups.follow_ups.c.posts - 1
+        posts = follow_ups.follow_ups_table.c.posts - 1
         return _set_back(step, error, status=WorkStatus.PENDING, intent_at=None, posts=posts)
     if FollowUpKind(step.claim.row["kind"]) is FollowUpKind.TAG:
         return _set_back(step, error, status=WorkStatus.PENDING, intent_at=None)  # setting it twice is harmless
@@ -220,7 +223,7 @@ def _after_failed_request(step: _Step, error: LeadwayError) -> str:
 
 def _finish(step: _Step, remote_id: str | None) -> None:
     def write(connection: Connection) -> None:
-        accounts.record_success(connection, step.account.location_id)
+        circuit_breaker.record_success(connection, step.account.location_id)
         lifecycle.complete(connection, step.claim, remote_id=remote_id, done_at=moment(), unclear_since=None)
 
     try:

@@ -23,8 +23,11 @@ COLUMNS = {
 }
 COLUMNS["follow_ups"] = COLUMNS["calls"]
 
-
-COMMENTS = {
+COMMENTS: dict[tuple[str, str | None], tuple[str, str]] = {
+    ("accounts", "complete_until"): (
+        "… to here (the watermark) has its row in calls",
+        "… to here has its row in calls",
+    ),
     ("accounts", "open_until"): (
         "circuit breaker: no request is sent until then; null: closed",
         "the API is given a rest until then",
@@ -33,12 +36,72 @@ COMMENTS = {
         "without a success between",
         "outages in a row, without a success between",
     ),
+    ("accounts", "request_burst"): (
+        "requests at once after a pause; null: 1",
+        "at once after a rest; null: 1",
+    ),
+    ("calls", "settled_at"): (
+        "when its log was settled",
+        "when its log was final",
+    ),
+    ("follow_ups", "absences"): (
+        "answered probes that did not find it",
+        "answered looks that did not find it",
+    ),
+    ("follow_ups", "appointment_id"): (
+        "of the booked appointment in its words",
+        "the booked appointment that it tells",
+    ),
     ("oauth_grants", None): (
         "where an account's tokens come from, if they expire; models/accounts/oauth_grants.py",
         "where an account's tokens come from, if they expire; models/oauth_grants.py",
     ),
+    ("oauth_grants", "refreshing"): (
+        "fence of that claim",
+        "fencing number of that hold",
+    ),
+    ("oauth_grants", "refreshing_until"): (
+        "a process has claimed the refresh until then",
+        "one process holds it, to refresh, until then",
+    ),
+    ("seen_ids", None): (
+        "the calls that the list of an open window has shown so far; deleted when the window ends",
+        "What the list of an open window has shown so far; emptied when the window ends.",
+    ),
+    ("seen_ids", "inside"): (
+        "it started within the window, which no list is trusted for",
+        "it started within the window: no list is trusted in that",
+    ),
 }
 """By table and column (None: the table itself): the new comment and the one before."""
+SCHEDULE = {
+    "enqueued_at": (
+        "enqueue mark: when its message was put into Redis",
+        "when a message for it was put into Redis",
+    ),
+    "enqueued_epoch": (
+        "the epoch of Redis that the message went into",
+        "which life of Redis holds that message",
+    ),
+    "failures": (
+        "of those, what counts towards dead-lettering",
+        "of those, what counts towards dead",
+    ),
+    "lost_isolated": (
+        "of those, lost in isolation",
+        "of those, while it ran alone",
+    ),
+    "replayed": (
+        "by a person, since the claim",
+        "a person asked since the claim",
+    ),
+    "requested": (
+        "raised each time it is requested",
+        "raised when it is asked for again",
+    ),
+}
+for table in ("calls", "follow_ups"):
+    COMMENTS |= {(table, column): both for column, both in SCHEDULE.items()}
 
 
 def upgrade() -> None:

@@ -1,4 +1,4 @@
-"""The Leadway locations that are served: credentials, secrets, OAuth grants, and why one of them stands still.
+"""Accounts, the Leadway locations that are served: credentials, secrets, OAuth grants, pauses, circuit breakers.
 
-What belongs to one account as a whole lives here. What is owed because of a call lives in `models.work` and above.
+Holds what belongs to an account as a whole. What is owed because of a call is in `models.work` and above it.
 """

@@ -1,4 +1,4 @@
-"""The Leadway accounts (locations) we serve: their credentials, language, time zone and how far they are complete."""
+"""The accounts, Leadway locations that we serve: credentials, language, time zone, and how far each is complete."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,10 +13,7 @@ from models.accounts.token_encryption import TokenCipher
 from models.database import UtcDateTime, insert, metadata, moment
 from models.settings import Settings
 
-OUTAGES_BEFORE_OPEN = 5
-"""Outages in a row after which the account's API is given a rest."""
-
-accounts = sa.Table(
+accounts_table = sa.Table(
     "accounts",
     metadata,
     sa.Column("location_id", sa.Text, primary_key=True, comment="Leadway's id of the location"),
@@ -26,7 +23,7 @@ accounts = sa.Table(
     sa.Column("api_token_encrypted", sa.Text, nullable=True),
     sa.Column("token_expires_at", UtcDateTime, nullable=True, comment="null: a static token, which never does"),
     sa.Column("requests_per_10_seconds", sa.Integer, nullable=True, comment="allowed by Leadway; null: as set for all"),
-    sa.Column("request_burst", sa.Integer, nullable=True, comment="at once after a rest; null: 1"),
+    sa.Column("request_burst", sa.Integer, nullable=True, comment="requests at once after a pause; null: 1"),
     sa.Column("requests_per_day", sa.Integer, nullable=True, comment="allowed by Leadway; null: 200,000"),
     sa.Column("intake_secret_hash", sa.Text, nullable=True, unique=True, comment="SHA-256, hexadecimal"),
     sa.Column("previous_intake_secret_hash", sa.Text, nullable=True, unique=True, comment="valid until the next one"),
@@ -38,14 +35,14 @@ accounts = sa.Table(
     sa.Column("added_at", UtcDateTime, nullable=False),
     sa.Column("removed_at", UtcDateTime, nullable=True, comment="its notifications are ignored, its calls kept"),
     sa.Column("complete_from", UtcDateTime, nullable=True, comment="every call Leadway lists from here …"),
-    sa.Column("complete_until", UtcDateTime, nullable=True, comment="… to here has its row in calls"),
+    sa.Column("complete_until", UtcDateTime, nullable=True, comment="… to here (the watermark) has its row in calls"),
     sa.Column("next_reconcile_at", UtcDateTime, nullable=True, comment="null: at once"),
     sa.Column("next_relist_at", UtcDateTime, nullable=True, comment="of the last days, once a day; null: at once"),
     sa.Column("webhook_alarm", sa.Text, nullable=True, comment="why calls come unannounced, most likely; null: none"),
     sa.Column("webhook_alarm_at", UtcDateTime, nullable=True, comment="since when"),
 )
 
-oauth_grants = sa.Table(
+oauth_grants_table = sa.Table(
     "oauth_grants",
     metadata,
     sa.Column("location_id", sa.Text, sa.ForeignKey("accounts.location_id", ondelete="CASCADE"), primary_key=True),
@@ -53,32 +50,34 @@ oauth_grants = sa.Table(
     sa.Column("client_secret_encrypted", sa.Text, nullable=False),
     sa.Column("refresh_token_encrypted", sa.Text, nullable=False, comment="each use brings the next one"),
     sa.Column("refreshed_at", UtcDateTime, nullable=True, comment="when it last brought an access token"),
-    sa.Column("refreshing_until", UtcDateTime, nullable=True, comment="one process holds it, to refresh, until then"),
-    sa.Column("refreshing", sa.Integer, nullable=False, default=0, comment="fencing number of that hold"),
+    sa.Column("refreshing_until", UtcDateTime, nullable=True, comment="a process has claimed the refresh until then"),
+    sa.Column("refreshing", sa.Integer, nullable=False, default=0, comment="fence of that claim"),
     comment="where an account's tokens come from, if they expire; models/accounts/oauth_grants.py",
 )
 
-OF_THE_TOKEN = (PauseCause.TOKEN, PauseCause.LOCATION, PauseCause.SCOPE, PauseCause.VERSION)
-"""The pauses that end with the token that caused them."""
+CAUSED_BY_TOKEN = (PauseCause.TOKEN, PauseCause.LOCATION, PauseCause.SCOPE, PauseCause.VERSION)
+"""The pauses that a new token ends."""
 
 
 class UnknownAccount(Exception):
-    """No account with this location id is served."""
+    """No account has this location id."""
 
 
 class SecretTaken(Exception):
-    """Another account has this intake secret; it could not be told which one a notification is for."""
+    """Another account has this intake secret: with the same secret twice, a notification's account would be unknown."""
 
 
 @dataclass(frozen=True)
 class Account:
+    """A row of `accounts`, without its secrets but for the encrypted token."""
+
     location_id: str
     name: str
     language: str
     time_zone: str
     api_token_encrypted: str | None
     token_expires_at: datetime | None
-    """None: a static token. Else one that is made from the account's OAuth grant."""
+    """None: the token is a static one. Else it comes from the account's OAuth grant."""
     requests_per_10_seconds: int | None
     request_burst: int | None
     requests_per_day: int | None
@@ -91,60 +90,66 @@ class Account:
     complete_until: datetime | None
 
 
-_COLUMNS = tuple(accounts.c[name] for name in Account.__dataclass_fields__)
+_COLUMNS = tuple(accounts_table.c[name] for name in Account.__dataclass_fields__)
 
 
 def get(connection: Connection, location_id: str) -> Account:
-    """Raises UnknownAccount. Removed accounts are still found: their calls are kept."""
+    """The account, removed or not: the calls of a removed one are kept. Raises UnknownAccount."""
     row = connection.execute(_GET, {"this_location": location_id}).first()
     if row is None:
         raise UnknownAccount(f"no account {location_id!r}: add it with `leadway-calls accounts add {location_id}`")
     return Account(**row._mapping)
 
 
-_GET = sa.select(*_COLUMNS).where(accounts.c.location_id == sa.bindparam("this_location"))
+_GET = sa.select(*_COLUMNS).where(accounts_table.c.location_id == sa.bindparam("this_location"))
 
 
 def served(connection: Connection) -> list[Account]:
+    """The accounts that are not removed, by location id."""
     rows = connection.execute(
-        sa.select(*_COLUMNS).where(accounts.c.removed_at.is_(None)).order_by(accounts.c.location_id)
+        sa.select(*_COLUMNS).where(accounts_table.c.removed_at.is_(None)).order_by(accounts_table.c.location_id)
     )
     return [Account(**row._mapping) for row in rows]
 
 
 def is_served(connection: Connection, location_id: str) -> bool:
-    row = sa.select(sa.literal(1)).where(accounts.c.location_id == location_id, accounts.c.removed_at.is_(None))
+    row = sa.select(sa.literal(1)).where(
+        accounts_table.c.location_id == location_id, accounts_table.c.removed_at.is_(None)
+    )
     return connection.execute(row).first() is not None
 
 
-def intake_secrets_held(connection: Connection, location_id: str) -> tuple[bool, bool]:
-    """Whether the account has an intake secret, and whether a previous one is still valid beside it."""
-    row = connection.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).first()
+def has_intake_secrets(connection: Connection, location_id: str) -> tuple[bool, bool]:
+    """Whether the account has an intake secret, and whether its previous one is still valid."""
+    row = connection.execute(sa.select(accounts_table).where(accounts_table.c.location_id == location_id)).first()
     return (False, False) if row is None else (bool(row.intake_secret_hash), bool(row.previous_intake_secret_hash))
 
 
 def location_for_secret(connection: Connection, secret_hash: str) -> str | None:
-    """Which account an intake secret belongs to: its present one or, while it is being rotated, its previous one."""
-    by_secret = sa.select(accounts.c.location_id).where(
-        sa.or_(accounts.c.intake_secret_hash == secret_hash, accounts.c.previous_intake_secret_hash == secret_hash),
-        accounts.c.removed_at.is_(None),
+    """The account whose current or previous intake secret this is, by the hash of `hash_secret`; None: no account's."""
+    by_secret = sa.select(accounts_table.c.location_id).where(
+        sa.or_(
+            accounts_table.c.intake_secret_hash == secret_hash,
+            accounts_table.c.previous_intake_secret_hash == secret_hash,
+        ),
+        accounts_table.c.removed_at.is_(None),
     )
     row = connection.execute(by_secret).first()
     return None if row is None else str(row.location_id)
 
 
 def with_intake_secret(connection: Connection) -> set[str]:
-    """The accounts whose unsigned notifications can be told to be genuine."""
+    """The location ids of accounts with an intake secret: unsigned notifications can be authenticated for them."""
     return set(
         connection.execute(
-            sa.select(accounts.c.location_id).where(accounts.c.intake_secret_hash.is_not(None))
+            sa.select(accounts_table.c.location_id).where(accounts_table.c.intake_secret_hash.is_not(None))
         ).scalars()
     )
 
 
 def add(connection: Connection, location_id: str, **values: Any) -> None:
-    """Adds an account, or takes a removed one back. Values are columns; what is left out keeps what it had."""
-    statement = insert(connection, accounts).values(
+    """Adds an account, or serves a removed one again. Values are columns; a column that is left out keeps its value."""
+    statement = insert(connection, accounts_table).values(
         location_id=location_id, added_at=moment(), complete_from=moment(), complete_until=moment(), **values
     )
     connection.execute(
@@ -153,38 +158,50 @@ def add(connection: Connection, location_id: str, **values: Any) -> None:
 
 
 def set_token(connection: Connection, location_id: str, token: str, *, cipher: TokenCipher) -> None:
-    """Writes a new static API token; work that stood still because of the old one goes on at once. An OAuth grant is
-    forgotten. Raises UnknownAccount."""
+    """Writes a new static API token, deletes an OAuth grant, and ends what the old token stopped. Raises
+    UnknownAccount."""
     token_is_new(connection, location_id, api_token_encrypted=cipher.encrypt(token), token_expires_at=None)
-    connection.execute(sa.delete(oauth_grants).where(oauth_grants.c.location_id == location_id))
+    connection.execute(sa.delete(oauth_grants_table).where(oauth_grants_table.c.location_id == location_id))
 
 
 def token_is_new(connection: Connection, location_id: str, **values: Any) -> None:
-    """Writes columns about the token, and ends what stood still because of the old one. Raises UnknownAccount."""
+    """Writes columns of a new token, closes the circuit breaker, and ends the pauses that the old token caused.
+
+    Raises UnknownAccount.
+    """
     _update(connection, location_id, **values, open_until=None, outages_in_a_row=0)
-    resume(connection, location_id, causes=OF_THE_TOKEN)
+    resume(connection, location_id, causes=CAUSED_BY_TOKEN)
 
 
 def set_budget(connection: Connection, location_id: str, **values: int | None) -> None:
-    """Columns: requests_per_10_seconds, request_burst, requests_per_day; None is the default. Raises UnknownAccount."""
+    """Writes the columns requests_per_10_seconds, request_burst and requests_per_day; None sets the default.
+
+    Raises UnknownAccount.
+    """
     _update(connection, location_id, **values)
 
 
 def set_secret(connection: Connection, location_id: str, secret: str, *, keep_previous: bool = True) -> None:
-    """Writes a new intake secret; the one before stays valid until the next. Raises UnknownAccount, SecretTaken."""
+    """Writes a new intake secret. With `keep_previous` the one before stays valid until the next rotation.
+
+    Raises UnknownAccount, SecretTaken.
+    """
     hashed = hash_secret(secret)
     owner = location_for_secret(connection, hashed)
     if owner not in (None, location_id):
         raise SecretTaken("another account has this intake secret already; choose another one")
-    current = accounts.c.intake_secret_hash
-    kept = sa.case((current == hashed, accounts.c.previous_intake_secret_hash), else_=current)
+    current = accounts_table.c.intake_secret_hash
+    previous = sa.case((current == hashed, accounts_table.c.previous_intake_secret_hash), else_=current)
     _update(
-        connection, location_id, intake_secret_hash=hashed, previous_intake_secret_hash=kept if keep_previous else None
+        connection,
+        location_id,
+        intake_secret_hash=hashed,
+        previous_intake_secret_hash=previous if keep_previous else None,
     )
 
 
 def remove(connection: Connection, location_id: str) -> None:
-    """Stops serving an account and forgets its credentials. Its calls are kept. Raises UnknownAccount."""
+    """Stops serving an account and deletes its credentials. Its calls are kept. Raises UnknownAccount."""
     _update(
         connection,
         location_id,
@@ -194,48 +211,20 @@ def remove(connection: Connection, location_id: str) -> None:
         intake_secret_hash=None,
         previous_intake_secret_hash=None,
     )
-    connection.execute(sa.delete(oauth_grants).where(oauth_grants.c.location_id == location_id))
-    resume(connection, location_id, causes=OF_THE_TOKEN)
-
-
-def open_breaker(connection: Connection, location_id: str, *, seconds: float) -> None:
-    """Gives the API a rest for this account: nothing is dispatched for it so long. Never shortens a rest."""
-    until = moment(seconds)
-    longer = accounts.c.open_until.is_(None) | (accounts.c.open_until < until)
-    connection.execute(
-        sa.update(accounts).where(accounts.c.location_id == location_id, longer).values(open_until=until)
-    )
-
-
-def record_outage(connection: Connection, location_id: str) -> int | None:
-    """Returns how many there were in a row. None while the account rests: what fails then had begun before, and says
-    nothing that is not known."""
-    rests = accounts.c.open_until > moment()
-    counted = connection.execute(
-        sa.update(accounts)
-        .where(accounts.c.location_id == location_id, accounts.c.open_until.is_(None) | ~rests)
-        .values(outages_in_a_row=accounts.c.outages_in_a_row + 1)
-        .returning(accounts.c.outages_in_a_row)
-    )
-    return counted.scalar_one_or_none()
-
-
-def record_success(connection: Connection, location_id: str) -> None:
-    """An answer came: outages are over."""
-    connection.execute(
-        sa.update(accounts)
-        .where(accounts.c.location_id == location_id, accounts.c.outages_in_a_row > 0)
-        .values(outages_in_a_row=0, open_until=None)
-    )
+    connection.execute(sa.delete(oauth_grants_table).where(oauth_grants_table.c.location_id == location_id))
+    resume(connection, location_id, causes=CAUSED_BY_TOKEN)
 
 
 def extend_completeness(connection: Connection, location_id: str, *, since: datetime, until: datetime) -> None:
-    """Every call that Leadway lists between these two times has its row: grows the complete span if it touches it."""
-    c = accounts.c
+    """Records that every call which Leadway lists between these two times has its row.
+
+    Extends the complete span in both directions, its end being the watermark, if the two spans touch.
+    """
+    c = accounts_table.c
     reaches_back = c.complete_from.is_(None) | ((c.complete_from > since) & (c.complete_from <= until))
     reaches_on = c.complete_until.is_(None) | ((c.complete_until >= since) & (c.complete_until < until))
     connection.execute(
-        sa.update(accounts)
+        sa.update(accounts_table)
         .where(c.location_id == location_id)
         .values(
             complete_from=sa.case((reaches_back, sa.literal(since, UtcDateTime)), else_=c.complete_from),
@@ -245,17 +234,17 @@ def extend_completeness(connection: Connection, location_id: str, *, since: date
 
 
 def upsert_from_settings(connection: Connection, settings: Settings, *, cipher: TokenCipher) -> None:
-    """Makes the environment's account what the environment says; what it does not say stays. The environment wins.
+    """Adds the environment's account, or makes it what the environment says. What is not set there stays.
 
-    Called at every start of every process: writes only where something differs, so that nothing is resumed or
-    rotated by a mere restart. Raises SecretTaken.
+    Every process calls this at its start. Writes only what differs, so that a restart resumes and rotates nothing.
+    Raises SecretTaken.
     """
     location_id = settings.leadway_location_id
     if location_id is None:
         return
     wanted = {"language": settings.leadway_language, "time_zone": settings.leadway_time_zone, "removed_at": None}
     chosen = {name for name in settings.model_fields_set if name in ("leadway_language", "leadway_time_zone")}
-    row = connection.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).first()
+    row = connection.execute(sa.select(accounts_table).where(accounts_table.c.location_id == location_id)).first()
     if row is None:
         add(connection, location_id, language=settings.leadway_language, time_zone=settings.leadway_time_zone)
     else:
@@ -280,6 +269,8 @@ def _is_same_token(encrypted: str | None, token: str, cipher: TokenCipher) -> bo
 
 
 def _update(connection: Connection, location_id: str, **values: Any) -> None:
-    updated = connection.execute(sa.update(accounts).where(accounts.c.location_id == location_id).values(**values))
+    updated = connection.execute(
+        sa.update(accounts_table).where(accounts_table.c.location_id == location_id).values(**values)
+    )
     if updated.rowcount != 1:
         raise UnknownAccount(f"no account {location_id!r}: add it with `leadway-calls accounts add {location_id}`")

@@ -1,4 +1,4 @@
-"""An account's intake secret: how a new one is made, and the only form in which it is stored."""
+"""The intake secret of an account: how a new one is made, and its hash, the only form in which it is stored."""
 
 import hashlib
 import secrets

@@ -1,4 +1,4 @@
-"""Why an account, or one kind of its work, stands still; several causes may hold at once."""
+"""Pauses: why no work of an account, or of one kind, is claimed. An account may have several causes at once."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -10,22 +10,23 @@ from sqlalchemy import Connection
 from models.database import UtcDateTime, insert, metadata, moment
 
 FIRST_PROBE_SECONDS = 30.0
+"""The delay of the first probe, which looks whether the pause has healed; each next one is twice as long."""
 LONGEST_PROBE_SECONDS = 1800.0
 
 
 class PauseCause(StrEnum):
     PERSON = "person"
-    """Somebody said so: never heals by itself."""
+    """A person paused it, and only a person resumes it."""
     TOKEN = "token"  # noqa: S105 - a cause, not a secret
     LOCATION = "location"
     SCOPE = "scope"
-    """Only the work that needs the scope stands still."""
+    """Pauses only the work that needs the scope."""
     VERSION = "version"
 
 
 ALL_WORK = "all"
 
-pauses = sa.Table(
+pauses_table = sa.Table(
     "pauses",
     metadata,
     sa.Column("location_id", sa.Text, sa.ForeignKey("accounts.location_id", ondelete="CASCADE"), primary_key=True),
@@ -39,24 +40,24 @@ pauses = sa.Table(
 
 
 def is_paused(table: sa.Table, work: str) -> sa.ColumnElement[bool]:
-    """Whether rows of `table`, which have a location_id, stand still."""
-    held = sa.select(sa.literal(1)).where(
-        pauses.c.location_id == table.c.location_id, pauses.c.work.in_((ALL_WORK, work))
+    """Whether work of this kind is paused for the account of a row of `table`, which has a location_id."""
+    pauses = sa.select(sa.literal(1)).where(
+        pauses_table.c.location_id == table.c.location_id, pauses_table.c.work.in_((ALL_WORK, work))
     )
-    return held.correlate(table).exists()
+    return pauses.correlate(table).exists()
 
 
 def pause(connection: Connection, location_id: str, *, cause: PauseCause, detail: str, work: str = ALL_WORK) -> bool:
-    """Pauses; True when it was not paused for this cause before."""
+    """Pauses the work of an account. Returns True when it was not paused for this cause before."""
     probe = None if cause is PauseCause.PERSON else moment(FIRST_PROBE_SECONDS)
     statement = (
-        insert(connection, pauses)
+        insert(connection, pauses_table)
         .values(
             location_id=location_id, cause=cause, work=work, detail=detail, paused_at=moment(), next_probe_at=probe,
             probes=0,
         )
         .on_conflict_do_nothing()
-        .returning(pauses.c.cause)
+        .returning(pauses_table.c.cause)
     )  # fmt: skip
     return connection.execute(statement).first() is not None
 
@@ -68,29 +69,34 @@ def resume(
     causes: Sequence[PauseCause] = tuple(PauseCause),
     work: str | None = None,
 ) -> bool:
-    """Ends the pauses of these causes, all or those of one kind of work; True when there was one."""
-    statement = sa.delete(pauses).where(pauses.c.location_id == location_id, pauses.c.cause.in_(causes))
+    """Ends the pauses of these causes, of all work or of one kind. Returns True when there was one."""
+    statement = sa.delete(pauses_table).where(
+        pauses_table.c.location_id == location_id, pauses_table.c.cause.in_(causes)
+    )
     if work is not None:
-        statement = statement.where(pauses.c.work == work)
-    return bool(connection.execute(statement.returning(pauses.c.cause)).all())
+        statement = statement.where(pauses_table.c.work == work)
+    return bool(connection.execute(statement.returning(pauses_table.c.cause)).all())
 
 
 def due_probes(connection: Connection) -> list[Any]:
-    """The pauses whose healing is to be looked for now; each is put off at once, so that one prober has it."""
+    """Takes the pauses whose probe is due, and schedules their next probe: only this caller gets them now."""
     delay = sa.case(
-        *((pauses.c.probes == n, min(LONGEST_PROBE_SECONDS, FIRST_PROBE_SECONDS * 2**n)) for n in range(1, 7)),
-        else_=sa.case((pauses.c.probes == 0, FIRST_PROBE_SECONDS), else_=LONGEST_PROBE_SECONDS),
+        *((pauses_table.c.probes == n, min(LONGEST_PROBE_SECONDS, FIRST_PROBE_SECONDS * 2**n)) for n in range(1, 7)),
+        else_=sa.case((pauses_table.c.probes == 0, FIRST_PROBE_SECONDS), else_=LONGEST_PROBE_SECONDS),
     )
     statement = (
-        sa.update(pauses)
-        .where(pauses.c.next_probe_at <= moment())
-        .values(probes=pauses.c.probes + 1, next_probe_at=moment(delay))
-        .returning(pauses.c.location_id, pauses.c.cause, pauses.c.work)
+        sa.update(pauses_table)
+        .where(pauses_table.c.next_probe_at <= moment())
+        .values(probes=pauses_table.c.probes + 1, next_probe_at=moment(delay))
+        .returning(pauses_table.c.location_id, pauses_table.c.cause, pauses_table.c.work)
     )
     return list(connection.execute(statement))
 
 
 def of_account(connection: Connection, location_id: str) -> list[Any]:
+    """The rows of the account's pauses, oldest first."""
     return list(
-        connection.execute(sa.select(pauses).where(pauses.c.location_id == location_id).order_by(pauses.c.paused_at))
+        connection.execute(
+            sa.select(pauses_table).where(pauses_table.c.location_id == location_id).order_by(pauses_table.c.paused_at)
+        )
     )

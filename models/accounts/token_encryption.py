@@ -1,4 +1,4 @@
-"""API tokens at rest: encrypted with Fernet, the first key writes, every key reads."""
+"""Encryption of the API tokens in the database, with Fernet: the first key encrypts, every key decrypts."""
 
 import hashlib
 import hmac
@@ -17,6 +17,8 @@ class TokenUnreadable(Exception):
 
 
 class TokenCipher:
+    """Encrypts and decrypts with one list of keys."""
+
     def __init__(self, keys: Sequence[str]) -> None:
         """Raises ValueError when a key is no Fernet key (32 bytes, url-safe base64)."""
         self._fernet = MultiFernet([Fernet(key) for key in keys])
@@ -27,6 +29,7 @@ class TokenCipher:
         return self._fernet.encrypt(token.encode()).decode()
 
     def decrypt(self, encrypted: str) -> str:
+        """Raises TokenUnreadable."""
         try:
             return self._fernet.decrypt(encrypted.encode()).decode()
         except InvalidToken:
@@ -36,7 +39,7 @@ class TokenCipher:
             ) from None
 
     def opens_to(self, encrypted: str, token: str) -> bool:
-        """Whether this is what was encrypted; False too when it cannot be read."""
+        """Whether `encrypted` decrypts to `token`. False too when no key decrypts it."""
         try:
             return hmac.compare_digest(self._fernet.decrypt(encrypted.encode()), token.encode())
         except InvalidToken:
@@ -44,12 +47,12 @@ class TokenCipher:
 
 
 def cipher_for(keys: Sequence[str], *, key_file: Path = KEY_FILE) -> TokenCipher:
-    """The cipher of the configured keys; without any, of a key that is made once and kept in `key_file`."""
+    """The cipher of the configured keys, or without any of a key that is made once and kept in `key_file`."""
     return TokenCipher(tuple(keys) or (_kept_key(key_file),))
 
 
 def _kept_key(path: Path) -> str:
-    """Reads the key file, or makes it: written aside and linked, so that processes started at once agree on one."""
+    """Reads the key file, or makes it under another name and links it: processes that start at once get one key."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         # Not the process id: containers that share a volume have the same ones.
@@ -61,7 +64,7 @@ def _kept_key(path: Path) -> str:
         try:
             os.link(aside, path)
         except FileExistsError:
-            pass  # another process was quicker: its key counts
+            pass  # another process was first: its key is used
         finally:
             aside.unlink()
     return path.read_text().strip()

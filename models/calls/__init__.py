@@ -1,4 +1,4 @@
-"""Calls: Leadway's log as a value, the tables that keep it, and how a reading of it is stored.
+"""Calls: Leadway's log as a value, the tables that hold it, and how a reading of it is stored.
 
-Secrets are taken out here before anything is stored. What is owed because of a call is in `models.follow_ups`.
+Secrets are redacted here before anything is stored. What is owed to the CRM because of a call is in `follow_ups`.
 """

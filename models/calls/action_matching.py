@@ -1,6 +1,7 @@
-"""Which action of a newer log is which stored one: an action keeps the key that it got when first stored.
+"""Matches the actions of a newer reading to the stored ones: an action keeps the key that it got when first stored.
 
-Leadway's action ids may be missing, may name the agent's configured action and may repeat, so they alone do not tell.
+An id alone does not identify an action. Leadway's action ids may be missing, may be those of the agent's configured
+action, and may repeat.
 """
 
 from collections import Counter
@@ -12,15 +13,18 @@ from models.calls.call_log import Action
 
 @dataclass(frozen=True)
 class StoredAction:
+    """An action as stored, with the key that it got then."""
+
     action_key: str
     action: Action
 
 
 def match_actions(stored: Sequence[StoredAction], read: Sequence[Action]) -> list[str]:
-    """The key of each action read, in order: a stored one's, or a new one where nothing stored matches.
+    """The key of each action in `read`, in order: that of the stored action it matches, else a new one.
 
-    Tried in turn: same id and time; same id alone if unique; both within a type first, for one configured action's id
-    may stand on actions of several kinds; same type and time; the nth left of that type and name.
+    Two actions match by the first of these identities that both have: type, id and time; type and id, if unique; id and
+    time; id, if unique; type and time; type and name, in order. The type goes first because the id of one configured
+    action may stand on actions of several types.
     """
     keys: list[str | None] = [None] * len(read)
     left = list(stored)
@@ -88,9 +92,9 @@ _IDENTITIES: tuple[tuple[Callable[[Action], Hashable | None], bool], ...] = (
 
 
 def _new_key(action: Action, read: Sequence[Action], taken: set[str]) -> str:
-    """A key that a first reading of the same log would give again: by its id if that is telling, else by its kind."""
-    telling = action.action_id is not None and sum(each.action_id == action.action_id for each in read) == 1
-    stem = f"id-{action.action_id}" if telling else action.action_type.lower()
+    """A key that a first reading of the same log would give again: from the id if it is unique, else from the type."""
+    unique = action.action_id is not None and sum(each.action_id == action.action_id for each in read) == 1
+    stem = f"id-{action.action_id}" if unique else action.action_type.lower()
     key, number = stem, 1
     while key in taken:
         number += 1

@@ -1,17 +1,23 @@
-"""Leadway's document about one call, as a value.
+"""A call log: Leadway's document about one call, as a value, and when it counts as settled.
 
-Read leniently from JSON by `workers.leadway.documents`; already redacted when it gets here, so it may be stored.
+`workers.leadway.documents` reads it leniently from JSON and redacts it first, so every field may be stored.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+LEADWAY_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+"""What may be an id of Leadway's, of whatever thing: ids are opaque, but these characters are safe in a URL's path."""
+SETTLED_AS_IT_IS_AFTER = timedelta(hours=2)
+"""A log that still lacks its words after this time will not get them: it counts as settled as it is."""
+
 
 class ActionType(StrEnum):
-    """The action types that Leadway has today (reference: voice-ai.json). Others are stored as they come."""
+    """The action types that Leadway documents (reference: voice-ai.json). Others are stored as they come."""
 
     CALL_TRANSFER = "CALL_TRANSFER"
     SMS = "SMS"
@@ -24,7 +30,7 @@ class ActionType(StrEnum):
 
 
 class Source(StrEnum):
-    """Where a reading of the log came from. A list row cannot carry everything (no `extractedData`)."""
+    """Where a reading of the log came from: its own endpoint, or a row of the list, which lacks `extractedData`."""
 
     FETCH = "fetch"
     LIST = "list"
@@ -37,7 +43,7 @@ class Action:
     action_type: str
     name: str = ""
     action_id: str | None = None
-    """`actionId` or `_id`. May be missing, may repeat: it can name the agent's configured action."""
+    """`actionId` or `_id`. It may be missing, and may repeat: it can be the id of the agent's configured action."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     executed_at: datetime | None = None
     trigger_received_at: datetime | None = None
@@ -65,9 +71,9 @@ class CallLog:
     extracted_data: Mapping[str, Any] | None = None
     actions: tuple[Action, ...] = ()
     document: Mapping[str, Any] = field(default_factory=dict)
-    """The whole document, redacted, unknown fields included."""
+    """The whole document, redacted, with unknown fields."""
     unknown_fields: tuple[str, ...] = ()
-    """Top-level names that no source describes: counted, kept, never fatal."""
+    """Top-level names that no reference describes: they are counted and kept, and are no error."""
 
     @property
     def ended_at(self) -> datetime | None:
@@ -77,5 +83,12 @@ class CallLog:
 
     @property
     def is_settled(self) -> bool:
-        """Whether Leadway has finished writing it: a call that lasted has a transcript and a summary."""
+        """Whether Leadway has finished writing the log: a call that lasted has a transcript and a summary."""
         return not self.duration_seconds or bool(self.transcript.strip() and self.summary.strip())
+
+    def is_settled_after(self, waited: timedelta) -> bool:
+        """Whether the log is settled, or will not change any more because it has been waited for so long.
+
+        `waited` is counted from the first storing of a fetched log, and from the end of a listed call.
+        """
+        return self.is_settled or waited >= SETTLED_AS_IT_IS_AFTER

@@ -1,4 +1,4 @@
-"""Calls and their actions: announced by a notification or a listing, stored once their log has been read."""
+"""Calls and their actions: announced by a notification or a listing, stored when a reading of their log arrives."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog, Source
 from models.database import Json, UtcDateTime, earlier_of, insert, metadata, moment
 from models.work import lifecycle
-from models.work.lifecycle import NOT_DONE, Lane, WorkKind, WorkStatus, work_columns
+from models.work.work_rows import NEVER_TRIED, NOT_DONE, Lane, WorkKind, WorkStatus, schedule_columns
 
 
 class Origin(StrEnum):
@@ -23,18 +23,18 @@ class Origin(StrEnum):
     BACKFILL = "backfill"
 
 
-calls = sa.Table(
+calls_table = sa.Table(
     "calls",
     metadata,
     sa.Column("location_id", sa.Text, primary_key=True),
     sa.Column("call_id", sa.Text, primary_key=True, comment="Leadway's"),
-    *work_columns(),
+    *schedule_columns(),
     sa.Column("origin", sa.Text, nullable=False, comment="what made it known: notification, reconcile, backfill"),
     sa.Column("plans_follow_ups", sa.Boolean, nullable=False, default=True),
     sa.Column("created_at", UtcDateTime, nullable=False, comment="when we first heard of it"),
     sa.Column("announced_at", UtcDateTime, nullable=True, comment="when its notification came; null: none came"),
     sa.Column("stored_at", UtcDateTime, nullable=True, comment="when its log was first stored"),
-    sa.Column("settled_at", UtcDateTime, nullable=True, comment="when its log was final"),
+    sa.Column("settled_at", UtcDateTime, nullable=True, comment="when its log was settled"),
     sa.Column("read_at", UtcDateTime, nullable=True, comment="just before the request that brought the stored log"),
     sa.Column("read_from", sa.Text, nullable=True, comment="fetch or list"),
     sa.Column("started_at", UtcDateTime, nullable=True, comment="Leadway's createdAt"),
@@ -56,18 +56,19 @@ calls = sa.Table(
     sa.Index("ix_calls_created_at", "created_at", "location_id", "call_id"),
     sa.Index("ix_calls_location_id_created_at", "location_id", "created_at", "call_id"),
 )
+_HAS_DUE_TIME = calls_table.c.next_attempt_at.is_not(None)
+_IS_IN_FLIGHT = sa.or_(calls_table.c.enqueued_at.is_not(None), calls_table.c.lease_until.is_not(None))
 sa.Index(
-    "ix_calls_due", calls.c.location_id, calls.c.lane, calls.c.next_attempt_at,
-    postgresql_where=calls.c.next_attempt_at.is_not(None), sqlite_where=calls.c.next_attempt_at.is_not(None),
+    "ix_calls_due", calls_table.c.location_id, calls_table.c.lane, calls_table.c.next_attempt_at,
+    postgresql_where=_HAS_DUE_TIME, sqlite_where=_HAS_DUE_TIME,
 )  # fmt: skip
+sa.Index("ix_calls_in_flight", calls_table.c.location_id, postgresql_where=_IS_IN_FLIGHT, sqlite_where=_IS_IN_FLIGHT)
 sa.Index(
-    "ix_calls_in_flight", calls.c.location_id,
-    postgresql_where=sa.or_(calls.c.enqueued_at.is_not(None), calls.c.lease_until.is_not(None)),
-    sqlite_where=sa.or_(calls.c.enqueued_at.is_not(None), calls.c.lease_until.is_not(None)),
+    "ix_calls_not_done", calls_table.c.location_id, calls_table.c.status, postgresql_where=NOT_DONE,
+    sqlite_where=NOT_DONE,
 )  # fmt: skip
-sa.Index("ix_calls_not_done", calls.c.location_id, calls.c.status, postgresql_where=NOT_DONE, sqlite_where=NOT_DONE)
 
-call_actions = sa.Table(
+call_actions_table = sa.Table(
     "call_actions",
     metadata,
     sa.Column("location_id", sa.Text, primary_key=True),
@@ -85,7 +86,7 @@ call_actions = sa.Table(
 )
 
 ACTION_KEY = ("location_id", "call_id", "action_key")
-CALL = WorkKind("call", calls, ("location_id", "call_id"))
+CALL = WorkKind("call", calls_table, ("location_id", "call_id"))
 
 
 def announce(
@@ -97,22 +98,22 @@ def announce(
     lane: Lane = Lane.LIVE,
     plans_follow_ups: bool = True,
 ) -> bool:
-    """Makes the call known and due; True when it is new.
+    """Makes the call known and due. Returns True when it is new. Of a call that is known already:
 
-    Known and unsettled: its next reading is brought forward, and one that is running now is repeated. Dead, unless
-    of poison: revived. Settled: nothing changes, unless it was taken in without follow-ups: then it is read again.
+    - unsettled: its next reading is brought forward, and a reading that is running now is repeated;
+    - dead, but not of poison: it is revived;
+    - settled: nothing changes, unless it was stored without follow-ups that are wanted now: then it is read again.
     """
     notified = origin is Origin.NOTIFICATION
     statement = (
-        insert(connection, calls)
+        insert(connection, calls_table)
         .values(
             location_id=location_id, call_id=call_id, status=WorkStatus.PENDING, lane=lane, next_attempt_at=moment(),
-            attempts=0, failures=0, fence=0, lost_leases=0, lost_isolated=0, isolated=False, requested=1,
-            replayed=False, origin=origin, plans_follow_ups=plans_follow_ups, created_at=moment(),
+            **NEVER_TRIED, requested=1, origin=origin, plans_follow_ups=plans_follow_ups, created_at=moment(),
             announced_at=moment() if notified else None,
         )
         .on_conflict_do_nothing()
-        .returning(calls.c.call_id)
+        .returning(calls_table.c.call_id)
     )  # fmt: skip
     if connection.execute(statement).first() is not None:
         return True
@@ -125,52 +126,61 @@ def _announce_again(
 ) -> None:
     this = CALL.matches((location_id, call_id))
     if notified:
-        first_notice = sa.update(calls).where(this, calls.c.announced_at.is_(None)).values(announced_at=moment())
+        first_notice = (
+            sa.update(calls_table).where(this, calls_table.c.announced_at.is_(None)).values(announced_at=moment())
+        )
         connection.execute(first_notice)
     if plans_follow_ups:
-        owed_nothing = sa.and_(this, calls.c.plans_follow_ups.is_(False))
-        connection.execute(  # taken in by a backfill, which owes no follow-ups; now it does
-            sa.update(calls)
-            .where(owed_nothing, calls.c.status == WorkStatus.DONE)
-            .values(lane=lane, **lifecycle.revive(calls))
+        owed_nothing = sa.and_(this, calls_table.c.plans_follow_ups.is_(False))
+        connection.execute(  # stored by a backfill, for which no follow-ups were planned; now they are
+            sa.update(calls_table)
+            .where(owed_nothing, calls_table.c.status == WorkStatus.DONE)
+            .values(lane=lane, **lifecycle.revive(calls_table))
         )
-        connection.execute(sa.update(calls).where(owed_nothing).values(plans_follow_ups=sa.true()))
+        connection.execute(sa.update(calls_table).where(owed_nothing).values(plans_follow_ups=sa.true()))
     connection.execute(
-        sa.update(calls)
-        .where(this, calls.c.status == WorkStatus.DEAD, calls.c.dead_cause != "poison")
-        .values(lane=lane, **lifecycle.revive(calls))
+        sa.update(calls_table)
+        .where(this, calls_table.c.status == WorkStatus.DEAD, calls_table.c.dead_cause != "poison")
+        .values(lane=lane, **lifecycle.revive(calls_table))
     )
-    waiting = calls.c.status == WorkStatus.PENDING
+    waiting = calls_table.c.status == WorkStatus.PENDING
     connection.execute(
-        sa.update(calls)
-        .where(this, calls.c.settled_at.is_(None), calls.c.status.in_((WorkStatus.PENDING, WorkStatus.RUNNING)))
+        sa.update(calls_table)
+        .where(
+            this, calls_table.c.settled_at.is_(None), calls_table.c.status.in_((WorkStatus.PENDING, WorkStatus.RUNNING))
+        )
         .values(
-            requested=calls.c.requested + 1,
-            lane=sa.case((waiting & (calls.c.lane > lane), lane), else_=calls.c.lane),
+            requested=calls_table.c.requested + 1,
+            lane=sa.case((waiting & (calls_table.c.lane > lane), lane), else_=calls_table.c.lane),
             next_attempt_at=sa.case(
-                (waiting, earlier_of(connection, calls.c.next_attempt_at, moment())), else_=calls.c.next_attempt_at
+                (waiting, earlier_of(connection, calls_table.c.next_attempt_at, moment())),
+                else_=calls_table.c.next_attempt_at,
             ),
         )
     )
 
 
 def replay(connection: Connection, location_id: str, call_id: str) -> bool:
-    """A person wants the log read again; False when there is no such call."""
+    """Makes the call due because a person wants its log read again. Returns False when there is no such call."""
     this = CALL.matches((location_id, call_id))
-    running = sa.update(calls).where(this, calls.c.status == WorkStatus.RUNNING)
-    if connection.execute(running.values(replayed=True, lane=Lane.LIVE, requested=calls.c.requested + 1)).rowcount:
+    running = sa.update(calls_table).where(this, calls_table.c.status == WorkStatus.RUNNING)
+    if connection.execute(
+        running.values(replayed=True, lane=Lane.LIVE, requested=calls_table.c.requested + 1)
+    ).rowcount:
         return True
-    waiting = sa.update(calls).where(this).values(lane=Lane.LIVE, **lifecycle.revive(calls))
+    waiting = sa.update(calls_table).where(this).values(lane=Lane.LIVE, **lifecycle.revive(calls_table))
     return bool(connection.execute(waiting).rowcount)
 
 
 def replay_dead(connection: Connection, *, location_id: str | None = None) -> int:
-    """A person wants all dead calls read again, those of one account or of all; returns how many. They go after live
-    ones: it may be an outage's worth."""
-    dead = sa.update(calls).where(calls.c.status == WorkStatus.DEAD, NOT_DONE)
+    """Makes all dead calls due, of one account or of all, because a person wants them read again. Returns how many.
+
+    They go into the lane of retries, behind live calls: they may be all the calls of an outage.
+    """
+    dead = sa.update(calls_table).where(calls_table.c.status == WorkStatus.DEAD, NOT_DONE)
     if location_id is not None:
-        dead = dead.where(calls.c.location_id == location_id)
-    return int(connection.execute(dead.values(lane=Lane.RETRY, **lifecycle.revive(calls))).rowcount)
+        dead = dead.where(calls_table.c.location_id == location_id)
+    return int(connection.execute(dead.values(lane=Lane.RETRY, **lifecycle.revive(calls_table))).rowcount)
 
 
 def get(connection: Connection, location_id: str, call_id: str) -> sa.RowMapping | None:
@@ -178,24 +188,27 @@ def get(connection: Connection, location_id: str, call_id: str) -> sa.RowMapping
     return None if row is None else row._mapping
 
 
-_GET = sa.select(calls).where(CALL.matches_parameters())
+_GET = sa.select(calls_table).where(CALL.matches_parameters())
 
 
 def find(connection: Connection, call_id: str) -> list[sa.RowMapping]:
-    """All calls with this id: a person does not name the account."""
-    rows = connection.execute(sa.select(calls).where(calls.c.call_id == call_id).order_by(calls.c.location_id))
+    """All calls with this id, of whatever account: a person who looks for one knows only its id."""
+    rows = connection.execute(
+        sa.select(calls_table).where(calls_table.c.call_id == call_id).order_by(calls_table.c.location_id)
+    )
     return [row._mapping for row in rows]
 
 
 def actions_of(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
+    """The rows of the call's actions, in the order of the log."""
     rows = connection.execute(_ACTIONS_OF, CALL.parameters((location_id, call_id)))
     return [row._mapping for row in rows]
 
 
 _ACTIONS_OF = (
-    sa.select(call_actions)
-    .where(*(call_actions.c[name] == sa.bindparam(f"this_{name}") for name in CALL.key_columns))
-    .order_by(call_actions.c.position)
+    sa.select(call_actions_table)
+    .where(*(call_actions_table.c[name] == sa.bindparam(f"this_{name}") for name in CALL.key_columns))
+    .order_by(call_actions_table.c.position)
 )
 
 
@@ -248,17 +261,17 @@ def save(
     settled: bool,
     stored: Mapping[str, Any],
 ) -> list[tuple[str, Action]]:
-    """Stores a reading of the log; returns every action of the call with its key, new and stored.
+    """Stores a reading of the log. Returns every action of the call with its key, new and stored ones.
 
-    The caller holds the row, in the same transaction: `stored` is that row. An older reading than the stored one
-    changes nothing; absent or empty never erases present.
+    `stored` is the call's row, which the caller has locked in the same transaction. A reading that is older than the
+    stored one changes nothing. An absent or empty value never erases a stored one.
     """
     call_id = call_log.call_id
     if stored["read_at"] is not None and stored["read_at"] >= read_at:
         return keyed_actions(connection, location_id, call_id)
     values = {name: value for name, value in log_columns(call_log).items() if not _is_empty(value)}
     if stored["trial_call"]:
-        values.pop("trial_call")  # False may mean that it was not said, and a trial call stays one
+        values.pop("trial_call")  # False may mean that the document did not say, and a trial call stays one
     if call_log.source is Source.LIST and stored["document"]:
         values["document"] = {**stored["document"], **call_log.document}
     written = {**values, "read_at": read_at, "read_from": call_log.source}
@@ -268,13 +281,16 @@ def save(
 
 
 _SAVE = (
-    sa.update(calls).where(CALL.matches_parameters()).values(stored_at=sa.func.coalesce(calls.c.stored_at, moment()))
+    sa.update(calls_table)
+    .where(CALL.matches_parameters())
+    .values(stored_at=sa.func.coalesce(calls_table.c.stored_at, moment()))
 )
-_SAVE_SETTLED = _SAVE.values(settled_at=sa.func.coalesce(calls.c.settled_at, moment()))
-"""Built once: building them anew costs several times their execution."""
+_SAVE_SETTLED = _SAVE.values(settled_at=sa.func.coalesce(calls_table.c.settled_at, moment()))
+"""Built once: building a statement costs several times its execution."""
 
 
 def log_columns(call_log: CallLog) -> dict[str, Any]:
+    """The columns of `calls` that a log fills."""
     return {
         "started_at": call_log.started_at,
         "duration_seconds": call_log.duration_seconds,
@@ -309,19 +325,20 @@ def _save_actions(
     ]
     new = [row for row in rows if row["action_key"] not in known]
     if new:
-        connection.execute(sa.insert(call_actions), new)
+        connection.execute(sa.insert(call_actions_table), new)
     for row in rows:
         if row["action_key"] in known:
             _refresh_action(connection, row)
     still_there = list(zip(matched, call_log.actions, strict=True))
     gone = [(each.action_key, each.action) for each in stored if each.action_key not in matched]
-    for position, (key, _) in enumerate(gone, start=len(rows)):  # behind, or they would be taken for the others
+    for position, (key, _) in enumerate(gone, start=len(rows)):  # behind the actions that this reading has
         this = _this_action({"location_id": location_id, "call_id": call_log.call_id, "action_key": key})
-        connection.execute(sa.update(call_actions).where(this).values(position=position))
+        connection.execute(sa.update(call_actions_table).where(this).values(position=position))
     return still_there + gone
 
 
 def action_row(location_id: str, call_id: str, key: str, position: int, action: Action) -> dict[str, Any]:
+    """An action as a row of `call_actions`."""
     return {
         "location_id": location_id,
         "call_id": call_id,
@@ -338,8 +355,8 @@ def action_row(location_id: str, call_id: str, key: str, position: int, action: 
 
 def _refresh_action(connection: Connection, row: Mapping[str, Any]) -> None:
     values = {name: value for name, value in row.items() if name not in ACTION_KEY and not _is_empty(value)}
-    connection.execute(sa.update(call_actions).where(_this_action(row)).values(values))
+    connection.execute(sa.update(call_actions_table).where(_this_action(row)).values(values))
 
 
 def _this_action(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:
-    return sa.and_(*(call_actions.c[name] == row[name] for name in ACTION_KEY))
+    return sa.and_(*(call_actions_table.c[name] == row[name] for name in ACTION_KEY))

@@ -1,7 +1,7 @@
-"""Calls as Leadway's list shows them: which of them we lack or hold an older reading of, and storing those.
+"""Calls as Leadway's list shows them: which of them we lack or have an older reading of, and storing those readings.
 
-A list row is a whole log but for what lists cannot carry (`extractedData`), so it is stored as if fetched. It raises
-the row's fence in the same transaction: a fetch that is under way meanwhile writes nothing.
+A list row is a whole log without `extractedData`, so it is stored like a fetched one (docs/decisions/0032). Storing it
+raises the fence of the call's row in the same transaction: a fetch that is running meanwhile writes nothing.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,43 +13,40 @@ from sqlalchemy import Connection
 
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog
-from models.calls.calls import CALL, Origin, action_row, call_actions, calls, log_columns
+from models.calls.calls import CALL, Origin, action_row, call_actions_table, calls_table, log_columns
 from models.database import insert, moment
 from models.work import lifecycle
-from models.work.lifecycle import Claim, Lane, WorkStatus
+from models.work.lifecycle import Claim
+from models.work.work_rows import NEVER_TRIED, Lane, WorkStatus
 
-SETTLED_AS_IT_IS_AFTER = timedelta(hours=2)
-"""After a call's end: a log that still lacks its words then will not get them."""
 COMPARED = ("started_at", "duration_seconds", "contact_id", "from_number", "transferred", "translation")
-"""Beside the words and the actions. Not what changes without the call having changed (`agent_deleted`)."""
+"""The columns that are compared beside words, trial flag and actions. `agent_deleted` is not one of them: it changes
+without a change of the call."""
 
-
-_HELD = tuple(
-    calls.c[name]
+_STORED_COLUMNS = tuple(
+    calls_table.c[name]
     for name in ("call_id", "status", "stored_at", "plans_follow_ups", "trial_call", "summary", "transcript", *COMPARED)
 )
 
 
-def is_settled(call_log: CallLog, *, read_at: datetime) -> bool:
-    """Whether a listed log is final: complete, or so old that it will not be completed any more."""
-    ended_at = call_log.ended_at
-    return call_log.is_settled or (ended_at is not None and read_at - ended_at > SETTLED_AS_IT_IS_AFTER)
-
-
 def stored_rows(connection: Connection, location_id: str, call_ids: Collection[str]) -> dict[str, sa.RowMapping]:
-    """Our rows of these calls, by call id: what `brings_news` compares. `is_kept`: retention has not emptied it."""
-    these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
-    rows = connection.execute(sa.select(*_HELD, calls.c.document.is_not(None).label("is_kept")).where(these))
+    """Our rows of these calls by call id, with the columns that `brings_news` compares.
+
+    `is_kept` tells whether the row has its document: false before the first storing and after retention emptied it.
+    """
+    columns = (*_STORED_COLUMNS, calls_table.c.document.is_not(None).label("is_kept"))
+    rows = connection.execute(sa.select(*columns).where(_are(location_id, call_ids)))
     return {row.call_id: row._mapping for row in rows}
 
 
 def stored_actions(
     connection: Connection, location_id: str, call_ids: Collection[str]
 ) -> dict[str, list[StoredAction]]:
+    """The stored actions of these calls by call id, in the order of the log, without their parameters."""
     rows = connection.execute(
-        sa.select(call_actions)
-        .where(call_actions.c.location_id == location_id, call_actions.c.call_id.in_(call_ids))
-        .order_by(call_actions.c.call_id, call_actions.c.position)
+        sa.select(call_actions_table)
+        .where(call_actions_table.c.location_id == location_id, call_actions_table.c.call_id.in_(call_ids))
+        .order_by(call_actions_table.c.call_id, call_actions_table.c.position)
     )
     found: dict[str, list[StoredAction]] = {}
     for row in rows:
@@ -59,10 +56,10 @@ def stored_actions(
 
 
 def brings_news(row: Mapping[Any, Any], actions: Sequence[StoredAction], call_log: CallLog) -> bool:
-    """Whether the listed log says what our stored row does not: compared is only what a list can carry.
+    """Whether the listed log says something that our stored row does not. Compares only what a list can carry.
 
-    Absent or empty is no news, nor is a text that is only the beginning of ours. A row that retention has emptied is
-    left alone.
+    A value that is absent or empty is no news, nor is a text that is only the beginning of ours. A row that retention
+    emptied never gets news.
     """
     if row["stored_at"] is None:
         return True
@@ -90,26 +87,25 @@ def store_new(
     plans_follow_ups: bool,
     reread_seconds: float,
 ) -> dict[str, list[tuple[str, Action]]]:
-    """Stores calls that had no row, all in a few statements; returns those that got one now, with their keyed actions.
+    """Stores calls that had no row, in a few statements for all. An unsettled one is due again in `reread_seconds`.
 
-    One that somebody else announced a moment ago is left out. What is not settled is due in `reread_seconds`.
+    Returns the actions with their keys by call id. A call that got a row meanwhile is left out.
     """
     if not call_logs:
         return {}
     now: datetime = connection.execute(sa.select(moment())).scalar_one()
     rows = [
         {
-            **log_columns(call_log),
-            **_schedule(settled=is_settled(call_log, read_at=read_at), now=now, reread_seconds=reread_seconds),
+            **log_columns(call_log), **NEVER_TRIED,
+            **_schedule(call_log, read_at=read_at, now=now, reread_seconds=reread_seconds),
             "location_id": location_id, "call_id": call_log.call_id, "lane": lane, "origin": origin,
             "plans_follow_ups": plans_follow_ups, "created_at": now, "stored_at": now, "read_at": read_at,
-            "read_from": call_log.source, "attempts": 0, "failures": 0, "fence": 0, "lost_leases": 0,
-            "lost_isolated": 0, "isolated": False, "requested": 1, "replayed": False,
+            "read_from": call_log.source, "requested": 1,
         }
         for call_log in call_logs
     ]  # fmt: skip
-    # Values as parameters of one short statement, which is compiled once for all pages.
-    statement = insert(connection, calls).on_conflict_do_nothing().returning(calls.c.call_id)
+    # The values are parameters of one short statement, so that it is compiled once for all pages.
+    statement = insert(connection, calls_table).on_conflict_do_nothing().returning(calls_table.c.call_id)
     inserted = set(connection.execute(statement, rows).scalars())
     keyed = {
         call_log.call_id: list(zip(match_actions((), call_log.actions), call_log.actions, strict=True))
@@ -122,34 +118,34 @@ def store_new(
         for position, (key, action) in enumerate(keyed_actions)
     ]
     if actions:
-        connection.execute(sa.insert(call_actions), actions)
+        connection.execute(sa.insert(call_actions_table), actions)
     return keyed
 
 
 def take_over(
     connection: Connection, location_id: str, call_id: str, *, read_at: datetime, worker: str
 ) -> Claim | None:
-    """Takes the call's row over, whatever its status, for a reading of `read_at` that the caller stores and settles in
-    the same transaction. None: our reading is not older than this one.
+    """Claims the call's row whatever its status, for a reading of `read_at` that the caller stores in the same
+    transaction before it completes or reschedules the row. Returns None when our reading is not older than that.
 
-    A fetch that a person asked for is not replaced by a list row: it is still due afterwards.
+    A fetch that a person asked for is not replaced by a list row: the call is still due afterwards.
     """
-    asked_for = calls.c.settled_at.is_not(None) & (calls.c.status == WorkStatus.PENDING)
+    refetch = calls_table.c.settled_at.is_not(None) & (calls_table.c.status == WorkStatus.PENDING)
     row = connection.execute(
-        sa.update(calls)
+        sa.update(calls_table)
         .where(
             CALL.matches((location_id, call_id)),
-            sa.or_(calls.c.read_at.is_(None), calls.c.read_at < read_at),
+            sa.or_(calls_table.c.read_at.is_(None), calls_table.c.read_at < read_at),
         )
         .values(
             status=WorkStatus.RUNNING,
-            fence=calls.c.fence + 1,
-            attempts=calls.c.attempts + 1,
-            replayed=sa.or_(calls.c.replayed, asked_for),
+            fence=calls_table.c.fence + 1,
+            attempts=calls_table.c.attempts + 1,
+            replayed=sa.or_(calls_table.c.replayed, refetch),
             claimed_at=read_at,
             running_on=worker,
         )
-        .returning(*calls.c)
+        .returning(*calls_table.c)
     ).first()
     if row is None:
         return None
@@ -157,27 +153,33 @@ def take_over(
 
 
 def want_follow_ups(connection: Connection, location_id: str, call_ids: Collection[str]) -> None:
-    """The calls' follow-ups are wanted, though whoever made them known had not asked for any."""
-    these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
-    connection.execute(sa.update(calls).where(these, ~calls.c.plans_follow_ups).values(plans_follow_ups=sa.true()))
+    """From now on the calls' follow-ups are planned, also of calls that were made known without any."""
+    these = _are(location_id, call_ids)
+    connection.execute(
+        sa.update(calls_table).where(these, ~calls_table.c.plans_follow_ups).values(plans_follow_ups=sa.true())
+    )
 
 
 def fetch_again(connection: Connection, location_id: str, call_ids: Collection[str], *, lane: Lane) -> None:
-    """Makes done calls due, because the list shows another log than ours and its content is not to be used."""
-    these = sa.and_(calls.c.location_id == location_id, calls.c.call_id.in_(call_ids))
-    done = sa.update(calls).where(these, calls.c.status == WorkStatus.DONE)
-    connection.execute(done.values(lane=lane, **lifecycle.revive(calls)))
+    """Makes done calls due: the list shows another log than ours, and LEADWAY_LIST_FETCH=off forbids storing it."""
+    done = sa.update(calls_table).where(_are(location_id, call_ids), calls_table.c.status == WorkStatus.DONE)
+    connection.execute(done.values(lane=lane, **lifecycle.revive(calls_table)))
 
 
-def _schedule(*, settled: bool, now: datetime, reread_seconds: float) -> dict[str, Any]:
+def count_stored(connection: Connection, location_id: str, *, since: datetime, until: datetime) -> int:
+    """How many of our calls began between these times."""
+    between = sa.and_(calls_table.c.location_id == location_id, calls_table.c.started_at.between(since, until))
+    return int(connection.execute(sa.select(sa.func.count()).where(between)).scalar_one())
+
+
+def _are(location_id: str, call_ids: Collection[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(calls_table.c.location_id == location_id, calls_table.c.call_id.in_(call_ids))
+
+
+def _schedule(call_log: CallLog, *, read_at: datetime, now: datetime, reread_seconds: float) -> dict[str, Any]:
+    settled = call_log.is_settled_after(read_at - (call_log.ended_at or read_at))
     return {
         "status": WorkStatus.DONE if settled else WorkStatus.PENDING,
         "next_attempt_at": None if settled else now + timedelta(seconds=reread_seconds),
         "settled_at": now if settled else None,
     }
-
-
-def number_held(connection: Connection, location_id: str, *, since: datetime, until: datetime) -> int:
-    """How many stored calls began between these times."""
-    between = sa.and_(calls.c.location_id == location_id, calls.c.started_at.between(since, until))
-    return int(connection.execute(sa.select(sa.func.count()).where(between)).scalar_one())

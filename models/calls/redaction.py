@@ -1,8 +1,7 @@
-"""Takes secrets out of Leadway's documents, and whatever a database cannot hold, before anything is stored.
+"""Redacts secrets in Leadway's documents, and replaces what a database cannot hold, before anything is stored.
 
-A custom action's parameters carry the credentials of somebody else's API (reference: voice-ai.json,
-`authenticationValue`, `headers`), in call logs and in webhook bodies alike. Everything that people said or wrote
-stays as it is.
+The parameters of a custom action carry the credentials of a third party's API (reference: voice-ai.json,
+`authenticationValue`, `headers`), in call logs and in webhook bodies. What people said or wrote stays as it is.
 """
 
 import hmac
@@ -14,24 +13,27 @@ from typing import Any
 from urllib.parse import unquote
 
 MAX_DEPTH = 64
-"""Objects and lists nested deeper become null: readers of the stored JSON have limits of their own."""
+"""Objects and lists that are nested deeper become null: readers of the stored JSON have limits of their own."""
 MAX_INTEGER_BITS = 1024
-"""Integers beyond the range of a double become null: PostgreSQL would keep them, few readers can."""
+"""Integers beyond the range of a double become null: PostgreSQL keeps them, but few readers can."""
 
 
 def redact(document: Any, *, key: bytes) -> Any:
-    """Return a deep copy of a JSON value without secrets, fit for JSONB.
+    """Returns a deep copy of a JSON value without secrets, fit for JSONB. Raises nothing.
 
-    A secret becomes `[redacted:1a2b3c4d]`: the first 8 hex digits of its HMAC-SHA256 under `key`, so that "same or
-    changed" can be told. Redacting twice is the same as once. NaN, infinities and too deep or too large values become
-    null; text as in `storable_text`. Not found are secrets in a URL's path, and in prose. Raises nothing.
+    A secret becomes `[redacted:1a2b3c4d]`, with the first 8 hex digits of its HMAC-SHA256 under `key`, so that a reader
+    can tell whether it changed. Redacting twice gives the same as once. NaN, infinities, and values that are too deep
+    or too large become null; `storable_text` treats every text. Secrets in a URL's path and in prose are not found.
     """
     return _copy(document, key, _Context.OUTSIDE, 0)
 
 
 def storable_text(text: str) -> str:
-    """Return the text without NUL (which PostgreSQL cannot hold) and with lone surrogates replaced by U+FFFD."""
-    return _LONE_SURROGATE.sub("\ufffd", text.replace("\x00", ""))
+    """Returns the text with U+FFFD for each NUL and each lone surrogate, which PostgreSQL cannot hold.
+
+    They are replaced, not removed: an id with a NUL in it must not become another, usable id.
+    """
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 class _Context(Enum):
@@ -43,7 +45,7 @@ class _Context(Enum):
     SECRET = auto()
 
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _REDACTED = re.compile(r"\[redacted:[0-9a-f]{8}\]")
 _HARMLESS_HEADERS = {
     "accept",
@@ -66,73 +68,73 @@ _QUOTED_NAME = re.compile(r"""["']([^"']{1,64})["']\s*:""")
 _CREDENTIALS = re.compile(r"(?i)\b((?:bearer|basic)\s+)((?=\S*\d)[A-Za-z0-9._~+/=-]{16,})")
 
 
-def _copy(value: Any, key: bytes, place: _Context, depth: int) -> Any:
+def _copy(value: Any, key: bytes, context: _Context, depth: int) -> Any:
     if isinstance(value, str):
-        return _copy_text(storable_text(value), key, place, depth)
+        return _copy_text(storable_text(value), key, context, depth)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float):
-        return _copy_number(value, key, place)
+        return _copy_number(value, key, context)
     if depth >= MAX_DEPTH:
         return None
     if isinstance(value, dict):
-        return _copy_object(value, key, place, depth)
+        return _copy_object(value, key, context, depth)
     if isinstance(value, list | tuple):
-        return [_copy(item, key, _of_item(item, place), depth + 1) for item in value]
+        return [_copy(item, key, _of_item(item, context), depth + 1) for item in value]
     return None
 
 
-def _copy_object(value: dict[str, Any], key: bytes, place: _Context, depth: int) -> dict[str, Any]:
-    label = _label_of(value) if place in (_Context.PARAMETERS, _Context.HEADERS) else None
+def _copy_object(value: dict[str, Any], key: bytes, context: _Context, depth: int) -> dict[str, Any]:
+    label = _label_of(value) if context in (_Context.PARAMETERS, _Context.HEADERS) else None
     copy = {}
     for name, item in value.items():
-        where = _context_of(_fold(str(name)), item, place, label)
+        where = _context_of(_fold(str(name)), item, context, label)
         copy[storable_text(str(name))] = _copy(item, key, where, depth + 1)
     return copy
 
 
 def _label_of(value: dict[str, Any]) -> str | None:
-    """Parameters and headers come as {name or key: "Authorization", value: "…"}; the first part says what it is."""
+    """The folded name in {name or key: "Authorization", value: "…"}, the form of parameters and headers; else None."""
     for name in ("name", "key"):
         if isinstance(value.get(name), str) and len(value) > 1:
             return _fold(value[name])
     return None
 
 
-def _context_of(name: str, item: Any, place: _Context, label: str | None) -> _Context:
-    if place is _Context.SECRET or name == "authenticationvalue":
+def _context_of(name: str, item: Any, context: _Context, label: str | None) -> _Context:
+    if context is _Context.SECRET or name == "authenticationvalue":
         return _Context.SECRET
-    if place is _Context.OUTSIDE:
+    if context is _Context.OUTSIDE:
         # A workflow's own keys may hold the actions as JSON text, and whatever else somebody configured there.
         opens = name in ("actionparameters", "apidetails", "customdata")
         opens = opens or (name == "executedcallactions" and isinstance(item, str))
         return _Context.PARAMETERS if opens else _Context.OUTSIDE
     if label is not None and name in _DESCRIPTIVE:
         return _Context.PARAMETERS
-    if place is _Context.HEADERS:
+    if context is _Context.HEADERS:
         return _Context.PARAMETERS if (label or name) in _HARMLESS_HEADERS else _Context.SECRET
     if _SECRET_NAME.search(name) or (label is not None and _SECRET_NAME.search(label)):
         return _Context.SECRET
     return _Context.HEADERS if name in ("header", "headers") else _Context.PARAMETERS
 
 
-def _of_item(item: Any, place: _Context) -> _Context:
-    """A header given as one line, "Name: value", is concealed whole."""
-    return _Context.SECRET if place is _Context.HEADERS and isinstance(item, str) else place
+def _of_item(item: Any, context: _Context) -> _Context:
+    """A header as one text, "Name: value", is concealed whole."""
+    return _Context.SECRET if context is _Context.HEADERS and isinstance(item, str) else context
 
 
-def _copy_number(value: float, key: bytes, place: _Context) -> Any:
+def _copy_number(value: float, key: bytes, context: _Context) -> Any:
     if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
         return None
     if not math.isfinite(value):
         return None
-    return _conceal(str(value), key) if place is _Context.SECRET else value
+    return _conceal(str(value), key) if context is _Context.SECRET else value
 
 
-def _copy_text(text: str, key: bytes, place: _Context, depth: int) -> str:
-    if place is _Context.OUTSIDE:
+def _copy_text(text: str, key: bytes, context: _Context, depth: int) -> str:
+    if context is _Context.OUTSIDE:
         return text
-    if place in (_Context.SECRET, _Context.HEADERS):
+    if context in (_Context.SECRET, _Context.HEADERS):
         return _conceal(text, key)
     if text.lstrip()[:1] in ("{", "["):
         return _copy_json_text(text, key, depth)
@@ -140,7 +142,7 @@ def _copy_text(text: str, key: bytes, place: _Context, depth: int) -> str:
 
 
 def _copy_json_text(text: str, key: bytes, depth: int) -> str:
-    """JSON inside a string, such as a request's body: looked into if it can be read, else judged by the names in it."""
+    """JSON inside a string, such as a request's body: parsed and redacted; if it is broken, judged by its names."""
     try:
         parsed = json.loads(text)
         copy = _copy(parsed, key, _Context.PARAMETERS, depth + 1)
@@ -151,7 +153,7 @@ def _copy_json_text(text: str, key: bytes, depth: int) -> str:
 
 
 def _conceal_parts(text: str, key: bytes) -> str:
-    """Replace what is secret within a URL or a line of text: user info, query values, bearer and basic credentials."""
+    """Conceals what is secret within a URL or a line of text: user info, query values, bearer and basic credentials."""
 
     def conceal_query(match: re.Match[str]) -> str:
         name, value = match.groups()
@@ -164,7 +166,7 @@ def _conceal_parts(text: str, key: bytes) -> str:
 
 
 def _conceal(secret: str, key: bytes) -> str:
-    """An empty value stays empty: that nothing was set is worth seeing, and no secret."""
+    """An empty value stays empty: it is no secret, and a person may want to see that nothing was set."""
     if not secret.strip() or _REDACTED.fullmatch(secret):
         return secret
     return f"[redacted:{hmac.new(key, secret.encode(), 'sha256').hexdigest()[:8]}]"

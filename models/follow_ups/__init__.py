@@ -1,4 +1,4 @@
-"""What the CRM is owed because of a call: the rules that plan it, its words, and the rows that prove it.
+"""Follow-ups: what the CRM is owed because of a call. The rules that plan them, their words, and their rows.
 
 Rules, templates and sanitizing are pure: no database, no HTTP. Writing to the CRM is `workers.send_follow_up`.
 """

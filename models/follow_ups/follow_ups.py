@@ -1,4 +1,4 @@
-"""Follow-ups: what we owe the CRM because of a call, one row per call, rule and action."""
+"""Follow-ups: what we owe the CRM because of a call, one row for each call, rule and action."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,12 +7,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.database import UtcDateTime, earlier_of, insert, metadata, moment
+from models.follow_ups.references import reference_for
 from models.follow_ups.rules import PlannedFollowUp, SkipReason
-from models.follow_ups.templates import reference_for
 from models.work import lifecycle
-from models.work.lifecycle import NOT_DONE, Claim, Lane, WorkKind, WorkStatus, work_columns
+from models.work.lifecycle import Claim
+from models.work.work_rows import NEVER_TRIED, NOT_DONE, Lane, WorkKind, WorkStatus, schedule_columns
 
-follow_ups = sa.Table(
+follow_ups_table = sa.Table(
     "follow_ups",
     metadata,
     sa.Column("follow_up_id", sa.Text, primary_key=True, comment="also the reference that the note carries"),
@@ -22,63 +23,68 @@ follow_ups = sa.Table(
     sa.Column("action_key", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False, comment="note, task, tag or workflow"),
     sa.Column("contact_id", sa.Text, nullable=True),
-    *work_columns(),
+    *schedule_columns(),
     sa.Column("skip_reason", sa.Text, nullable=True, comment="trial_call, no_contact, too_old"),
     sa.Column("planned_at", UtcDateTime, nullable=False),
     sa.Column("done_at", UtcDateTime, nullable=True),
     sa.Column("title", sa.Text, nullable=True, comment="of a task"),
     sa.Column("body", sa.Text, nullable=True, comment="the words sent, or the tags"),
-    sa.Column("appointment_id", sa.Text, nullable=True, comment="the booked appointment that it tells"),
+    sa.Column("appointment_id", sa.Text, nullable=True, comment="of the booked appointment in its words"),
     sa.Column("intent_at", UtcDateTime, nullable=True, comment="just before the request that writes it"),
     sa.Column("posts", sa.Integer, nullable=False, default=0, comment="requests that may have written it"),
     sa.Column("unclear_since", UtcDateTime, nullable=True, comment="when its outcome became unclear"),
-    sa.Column("absences", sa.Integer, nullable=False, default=0, comment="answered looks that did not find it"),
+    sa.Column("absences", sa.Integer, nullable=False, default=0, comment="answered probes that did not find it"),
     sa.Column("remote_id", sa.Text, nullable=True, comment="Leadway's id of the note or task"),
     sa.ForeignKeyConstraint(["location_id", "call_id"], ["calls.location_id", "calls.call_id"], ondelete="CASCADE"),
     sa.UniqueConstraint("location_id", "call_id", "rule_id", "action_key"),
     sa.Index("ix_follow_ups_contact_id", "location_id", "contact_id"),
 )
+_HAS_DUE_TIME = follow_ups_table.c.next_attempt_at.is_not(None)
+_IS_IN_FLIGHT = sa.or_(follow_ups_table.c.enqueued_at.is_not(None), follow_ups_table.c.lease_until.is_not(None))
+_HAS_UNCLEAR_TIME = follow_ups_table.c.unclear_since.is_not(None)
 sa.Index(
-    "ix_follow_ups_due", follow_ups.c.location_id, follow_ups.c.lane, follow_ups.c.next_attempt_at,
-    postgresql_where=follow_ups.c.next_attempt_at.is_not(None), sqlite_where=follow_ups.c.next_attempt_at.is_not(None),
+    "ix_follow_ups_due", follow_ups_table.c.location_id, follow_ups_table.c.lane, follow_ups_table.c.next_attempt_at,
+    postgresql_where=_HAS_DUE_TIME, sqlite_where=_HAS_DUE_TIME,
 )  # fmt: skip
 sa.Index(
-    "ix_follow_ups_in_flight", follow_ups.c.location_id,
-    postgresql_where=sa.or_(follow_ups.c.enqueued_at.is_not(None), follow_ups.c.lease_until.is_not(None)),
-    sqlite_where=sa.or_(follow_ups.c.enqueued_at.is_not(None), follow_ups.c.lease_until.is_not(None)),
+    "ix_follow_ups_in_flight", follow_ups_table.c.location_id, postgresql_where=_IS_IN_FLIGHT,
+    sqlite_where=_IS_IN_FLIGHT,
 )  # fmt: skip
 sa.Index(
-    "ix_follow_ups_unclear", follow_ups.c.unclear_since,
-    postgresql_where=follow_ups.c.unclear_since.is_not(None), sqlite_where=follow_ups.c.unclear_since.is_not(None),
+    "ix_follow_ups_unclear", follow_ups_table.c.unclear_since, postgresql_where=_HAS_UNCLEAR_TIME,
+    sqlite_where=_HAS_UNCLEAR_TIME,
 )  # fmt: skip
 sa.Index(
-    "ix_follow_ups_not_done", follow_ups.c.location_id, follow_ups.c.status, postgresql_where=NOT_DONE,
+    "ix_follow_ups_not_done", follow_ups_table.c.location_id, follow_ups_table.c.status, postgresql_where=NOT_DONE,
     sqlite_where=NOT_DONE,
 )  # fmt: skip
 
-_MAY_BE_THERE = follow_ups.c.intent_at.is_not(None) & follow_ups.c.remote_id.is_(None)
+_MAY_BE_WRITTEN = follow_ups_table.c.intent_at.is_not(None) & follow_ups_table.c.remote_id.is_(None)
 FOLLOW_UP = WorkKind(
     "follow_up",
-    follow_ups,
+    follow_ups_table,
     ("follow_up_id",),
     after_abort={
-        "status": sa.case((_MAY_BE_THERE, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
-        "unclear_since": sa.case((_MAY_BE_THERE, sa.func.coalesce(follow_ups.c.unclear_since, moment())), else_=None),
+        "status": sa.case((_MAY_BE_WRITTEN, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
+        "unclear_since": sa.case(
+            (_MAY_BE_WRITTEN, sa.func.coalesce(follow_ups_table.c.unclear_since, moment())), else_=None
+        ),
     },
 )
 
 UNCLEAR_FROM_THE_LEASE = {
     "unclear_since": sa.case(
         (
-            (follow_ups.c.status == WorkStatus.RUNNING)
-            & follow_ups.c.intent_at.is_not(None)
-            & follow_ups.c.unclear_since.is_(None),
-            follow_ups.c.lease_until,
+            (follow_ups_table.c.status == WorkStatus.RUNNING)
+            & follow_ups_table.c.intent_at.is_not(None)
+            & follow_ups_table.c.unclear_since.is_(None),
+            follow_ups_table.c.lease_until,
         ),
-        else_=follow_ups.c.unclear_since,
+        else_=follow_ups_table.c.unclear_since,
     )
 }
-"""For the claim: whoever held the row died after its intent, so the outcome is unclear since its lease ended."""
+"""Column values for the claim that takes over a run-out lease: if the worker ended after its intent, the outcome is
+unclear since the end of that lease."""
 
 
 def plan(
@@ -90,11 +96,11 @@ def plan(
     delay_seconds: float = 0,
     lane: Lane = Lane.FOLLOW_UP,
 ) -> int:
-    """Writes down what is owed, in the transaction that stores the call; what was planned before stays as it is,
-    but for what was skipped because no contact was known yet.
+    """Writes the planned follow-ups, in the transaction that stores the call. Returns how many of the call are due now.
 
-    Follow-ups that wait for the summary (delay_seconds > 0 then) are brought forward by a later plan without delay.
-    Returns how many rows of it are due now.
+    A follow-up that was planned before stays as it is; one that was skipped for want of a contact is taken up when the
+    contact is known now. `delay_seconds` lets follow-ups wait for the summary; a later plan without a delay brings
+    them forward.
     """
     if not planned:
         return 0
@@ -106,80 +112,86 @@ def plan(
             "kind": each.kind, "contact_id": each.contact_id, "skip_reason": each.skip_reason, "lane": lane,
             "status": WorkStatus.SKIPPED if each.skip_reason else WorkStatus.PENDING,
             "next_attempt_at": None if each.skip_reason else due, "planned_at": moment(),
-            "attempts": 0, "failures": 0, "fence": 0, "lost_leases": 0, "lost_isolated": 0, "isolated": False,
-            "requested": 0, "replayed": False, "posts": 0, "absences": 0,
+            **NEVER_TRIED, "requested": 0, "posts": 0, "absences": 0,
         }
         for each in planned
     ]  # fmt: skip
     for row in rows:
-        new = insert(connection, follow_ups).values(**row).on_conflict_do_nothing().returning(follow_ups.c.follow_up_id)
+        new = (
+            insert(connection, follow_ups_table)
+            .values(**row)
+            .on_conflict_do_nothing()
+            .returning(follow_ups_table.c.follow_up_id)
+        )
         if connection.execute(new).first() is None and row["skip_reason"] is None:
-            _contact_came(connection, row)
-    this_call = sa.and_(follow_ups.c.location_id == location_id, follow_ups.c.call_id == call_id)
+            _take_up_without_contact(connection, row)
+    this_call = sa.and_(follow_ups_table.c.location_id == location_id, follow_ups_table.c.call_id == call_id)
     if delay_seconds <= 0:
         connection.execute(
-            sa.update(follow_ups)
-            .where(this_call, follow_ups.c.status == WorkStatus.PENDING, follow_ups.c.attempts == 0)
-            .values(next_attempt_at=earlier_of(connection, follow_ups.c.next_attempt_at, moment()))
+            sa.update(follow_ups_table)
+            .where(this_call, follow_ups_table.c.status == WorkStatus.PENDING, follow_ups_table.c.attempts == 0)
+            .values(next_attempt_at=earlier_of(connection, follow_ups_table.c.next_attempt_at, moment()))
         )
-    waiting = sa.select(sa.func.count()).where(this_call, follow_ups.c.next_attempt_at <= moment())
+    waiting = sa.select(sa.func.count()).where(this_call, follow_ups_table.c.next_attempt_at <= moment())
     return int(connection.execute(waiting).scalar_one())
 
 
 def take_up_skipped(connection: Connection, location_id: str, call_id: str, planned: Sequence[PlannedFollowUp]) -> int:
-    """Makes due what was skipped before and is planned now without a reason to skip it; returns how many."""
+    """Makes due the skipped follow-ups that are planned now without a reason to skip them. Returns how many."""
     taken_up = 0
     for each in planned:
         if each.skip_reason is None:
-            statement = sa.update(follow_ups).where(
-                follow_ups.c.follow_up_id == reference_for(location_id, call_id, each.rule_id, each.action_key),
-                follow_ups.c.status == WorkStatus.SKIPPED,
+            statement = sa.update(follow_ups_table).where(
+                follow_ups_table.c.follow_up_id == reference_for(location_id, call_id, each.rule_id, each.action_key),
+                follow_ups_table.c.status == WorkStatus.SKIPPED,
             )
-            values = {**lifecycle.revive(follow_ups), "skip_reason": None, "contact_id": each.contact_id}
+            values = {**lifecycle.revive(follow_ups_table), "skip_reason": None, "contact_id": each.contact_id}
             taken_up += connection.execute(statement.values(values)).rowcount
     return taken_up
 
 
-def _contact_came(connection: Connection, row: dict[str, Any]) -> None:
-    """A first reading may lack what a fuller one tells: skipped for want of a contact is not skipped for good."""
+def _take_up_without_contact(connection: Connection, row: dict[str, Any]) -> None:
+    """A first reading may lack the contact that a fuller one has: the skipped follow-up becomes `row`."""
     names = ("contact_id", "lane", "status", "skip_reason", "next_attempt_at")
     without = sa.and_(
-        follow_ups.c.follow_up_id == row["follow_up_id"], follow_ups.c.skip_reason == SkipReason.NO_CONTACT
+        follow_ups_table.c.follow_up_id == row["follow_up_id"], follow_ups_table.c.skip_reason == SkipReason.NO_CONTACT
     )
-    connection.execute(sa.update(follow_ups).where(without).values({name: row[name] for name in names}))
+    connection.execute(sa.update(follow_ups_table).where(without).values({name: row[name] for name in names}))
 
 
 def intend(connection: Connection, claim: Claim, *, seconds: float, **words: str | None) -> bool:
-    """Writes down, under fence and lease, that the request is about to go out; False: stop, it must not.
+    """Writes the intent, under fence and lease, just before the request is sent. Returns False when the lease does not
+    last `seconds` more: nothing was written, and the request must not be sent.
 
-    From here on the outcome counts as unclear until it is known.
+    From the intent on the outcome counts as unclear until it is known. `words` are the columns title, body and
+    appointment_id.
     """
     return lifecycle.update_under_lease(
-        connection, claim, seconds=seconds, intent_at=moment(), posts=follow_ups.c.posts + 1, unclear_since=None,
+        connection, claim, seconds=seconds, intent_at=moment(), posts=follow_ups_table.c.posts + 1, unclear_since=None,
         absences=0, **words,
     )  # fmt: skip
 
 
 def get(connection: Connection, follow_up_id: str) -> sa.RowMapping | None:
-    row = connection.execute(sa.select(follow_ups).where(follow_ups.c.follow_up_id == follow_up_id)).first()
+    row = connection.execute(sa.select(follow_ups_table).where(follow_ups_table.c.follow_up_id == follow_up_id)).first()
     return None if row is None else row._mapping
 
 
 def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
-    this_call = sa.and_(follow_ups.c.location_id == location_id, follow_ups.c.call_id == call_id)
-    rows = connection.execute(sa.select(follow_ups).where(this_call).order_by(follow_ups.c.planned_at))
+    this_call = sa.and_(follow_ups_table.c.location_id == location_id, follow_ups_table.c.call_id == call_id)
+    rows = connection.execute(sa.select(follow_ups_table).where(this_call).order_by(follow_ups_table.c.planned_at))
     return [row._mapping for row in rows]
 
 
-def appointments_told(connection: Connection, location_id: str, contact_id: str, *, but_call: str) -> set[str]:
-    """The contact's appointments that notes of other calls have told: each is told once."""
-    told = sa.select(follow_ups.c.appointment_id).where(
-        follow_ups.c.location_id == location_id,
-        follow_ups.c.contact_id == contact_id,
-        follow_ups.c.call_id != but_call,
-        follow_ups.c.appointment_id.is_not(None),
+def appointments_used(connection: Connection, location_id: str, contact_id: str, *, but_call: str) -> set[str]:
+    """Ids of the contact's appointments that stand in follow-ups of other calls: each appointment is used once."""
+    used = sa.select(follow_ups_table.c.appointment_id).where(
+        follow_ups_table.c.location_id == location_id,
+        follow_ups_table.c.contact_id == contact_id,
+        follow_ups_table.c.call_id != but_call,
+        follow_ups_table.c.appointment_id.is_not(None),
     )
-    return set(connection.execute(told).scalars())
+    return set(connection.execute(used).scalars())
 
 
 def has_action_key(connection: Connection, location_id: str, call_id: str, action_key: str) -> bool:
@@ -189,15 +201,18 @@ def has_action_key(connection: Connection, location_id: str, call_id: str, actio
 
 
 _HAS_ACTION_KEY = sa.select(sa.literal(1)).where(
-    follow_ups.c.location_id == sa.bindparam("this_location"),
-    follow_ups.c.call_id == sa.bindparam("this_call"),
-    follow_ups.c.action_key == sa.bindparam("this_action"),
+    follow_ups_table.c.location_id == sa.bindparam("this_location"),
+    follow_ups_table.c.call_id == sa.bindparam("this_call"),
+    follow_ups_table.c.action_key == sa.bindparam("this_action"),
 )
 
 
 def settle_by_person(connection: Connection, follow_up_id: str, *, is_there: bool) -> bool:
-    """A person looked into the CRM: it is there (done), or it is not (send it again). False: it was not unclear."""
-    unclear = sa.and_(follow_ups.c.follow_up_id == follow_up_id, follow_ups.c.status == WorkStatus.UNCLEAR)
+    """Settles an unclear follow-up by what a person saw in the CRM: done if it is there, else it is sent again.
+
+    Returns False when it was not unclear: nothing is changed.
+    """
+    unclear = sa.and_(follow_ups_table.c.follow_up_id == follow_up_id, follow_ups_table.c.status == WorkStatus.UNCLEAR)
     values = (
         {
             "status": WorkStatus.DONE,
@@ -207,27 +222,31 @@ def settle_by_person(connection: Connection, follow_up_id: str, *, is_there: boo
             "last_error": None,
         }
         if is_there
-        else {**lifecycle.revive(follow_ups), "intent_at": None, "unclear_since": None, "absences": 0, "posts": 0}
+        else {**lifecycle.revive(follow_ups_table), "intent_at": None, "unclear_since": None, "absences": 0, "posts": 0}
     )
-    statement = sa.update(follow_ups).where(unclear).values(fence=follow_ups.c.fence + 1, **values)
+    statement = sa.update(follow_ups_table).where(unclear).values(fence=follow_ups_table.c.fence + 1, **values)
     return bool(connection.execute(statement).rowcount)
 
 
 def resend(connection: Connection, follow_up_id: str) -> bool:
-    """A person wants a dead or unclear one tried again now; False: it is neither.
+    """Makes a dead or unclear follow-up due because a person wants it tried again. Returns False when it is neither.
 
-    One whose request may have got through is looked for first: this never writes a second note.
+    If an earlier request may have written it, it becomes unclear and is probed first: no second note is written.
     """
-    since = sa.func.coalesce(follow_ups.c.unclear_since, follow_ups.c.intent_at)
+    since = sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.intent_at)
     values = {
-        **lifecycle.revive(follow_ups),
-        "status": sa.case((_MAY_BE_THERE, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
-        "unclear_since": sa.case((_MAY_BE_THERE, since), else_=None),
-        "fence": follow_ups.c.fence + 1,
-        "body": sa.case((_MAY_BE_THERE, follow_ups.c.body), else_=None),
+        **lifecycle.revive(follow_ups_table),
+        "status": sa.case((_MAY_BE_WRITTEN, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
+        "unclear_since": sa.case((_MAY_BE_WRITTEN, since), else_=None),
+        "fence": follow_ups_table.c.fence + 1,
+        "body": sa.case((_MAY_BE_WRITTEN, follow_ups_table.c.body), else_=None),
         "posts": 0,
         "absences": 0,
     }
-    given_up = follow_ups.c.status.in_((WorkStatus.DEAD, WorkStatus.UNCLEAR))
-    statement = sa.update(follow_ups).where(follow_ups.c.follow_up_id == follow_up_id, given_up).values(values)
+    dead_or_unclear = follow_ups_table.c.status.in_((WorkStatus.DEAD, WorkStatus.UNCLEAR))
+    statement = (
+        sa.update(follow_ups_table)
+        .where(follow_ups_table.c.follow_up_id == follow_up_id, dead_or_unclear)
+        .values(values)
+    )
     return bool(connection.execute(statement).rowcount)

@@ -1,6 +1,6 @@
-"""What is said differently in each language that notes are written in: dates, lengths of time, fixed phrases.
+"""What differs by the language of a note: dates, lengths of time, fixed phrases.
 
-A small table instead of a locale library: two languages, four forms, and words that a salesperson reads every day.
+A small table instead of a locale library: there are two languages, four forms, and words that salespeople read daily.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 
 class Language(StrEnum):
-    """The languages that the built-in words exist in."""
+    """The languages of the built-in words."""
 
     EN = "en"
     ES = "es"
@@ -30,9 +30,9 @@ class Phrases:
     late_by: str
     late: str
     reference: str
-    """What stands before the reference. Notes already in the CRM are found by it: it may never change."""
+    """The label of the reference line. Notes in the CRM are found by this label: it may never change."""
     statuses: dict[str, str]
-    """Leadway's `appointmentStatus` (reference: calendars.json). Others are shown as they come."""
+    """By Leadway's `appointmentStatus` (reference: calendars.json). Other values are shown as they come."""
 
 
 def language_of(code: str) -> Language:
@@ -42,7 +42,7 @@ def language_of(code: str) -> Language:
 
 
 def zone_of(name: str) -> tuple[tzinfo, str]:
-    """The zone and the name to show with it. An unknown name gives UTC, said as such, rather than no note."""
+    """The zone and the name to show with a time. An unknown name gives UTC and "UTC": a note is better than none."""
     try:
         return ZoneInfo(name), name
     except (KeyError, ValueError, OSError):  # not found, malformed, a folder of zones ("Europe")
@@ -52,7 +52,7 @@ def zone_of(name: str) -> tuple[tzinfo, str]:
 def long_time(moment: datetime, *, language: Language, time_zone: str) -> str:
     """A moment in an account's zone: "Monday 15 January 2024, 11:30 (Europe/Madrid)".
 
-    Where the clock is put back an hour occurs twice; then the offset tells which one is meant.
+    An hour that occurs twice, because the clock is put back, is shown with its offset.
     """
     zone, name = zone_of(time_zone)
     local = moment.astimezone(zone)
@@ -75,14 +75,14 @@ def clock(moment: datetime, *, time_zone: str) -> str:
 
 
 def length(seconds: float) -> str:
-    """A call's length, alike in both languages: "45 s", "3 min", "1 h 2 min 5 s"."""
+    """A call's length, the same in both languages: "45 s", "3 min", "1 h 2 min 5 s"."""
     hours, rest = divmod(round(seconds), 3600)
     parts = {"h": hours, "min": rest // 60, "s": rest % 60}
     return " ".join(f"{amount} {unit}" for unit, amount in parts.items() if amount) or "0 s"
 
 
 def delay(waited: timedelta, *, language: Language) -> str:
-    """How much later, in one unit: "40 minutes", "5 hours", "3 days"; rounded down, at least a minute."""
+    """A delay in one unit: "40 minutes", "5 hours", "3 days"; rounded down, at least a minute."""
     minutes = max(1, int(waited.total_seconds() // 60))
     unit, amount = ("minute", minutes)
     if minutes >= 48 * 60:

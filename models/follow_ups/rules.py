@@ -1,6 +1,6 @@
-"""Which follow-ups a call asks for: the rules as values, and the one function that applies them.
+"""The rules as values, and the one function that decides by them which follow-ups a call asks for.
 
-`rules_file` reads rules from TOML; this module touches no file, so that planning stays a pure decision.
+`rules_file` reads the rules from TOML. This module touches no file, so that planning stays a pure decision.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ CALL_KEY = "call"
 """The action key of a transfer that the log asserts (`agentTransferOccurred`) but lists no action for."""
 
 EVERY_LANGUAGE = ""
-"""The key of a template that was given once for all languages."""
+"""The key of a template that stands for all languages."""
 
 
 class FollowUpKind(StrEnum):
@@ -28,7 +28,7 @@ class FollowUpKind(StrEnum):
 
 
 class SkipReason(StrEnum):
-    """Why a follow-up is recorded but not carried out. When several hold, the first one here is told."""
+    """Why a follow-up is recorded but not sent. When several reasons apply, the first one here is recorded."""
 
     TRIAL_CALL = "trial_call"
     NO_CONTACT = "no_contact"
@@ -37,7 +37,7 @@ class SkipReason(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """One kind of action calls for one thing in the CRM. Templates are Jinja sources by language code."""
+    """One type of action calls for one thing in the CRM. Templates are Jinja sources by language code."""
 
     id: str
     action: str
@@ -52,7 +52,7 @@ class Rule:
     workflow_id: str | None = None
 
     def wants(self, action: Action) -> bool:
-        """Whether this rule is about that action. Types are compared in capitals, names without case."""
+        """Whether this rule applies to the action. Case does not count, neither in types nor in names."""
         if not self.enabled or self.action.upper() not in (ANY_ACTION, action.action_type.upper()):
             return False
         return self.action_name is None or self.action_name.strip().casefold() == action.name.strip().casefold()
@@ -60,7 +60,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """Every rule, switched-off ones included; an account that is named in the rules file has its own list."""
+    """Every rule, with those that are switched off. An account that the rules file names has a list of its own."""
 
     everywhere: tuple[Rule, ...]
     by_account: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
@@ -69,19 +69,24 @@ class Rules:
         return self.by_account.get(location_id, self.everywhere)
 
     def find(self, rule_id: str, *, location_id: str) -> Rule | None:
-        """The rule behind a planned follow-up. None if it was taken out of the rules file since."""
+        """The rule of a planned follow-up. None if it was removed from the rules file since."""
         return next((rule for rule in self.of(location_id) if rule.id == rule_id), None)
 
 
 @dataclass(frozen=True)
 class PlannedFollowUp:
-    """What is owed to the CRM: unique by call, rule and action key."""
+    """A follow-up before it has a row: unique by call, rule and action key."""
 
     rule_id: str
     action_key: str
     kind: FollowUpKind
     contact_id: str | None
     skip_reason: SkipReason | None
+
+
+def is_too_old(call_log: CallLog, *, now: datetime, age_hours: int) -> bool:
+    """Whether the call ended more than `age_hours` ago, the account's follow-up age. A call without times is not."""
+    return call_log.ended_at is not None and now - call_log.ended_at > timedelta(hours=age_hours)
 
 
 def follow_ups_for(
@@ -93,29 +98,29 @@ def follow_ups_for(
     too_old: bool = False,
     planned_as_call: bool = False,
 ) -> tuple[PlannedFollowUp, ...]:
-    """What this reading of the log calls for, in the order of the actions' times, then of the rules.
+    """The follow-ups that this reading of the log calls for, in the order of the actions' times, then of the rules.
 
-    `planned_as_call`: an earlier reading already planned the transfer under CALL_KEY. It stands for the first
-    CALL_TRANSFER action that turns up later, so that a fuller log does not tell the same transfer twice.
+    `planned_as_call`: an earlier reading planned the transfer under CALL_KEY. That follow-up stands for the first
+    CALL_TRANSFER action of a later reading, so that a fuller log leads to no second note about the same transfer.
     """
     contact_id = call_log.contact_id or None
     skip_reason = _skip_reason(call_log, too_old=too_old)
     return tuple(
         PlannedFollowUp(rule.id, action_key, rule.kind, contact_id, skip_reason)
-        for action_key, action in _told_once(call_log, keyed_actions, planned_as_call=planned_as_call)
+        for action_key, action in _to_be_planned(call_log, keyed_actions, planned_as_call=planned_as_call)
         for rule in rules.of(location_id)
         if rule.wants(action)
     )
 
 
-def _told_once(
+def _to_be_planned(
     call_log: CallLog, keyed_actions: Sequence[tuple[str, Action]], *, planned_as_call: bool
 ) -> list[tuple[str, Action]]:
     in_order = sorted(keyed_actions, key=_moment_and_key)
     transfers = [keyed for keyed in in_order if keyed[1].action_type.upper() == ActionType.CALL_TRANSFER]
     if planned_as_call:
         return [keyed for keyed in in_order if keyed not in transfers[:1]]
-    # Only a settled log is believed to lack the action: an early reading may carry the flag before the actions.
+    # Only a settled log is believed to lack the action: an early reading may have the flag before the actions.
     if call_log.transferred and not transfers and call_log.is_settled:
         return [*in_order, (CALL_KEY, Action(action_type=ActionType.CALL_TRANSFER))]
     return in_order

@@ -1,7 +1,7 @@
-"""Makes words that strangers supplied (summaries, names, extracted data) safe to stand in a note.
+"""Makes words that strangers supplied (summaries, names, extracted data) harmless in a note.
 
-They come from a telephone call, so anyone can put anything there. In a note they must not break its structure, hide the
-rest of it where the CRM shows notes as HTML, or pass for a reference line.
+They come from a telephone call, so anyone can say anything. In a note such words must not break its structure, hide the
+rest of the note where the CRM shows notes as HTML, or pass for a reference line.
 """
 
 import html
@@ -13,11 +13,11 @@ from typing import Any
 from models.follow_ups.languages import PHRASES
 
 WORDS_LIMIT = 300
-"""Characters of one value in a note; the summary alone may be longer."""
+"""Characters of one value in a note. Only the summary may be longer."""
 
 
 def one_line(words: object, *, limit: int = WORDS_LIMIT) -> str:
-    """A value as one line: a list's values with commas, "" for None and for what has no plain form."""
+    """A value as one line of at most `limit` characters: a list with commas, "" for None, objects and the like."""
     if isinstance(words, list | tuple):
         words = ", ".join(line for value in words if (line := one_line(value, limit=limit)))
     if words is None or not isinstance(words, str | int | float):
@@ -26,19 +26,19 @@ def one_line(words: object, *, limit: int = WORDS_LIMIT) -> str:
 
 
 def several_lines(words: str) -> str:
-    """A longer text: no empty lines, and if there are several, each marked so that none passes for a line of ours."""
+    """A longer text without empty lines. Of several lines each gets a dash, so that none passes for a line of ours."""
     lines = [_BULLET.sub("", " ".join(line.split())) for line in _harmless(words).split("\n")]
     lines = [line for line in lines if line]
     return lines[0] if len(lines) == 1 else "\n".join(f"– {line}" for line in lines)
 
 
 def without_entities(text: str) -> str:
-    """Text with its HTML entities read: `AT&amp;T` → `AT&T`. Only whole ones: `?a=1&region=2` stays as it is."""
+    """The text with its HTML entities decoded: `AT&amp;T` → `AT&T`. Only with a semicolon: `?a=1&region=2` stays."""
     return _ENTITY.sub(lambda entity: html.unescape(entity.group()), text)
 
 
 def shortened(text: str, limit: int) -> str:
-    """At most so many characters, cut between words where there is one near, with "…" as the sign of it."""
+    """The text cut to `limit` characters, between words where a word ends near, with "…" at the end."""
     if len(text) <= limit:
         return text
     if limit < 1:
@@ -49,7 +49,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 class Lookup:
-    """Values that a template asks for by name (`extracted.email`); what is missing is empty, as it is in many calls."""
+    """Values that a template asks for by name (`extracted.email`). A missing one is "", as many calls lack them."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -70,7 +70,7 @@ _LABELS = re.compile(
 
 
 def _harmless(words: str) -> str:
-    """Repeated until nothing changes, so that taking one thing away cannot put another together."""
+    """Repeats `_safer` until nothing changes, so that removing one thing cannot form another."""
     while (safer := _safer(words)) != words:
         words = safer
     return words

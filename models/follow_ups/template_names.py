@@ -1,6 +1,6 @@
-"""What a template can speak of: the call, its action and its appointment, already in an account's words.
+"""The variables of a template: the call, its action and its appointment, as texts in the account's language.
 
-Everything here is text made harmless by `sanitizing`, so a template cannot let a stranger's words through.
+`sanitizing` has made every text harmless, so that a template cannot let a stranger's words through.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from models.follow_ups.sanitizing import Lookup, one_line, several_lines
 
 
 class AppointmentLookup(StrEnum):
-    """What looking for the booked appointment gave. UNAVAILABLE: we may not look (a scope is missing)."""
+    """What the lookup of the booked appointment gave. UNAVAILABLE: a scope for the lookup is missing."""
 
     FOUND = "found"
     NOT_FOUND = "not_found"
@@ -23,7 +23,7 @@ class AppointmentLookup(StrEnum):
 
 @dataclass(frozen=True)
 class BookedAppointment:
-    """An appointment as the CRM has it. A time without zone (the contacts endpoint's form) is shown without one."""
+    """An appointment as the CRM has it. A time without a zone, as the contacts endpoint gives it, is shown without."""
 
     title: str = ""
     starts_at: datetime | str | None = None
@@ -32,9 +32,10 @@ class BookedAppointment:
 
 @dataclass(frozen=True)
 class NoteContext:
-    """Everything that a wording depends on. `action` is None for a transfer that only the call's flag tells of.
+    """Everything that the words depend on. `action` is None for a transfer that the log only asserts by its flag.
 
-    `late`: the call became known long after it ended; `written_at` (aware) then tells by how much.
+    `late`: the call became known long after it ended. Then the words say how long after, counted to `written_at`, an
+    aware time.
     """
 
     call_log: CallLog
@@ -82,7 +83,7 @@ class AppointmentWords:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The variables of every template. All are texts that may be empty; `appointment` is None unless found."""
+    """The variables of every template. Every text may be empty; `appointment` is None unless one was found."""
 
     call: CallWords
     action: ActionWords
@@ -103,7 +104,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 
 
 def vocabulary(context: NoteContext) -> Vocabulary:
-    """What is known of the call, in the account's language and time zone, with strangers' words made harmless."""
+    """The variables for one call, in the account's language and time zone."""
     log, action = context.call_log, context.action or Action(action_type="")
     language, zone = language_of(context.language), context.time_zone
 

@@ -1,46 +1,27 @@
-"""The words of notes, tasks and tags, and the reference line by which our own are known again.
+"""The words of notes, tasks and tags: renders a rule's Jinja templates.
 
-Rules bring Jinja templates; `template_names` says what they can speak of. This module renders them, and sees to it that
-the text fits into the CRM and ends with its reference.
+The text always fits into the CRM's limits and ends with the reference line. `template_names` holds the variables.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from uuid import UUID, uuid5
 
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 
-from models.follow_ups.languages import PHRASES, language_of
+from models.follow_ups.languages import language_of
+from models.follow_ups.references import reference_line
 from models.follow_ups.rules import EVERY_LANGUAGE, Rule
-from models.follow_ups.sanitizing import one_line, shortened, without_entities
-from models.follow_ups.template_names import AppointmentLookup, BookedAppointment, NoteContext, Vocabulary, vocabulary
-
-__all__ = [
-    "ENVIRONMENT",
-    "AppointmentLookup",
-    "BookedAppointment",
-    "NoteContext",
-    "TaskWords",
-    "WordingError",
-    "carries_reference",
-    "reference_for",
-    "reference_line",
-    "render",
-    "tags_for",
-    "word_note",
-    "word_task",
-]
+from models.follow_ups.sanitizing import one_line, shortened
+from models.follow_ups.template_names import NoteContext, Vocabulary, vocabulary
 
 BODY_LIMIT = 5000
-"""UTF-16 units, as the CRM counts. Documented for an appointment's note only (reference: calendars.json)."""
+"""In UTF-16 units, as the CRM counts. Documented for an appointment's note only (reference: calendars.json)."""
 
 TITLE_LIMIT = 200
 TAG_LIMIT = 100
-_NAMESPACE = UUID("c6a9ccd2-147d-4f72-a293-fa3193078de7")
 
 
 @dataclass(frozen=True)
@@ -52,7 +33,7 @@ class TaskWords:
 
 
 class WordingError(RuntimeError):
-    """A template could not be rendered. Names the rule and the kind of error, never the words: it will not heal."""
+    """A template could not be rendered, now or later. The text names rule and type of error, never the words."""
 
 
 def word_note(rule: Rule, context: NoteContext) -> str:
@@ -61,39 +42,17 @@ def word_note(rule: Rule, context: NoteContext) -> str:
 
 
 def word_task(rule: Rule, context: NoteContext) -> TaskWords:
-    """A task's words; without a body template of its own it gives the facts and the summary. Raises WordingError."""
+    """A task's words. Without a body template the body has the facts and the summary. Raises WordingError."""
     title = _rendered(rule, _in_language(rule.title, context.language), words=vocabulary(context))
     body = _with_reference(rule, rule.body or {EVERY_LANGUAGE: "{{ facts }}\n\n{{ call.summary }}"}, context=context)
     return TaskWords(one_line(title, limit=TITLE_LIMIT), body)
 
 
 def tags_for(rule: Rule, context: NoteContext) -> tuple[str, ...]:
-    """The tags to add, without empty and repeated ones. Raises WordingError."""
+    """The tags to add, without empty and repeated ones, in the rule's order. Raises WordingError."""
     words = vocabulary(context)
     tags = (one_line(_rendered(rule, tag, words=words), limit=TAG_LIMIT) for tag in rule.tags)
     return tuple(dict.fromkeys(tag for tag in tags if tag))
-
-
-def reference_for(location_id: str, call_id: str, rule_id: str, action_key: str) -> str:
-    """The follow-up's own mark, the same for ever: a UUIDv5 of what makes a follow-up unique."""
-    return str(uuid5(_NAMESPACE, json.dumps([location_id, call_id, rule_id, action_key])))
-
-
-def reference_line(reference: str, language: str) -> str:
-    """The last line of everything that we write."""
-    return f"{PHRASES[language_of(language)].reference}: {reference}"
-
-
-def carries_reference(text: str, reference: str) -> bool:
-    """Whether a note's text, as the CRM gives it back, has this reference line in any of our languages.
-
-    Only letters and digits are compared: tags, entities, spaces, dashes and capitals may all have been changed.
-    """
-    lines = [_letters(phrases.reference + reference) for phrases in PHRASES.values()]
-    decoded = without_entities(without_entities(text))
-    # Read with and without tags: a lone "<" in the text must not swallow the line as if it were a tag.
-    readings = [_letters(reading) for reading in (text, decoded, _TAG.sub("", text), _TAG.sub("", decoded))]
-    return any(line in reading for line in lines for reading in readings)
 
 
 ENVIRONMENT = SandboxedEnvironment(  # plain text, so nothing is escaped
@@ -112,27 +71,20 @@ def template(source: str) -> Template:
 
 
 def render(source: str, words: Vocabulary) -> str:
-    """A template with these words, tidied: no blanks at line ends, no more than one empty line together."""
+    """The rendered template, tidied: no blanks at the ends of lines, at most one empty line in a row."""
     text = template(source).render({part.name: getattr(words, part.name) for part in fields(words)})
     text = "\n".join(line.rstrip() for line in text.split("\n"))
     return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
-
-
-def _letters(text: str) -> str:
-    return "".join(character for character in text.lower() if character.isalnum())
-
-
 def _with_reference(rule: Rule, body: Mapping[str, str], *, context: NoteContext) -> str:
-    """Cut to the limit by shortening the summary; the reference line is never touched."""
+    """The rendered body and the reference line. A text over BODY_LIMIT gets a shorter summary; the line stays whole."""
     ending = f"\n\n{reference_line(context.reference, context.language)}"
     source, words, room = _in_language(body, context.language), vocabulary(context), BODY_LIMIT - _units(ending)
     summary, keep = words.call.summary, len(words.call.summary)
     text = _rendered(rule, source, words=words)
     while (over := _units(text) - room) > 0 and keep > 0:
-        keep = max(0, min(keep - over, keep * 9 // 10))  # at least a tenth less, so that it ends soon
+        keep = max(0, min(keep - over, keep * 9 // 10))  # at least a tenth less, so that the loop ends soon
         cut = replace(words, call=replace(words.call, summary=shortened(summary, keep)))
         text = _rendered(rule, source, words=cut)
     while (over := _units(text) - room) > 0:  # a template that is too long by itself
@@ -145,7 +97,7 @@ def _units(text: str) -> int:
 
 
 def _in_language(texts: Mapping[str, str], language: str) -> str:
-    """The account's language, else the template for every language, else English, else what there is."""
+    """The text in the account's language, else the one for every language, else English, else the first."""
     for code in (language_of(language), EVERY_LANGUAGE, "en"):
         if code in texts:
             return texts[code]
@@ -158,5 +110,5 @@ def _rendered(rule: Rule, source: str, *, words: Vocabulary) -> str:
     try:
         return render(source, words)
     except Exception as error:
-        # Whatever a template does wrong stays with its follow-up. The error's own text may hold the caller's words.
+        # A template's error concerns its follow-up only. The text of the exception may hold the caller's words.
         raise WordingError(f"a template of rule {rule.id!r} failed with {type(error).__name__}") from None

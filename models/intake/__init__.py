@@ -1,4 +1,4 @@
-"""What came in by HTTP: the notifications that were written down, and counts of those that were refused.
+"""What came in by HTTP: the notifications that were written down, and counts of those that were rejected.
 
-Only rows and their history. Reading a body and checking its signature is done in `webhook`.
+Holds rows and their history. Reading a body and checking its signature is done in `webhook`.
 """

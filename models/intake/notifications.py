@@ -1,4 +1,4 @@
-"""Our record of each notification that came from Leadway, however often it came."""
+"""The notifications: our record of each HTTP body that Leadway sent, one row however often it came."""
 
 from enum import StrEnum
 from typing import Any
@@ -10,13 +10,16 @@ from models.database import Json, UtcDateTime, insert, metadata, moment
 
 
 class NotificationStatus(StrEnum):
+    """What became of a notification."""
+
     ACCEPTED = "accepted"
     UNRESOLVED = "unresolved"
-    """It names no usable call: the call is looked for in Leadway's list."""
+    """It names no usable call id: the call is looked for in Leadway's list."""
     IGNORED = "ignored"
+    """It is for no account that we serve, of an event type that we do not want, or unreadable."""
 
 
-notifications = sa.Table(
+notifications_table = sa.Table(
     "notifications",
     metadata,
     sa.Column(
@@ -41,56 +44,58 @@ notifications = sa.Table(
     sa.Index("ix_notifications_call", "location_id", "call_id"),
     sa.Index("ix_notifications_received_at", "location_id", "received_at"),
 )
+_IS_UNRESOLVED = notifications_table.c.status == "unresolved"
 sa.Index(
-    "ix_notifications_unresolved", notifications.c.location_id, notifications.c.received_at,
-    postgresql_where=notifications.c.status == "unresolved", sqlite_where=notifications.c.status == "unresolved",
+    "ix_notifications_unresolved", notifications_table.c.location_id, notifications_table.c.received_at,
+    postgresql_where=_IS_UNRESOLVED, sqlite_where=_IS_UNRESOLVED,
 )  # fmt: skip
 
 
 def record(connection: Connection, dedupe_key: str, **values: Any) -> bool:
-    """Writes the notification down, or counts it as a repeat; True when it is new.
+    """Writes the notification, or counts it as a repeat of the one with its dedupe key. Returns True when it is new.
 
-    Values are the columns of `notifications` but for times and counts.
+    Values are the columns of `notifications` without times and counts.
     """
     statement = (
-        insert(connection, notifications)
+        insert(connection, notifications_table)
         .values(dedupe_key=dedupe_key, received_at=moment(), last_received_at=moment(), repeats=0, **values)
         .on_conflict_do_nothing(index_elements=["dedupe_key"])
-        .returning(notifications.c.notification_id)
+        .returning(notifications_table.c.notification_id)
     )
     if connection.execute(statement).first() is not None:
         return True
-    this = notifications.c.dedupe_key == dedupe_key
-    repeated = {"repeats": notifications.c.repeats + 1, "last_received_at": moment()}
-    connection.execute(sa.update(notifications).where(this).values(repeated))
-    if values["status"] == NotificationStatus.ACCEPTED:  # what was ignored before is not any more: an account was added
-        ignored = notifications.c.status == NotificationStatus.IGNORED
-        connection.execute(sa.update(notifications).where(this, ignored).values(**values))
+    this = notifications_table.c.dedupe_key == dedupe_key
+    repeated = {"repeats": notifications_table.c.repeats + 1, "last_received_at": moment()}
+    connection.execute(sa.update(notifications_table).where(this).values(repeated))
+    if values["status"] == NotificationStatus.ACCEPTED:  # it was ignored if its account was added only since
+        ignored = notifications_table.c.status == NotificationStatus.IGNORED
+        connection.execute(sa.update(notifications_table).where(this, ignored).values(**values))
     return False
 
 
 def become_unresolved(connection: Connection, location_id: str, call_id: str, *, reason: str) -> None:
-    """The notifications of an id that turned out to name no call."""
+    """Makes the notifications of a call id unresolved: the id turned out to name no call."""
     connection.execute(
-        sa.update(notifications)
-        .where(notifications.c.location_id == location_id, notifications.c.call_id == call_id)
+        sa.update(notifications_table)
+        .where(notifications_table.c.location_id == location_id, notifications_table.c.call_id == call_id)
         .values(status=NotificationStatus.UNRESOLVED, reason=reason, call_id=None)
     )
 
 
 def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
+    """The notifications of a call, oldest first."""
     rows = connection.execute(
-        sa.select(notifications)
-        .where(notifications.c.location_id == location_id, notifications.c.call_id == call_id)
-        .order_by(notifications.c.received_at)
+        sa.select(notifications_table)
+        .where(notifications_table.c.location_id == location_id, notifications_table.c.call_id == call_id)
+        .order_by(notifications_table.c.received_at)
     )
     return [row._mapping for row in rows]
 
 
 def newest(connection: Connection, *, limit: int, location_id: str | None = None) -> list[sa.RowMapping]:
-    """The latest that came, repeats not counted as new; of one account if it is named."""
-    query = sa.select(notifications).order_by(notifications.c.notification_id.desc()).limit(limit)
+    """The newest notifications by their first arrival, of one account or of all."""
+    query = sa.select(notifications_table).order_by(notifications_table.c.notification_id.desc()).limit(limit)
     if location_id is not None:
-        query = sa.select(notifications).where(notifications.c.location_id == location_id)
-        query = query.order_by(notifications.c.received_at.desc()).limit(limit)
+        query = sa.select(notifications_table).where(notifications_table.c.location_id == location_id)
+        query = query.order_by(notifications_table.c.received_at.desc()).limit(limit)
     return [row._mapping for row in connection.execute(query)]

@@ -1,4 +1,4 @@
-"""How often notifications were refused, and what the last one looked like, per reason and hour."""
+"""The rejection counts: how often notifications were rejected, by reason and hour, with a trace of the last one."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from models.database import Json, UtcDateTime, insert, metadata, moment
 
-rejection_counts = sa.Table(
+rejection_counts_table = sa.Table(
     "rejection_counts",
     metadata,
     sa.Column("reason", sa.Text, primary_key=True),
@@ -21,20 +21,23 @@ rejection_counts = sa.Table(
 
 
 def count(connection: Connection, reason: str, *, number: int, trace: Mapping[str, Any]) -> None:
+    """Adds `number` rejections of this hour. `trace` describes the last of them and is already redacted."""
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     connection.execute(
-        insert(connection, rejection_counts)
+        insert(connection, rejection_counts_table)
         .values(reason=reason, hour=hour, number=number, last_at=moment(), trace=trace)
         .on_conflict_do_update(
             index_elements=["reason", "hour"],
-            set_={"number": rejection_counts.c.number + number, "last_at": moment(), "trace": trace},
+            set_={"number": rejection_counts_table.c.number + number, "last_at": moment(), "trace": trace},
         )
     )
 
 
 def since(connection: Connection, start: datetime) -> list[sa.RowMapping]:
-    """Per reason, newest hour first."""
+    """The rows since `start`, newest hour first."""
     rows = connection.execute(
-        sa.select(rejection_counts).where(rejection_counts.c.hour >= start).order_by(rejection_counts.c.hour.desc())
+        sa.select(rejection_counts_table)
+        .where(rejection_counts_table.c.hour >= start)
+        .order_by(rejection_counts_table.c.hour.desc())
     )
     return [row._mapping for row in rows]

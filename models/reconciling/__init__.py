@@ -1,4 +1,4 @@
-"""Proving that no call is missing: windows of Leadway's list, the watermark, the webhook's coverage.
+"""Reconciling, which proves that no call is missing: windows of Leadway's list, the watermark, the webhook's coverage.
 
-Only the ledger and its schedule. Asking Leadway for a page is done in `workers.reconciling`.
+Holds the windows and their schedule. Asking Leadway for a page is done in `workers.reconciling`.
 """

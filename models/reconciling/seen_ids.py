@@ -1,5 +1,8 @@
-"""What the list of an open window has shown so far, by distinct calls: a reader that was killed loses nothing, and
-"as many as Leadway tells" is proven by counting calls rather than pages."""
+"""The seen ids: which calls the list of an open window has shown so far.
+
+A reader that was killed loses nothing of them, and a list is proven complete by counting distinct calls, not pages
+(docs/decisions/0030).
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,11 +10,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.calls.calls import calls
+from models.calls.calls import calls_table
 from models.database import insert, metadata
 from models.reconciling.windows import Window
 
-seen_ids = sa.Table(
+seen_ids_table = sa.Table(
     "seen_ids",
     metadata,
     sa.Column(
@@ -22,27 +25,29 @@ seen_ids = sa.Table(
     ),
     sa.Column("call_type", sa.Text, primary_key=True),
     sa.Column("call_id", sa.Text, primary_key=True),
-    sa.Column("inside", sa.Boolean, nullable=False, comment="it started within the window: no list is trusted in that"),
+    sa.Column(
+        "inside", sa.Boolean, nullable=False, comment="it started within the window, which no list is trusted for"
+    ),
     sa.Column("first_pass", sa.Integer, nullable=False),
     sa.Column("last_pass", sa.Integer, nullable=False),
-    comment="What the list of an open window has shown so far; emptied when the window ends.",
+    comment="the calls that the list of an open window has shown so far; deleted when the window ends",
 )
 
 
 @dataclass(frozen=True)
 class SeenCounts:
-    """What a pass over one list has shown. `new` and `gone` are against the pass before."""
+    """Numbers of calls that a pass over one list has shown. `new` and `gone` compare with the pass before."""
 
     calls: int
     inside: int
     held: int
-    """Of those inside: calls that have a row, counted in `calls`."""
+    """Of those inside: calls that have a row."""
     new: int
     gone: int
 
 
 def record(connection: Connection, window: Window, *, inside: Iterable[str], outside: Iterable[str]) -> None:
-    """Keeps what a page has shown; a call may stand on two pages when they shift."""
+    """Records the ids of a page, by whether the call started inside the window. Pages that shift show a call twice."""
     rows = {
         call_id: {
             "reconciliation_id": window.reconciliation_id, "call_type": window.call_type, "call_id": call_id,
@@ -52,7 +57,7 @@ def record(connection: Connection, window: Window, *, inside: Iterable[str], out
         for call_id in ids
     }  # fmt: skip
     if rows:
-        statement = insert(connection, seen_ids)
+        statement = insert(connection, seen_ids_table)
         news = {"last_pass": statement.excluded.last_pass, "inside": statement.excluded.inside}
         keys = ["reconciliation_id", "call_type", "call_id"]
         statement = statement.on_conflict_do_update(index_elements=keys, set_=news)
@@ -60,7 +65,8 @@ def record(connection: Connection, window: Window, *, inside: Iterable[str], out
 
 
 def count_seen(connection: Connection, window: Window) -> SeenCounts:
-    c = seen_ids.c
+    """Counts what the current pass over the window's current list has shown."""
+    c = seen_ids_table.c
     this_list = sa.and_(c.reconciliation_id == window.reconciliation_id, c.call_type == window.call_type)
     in_this_pass = c.last_pass == window.pass_number
 
@@ -71,12 +77,15 @@ def count_seen(connection: Connection, window: Window) -> SeenCounts:
         sa.select(
             number_of(in_this_pass),
             number_of(in_this_pass & c.inside),
-            number_of(in_this_pass & c.inside & calls.c.call_id.is_not(None)),
+            number_of(in_this_pass & c.inside & calls_table.c.call_id.is_not(None)),
             number_of(c.first_pass == window.pass_number),
             number_of(c.last_pass == window.pass_number - 1),
         )
         .select_from(
-            seen_ids.outerjoin(calls, sa.and_(calls.c.location_id == window.location_id, calls.c.call_id == c.call_id))
+            seen_ids_table.outerjoin(
+                calls_table,
+                sa.and_(calls_table.c.location_id == window.location_id, calls_table.c.call_id == c.call_id),
+            )
         )
         .where(this_list)
     ).one()
@@ -84,4 +93,5 @@ def count_seen(connection: Connection, window: Window) -> SeenCounts:
 
 
 def forget(connection: Connection, window: Window) -> None:
-    connection.execute(sa.delete(seen_ids).where(seen_ids.c.reconciliation_id == window.reconciliation_id))
+    """Deletes the seen ids of the window, of both lists."""
+    connection.execute(sa.delete(seen_ids_table).where(seen_ids_table.c.reconciliation_id == window.reconciliation_id))

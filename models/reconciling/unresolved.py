@@ -1,12 +1,11 @@
-"""Notifications that name no call, and finding the call that they are about: by contact, number and time.
+"""Unresolved notifications, which name no call: finds the call that each is about, by contact, number and time.
 
-The calls come from Leadway's list; here they are looked up among our own rows, so that whatever brings a call may
-resolve a notification.
+The call is looked for among our own rows, so that whatever brings a call may resolve a notification
+(docs/decisions/0033). Windows of Leadway's list bring the calls.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,55 +13,46 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.calls import calls
-from models.calls.calls import calls as calls_table
+from models.calls.calls import calls_table
 from models.database import moment
-from models.intake.notifications import NotificationStatus, notifications
-from models.reconciling.windows import reconciliations
+from models.intake.notifications import NotificationStatus, notifications_table
 
 LOOKED_FOR = timedelta(days=3)
+"""A notification's call is looked for until this long after the notification came last."""
 BY_PERSON = timedelta(hours=24)
-"""A repeat may come hours after the call: who it was about tells it apart."""
+"""With a contact or number the call may have begun this long before: a repeat of a notification comes hours later."""
 BY_TIME = timedelta(minutes=25)
-"""Without contact and number only a single unannounced call so shortly before is taken for it."""
-EARLIER = timedelta(minutes=1)
-"""Clocks differ: a call may seem to end after its notification came."""
+"""Without contact and number the call began at most this long before, and is the only unannounced one."""
+CLOCK_DIFFERENCE = timedelta(minutes=1)
+"""By Leadway's clock a call may begin this long after its notification came."""
 SAME_DIGITS = 9
-"""Numbers come with and without country code and blanks: their last digits are compared."""
+"""The last digits of a number that are compared: numbers come with and without country code and blanks."""
 AT_ONCE = 100
 
 IS_UNRESOLVED = sa.text("notifications.status = 'unresolved'")
-"""In words, because a partial index serves only a condition that is written like its own."""
-
-
-@dataclass(frozen=True)
-class Unmatched:
-    """A notification whose call is not known. `looked` tells what came of looking, None while that goes on."""
-
-    notification_id: int
-    location_id: str
-    received_at: datetime
-    reason: str
-    looked: str | None
+"""As SQL text, because a partial index serves only a condition that is written like the index's own."""
 
 
 def resolve(connection: Connection, location_id: str) -> list[int]:
-    """Gives every notification the call that it is about, where our rows tell; returns which were resolved.
+    """Gives each unresolved notification the call that it is about, if one of our rows fits, and announces that call.
 
-    The call counts as announced from then on.
+    Looks at the AT_ONCE newest ones. Returns the ids of the resolved notifications.
     """
-    waiting = connection.execute(
-        sa.select(notifications)
-        .where(_is_unresolved(location_id), notifications.c.last_received_at > moment(-LOOKED_FOR.total_seconds()))
-        .order_by(notifications.c.received_at.desc())
+    newest = connection.execute(
+        sa.select(notifications_table)
+        .where(
+            _is_unresolved(location_id), notifications_table.c.last_received_at > moment(-LOOKED_FOR.total_seconds())
+        )
+        .order_by(notifications_table.c.received_at.desc())
         .limit(AT_ONCE)
     ).all()
     resolved = []
-    for notification in waiting:
+    for notification in newest:
         call_id = _call_of(connection, notification)
         if call_id is not None:
             connection.execute(
-                sa.update(notifications)
-                .where(notifications.c.notification_id == notification.notification_id)
+                sa.update(notifications_table)
+                .where(notifications_table.c.notification_id == notification.notification_id)
                 .values(call_id=call_id, status=NotificationStatus.ACCEPTED, reason=None)
             )
             calls.announce(connection, location_id, call_id)
@@ -70,36 +60,18 @@ def resolve(connection: Connection, location_id: str) -> list[int]:
     return resolved
 
 
-def unmatched(connection: Connection, location_id: str, *, limit: int = 100) -> list[Unmatched]:
-    """The newest notifications without a call, each with why it names none and what came of looking for it."""
-    last_look = (
-        sa.select(reconciliations.c.error)
-        .where(reconciliations.c.notification_id == notifications.c.notification_id)
-        .order_by(reconciliations.c.started_at.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    c = notifications.c
-    rows = connection.execute(
-        sa.select(c.notification_id, c.location_id, c.received_at, c.reason, last_look.label("looked"))
-        .where(_is_unresolved(location_id))
-        .order_by(c.received_at.desc())
-        .limit(limit)
-    )
-    return [Unmatched(**row._mapping) for row in rows]
-
-
 def is_unresolved(connection: Connection, notification_id: int) -> bool:
-    this = sa.select(notifications.c.status).where(notifications.c.notification_id == notification_id)
+    """Whether this notification still names no call."""
+    this = sa.select(notifications_table.c.status).where(notifications_table.c.notification_id == notification_id)
     return connection.execute(this).scalar_one_or_none() == NotificationStatus.UNRESOLVED
 
 
 def _is_unresolved(location_id: str) -> sa.ColumnElement[bool]:
-    return sa.and_(notifications.c.location_id == location_id, IS_UNRESOLVED)
+    return sa.and_(notifications_table.c.location_id == location_id, IS_UNRESOLVED)
 
 
 def _call_of(connection: Connection, notification: Any) -> str | None:
-    """Who it was decides; among several calls of theirs the one whose time is nearest."""
+    """The contact decides, else the number; of several such calls the one whose time is nearest. None: no call fits."""
     around = notification.started_at or notification.received_at
     personal = bool(notification.contact_id or notification.from_number)
     candidates = _calls_around(connection, notification.location_id, around, back=BY_PERSON if personal else BY_TIME)
@@ -125,7 +97,7 @@ def _call_of(connection: Connection, notification: Any) -> str | None:
 def _calls_around(connection: Connection, location_id: str, around: datetime, *, back: timedelta) -> Sequence[Any]:
     c = calls_table.c
     columns = (c.call_id, c.contact_id, c.from_number, c.started_at, c.duration_seconds, c.announced_at)
-    in_time = c.started_at.between(around - back, around + EARLIER)
+    in_time = c.started_at.between(around - back, around + CLOCK_DIFFERENCE)
     return connection.execute(sa.select(*columns).where(c.location_id == location_id, in_time)).all()
 
 

@@ -1,30 +1,32 @@
-"""Whether the webhook tells of every call: how many calls it announced, and why not, if it does not.
+"""The coverage of the webhook: the share of calls that it announced, and the alarm with its likely cause.
 
-Reconciling repairs a broken webhook in silence, so this says it aloud.
+Reconciling makes up for a broken webhook without a sign, so this module tells people that it is broken.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts.accounts import accounts
-from models.calls.calls import Origin, calls
+from models.accounts.accounts import accounts_table
+from models.calls.calls import Origin, calls_table
 from models.database import moment
-from models.intake.notifications import notifications
-from models.intake.rejection_counts import rejection_counts
+from models.intake.notifications import notifications_table
+from models.intake.rejection_counts import rejection_counts_table
 from models.reconciling.unresolved import IS_UNRESOLVED
-from models.reconciling.windows import reconciliations
+from models.reconciling.windows import reconciliations_table
 
 PATIENCE = timedelta(minutes=10)
-"""A call that began later is not judged: it may go on, or its notification be on its way."""
+"""An unannounced call that began later does not count: it may still go on, or its notification may be on its way."""
 LEAST_UNANNOUNCED = 3
+"""Fewer unannounced calls in a day raise no alarm."""
 SHARE_THAT_IS_WELL = 0.9
+"""An announced share of at least this raises no alarm."""
 NEWEST = 5
-"""As many newest calls, all of them announced, end an alarm."""
+"""An alarm ends when this many newest calls were all announced."""
 
 
 class AlarmCause(StrEnum):
@@ -43,7 +45,7 @@ class AlarmCause(StrEnum):
 
 _SENTENCES = {
     AlarmCause.NEVER_ARRIVED: "no notification of them came: look whether the workflow or app sends them, and where to",
-    AlarmCause.REFUSED: "notifications came and were refused: no signature or secret that is known here",
+    AlarmCause.REFUSED: "notifications came and were rejected: no signature or secret that is known here",
     AlarmCause.WRONG_SECRET: "notifications came with an intake secret that belongs to no account: compare the URL",
     AlarmCause.WITHOUT_CALL_ID: "notifications came without a usable call id: the workflow does not fill it in",
     AlarmCause.NOT_WRITTEN_DOWN: "notifications came and could not be written down: the database was away",
@@ -51,26 +53,14 @@ _SENTENCES = {
 
 
 @dataclass(frozen=True)
-class Day:
-    """One UTC day of an account by the calls' start. Backfilled calls do not count: nobody could announce them."""
-
-    day: date
-    calls: int
-    announced: int
-
-    @property
-    def share(self) -> float | None:
-        return self.announced / self.calls if self.calls else None
-
-
-@dataclass(frozen=True)
 class Completeness:
-    """What `status` says about an account's completeness and its webhook."""
+    """How far an account is complete, and how its webhook works."""
 
     complete_from: datetime | None
     complete_until: datetime | None
+    """The watermark."""
     held_up_by: str | None
-    """Why the mark does not move now; None: nothing does."""
+    """The error of the open regular window, which keeps the watermark from moving. None: there is none."""
     calls_in_the_last_day: int
     unannounced_in_the_last_day: int
     alarm: AlarmCause | None
@@ -79,15 +69,16 @@ class Completeness:
 
 
 def of_account(connection: Connection, location_id: str) -> Completeness:
-    account = connection.execute(sa.select(accounts).where(accounts.c.location_id == location_id)).one()
+    """For an account of `accounts`, removed or not. Calls of the last day are those that began in the last 24 hours."""
+    account = connection.execute(sa.select(accounts_table).where(accounts_table.c.location_id == location_id)).one()
     number, announced = _announced(connection, location_id)
-    unresolved = sa.select(sa.func.count()).where(notifications.c.location_id == location_id, IS_UNRESOLVED)
+    unresolved = sa.select(sa.func.count()).where(notifications_table.c.location_id == location_id, IS_UNRESOLVED)
     held_up = (
-        sa.select(reconciliations.c.error)
+        sa.select(reconciliations_table.c.error)
         .where(
-            reconciliations.c.location_id == location_id,
-            reconciliations.c.slot == "regular",
-            reconciliations.c.finished_at.is_(None),
+            reconciliations_table.c.location_id == location_id,
+            reconciliations_table.c.slot == "regular",
+            reconciliations_table.c.finished_at.is_(None),
         )
         .limit(1)
     )
@@ -103,66 +94,55 @@ def of_account(connection: Connection, location_id: str) -> Completeness:
     )
 
 
-def by_day(connection: Connection, location_id: str, *, since: datetime) -> list[Day]:
-    """The share of calls that the webhook announced, day by day, oldest first."""
-    on_postgresql = connection.dialect.name == "postgresql"
-    day = sa.cast(sa.func.timezone("UTC", _began_at), sa.Date) if on_postgresql else sa.func.date(_began_at)
-    rows = connection.execute(
-        sa.select(day.label("day"), sa.func.count().label("number"), sa.func.count(calls.c.announced_at).label("told"))
-        .where(_is_judged(location_id), _began_since(since))
-        .group_by(day)
-        .order_by(day)
-    )
-    return [
-        Day(row.day if isinstance(row.day, date) else date.fromisoformat(row.day), row.number, row.told) for row in rows
-    ]
-
-
 def judge(connection: Connection, location_id: str) -> AlarmCause | None:
-    """Whether calls come unannounced so often that a person should know; the likely cause, or None."""
+    """Whether so many calls of the last day were unannounced that a person should know: the likely cause, or None."""
     number, announced = _announced(connection, location_id)
     unannounced = number - announced
     if unannounced < LEAST_UNANNOUNCED or announced >= SHARE_THAT_IS_WELL * number:
         return None
     newest = (
-        sa.select(calls.c.announced_at)
+        sa.select(calls_table.c.announced_at)
         .where(_is_judged(location_id), _began_since(moment(-86_400)))
         .order_by(_began_at.desc())
         .limit(NEWEST)
     )
-    told = [row.announced_at is not None for row in connection.execute(newest)]
-    return None if len(told) == NEWEST and all(told) else _likely_cause(connection, location_id)
+    were_announced = [row.announced_at is not None for row in connection.execute(newest)]
+    works_again = len(were_announced) == NEWEST and all(were_announced)
+    return None if works_again else _likely_cause(connection, location_id)
 
 
 def set_alarm(connection: Connection, location_id: str, cause: AlarmCause | None) -> bool:
-    """Writes the alarm down, or its end; True when that is a change."""
-    c = accounts.c
-    statement = sa.update(accounts).where(c.location_id == location_id, c.webhook_alarm.is_distinct_from(cause))
+    """Writes the alarm, or with None its end. Returns True when that is a change."""
+    c = accounts_table.c
+    statement = sa.update(accounts_table).where(c.location_id == location_id, c.webhook_alarm.is_distinct_from(cause))
     began = None if cause is None else sa.func.coalesce(c.webhook_alarm_at, moment())
     return bool(connection.execute(statement.values(webhook_alarm=cause, webhook_alarm_at=began)).rowcount)
 
 
-_began_at = sa.func.coalesce(calls.c.started_at, calls.c.created_at)
+_began_at = sa.func.coalesce(calls_table.c.started_at, calls_table.c.created_at)
 
 
 def _began_since(time: Any) -> sa.ColumnElement[bool]:
-    """As the index has it; a call of which only the id is known yet counts by when it became known."""
-    unread = calls.c.started_at.is_(None) & (calls.c.created_at >= time)
-    return sa.or_(calls.c.started_at >= time, unread)
+    """Whether the call began since `time`, or became known since then if its start is not known yet.
+
+    An OR of two comparisons, not one with coalesce, so that the indexes serve it.
+    """
+    unread = calls_table.c.started_at.is_(None) & (calls_table.c.created_at >= time)
+    return sa.or_(calls_table.c.started_at >= time, unread)
 
 
 def _is_judged(location_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(
-        calls.c.location_id == location_id,
-        calls.c.origin != Origin.BACKFILL,
-        sa.or_(calls.c.announced_at.is_not(None), _began_at < moment(-PATIENCE.total_seconds())),
+        calls_table.c.location_id == location_id,
+        calls_table.c.origin != Origin.BACKFILL,
+        sa.or_(calls_table.c.announced_at.is_not(None), _began_at < moment(-PATIENCE.total_seconds())),
     )
 
 
 def _announced(connection: Connection, location_id: str) -> tuple[int, int]:
-    """Calls that began in the last day, and how many of them the webhook announced."""
+    """The number of calls that began in the last day, and the number of those that the webhook announced."""
     row = connection.execute(
-        sa.select(sa.func.count(), sa.func.count(calls.c.announced_at)).where(
+        sa.select(sa.func.count(), sa.func.count(calls_table.c.announced_at)).where(
             _is_judged(location_id), _began_since(moment(-86_400))
         )
     ).one()
@@ -170,14 +150,16 @@ def _announced(connection: Connection, location_id: str) -> tuple[int, int]:
 
 
 def _likely_cause(connection: Connection, location_id: str) -> AlarmCause:
-    """What was refused names no account, so this is the best guess. The most specific trace of the day decides."""
+    """The best guess: a rejected notification names no account. The most specific trace of the last day decides."""
     a_day_ago = moment(-86_400)
-    refused: Any = sa.select(rejection_counts.c.reason).where(rejection_counts.c.last_at > a_day_ago).distinct()
-    reasons = set(connection.execute(refused).scalars())
+    rejected: Any = (
+        sa.select(rejection_counts_table.c.reason).where(rejection_counts_table.c.last_at > a_day_ago).distinct()
+    )
+    reasons = set(connection.execute(rejected).scalars())
     unresolved = sa.select(sa.literal(1)).where(
-        notifications.c.location_id == location_id,
+        notifications_table.c.location_id == location_id,
         IS_UNRESOLVED,
-        notifications.c.last_received_at > a_day_ago,
+        notifications_table.c.last_received_at > a_day_ago,
     )
     if connection.execute(unresolved).first() is not None:
         return AlarmCause.WITHOUT_CALL_ID

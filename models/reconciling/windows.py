@@ -1,7 +1,7 @@
-"""The ledger of reconciling: each window of Leadway's list that is or was read, what it listed and what we hold.
+"""The windows of reconciling: each span of Leadway's list that is or was read, with what it listed and what we have.
 
-A window carries its own schedule, lease and fence, as calls do. It is read page by page, LIVE then TRIAL; what the list
-has shown so far is in `models.reconciling.seen_ids`.
+A window carries its own schedule, lease and fence, as calls do. It is read page by page, first its LIVE list, then its
+TRIAL list. The ids that the current list has shown are in `models.reconciling.seen_ids`.
 """
 
 from dataclasses import dataclass
@@ -12,26 +12,28 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts.accounts import accounts
+from models.accounts import circuit_breaker
+from models.accounts.accounts import accounts_table
 from models.accounts.pauses import is_paused
 from models.calls.calls import Origin
 from models.database import UtcDateTime, insert, metadata, moment
-from models.work.lifecycle import Lane, LeaseLost
+from models.work.lifecycle import LeaseLost
+from models.work.work_rows import Lane
 
 
 class WindowKind(StrEnum):
     """Why a window is read."""
 
     REGULAR = "regular"
-    """From the account's mark on, again and again."""
+    """From the account's watermark to now, every few minutes."""
     DAILY = "daily"
-    """The last days once more, for logs that appeared late."""
+    """The last days, once a day, for logs that appeared late."""
     SINCE = "since"
     """From a time that a person named."""
     NARROW = "narrow"
     """Around a notification that names no call."""
     BURST = "burst"
-    """Over the calls that wait, because a page brings fifty of them."""
+    """Over the time of a backlog of calls, because one page brings fifty logs."""
     BACKFILL = "backfill"
     """History from before the account was added; only its command reads it."""
 
@@ -44,11 +46,13 @@ LANES = {
     WindowKind.BURST: Lane.LIVE,  # one of its requests saves fifty live ones
     WindowKind.BACKFILL: Lane.BACKFILLED,
 }
-_BY_ITSELF = tuple(kind for kind in WindowKind if kind is not WindowKind.BACKFILL)
-KEPT_SECONDS = 90 * 86_400.0
 AUTOMATIC = (WindowKind.REGULAR, WindowKind.DAILY, WindowKind.NARROW, WindowKind.BURST)
+"""Windows that nobody asked for. They count calls from the time the account was added."""
+_READ_BY_WORKERS = tuple(kind for kind in WindowKind if kind is not WindowKind.BACKFILL)
+KEPT_SECONDS = 90 * 86_400.0
+"""How long windows without findings stay on record."""
 
-reconciliations = sa.Table(
+reconciliations_table = sa.Table(
     "reconciliations",
     metadata,
     sa.Column(
@@ -91,21 +95,21 @@ reconciliations = sa.Table(
     sa.Column("claimed_at", UtcDateTime, nullable=True),
     sa.Index("ix_reconciliations_location_id", "location_id", "started_at"),
 )
-WINDOW_IS_OPEN = reconciliations.c.finished_at.is_(None)
+WINDOW_IS_OPEN = reconciliations_table.c.finished_at.is_(None)
 sa.Index(
-    "uq_reconciliations_open", reconciliations.c.location_id, reconciliations.c.slot, unique=True,
+    "uq_reconciliations_open", reconciliations_table.c.location_id, reconciliations_table.c.slot, unique=True,
     postgresql_where=WINDOW_IS_OPEN, sqlite_where=WINDOW_IS_OPEN,
 )  # fmt: skip
 sa.Index(
-    "ix_reconciliations_notification_id", reconciliations.c.notification_id,
-    postgresql_where=reconciliations.c.notification_id.is_not(None),
-    sqlite_where=reconciliations.c.notification_id.is_not(None),
+    "ix_reconciliations_notification_id", reconciliations_table.c.notification_id,
+    postgresql_where=reconciliations_table.c.notification_id.is_not(None),
+    sqlite_where=reconciliations_table.c.notification_id.is_not(None),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Window:
-    """A row of the ledger. `claimed_at` is the database's time before the request: the reading's age."""
+    """A row of `reconciliations`. `claimed_at`, the database's time before the request, dates the reading."""
 
     reconciliation_id: int
     location_id: str
@@ -147,7 +151,7 @@ class Window:
         return Origin.BACKFILL if self.kind is WindowKind.BACKFILL else Origin.RECONCILE
 
 
-_COLUMNS = tuple(reconciliations.c[name] for name in Window.__dataclass_fields__)
+_COLUMNS = tuple(reconciliations_table.c[name] for name in Window.__dataclass_fields__)
 
 
 def _window(row: Any) -> Window:
@@ -167,41 +171,49 @@ def open_run(
     plans_follow_ups: bool = True,
     delay_seconds: float = 0.0,
 ) -> bool:
-    """Opens the first window of a run; False when the slot (default: the kind) has an open one already."""
+    """Opens the first window of a run. Returns False when the slot has an open window already.
+
+    `slot` is the kind by default: at most one window of each slot of an account is open.
+    """
     statement = (
-        insert(connection, reconciliations)
+        insert(connection, reconciliations_table)
         .values(
             location_id=location_id, kind=kind, slot=slot or kind, contact_id=contact_id,
             notification_id=notification_id, plans_follow_ups=plans_follow_ups, run_from=since, run_until=until,
             window_from=since, window_until=until, started_at=moment(), next_attempt_at=moment(delay_seconds),
-            **_UNREAD,
+            **_NOTHING_READ,
         )
         .on_conflict_do_nothing()
-        .returning(reconciliations.c.reconciliation_id)
+        .returning(reconciliations_table.c.reconciliation_id)
     )  # fmt: skip
     return connection.execute(statement).first() is not None
 
 
-_UNREAD: dict[str, Any] = {
+_NOTHING_READ: dict[str, Any] = {
     "listed": 0, "held": 0, "unannounced": 0, "changed": 0, "unreadable": 0, "requests": 0, "call_type": "LIVE",
     "pass_number": 1, "next_page": 1, "restless": False, "looks": 0, "failures": 0, "fence": 0,
 }  # fmt: skip
 
 
 def get_open(connection: Connection, location_id: str, slot: str) -> Window | None:
-    this = sa.and_(reconciliations.c.location_id == location_id, reconciliations.c.slot == slot, WINDOW_IS_OPEN)
+    this = sa.and_(
+        reconciliations_table.c.location_id == location_id, reconciliations_table.c.slot == slot, WINDOW_IS_OPEN
+    )
     row = connection.execute(sa.select(*_COLUMNS).where(this)).first()
     return None if row is None else _window(row)
 
 
 def due(connection: Connection, *, limit: int) -> list[int]:
-    """Open windows whose next page may be asked for now, most urgent lane first; backfills wait for their command."""
+    """Ids of open windows whose next page may be requested now, the most urgent lane first.
+
+    Backfills are left out: only their command reads them (docs/decisions/0034).
+    """
     rows = connection.execute(
-        sa.select(reconciliations.c.reconciliation_id)
-        .where(WINDOW_IS_OPEN, reconciliations.c.kind.in_(_BY_ITSELF), _may_be_read())
+        sa.select(reconciliations_table.c.reconciliation_id)
+        .where(WINDOW_IS_OPEN, reconciliations_table.c.kind.in_(_READ_BY_WORKERS), _may_be_read())
         .order_by(
-            sa.case({str(kind): lane.value for kind, lane in LANES.items()}, value=reconciliations.c.kind),
-            reconciliations.c.next_attempt_at,
+            sa.case({str(kind): lane.value for kind, lane in LANES.items()}, value=reconciliations_table.c.kind),
+            reconciliations_table.c.next_attempt_at,
         )
         .limit(limit)
     )
@@ -209,27 +221,32 @@ def due(connection: Connection, *, limit: int) -> list[int]:
 
 
 def next_of(connection: Connection, reconciliation_id: int) -> int | None:
-    """The window that goes on where this one is: itself or the next of its run, if its page may be asked for now."""
-    this = reconciliations.alias()
+    """The id of the open window in this one's slot, itself or the next of its run. None if its next page may not be
+    requested now."""
+    this = reconciliations_table.alias()
     same_slot = sa.select(this.c.location_id, this.c.slot).where(this.c.reconciliation_id == reconciliation_id)
-    columns = sa.tuple_(reconciliations.c.location_id, reconciliations.c.slot)
-    statement = sa.select(reconciliations.c.reconciliation_id).where(
+    columns = sa.tuple_(reconciliations_table.c.location_id, reconciliations_table.c.slot)
+    statement = sa.select(reconciliations_table.c.reconciliation_id).where(
         WINDOW_IS_OPEN, _may_be_read(), columns.in_(same_slot)
     )
     return connection.execute(statement).scalar_one_or_none()
 
 
 def claim(connection: Connection, reconciliation_id: int, *, lease_seconds: float) -> Window | None:
-    """The right to read this window's next page; None: done, held by another, not due, account paused or resting."""
+    """Claims the window to read its next page.
+
+    Returns None when it is closed, leased or not due, or when its account is removed, paused, or stopped by its circuit
+    breaker.
+    """
     row = connection.execute(
-        sa.update(reconciliations)
-        .where(reconciliations.c.reconciliation_id == reconciliation_id, WINDOW_IS_OPEN, _may_be_read())
+        sa.update(reconciliations_table)
+        .where(reconciliations_table.c.reconciliation_id == reconciliation_id, WINDOW_IS_OPEN, _may_be_read())
         .values(
-            fence=reconciliations.c.fence + 1,
+            fence=reconciliations_table.c.fence + 1,
             lease_until=moment(lease_seconds),
             next_attempt_at=moment(lease_seconds),
             claimed_at=moment(),
-            requests=reconciliations.c.requests + 1,
+            requests=reconciliations_table.c.requests + 1,
         )
         .returning(*_COLUMNS)
     ).first()
@@ -237,13 +254,13 @@ def claim(connection: Connection, reconciliation_id: int, *, lease_seconds: floa
 
 
 def release(connection: Connection, window: Window, **values: Any) -> None:
-    """Ends the claim and writes values. Raises LeaseLost when somebody took the window over: nothing may be written."""
+    """Ends the claim and writes column values. Raises LeaseLost when another claim has been made since."""
     statement = (
-        sa.update(reconciliations)
+        sa.update(reconciliations_table)
         .where(
-            reconciliations.c.reconciliation_id == window.reconciliation_id,
-            reconciliations.c.fence == window.fence,
-            reconciliations.c.lease_until.is_not(None),
+            reconciliations_table.c.reconciliation_id == window.reconciliation_id,
+            reconciliations_table.c.fence == window.fence,
+            reconciliations_table.c.lease_until.is_not(None),
             WINDOW_IS_OPEN,
         )
         .values(**{"lease_until": None, "claimed_at": None, **values})
@@ -253,20 +270,20 @@ def release(connection: Connection, window: Window, **values: Any) -> None:
 
 
 def close(connection: Connection, window: Window, **values: Any) -> None:
-    """Ends the window. Raises LeaseLost."""
+    """Ends the claim and the window, and writes column values. Raises LeaseLost."""
     release(connection, window, **{"failures": 0, **values}, finished_at=moment(), next_attempt_at=None)
 
 
 def open_next(connection: Connection, window: Window) -> bool:
-    """The rest of the run, from where this finished window ended; False: the run is at its end."""
+    """Opens a window for the rest of the run, from the end of this one. Returns False when the run is at its end."""
     if window.window_until >= window.run_until:
         return False
     connection.execute(
-        sa.insert(reconciliations).values(
+        sa.insert(reconciliations_table).values(
             location_id=window.location_id, kind=window.kind, slot=window.slot, contact_id=window.contact_id,
             notification_id=window.notification_id, plans_follow_ups=window.plans_follow_ups,
             run_from=window.run_from, run_until=window.run_until, window_from=window.window_until,
-            window_until=window.run_until, started_at=moment(), next_attempt_at=moment(), **_UNREAD,
+            window_until=window.run_until, started_at=moment(), next_attempt_at=moment(), **_NOTHING_READ,
         )
     )  # fmt: skip
     return True
@@ -274,18 +291,20 @@ def open_next(connection: Connection, window: Window) -> bool:
 
 def _may_be_read() -> sa.ColumnElement[bool]:
     served = sa.exists().where(
-        accounts.c.location_id == reconciliations.c.location_id,
-        accounts.c.removed_at.is_(None),
-        sa.or_(accounts.c.open_until.is_(None), accounts.c.open_until <= moment()),
+        accounts_table.c.location_id == reconciliations_table.c.location_id,
+        accounts_table.c.removed_at.is_(None),
+        circuit_breaker.lets_requests_through(),
     )
-    return sa.and_(reconciliations.c.next_attempt_at <= moment(), served, ~is_paused(reconciliations, "call"))
+    return sa.and_(
+        reconciliations_table.c.next_attempt_at <= moment(), served, ~is_paused(reconciliations_table, "call")
+    )
 
 
 def forget_uneventful(connection: Connection, location_id: str) -> None:
-    """Takes windows out of the ledger that found nothing, long after: what was found stays on record."""
-    c = reconciliations.c
+    """Deletes windows that found nothing, KEPT_SECONDS after they were opened. Windows with findings stay."""
+    c = reconciliations_table.c
     connection.execute(
-        sa.delete(reconciliations).where(
+        sa.delete(reconciliations_table).where(
             c.location_id == location_id,
             c.started_at < moment(-KEPT_SECONDS),
             c.finished_at.is_not(None),

@@ -1,4 +1,4 @@
-"""People's questions, answered by reading only: the overview, the list of calls, one call's timeline, the backlog.
+"""Reports, which answer people's questions by reading only: overview, list of calls, timeline of a call, backlog.
 
-Nothing in here writes, and nothing that writes may import it.
+Nothing here writes, and nothing that writes may import it.
 """

@@ -1,18 +1,20 @@
-"""What is not done: per account, kind of work and status, how much and how old. For status, metrics and pages."""
+"""The backlog: work that is not done, by account, kind and status, with its number and age."""
 
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.calls.calls import CALL, calls
+from models.calls.calls import CALL, calls_table
 from models.database import moment
-from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups
-from models.work.lifecycle import NOT_DONE
+from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
+from models.work.work_rows import NOT_DONE
 
 
 @dataclass(frozen=True)
 class Backlog:
+    """The rows of one account, kind of work and status that are not done, dead ones included."""
+
     location_id: str
     work: str
     status: str
@@ -21,11 +23,11 @@ class Backlog:
 
 
 def all_work(connection: Connection) -> list[Backlog]:
-    """Of unclear follow-ups the age counts since the outcome became unclear, else since the row came to be."""
+    """The age of a row counts from its creation, of an unclear follow-up from when its outcome became unclear."""
     now = connection.execute(sa.select(moment())).scalar_one()
     found = []
-    unclear_since = sa.func.coalesce(follow_ups.c.unclear_since, follow_ups.c.planned_at)
-    for work, since in ((CALL, calls.c.created_at), (FOLLOW_UP, unclear_since)):
+    unclear_since = sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.planned_at)
+    for work, since in ((CALL, calls_table.c.created_at), (FOLLOW_UP, unclear_since)):
         table = work.table
         rows = connection.execute(
             sa.select(

@@ -1,4 +1,4 @@
-"""The newest calls for people to look through, page by page, each with its actions and what became of its notes."""
+"""The list of calls for people, newest first, page by page: each call with its actions and its follow-ups' states."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts.accounts import accounts
-from models.calls.calls import call_actions, calls
-from models.follow_ups.follow_ups import follow_ups
-from models.work.lifecycle import NOT_DONE, OPEN, WorkStatus
+from models.accounts.accounts import accounts_table
+from models.calls.calls import call_actions_table, calls_table
+from models.follow_ups.follow_ups import follow_ups_table
+from models.work.work_rows import NOT_DONE, OPEN, WorkStatus
 
 
 class CallFilter(StrEnum):
-    """Which calls to show: by their own status, or by a follow-up's."""
+    """Which calls to list: by their own status, or by that of a follow-up."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -28,7 +28,7 @@ class CallFilter(StrEnum):
 
 @dataclass(frozen=True)
 class Cursor:
-    """A call's place in the order; the next page begins after its last one."""
+    """The position of a call in the list. The next page begins after the cursor of a page's last call."""
 
     created_at: datetime
     location_id: str
@@ -45,12 +45,12 @@ class FollowUpState:
 @dataclass(frozen=True)
 class ListedCall:
     call: sa.RowMapping
-    """The short columns of `calls`, and its account's `name` and `time_zone`."""
+    """The short columns of `calls`, and the account's `name` and `time_zone`."""
     action_types: Sequence[str]
     follow_ups: Sequence[FollowUpState]
 
     @property
-    def place(self) -> Cursor:
+    def cursor(self) -> Cursor:
         return Cursor(self.call["created_at"], self.call["location_id"], self.call["call_id"])
 
 
@@ -62,19 +62,19 @@ def newest(
     shown: CallFilter | None = None,
     after: Cursor | None = None,
 ) -> list[ListedCall]:
-    """At most `limit` calls, newest first by when we heard of them."""
+    """At most `limit` calls by when they became known, newest first; those after the cursor `after` if it is given."""
     query = (
-        sa.select(*(calls.c[name] for name in _SHORT), accounts.c.name, accounts.c.time_zone)
-        .outerjoin(accounts, accounts.c.location_id == calls.c.location_id)
-        .order_by(calls.c.created_at.desc(), calls.c.location_id.desc(), calls.c.call_id.desc())
+        sa.select(*(calls_table.c[name] for name in _SHORT), accounts_table.c.name, accounts_table.c.time_zone)
+        .outerjoin(accounts_table, accounts_table.c.location_id == calls_table.c.location_id)
+        .order_by(calls_table.c.created_at.desc(), calls_table.c.location_id.desc(), calls_table.c.call_id.desc())
         .limit(limit)
     )
     if location_id is not None:
-        query = query.where(calls.c.location_id == location_id)
+        query = query.where(calls_table.c.location_id == location_id)
     if shown is not None:
         query = query.where(_which(shown))
     if after is not None:
-        query = query.where(sa.or_(calls.c.created_at < after.created_at, _later_in_the_same_moment(after)))
+        query = query.where(sa.or_(calls_table.c.created_at < after.created_at, _comes_after_at_same_time(after)))
     rows = [row._mapping for row in connection.execute(query)]
     actions, states = _action_types(connection, rows), _follow_up_states(connection, rows)
     return [ListedCall(row, actions.get(_key(row), ()), states.get(_key(row), ())) for row in rows]
@@ -89,9 +89,9 @@ _SHORT = (
 def _which(shown: CallFilter) -> sa.ColumnElement[bool]:
     match shown:
         case CallFilter.DONE:
-            return calls.c.status == WorkStatus.DONE
+            return calls_table.c.status == WorkStatus.DONE
         case CallFilter.PENDING | CallFilter.RUNNING | CallFilter.DEAD:
-            return sa.and_(calls.c.status == str(shown), NOT_DONE)
+            return sa.and_(calls_table.c.status == str(shown), NOT_DONE)
         case CallFilter.FOLLOW_UP_OPEN:
             return _has_follow_up(OPEN)
         case CallFilter.FOLLOW_UP_UNCLEAR:
@@ -101,15 +101,18 @@ def _which(shown: CallFilter) -> sa.ColumnElement[bool]:
 
 
 def _has_follow_up(statuses: Sequence[WorkStatus]) -> sa.ColumnElement[bool]:
-    """From the few follow-ups that are not done, because those are in an index of their own."""
-    keys = sa.select(follow_ups.c.location_id, follow_ups.c.call_id).where(follow_ups.c.status.in_(statuses), NOT_DONE)
-    return sa.tuple_(calls.c.location_id, calls.c.call_id).in_(keys)
+    """Looks only among follow-ups that are not done: they are few and have an index of their own."""
+    keys = sa.select(follow_ups_table.c.location_id, follow_ups_table.c.call_id).where(
+        follow_ups_table.c.status.in_(statuses), NOT_DONE
+    )
+    return sa.tuple_(calls_table.c.location_id, calls_table.c.call_id).in_(keys)
 
 
-def _later_in_the_same_moment(after: Cursor) -> sa.ColumnElement[bool]:
-    same_account = sa.and_(calls.c.location_id == after.location_id, calls.c.call_id < after.call_id)
+def _comes_after_at_same_time(after: Cursor) -> sa.ColumnElement[bool]:
+    same_account = sa.and_(calls_table.c.location_id == after.location_id, calls_table.c.call_id < after.call_id)
     return sa.and_(
-        calls.c.created_at == after.created_at, sa.or_(calls.c.location_id < after.location_id, same_account)
+        calls_table.c.created_at == after.created_at,
+        sa.or_(calls_table.c.location_id < after.location_id, same_account),
     )
 
 
@@ -118,7 +121,9 @@ Key = tuple[str, str]
 
 def _action_types(connection: Connection, rows: Sequence[sa.RowMapping]) -> Mapping[Key, Sequence[str]]:
     found: dict[Key, list[str]] = {}
-    query = sa.select(call_actions).where(_of_calls(call_actions, rows)).order_by(call_actions.c.position)
+    query = (
+        sa.select(call_actions_table).where(_of_calls(call_actions_table, rows)).order_by(call_actions_table.c.position)
+    )
     for action in connection.execute(query):
         found.setdefault(_key(action._mapping), []).append(action.action_type)
     return found
@@ -126,7 +131,7 @@ def _action_types(connection: Connection, rows: Sequence[sa.RowMapping]) -> Mapp
 
 def _follow_up_states(connection: Connection, rows: Sequence[sa.RowMapping]) -> Mapping[Key, Sequence[FollowUpState]]:
     found: dict[Key, list[FollowUpState]] = {}
-    query = sa.select(follow_ups).where(_of_calls(follow_ups, rows)).order_by(follow_ups.c.planned_at)
+    query = sa.select(follow_ups_table).where(_of_calls(follow_ups_table, rows)).order_by(follow_ups_table.c.planned_at)
     for row in connection.execute(query):
         found.setdefault(_key(row._mapping), []).append(FollowUpState(row.kind, row.status, row.skip_reason))
     return found

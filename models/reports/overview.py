@@ -1,4 +1,4 @@
-"""What one screen says about every account: what waits, what runs, what is dead or unclear, and why it stands still."""
+"""The overview of every account: what waits and runs, what is dead or unclear, pauses, completeness, today's counts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,52 +9,56 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
-from models.calls.calls import CALL, calls
+from models.calls.calls import CALL, calls_table
 from models.database import moment
-from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups
-from models.intake.notifications import notifications
+from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
+from models.intake.notifications import notifications_table
 from models.reconciling import webhook_coverage
 from models.reconciling.webhook_coverage import Completeness
-from models.work.lifecycle import NOT_DONE, WorkKind, WorkStatus
+from models.work.work_rows import NOT_DONE, WorkKind, WorkStatus
 
-IDS_TOLD = 3
+IDS_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Dead:
-    """Rows given up for one cause. `work` is call or follow_up."""
+    """The dead rows of one cause. `work` is call or follow_up."""
 
     work: str
     cause: str
     number: int
     oldest_ids: tuple[str, ...]
-    """Of calls or follow-ups, a few."""
+    """Ids of calls or follow-ups, at most IDS_SHOWN."""
 
 
 @dataclass(frozen=True)
 class Paused:
+    """A pause of the account."""
+
     cause: str
     work: str
     """call, follow_up, or all"""
     paused_at: datetime
     detail: str
-    """What to do about it."""
+    """What a person should do."""
 
 
 @dataclass(frozen=True)
 class Unclear:
-    """Follow-ups of which the CRM may or may not have the result."""
+    """Follow-ups whose request the CRM may or may not have executed."""
 
     number: int
     oldest_seconds: float | None
     for_a_person: int
-    """Of these: nothing will happen by itself."""
+    """How many of these wait until a person settles them."""
     oldest_ids: tuple[str, ...]
-    """Of those for a person, a few."""
+    """Of those for a person, at most IDS_SHOWN."""
 
 
 @dataclass(frozen=True)
 class OldestCall:
+    """The pending call that became known first and was never stored."""
+
     call_id: str
     waits_since: datetime
     seconds: float
@@ -62,7 +66,7 @@ class OldestCall:
 
 @dataclass(frozen=True)
 class Today:
-    """Since midnight UTC. Calls are those that started today, follow-ups those of these calls."""
+    """Counts since midnight UTC: of notifications that came, of calls that began, of these calls' follow-ups."""
 
     notifications: int
     calls_stored: int
@@ -71,12 +75,14 @@ class Today:
 
 @dataclass(frozen=True)
 class AccountOverview:
+    """Everything that a person sees of one account at a glance."""
+
     account: Account
     waiting_calls: int
-    """Never stored yet."""
+    """Pending ones that were never stored."""
     oldest_waiting_call: OldestCall | None
     unsettled_calls: int
-    """Stored, but Leadway has not finished writing the log: it is read again."""
+    """Stored ones that are read again because Leadway has not finished writing the log."""
     waiting_follow_ups: int
     running: int
     dead: tuple[Dead, ...]
@@ -88,13 +94,13 @@ class AccountOverview:
 
 
 def now(connection: Connection) -> datetime:
-    """The database's clock."""
+    """The time by the database's clock."""
     time: datetime = connection.execute(sa.select(moment())).scalar_one()
     return time
 
 
 def of_accounts(connection: Connection) -> list[AccountOverview]:
-    """One for each account that is served. A few indexed queries for each."""
+    """One for each account that is served, at the cost of a few indexed queries each."""
     at = now(connection)
     return [_of(connection, account, at) for account in accounts.served(connection)]
 
@@ -116,14 +122,16 @@ def _of(connection: Connection, account: Account, at: datetime) -> AccountOvervi
         unclear=Unclear(
             number=sum(group.number for group in unclear),
             oldest_seconds=max(((at - group.since).total_seconds() for group in unclear), default=None),
-            for_a_person=sum(group.number for group in unclear if group.by_itself_never),
+            for_a_person=sum(group.number for group in unclear if group.waits_for_person),
             oldest_ids=_oldest_ids(connection, location_id, FOLLOW_UP, _FOR_A_PERSON),
         ),
         paused=tuple(
             Paused(row.cause, row.work, row.paused_at, row.detail) for row in pauses.of_account(connection, location_id)
         ),
         last_notification_at=connection.execute(
-            sa.select(sa.func.max(notifications.c.received_at)).where(notifications.c.location_id == location_id)
+            sa.select(sa.func.max(notifications_table.c.received_at)).where(
+                notifications_table.c.location_id == location_id
+            )
         ).scalar_one(),
         today=_today(connection, location_id, at.replace(hour=0, minute=0, second=0, microsecond=0)),
         completeness=webhook_coverage.of_account(connection, location_id),
@@ -131,26 +139,32 @@ def _of(connection: Connection, account: Account, at: datetime) -> AccountOvervi
 
 
 def _call_groups(connection: Connection, location_id: str) -> list[Any]:
-    never_stored = calls.c.stored_at.is_(None).label("never_stored")
+    never_stored = calls_table.c.stored_at.is_(None).label("never_stored")
     return list(
         connection.execute(
-            sa.select(calls.c.status, calls.c.dead_cause, never_stored, sa.func.count().label("number"))
-            .where(calls.c.location_id == location_id, NOT_DONE)
-            .group_by(calls.c.status, calls.c.dead_cause, never_stored)
+            sa.select(calls_table.c.status, calls_table.c.dead_cause, never_stored, sa.func.count().label("number"))
+            .where(calls_table.c.location_id == location_id, NOT_DONE)
+            .group_by(calls_table.c.status, calls_table.c.dead_cause, never_stored)
         )
     )
 
 
 def _follow_up_groups(connection: Connection, location_id: str) -> list[Any]:
-    by_itself_never = follow_ups.c.next_attempt_at.is_(None).label("by_itself_never")
-    since = sa.func.min(sa.func.coalesce(follow_ups.c.unclear_since, follow_ups.c.planned_at)).label("since")
+    waits_for_person = follow_ups_table.c.next_attempt_at.is_(None).label("waits_for_person")
+    since = sa.func.min(sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.planned_at)).label(
+        "since"
+    )
     return list(
         connection.execute(
             sa.select(
-                follow_ups.c.status, follow_ups.c.dead_cause, by_itself_never, sa.func.count().label("number"), since
+                follow_ups_table.c.status,
+                follow_ups_table.c.dead_cause,
+                waits_for_person,
+                sa.func.count().label("number"),
+                since,
             )
-            .where(follow_ups.c.location_id == location_id, NOT_DONE)
-            .group_by(follow_ups.c.status, follow_ups.c.dead_cause, by_itself_never)
+            .where(follow_ups_table.c.location_id == location_id, NOT_DONE)
+            .group_by(follow_ups_table.c.status, follow_ups_table.c.dead_cause, waits_for_person)
         )
     )
 
@@ -177,32 +191,32 @@ def _dead(connection: Connection, location_id: str, work: WorkKind, groups: list
     )
 
 
-_FOR_A_PERSON = (follow_ups.c.status == WorkStatus.UNCLEAR) & follow_ups.c.next_attempt_at.is_(None)
+_FOR_A_PERSON = (follow_ups_table.c.status == WorkStatus.UNCLEAR) & follow_ups_table.c.next_attempt_at.is_(None)
 
 
 def _oldest_ids(
     connection: Connection, location_id: str, work: WorkKind, which: sa.ColumnElement[bool]
 ) -> tuple[str, ...]:
-    since = calls.c.created_at if work is CALL else follow_ups.c.planned_at
+    since = calls_table.c.created_at if work is CALL else follow_ups_table.c.planned_at
     ids = (
         sa.select(work.table.c[work.key_columns[-1]])
         .where(work.table.c.location_id == location_id, which, NOT_DONE)
         .order_by(since)
-        .limit(IDS_TOLD)
+        .limit(IDS_SHOWN)
     )
     return tuple(connection.execute(ids).scalars())
 
 
 def _oldest_waiting_call(connection: Connection, location_id: str, at: datetime) -> OldestCall | None:
     oldest = connection.execute(
-        sa.select(calls.c.call_id, calls.c.created_at)
+        sa.select(calls_table.c.call_id, calls_table.c.created_at)
         .where(
-            calls.c.location_id == location_id,
-            calls.c.status == WorkStatus.PENDING,
+            calls_table.c.location_id == location_id,
+            calls_table.c.status == WorkStatus.PENDING,
             NOT_DONE,
-            calls.c.stored_at.is_(None),
+            calls_table.c.stored_at.is_(None),
         )
-        .order_by(calls.c.created_at)
+        .order_by(calls_table.c.created_at)
         .limit(1)
     ).first()
     if oldest is None:
@@ -211,16 +225,19 @@ def _oldest_waiting_call(connection: Connection, location_id: str, at: datetime)
 
 
 def _today(connection: Connection, location_id: str, midnight: datetime) -> Today:
-    started_today = sa.and_(calls.c.location_id == location_id, calls.c.started_at >= midnight)
+    started_today = sa.and_(calls_table.c.location_id == location_id, calls_table.c.started_at >= midnight)
     of_today = sa.join(
-        calls,
-        follow_ups,
-        sa.and_(follow_ups.c.location_id == calls.c.location_id, follow_ups.c.call_id == calls.c.call_id),
+        calls_table,
+        follow_ups_table,
+        sa.and_(
+            follow_ups_table.c.location_id == calls_table.c.location_id,
+            follow_ups_table.c.call_id == calls_table.c.call_id,
+        ),
     )
     number = sa.func.count()
     notified = sa.select(number).where(
-        notifications.c.location_id == location_id, notifications.c.received_at >= midnight
+        notifications_table.c.location_id == location_id, notifications_table.c.received_at >= midnight
     )
-    stored = sa.select(number).where(started_today, calls.c.stored_at.is_not(None))
-    done = sa.select(number).select_from(of_today).where(started_today, follow_ups.c.status == WorkStatus.DONE)
+    stored = sa.select(number).where(started_today, calls_table.c.stored_at.is_not(None))
+    done = sa.select(number).select_from(of_today).where(started_today, follow_ups_table.c.status == WorkStatus.DONE)
     return Today(*(int(connection.execute(query).scalar_one()) for query in (notified, stored, done)))

@@ -1,4 +1,4 @@
-"""One call's whole story: everything that is known about it, and what happened to it in order."""
+"""The timeline of one call: everything that is known about the call, and what happened to it in order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from sqlalchemy import Connection
 from models.calls import calls
 from models.follow_ups import follow_ups
 from models.intake import notifications
-from models.work.lifecycle import attempts
+from models.work import history
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Rows as they are in the tables, each list in its order of time."""
+    """The rows of a call as they are in the tables, each list in order of time."""
 
     call: sa.RowMapping
     notifications: Sequence[sa.RowMapping]
@@ -27,51 +27,47 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Event:
+    """Something that happened to the call."""
+
     at: datetime
     text: str
-    """Without a person's words: ids, counts and words of our own."""
+    """Holds ids, counts and words of our own, never a person's words."""
 
 
 def of_call(connection: Connection, call: sa.RowMapping) -> Timeline:
-    """`call` is a row of `calls`."""
+    """Reads the timeline of `call`, a row of `calls`."""
     key = (call["location_id"], call["call_id"])
     return Timeline(
         call=call,
         notifications=notifications.of_call(connection, *key),
-        attempts=_attempts(
-            connection, sa.and_(attempts.c.location_id == call["location_id"], attempts.c.call_id == call["call_id"])
-        ),
+        attempts=history.of_call(connection, *key),
         actions=calls.actions_of(connection, *key),
         follow_ups=follow_ups.of_call(connection, *key),
     )
 
 
-def attempts_of_follow_up(connection: Connection, follow_up_id: str) -> Sequence[sa.RowMapping]:
-    return _attempts(connection, attempts.c.follow_up_id == follow_up_id)
-
-
-def events(story: Timeline) -> list[Event]:
+def events(timeline: Timeline) -> list[Event]:
     """What happened, oldest first."""
-    call = story.call
+    call = timeline.call
     steps = (
         ("created_at", f"heard of, by {call['origin']}"),
         ("stored_at", "log stored"),
         ("settled_at", "log final"),
     )
     found = [Event(call[name], text) for name, text in steps if call[name] is not None]
-    found += [_of_notification(row) for row in story.notifications]
-    found += [Event(row["planned_at"], f"follow-up {row['follow_up_id']} planned") for row in story.follow_ups]
-    found += [of_attempt(row) for row in story.attempts]
+    found += [_of_notification(row) for row in timeline.notifications]
+    found += [Event(row["planned_at"], f"follow-up {row['follow_up_id']} planned") for row in timeline.follow_ups]
+    found += [of_attempt(row) for row in timeline.attempts]
     found += [
         Event(row["done_at"], f"follow-up {row['follow_up_id']} done{_remote(row)}")
-        for row in story.follow_ups
+        for row in timeline.follow_ups
         if row["done_at"] is not None
     ]
     return sorted(found, key=lambda event: event.at)
 
 
 def of_attempt(row: sa.RowMapping) -> Event:
-    """An attempt stands at its end: a lost one has no known start."""
+    """The event of a row of `attempts`, at the attempt's end: an attempt that lost its lease has no known start."""
     what = f"follow-up {row['follow_up_id']}" if row["follow_up_id"] else "fetch"
     facts = [row["error"]]
     if row["http_status"] is not None:
@@ -80,8 +76,8 @@ def of_attempt(row: sa.RowMapping) -> Event:
         facts.append(f"{max(0.0, (row['ended_at'] - row['started_at']).total_seconds()):.1f} s")
     if row["trace_id"]:
         facts.append(f"trace {row['trace_id']}")
-    told = ", ".join(fact for fact in facts if fact)
-    return Event(row["ended_at"], f"{what}: {row['outcome']}" + (f" ({told})" if told else ""))
+    details = ", ".join(fact for fact in facts if fact)
+    return Event(row["ended_at"], f"{what}: {row['outcome']}" + (f" ({details})" if details else ""))
 
 
 def _of_notification(row: sa.RowMapping) -> Event:
@@ -93,8 +89,3 @@ def _of_notification(row: sa.RowMapping) -> Event:
 
 def _remote(row: sa.RowMapping) -> str:
     return f": {row['kind']} {row['remote_id']}" if row["remote_id"] else ""
-
-
-def _attempts(connection: Connection, which: sa.ColumnElement[bool]) -> list[sa.RowMapping]:
-    rows = connection.execute(sa.select(attempts).where(which).order_by(attempts.c.attempt_id))
-    return [row._mapping for row in rows]

@@ -1,5 +1,4 @@
-"""What the system owes and has not done yet: claim, lease, fence, retry, dead-letter, and the order of dispatch.
+"""Work: what the system owes and has not done yet. Its rows, lifecycle, history and order of dispatch.
 
-Knows rows that carry a schedule, whatever they are about. It never imports a kind of work: `calls` and `follow_ups` do
-the importing.
+Knows rows with a schedule, whatever they are about. It imports no kind of work: `calls` and `follow_ups` import it.
 """

@@ -1,7 +1,7 @@
-"""What is due, in which order, and which of it has a message in Redis: the dispatcher's questions.
+"""The order of dispatch: which due rows are enqueued now, fairly among accounts, each account's lanes in order.
 
-A row in flight is marked as sent or holds a lease. A mark is void after a while, and at once when Redis lost its
-memory: it names the generation of Redis that it was sent into.
+A row is in flight while it has a valid enqueue mark or a lease. A mark is void after a while, and at once when Redis
+lost its memory: the mark names the epoch of Redis in which the message was sent.
 """
 
 import math
@@ -15,21 +15,22 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts.accounts import OUTAGES_BEFORE_OPEN, accounts
+from models.accounts import circuit_breaker
+from models.accounts.accounts import accounts_table
 from models.accounts.pauses import is_paused
 from models.database import moment, on_postgresql
 from models.work.heartbeats import live_workers
-from models.work.lifecycle import OPEN, Lane, WorkKind, WorkStatus
+from models.work.work_rows import Lane, WorkKind, WorkStatus, is_due
 
-IN_LANE_ORDER = tuple(Lane)
 SECONDS_IN_FLIGHT = 1.2
-"""So much of what an account's budget lets through is in flight: less than the live lanes are ready to wait."""
+"""An account has as many rows in flight as its budget lets through in this time: less than a row of the live lanes
+waits for the budget before it is rescheduled (docs/decisions/0021)."""
 FEWEST_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
 class Due:
-    """A row of work that is to be sent."""
+    """A row of work that is to be enqueued."""
 
     work: WorkKind
     key: tuple[str, ...]
@@ -42,36 +43,36 @@ class DispatchLimits:
     in_all: int
     per_account: int
     background: int | None = None
-    """Of one account's, those that nobody waits for: reconciled and backfilled ones. None: all."""
+    """Of an account's rows, how many may be reconciled or backfilled ones. None: all."""
     per_10_seconds: int | None = None
-    """Requests that Leadway allows an account that has no number of its own: no more is sent than it soon lets
-    through, for what waits for the budget takes a slot from others. None: no matter."""
+    """Requests that Leadway allows an account without a number of its own. No more rows are in flight than the budget
+    soon lets through, because a row that waits for the budget holds a slot. None: no such limit."""
 
 
 @dataclass(frozen=True)
 class EnqueueMarks:
-    """What makes a mark valid: its generation of Redis, and for how many seconds."""
+    """What makes an enqueue mark valid: its epoch of Redis, and its age of at most `seconds`."""
 
     epoch: str
     seconds: float
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    """An account with something due that is not resting."""
+class _DueAccount:
+    """An account that has due rows and whose circuit breaker lets requests through."""
 
-    after_outage: bool
+    half_open: bool
     per_10_seconds: int | None
     lanes: list[tuple[Lane, WorkKind]]
-    """In which of its lanes something is due, the most urgent first."""
+    """Those with due rows, the most urgent first."""
 
 
 def take_due(
     connection: Connection, kinds: tuple[WorkKind, ...], *, marks: EnqueueMarks, limits: DispatchLimits
 ) -> list[Due]:
-    """Marks as sent, and returns, what may be sent now: fairly among accounts, each account's lanes in order."""
-    waiting = _accounts_with_due_work(connection, kinds)
-    if not waiting:
+    """Chooses the rows that may be enqueued now, sets their enqueue marks, and returns them in the order to send."""
+    accounts = _accounts_with_due_rows(connection, kinds)
+    if not accounts:
         return []
     in_flight, in_background = _in_flight(connection, kinds, marks)
     left = limits.in_all - sum(in_flight.values())
@@ -81,19 +82,26 @@ def take_due(
         location_id: _candidates(
             connection,
             location_id,
-            each.lanes,
+            account.lanes,
             marks=marks,
-            limit=min(left, _allowed(limits, each) - in_flight[location_id]),
+            limit=min(left, _allowed(limits, account) - in_flight[location_id]),
             background=left if limits.background is None else limits.background - in_background[location_id],
         )
-        for location_id, each in waiting.items()
+        for location_id, account in accounts.items()
     }
-    return _mark(connection, _share_out(candidates, left, in_flight), marks)
+    chosen = _share_out(candidates, left, in_flight)
+    _write_marks(connection, chosen, enqueued_at=moment(), enqueued_epoch=marks.epoch)
+    return chosen
 
 
-def _allowed(limits: DispatchLimits, account: _Waiting) -> int:
-    """After an outage one attempt goes ahead to see whether it is over."""
-    if account.after_outage:
+def clear_marks(connection: Connection, rows: Sequence[Due]) -> None:
+    """For rows whose message could not be sent. If it was sent after all, the row is still claimed only once."""
+    _write_marks(connection, rows, enqueued_at=None, enqueued_epoch=None)
+
+
+def _allowed(limits: DispatchLimits, account: _DueAccount) -> int:
+    """How many rows of the account may be in flight: one if its circuit breaker is half-open."""
+    if account.half_open:
         return 1
     per_10_seconds = account.per_10_seconds or limits.per_10_seconds
     if per_10_seconds is None:
@@ -101,26 +109,25 @@ def _allowed(limits: DispatchLimits, account: _Waiting) -> int:
     return min(limits.per_account, max(FEWEST_IN_FLIGHT, math.ceil(SECONDS_IN_FLIGHT * per_10_seconds / 10)))
 
 
-def _accounts_with_due_work(connection: Connection, kinds: tuple[WorkKind, ...]) -> dict[str, _Waiting]:
-    found: dict[str, _Waiting] = {}
+def _accounts_with_due_rows(connection: Connection, kinds: tuple[WorkKind, ...]) -> dict[str, _DueAccount]:
+    found: dict[str, _DueAccount] = {}
     by_name = {work.name: work for work in kinds}
-    rows = connection.execute(_waiting_lanes(kinds)).all()
+    rows = connection.execute(_lanes_with_due_rows(kinds)).all()
     for row in sorted(rows, key=lambda each: (each.location_id, each.lane, each.work)):
-        after_outage = row.outages_in_a_row >= OUTAGES_BEFORE_OPEN
-        account = found.setdefault(row.location_id, _Waiting(after_outage, row.requests_per_10_seconds, []))
-        account.lanes.append((Lane(row.lane), by_name[row.work]))
+        new = _DueAccount(bool(row.half_open), row.requests_per_10_seconds, [])
+        found.setdefault(row.location_id, new).lanes.append((Lane(row.lane), by_name[row.work]))
     return found
 
 
 def _in_flight(
     connection: Connection, kinds: tuple[WorkKind, ...], marks: EnqueueMarks
 ) -> tuple[Counter[str], Counter[str]]:
-    """Per account: rows with a valid mark, and rows held by a worker that is alive; the second: background only."""
+    """Rows by account that have a valid mark or are leased to a live worker: all, and those of background lanes."""
     counts: Counter[str] = Counter()
     in_background: Counter[str] = Counter()
-    parameters = {**_of_marks(marks), "alive": live_workers(connection)}
+    parameters = {**_mark_parameters(marks), "live_workers": live_workers(connection)}
     for work in kinds:
-        for row in connection.execute(_counting(work.table), parameters):
+        for row in connection.execute(_count_in_flight(work.table), parameters):
             counts[row.location_id] += row.number
             in_background[row.location_id] += row.background
     return counts, in_background
@@ -135,14 +142,17 @@ def _candidates(
     limit: int,
     background: int,
 ) -> list[tuple[Lane, Due]]:
+    """At most `limit` due rows of an account without a valid mark, of them at most `background` of background lanes."""
     found: list[tuple[Lane, Due]] = []
     for lane, work in lanes:
         left = limit - len(found)
-        if lane > Lane.RETRY:
-            left = min(left, background - sum(each > Lane.RETRY for each, _ in found))
+        if lane.is_background:
+            left = min(left, background - sum(each.is_background for each, _ in found))
         if left <= 0:
             return found
-        parameters = {**_of_marks(marks), "this_location": location_id, "this_lane": int(lane), "this_limit": left}
+        parameters = {
+            **_mark_parameters(marks), "this_location": location_id, "this_lane": int(lane), "this_limit": left,
+        }  # fmt: skip
         rows = connection.execute(
             _oldest_due(work.table, work.key_columns, skips_locked=on_postgresql(connection)), parameters
         )
@@ -150,99 +160,24 @@ def _candidates(
     return found
 
 
-# The dispatcher asks the same many times a second. Building a statement costs several times its execution.
-
-
-@cache
-def _waiting_lanes(kinds: tuple[WorkKind, ...]) -> sa.CompoundSelect[Any]:
-    """Which accounts that are not resting have something due, and in which of their lanes."""
-    rested = sa.or_(accounts.c.open_until.is_(None), accounts.c.open_until <= moment())
-    lanes = sa.union_all(*(sa.select(sa.literal(int(lane)).label("lane")) for lane in IN_LANE_ORDER)).subquery("lanes")
-
-    def of(work: WorkKind) -> sa.Select[Any]:
-        table = work.table
-        # The smallest is the first entry of ix_…_due for that account and lane: one look, however much is due.
-        earliest = (
-            sa.select(sa.func.min(table.c.next_attempt_at))
-            .where(table.c.location_id == accounts.c.location_id, table.c.lane == lanes.c.lane)
-            .correlate(accounts, lanes)
-            .scalar_subquery()
-        )
-        columns = (
-            accounts.c.location_id,
-            accounts.c.outages_in_a_row,
-            accounts.c.requests_per_10_seconds,
-            lanes.c.lane,
-        )
-        return (
-            sa.select(*columns, sa.literal(work.name).label("work"))
-            .select_from(accounts.join(lanes, sa.true()))
-            .where(accounts.c.removed_at.is_(None), rested, ~is_paused(accounts, work.name), earliest <= moment())
-        )
-
-    return sa.union_all(*(of(work) for work in kinds))
-
-
-@cache
-def _counting(table: sa.Table) -> sa.Select[Any]:
-    """Rows in flight by account. Parameters: those of the marks, `alive`."""
-    alive: sa.BindParameter[Any] = sa.bindparam("alive", expanding=True)
-    held = sa.and_(table.c.lease_until > moment(), table.c.running_on.in_(alive), table.c.status == WorkStatus.RUNNING)
-    return (
-        sa.select(
-            table.c.location_id,
-            sa.func.count().label("number"),
-            sa.func.sum(sa.case((table.c.lane > Lane.RETRY, 1), else_=0)).label("background"),
-        )
-        .where(sa.or_(table.c.enqueued_at.is_not(None), table.c.lease_until.is_not(None)))
-        .where(sa.or_(~_mark_is_void(table), held))
-        .group_by(table.c.location_id)
-    )
-
-
-@cache
-def _oldest_due(table: sa.Table, key_columns: tuple[str, ...], *, skips_locked: bool) -> sa.Select[Any]:
-    """What may be sent of one account and lane. Parameters: those of the marks, location, lane, limit.
-
-    skips_locked: rows that another transaction holds are left to it. SQLite has one writer at a time and needs nothing.
-    """
-    statement = (
-        sa.select(*(table.c[name] for name in key_columns))
-        .where(
-            table.c.location_id == sa.bindparam("this_location"),
-            table.c.lane == sa.bindparam("this_lane"),
-            table.c.next_attempt_at <= moment(),
-            table.c.status.in_(OPEN),
-            _mark_is_void(table),
-        )
-        .order_by(table.c.next_attempt_at)
-        .limit(sa.bindparam("this_limit", type_=sa.Integer))
-    )
-    return statement.with_for_update(skip_locked=True) if skips_locked else statement
-
-
 def _share_out(
     candidates: Mapping[str, Sequence[tuple[Lane, Due]]], slots: int, in_flight: Mapping[str, int]
 ) -> list[Due]:
-    """Who has least in flight is next, by chance among equals; what somebody waits for goes before the rest."""
+    """The next row is of the account with the fewest rows in flight, by chance among equals; rows of background lanes
+    come after all others."""
     turns = sorted(
         (
             (lane, in_flight[location_id] + turn, due)
             for location_id, offered in random.sample(sorted(candidates.items()), len(candidates))
             for turn, (lane, due) in enumerate(offered)
         ),
-        key=lambda each: (each[0] if each[0] > Lane.RETRY else Lane.LIVE, each[1]),
+        key=lambda each: (each[0] if each[0].is_background else Lane.LIVE, each[1]),
     )
     return [due for _lane, _turn, due in turns[:slots]]
 
 
-def _mark(connection: Connection, chosen: Sequence[Due], marks: EnqueueMarks) -> list[Due]:
-    _write_marks(connection, chosen, enqueued_at=moment(), enqueued_epoch=marks.epoch)
-    return list(chosen)
-
-
 def _write_marks(connection: Connection, rows: Sequence[Due], **values: Any) -> None:
-    """One statement for each account's calls, one for all follow-ups; SQLite would not use its index for pairs."""
+    """One statement for each account's calls, one for all follow-ups. SQLite uses no index for a list of pairs."""
     groups: dict[tuple[str, tuple[str, ...]], list[Due]] = {}
     for due in rows:
         groups.setdefault((due.work.name, due.key[:-1]), []).append(due)
@@ -254,6 +189,84 @@ def _write_marks(connection: Connection, rows: Sequence[Due], **values: Any) -> 
         connection.execute(sa.update(table).where(*these, last).values(**values))
 
 
+# Statements that run many times a second are built once: building one costs several times its execution.
+
+
+@cache
+def _lanes_with_due_rows(kinds: tuple[WorkKind, ...]) -> sa.CompoundSelect[Any]:
+    """The lanes with due rows of each account that is served, not paused, and not stopped by its circuit breaker."""
+    lanes = sa.union_all(*(sa.select(sa.literal(int(lane)).label("lane")) for lane in Lane)).subquery("lanes")
+
+    def of(work: WorkKind) -> sa.Select[Any]:
+        table = work.table
+        # The smallest is the first entry of ix_…_due for that account and lane: one look-up, however much is due.
+        earliest = (
+            sa.select(sa.func.min(table.c.next_attempt_at))
+            .where(table.c.location_id == accounts_table.c.location_id, table.c.lane == lanes.c.lane)
+            .correlate(accounts_table, lanes)
+            .scalar_subquery()
+        )
+        return (
+            sa.select(
+                accounts_table.c.location_id,
+                accounts_table.c.requests_per_10_seconds,
+                circuit_breaker.is_half_open().label("half_open"),
+                lanes.c.lane,
+                sa.literal(work.name).label("work"),
+            )
+            .select_from(accounts_table.join(lanes, sa.true()))
+            .where(
+                accounts_table.c.removed_at.is_(None),
+                circuit_breaker.lets_requests_through(),
+                ~is_paused(accounts_table, work.name),
+                earliest <= moment(),
+            )
+        )
+
+    return sa.union_all(*(of(work) for work in kinds))
+
+
+@cache
+def _count_in_flight(table: sa.Table) -> sa.Select[Any]:
+    """Rows in flight by account. Parameters: `_mark_parameters`, `live_workers`."""
+    alive: sa.BindParameter[Any] = sa.bindparam("live_workers", expanding=True)
+    leased = sa.and_(
+        table.c.lease_until > moment(), table.c.running_on.in_(alive), table.c.status == WorkStatus.RUNNING
+    )
+    return (
+        sa.select(
+            table.c.location_id,
+            sa.func.count().label("number"),
+            sa.func.sum(sa.case((table.c.lane > Lane.RETRY, 1), else_=0)).label("background"),
+        )
+        .where(sa.or_(table.c.enqueued_at.is_not(None), table.c.lease_until.is_not(None)))
+        .where(sa.or_(~_mark_is_void(table), leased))
+        .group_by(table.c.location_id)
+    )
+
+
+@cache
+def _oldest_due(table: sa.Table, key_columns: tuple[str, ...], *, skips_locked: bool) -> sa.Select[Any]:
+    """Due rows of one account and lane without a valid mark. Parameters: `_mark_parameters`, `this_location`,
+    `this_lane`, `this_limit`.
+
+    skips_locked: leaves out rows that another transaction has locked. SQLite has one writer at a time and needs no such
+    clause.
+    """
+    statement = (
+        sa.select(*(table.c[name] for name in key_columns))
+        .where(
+            table.c.location_id == sa.bindparam("this_location"),
+            table.c.lane == sa.bindparam("this_lane"),
+            is_due(table),
+            _mark_is_void(table),
+        )
+        .order_by(table.c.next_attempt_at)
+        .limit(sa.bindparam("this_limit", type_=sa.Integer))
+    )
+    return statement.with_for_update(skip_locked=True) if skips_locked else statement
+
+
 def _mark_is_void(table: sa.Table) -> sa.ColumnElement[bool]:
     return sa.or_(
         table.c.enqueued_at.is_(None),
@@ -262,10 +275,5 @@ def _mark_is_void(table: sa.Table) -> sa.ColumnElement[bool]:
     )
 
 
-def _of_marks(marks: EnqueueMarks) -> dict[str, Any]:
+def _mark_parameters(marks: EnqueueMarks) -> dict[str, Any]:
     return {"this_epoch": marks.epoch, "mark_seconds": marks.seconds}
-
-
-def clear_marks(connection: Connection, rows: Sequence[Due]) -> None:
-    """For rows whose message did not get into Redis. One that did after all is harmless: it is claimed once."""
-    _write_marks(connection, rows, enqueued_at=None, enqueued_epoch=None)

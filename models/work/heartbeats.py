@@ -1,4 +1,4 @@
-"""Which of our processes are alive, by the database's clock."""
+"""Heartbeats: which of our processes are alive, by the database's clock."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ BEAT_SECONDS = 3.0
 GONE_AFTER_SECONDS = 10.0
 FORGOTTEN_AFTER_SECONDS = 86_400.0
 
-heartbeats = sa.Table(
+heartbeats_table = sa.Table(
     "heartbeats",
     metadata,
     sa.Column("name", sa.Text, primary_key=True, comment="of the process, new at each start"),
@@ -25,6 +25,8 @@ heartbeats = sa.Table(
 
 @dataclass(frozen=True)
 class Heartbeat:
+    """The last heartbeat of a process."""
+
     name: str
     process: str
     slots: int
@@ -37,44 +39,50 @@ class Heartbeat:
 
 
 def beat(connection: Connection, name: str, *, process: str, slots: int = 0) -> None:
+    """Writes that the process is alive now."""
     connection.execute(
-        insert(connection, heartbeats)
+        insert(connection, heartbeats_table)
         .values(name=name, process=process, slots=slots, started_at=moment(), beat_at=moment())
         .on_conflict_do_update(index_elements=["name"], set_={"beat_at": moment(), "slots": slots})
     )
 
 
 def leave(connection: Connection, name: str) -> None:
-    """The process ends on purpose."""
-    connection.execute(sa.delete(heartbeats).where(heartbeats.c.name == name))
+    """Removes the heartbeat of a process that ends on purpose."""
+    connection.execute(sa.delete(heartbeats_table).where(heartbeats_table.c.name == name))
 
 
 def forget_gone(connection: Connection) -> None:
-    connection.execute(sa.delete(heartbeats).where(heartbeats.c.beat_at < moment(-FORGOTTEN_AFTER_SECONDS)))
+    """Removes the heartbeats of processes that ended long ago."""
+    connection.execute(sa.delete(heartbeats_table).where(heartbeats_table.c.beat_at < moment(-FORGOTTEN_AFTER_SECONDS)))
 
 
 def live_workers(connection: Connection) -> list[str]:
+    """The names of the workers that are alive."""
     return list(connection.execute(_LIVE_WORKERS).scalars())
 
 
 def live_slots(connection: Connection) -> int:
-    """Attempts that all live workers together make at once."""
+    """How many attempts all live workers together make at once."""
     return int(connection.execute(_LIVE_SLOTS).scalar_one())
 
 
 def all_of(connection: Connection) -> list[Heartbeat]:
+    """One for each process that is alive or ended without `leave` in the last day."""
     now = connection.execute(sa.select(moment())).scalar_one()
-    rows = connection.execute(sa.select(heartbeats).order_by(heartbeats.c.process, heartbeats.c.started_at))
+    rows = connection.execute(
+        sa.select(heartbeats_table).order_by(heartbeats_table.c.process, heartbeats_table.c.started_at)
+    )
     return [
         Heartbeat(row.name, row.process, row.slots, row.started_at, (now - row.beat_at).total_seconds()) for row in rows
     ]
 
 
 def _alive() -> sa.ColumnElement[bool]:
-    return heartbeats.c.beat_at > moment(-GONE_AFTER_SECONDS)
+    return heartbeats_table.c.beat_at > moment(-GONE_AFTER_SECONDS)
 
 
-_OF_LIVE_WORKERS = (_alive(), heartbeats.c.process == "worker")
-_LIVE_WORKERS = sa.select(heartbeats.c.name).where(*_OF_LIVE_WORKERS)
-_LIVE_SLOTS = sa.select(sa.func.coalesce(sa.func.sum(heartbeats.c.slots), 0)).where(*_OF_LIVE_WORKERS)
-"""Built once: they are asked with every dispatch."""
+_OF_LIVE_WORKERS = (_alive(), heartbeats_table.c.process == "worker")
+_LIVE_WORKERS = sa.select(heartbeats_table.c.name).where(*_OF_LIVE_WORKERS)
+_LIVE_SLOTS = sa.select(sa.func.coalesce(sa.func.sum(heartbeats_table.c.slots), 0)).where(*_OF_LIVE_WORKERS)
+"""Built once: every dispatch runs them."""

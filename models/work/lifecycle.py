@@ -1,16 +1,14 @@
-"""How a call or a follow-up is claimed, postponed, finished, given up: one attempt at a time.
+"""The lifecycle of a row of work: claim, complete, reschedule, abort, dead-letter, discard; one attempt at a time.
 
-A row that means work carries its own schedule. A claim is one UPDATE with a lease and a fencing number: whoever comes
-back after the lease finds that the fence has moved on and writes nothing. `next_attempt_at` of a running row is the
-end of its lease, so what is due is always found by the same condition.
+A claim is one conditional UPDATE that sets a lease and takes the next fence. A worker that comes back after its lease
+finds another fence in the row and writes nothing.
 """
 
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from enum import IntEnum, StrEnum
 from functools import cache
 from typing import Any
 
@@ -18,83 +16,27 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts.pauses import is_paused
-from models.database import Database, UtcDateTime, metadata, moment
+from models.database import Database, moment
+from models.work import history
+from models.work.history import Outcome
+from models.work.work_rows import Lane, WorkKind, WorkStatus, is_due
 
 ISOLATED_AFTER = 2
-"""Leases lost in a row after which a row runs alone, so that its neighbours do not die with it."""
+"""Leases lost in a row after which a row is suspected of poison and runs in isolation: its neighbours survive it."""
 POISON_AFTER_LOST_ISOLATED = 2
-"""Leases lost *alone* that make a row dead. One would do against poison, but a process may also be killed from
-outside at just that moment, and a call must not die of that."""
+"""Leases lost in isolation that make a row dead. Against poison one would do, but a process may also be killed from
+outside during the isolated attempt, and no call may die of that (docs/decisions/0006)."""
 FAILURES_ALLOWED = 10
 LONGEST_DELAY_SECONDS = 600.0
 
 
-class WorkStatus(StrEnum):
-    PENDING = "pending"
-    RUNNING = "running"
-    UNCLEAR = "unclear"
-    """Of a follow-up: the CRM may or may not have done it."""
-    DONE = "done"
-    DEAD = "dead"
-    SKIPPED = "skipped"
-
-
-OPEN = (WorkStatus.PENDING, WorkStatus.RUNNING, WorkStatus.UNCLEAR)
-NOT_DONE = sa.text("status NOT IN ('done', 'skipped')")
-"""In words, because a partial index serves only a condition that is written like its own."""
-
-
-class Lane(IntEnum):
-    """Who goes first."""
-
-    LIVE = 0
-    FOLLOW_UP = 1
-    RETRY = 2
-    RECONCILED = 3
-    BACKFILLED = 4
-
-
-class Outcome(StrEnum):
-    """How an attempt ended, as the `attempts` table tells it."""
-
-    DONE = "done"
-    UNSETTLED = "unsettled"
-    POSTPONED = "postponed"
-    FAILED = "failed"
-    UNCLEAR = "unclear"
-    DEAD = "dead"
-    LEASE_LOST = "lease_lost"
-    DROPPED = "dropped"
-
-
 class LeaseLost(Exception):
-    """Somebody else has taken the row over: nothing may be written, the transaction is to be rolled back."""
-
-
-@dataclass(frozen=True)
-class WorkKind:
-    """A table whose rows are work, and what its key is."""
-
-    name: str
-    table: sa.Table
-    key_columns: tuple[str, ...]
-    after_abort: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Columns of a row whose attempt broke off at an unknown place."""
-
-    def matches_parameters(self) -> sa.ColumnElement[bool]:
-        """The row whose key is in `parameters`: for a statement that is built once."""
-        return sa.and_(*(self.table.c[name] == sa.bindparam(f"this_{name}") for name in self.key_columns))
-
-    def parameters(self, key: tuple[str, ...]) -> dict[str, str]:
-        return {f"this_{name}": value for name, value in zip(self.key_columns, key, strict=True)}
-
-    def matches(self, key: tuple[str, ...]) -> sa.ColumnElement[bool]:
-        return sa.and_(*(self.table.c[name] == value for name, value in zip(self.key_columns, key, strict=True)))
+    """Another worker has claimed the row since: the caller must roll back its transaction and write nothing."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on one row until `deadline` (monotonic seconds)."""
+    """The right to work on one row until `deadline`, in seconds of `time.monotonic`."""
 
     work: WorkKind
     key: tuple[str, ...]
@@ -112,52 +54,6 @@ class Claim:
         return self.deadline - time.monotonic()
 
 
-attempts = sa.Table(
-    "attempts",
-    metadata,
-    sa.Column("attempt_id", sa.Integer().with_variant(sa.BigInteger, "postgresql"), primary_key=True),
-    sa.Column("work", sa.Text, nullable=False, comment="call or follow_up"),
-    sa.Column("location_id", sa.Text, nullable=False),
-    sa.Column("call_id", sa.Text, nullable=False),
-    sa.Column("follow_up_id", sa.Text, nullable=True),
-    sa.Column("fence", sa.Integer, nullable=False),
-    sa.Column("task_id", sa.Text, nullable=True),
-    sa.Column("worker", sa.Text, nullable=True),
-    sa.Column("started_at", UtcDateTime, nullable=True, comment="null for lease_lost: nobody came back to tell"),
-    sa.Column("ended_at", UtcDateTime, nullable=False),
-    sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("error", sa.Text, nullable=True),
-    sa.Column("http_status", sa.Integer, nullable=True),
-    sa.Column("trace_id", sa.Text, nullable=True, comment="Leadway's, for their support"),
-    sa.Index("ix_attempts_call", "location_id", "call_id"),
-    sa.Index("ix_attempts_follow_up", "follow_up_id"),
-)
-
-
-def work_columns() -> tuple[sa.Column[Any], ...]:
-    """The schedule that every row of work carries."""
-    return (
-        sa.Column("status", sa.Text, nullable=False, default=WorkStatus.PENDING),
-        sa.Column("lane", sa.SmallInteger, nullable=False, default=Lane.LIVE),
-        sa.Column("next_attempt_at", UtcDateTime, nullable=True, comment="null: nothing will happen by itself"),
-        sa.Column("attempts", sa.Integer, nullable=False, default=0, comment="tries with an answer or a failure"),
-        sa.Column("failures", sa.Integer, nullable=False, default=0, comment="of those, what counts towards dead"),
-        sa.Column("fence", sa.Integer, nullable=False, default=0),
-        sa.Column("lease_until", UtcDateTime, nullable=True),
-        sa.Column("lost_leases", sa.Integer, nullable=False, default=0, comment="in a row; reset by any outcome"),
-        sa.Column("lost_isolated", sa.Integer, nullable=False, default=0, comment="of those, while it ran alone"),
-        sa.Column("isolated", sa.Boolean, nullable=False, default=False),
-        sa.Column("requested", sa.Integer, nullable=False, default=0, comment="raised when it is asked for again"),
-        sa.Column("replayed", sa.Boolean, nullable=False, default=False, comment="a person asked since the claim"),
-        sa.Column("claimed_at", UtcDateTime, nullable=True),
-        sa.Column("running_on", sa.Text, nullable=True, comment="the worker that holds the lease"),
-        sa.Column("enqueued_at", UtcDateTime, nullable=True, comment="when a message for it was put into Redis"),
-        sa.Column("enqueued_epoch", sa.Text, nullable=True, comment="which life of Redis holds that message"),
-        sa.Column("last_error", sa.Text, nullable=True),
-        sa.Column("dead_cause", sa.Text, nullable=True),
-    )
-
-
 def claim(
     database: Database,
     work: WorkKind,
@@ -170,10 +66,11 @@ def claim(
     isolated: bool = False,
     extra: Mapping[str, Any] | None = None,
 ) -> Claim | None:
-    """Claims the row, committed before anything else happens, or returns None: done, leased, not due, paused.
+    """Claims the row and commits. Returns None when the row is gone, done, leased, not due or paused.
 
-    A suspect row (see ALONE_AFTER) is only given out with `alone`. One that lost its lease alone too often is
-    marked dead here, as poison.
+    A row that is suspected of poison (ISOLATED_AFTER) is claimed only with `isolated`. A row that lost
+    POISON_AFTER_LOST_ISOLATED leases in isolation becomes dead here, and the result is None too. `extra` holds further
+    column values for the claim's UPDATE.
     """
     deadline = time.monotonic() + deadline_seconds
     row = database.transact(
@@ -187,18 +84,18 @@ def claim(
 
 
 def needs_isolation(connection: Connection, work: WorkKind, key: tuple[str, ...]) -> bool:
-    """Whether the row could be claimed now, but only to run alone."""
+    """Whether the row could be claimed now, but only in isolation."""
     table = work.table
     due = sa.select(sa.literal(1)).where(
-        work.matches(key), _due(table), ~is_paused(table, work.name), ~_may_share_process(table)
+        work.matches(key), is_due(table), ~is_paused(table, work.name), ~_may_share_process(table)
     )
     return connection.execute(due).first() is not None
 
 
 def complete(connection: Connection, claim: Claim, **values: Any) -> None:
-    """Ends the work. A replay that came in meanwhile makes the row due again. Raises LeaseLost."""
-    statement = _finishing(claim.work)
-    _settle(connection, claim, statement.values(**values) if values else statement, Outcome.DONE)
+    """Completes the work. A replay since the claim makes the row due again. Raises LeaseLost."""
+    statement = _completing(claim.work)
+    _end_attempt(connection, claim, statement.values(**values) if values else statement, Outcome.DONE)
 
 
 def reschedule(
@@ -216,42 +113,46 @@ def reschedule(
     status: WorkStatus = WorkStatus.PENDING,
     **values: Any,
 ) -> None:
-    """Puts the row back, due in so many seconds (None: when a person says so). Raises LeaseLost.
+    """Releases the row and makes it due in `seconds`; None: only a person makes it due. Raises LeaseLost.
 
-    tried: it got as far as a try, which the history keeps; waiting for the budget is none.
-    counted: the try had an answer or a failure. failed: it also counts towards giving up (an outage does not).
-    Something that asked for the row since the claim makes it due at once.
+    tried: the attempt got as far as a request, so the history keeps it. An attempt that waited for the budget did not.
+    counted: the request had an answer or a failure. failed: it also counts towards dead-lettering; an outage does not.
+    A row that was requested again since the claim is due at once, unless it is unclear.
     """
     table = claim.work.table
-    asked_again = _asked_again(claim)
+    requested = _was_requested_since(claim)
     due = None if seconds is None else moment(seconds)
-    late = {"lane": sa.case((table.c.lane < Lane.RETRY, Lane.RETRY), else_=table.c.lane)} if counted else {}
-    put_back = {
+    later_lane = {"lane": sa.case((table.c.lane < Lane.RETRY, Lane.RETRY), else_=table.c.lane)} if counted else {}
+    rescheduled = {
         "status": status,
-        "next_attempt_at": due if status is WorkStatus.UNCLEAR else sa.case((asked_again, moment()), else_=due),
+        "next_attempt_at": due if status is WorkStatus.UNCLEAR else sa.case((requested, moment()), else_=due),
         "attempts": table.c.attempts if counted else table.c.attempts - 1,
         "failures": table.c.failures + (1 if failed else 0),
         "last_error": error,
-        **late,
+        **later_lane,
         **values,
     }
-    statement = _ending(claim.work).values(put_back)
-    _settle(connection, claim, statement, outcome, tried=tried, error=error, http_status=http_status, trace_id=trace_id)
+    statement = _releasing(claim.work).values(rescheduled)
+    facts: dict[str, Any] = {"error": error, "http_status": http_status, "trace_id": trace_id}
+    _end_attempt(connection, claim, statement, outcome, tried=tried, **facts)
 
 
 def abort(connection: Connection, claim: Claim, *, error: str, first_seconds: float) -> None:
-    """Puts back a row whose attempt raised what nobody expected; too often, and it is dead. Raises LeaseLost."""
-    may_go_on = claim.failures + 1 < FAILURES_ALLOWED
+    """Reschedules a row whose attempt raised an unexpected exception. Raises LeaseLost.
+
+    After FAILURES_ALLOWED failures the row becomes dead, unless its outcome is unclear or it was requested again.
+    """
+    may_retry = claim.failures + 1 < FAILURES_ALLOWED
     values = dict(claim.work.after_abort)
-    if not may_go_on:
+    if not may_retry:
         unclear = values.get("status", sa.literal(WorkStatus.PENDING)) == WorkStatus.UNCLEAR
-        asked_again = _asked_again(claim)
+        requested = _was_requested_since(claim)
         values["status"] = sa.case(
-            (unclear, WorkStatus.UNCLEAR), (asked_again, WorkStatus.PENDING), else_=WorkStatus.DEAD
+            (unclear, WorkStatus.UNCLEAR), (requested, WorkStatus.PENDING), else_=WorkStatus.DEAD
         )
-        values["dead_cause"] = sa.case((unclear | asked_again, None), else_="broken")
+        values["dead_cause"] = sa.case((unclear | requested, None), else_="broken")
     reschedule(
-        connection, claim, seconds=backoff(claim.attempts, first_seconds=first_seconds) if may_go_on else None,
+        connection, claim, seconds=backoff(claim.attempts, first_seconds=first_seconds) if may_retry else None,
         outcome=Outcome.FAILED, counted=True, failed=True, error=error, **values,
     )  # fmt: skip
 
@@ -268,53 +169,48 @@ def dead_letter(
 ) -> None:
     """Makes the row dead: it waits for a person, a listing or a new notification. Raises LeaseLost.
 
-    One of them may have come since the claim: then the row is due at once instead.
+    A row that was requested again since the claim becomes due at once instead.
     """
-    asked_again = _asked_again(claim)
+    requested = _was_requested_since(claim)
     dead = {
         **values,
-        "status": sa.case((asked_again, WorkStatus.PENDING), else_=WorkStatus.DEAD),
-        "next_attempt_at": sa.case((asked_again, moment()), else_=None),
-        "dead_cause": sa.case((asked_again, None), else_=cause),
-        "failures": sa.case((asked_again, 0), else_=claim.work.table.c.failures),
+        "status": sa.case((requested, WorkStatus.PENDING), else_=WorkStatus.DEAD),
+        "next_attempt_at": sa.case((requested, moment()), else_=None),
+        "dead_cause": sa.case((requested, None), else_=cause),
+        "failures": sa.case((requested, 0), else_=claim.work.table.c.failures),
         "last_error": error or cause,
     }
-    statement = _ending(claim.work).values(dead)
-    _settle(
-        connection, claim, statement, Outcome.DEAD, error=error or cause, http_status=http_status, trace_id=trace_id
-    )
+    facts: dict[str, Any] = {"error": error or cause, "http_status": http_status, "trace_id": trace_id}
+    _end_attempt(connection, claim, _releasing(claim.work).values(dead), Outcome.DEAD, **facts)
 
 
 def discard(connection: Connection, claim: Claim, **facts: Any) -> None:
-    """Deletes a row that turned out to be no work at all. Raises LeaseLost."""
-    _keep(connection, claim, Outcome.DROPPED, **facts)
-    deleted = connection.execute(sa.delete(claim.work.table).where(_is_ours(claim.work)), _this(claim))
+    """Deletes a row that turned out to be no work, and keeps the attempt in the history. Raises LeaseLost."""
+    _append_to_history(connection, claim, Outcome.DROPPED, **facts)
+    deleted = connection.execute(sa.delete(claim.work.table).where(_has_fence(claim.work)), _parameters(claim))
     if deleted.rowcount != 1:
         raise LeaseLost
 
 
-def holds(connection: Connection, claim: Claim, *, seconds: float) -> bool:
-    """Whether the lease is still ours and runs at least so many seconds on, by the database's clock."""
-    table = claim.work.table
-    row = sa.select(sa.literal(1)).where(_is_ours(claim.work), table.c.lease_until > moment(seconds))
-    return connection.execute(row, _this(claim)).first() is not None
-
-
 def update_under_lease(connection: Connection, claim: Claim, *, seconds: float, **values: Any) -> bool:
-    """Writes values if the lease is still ours and runs at least so many seconds on; False: it does not, stop."""
+    """Writes column values if the lease is still this claim's and lasts at least `seconds` more, by the database's
+    clock. Returns False when it does not: nothing is written, and the caller must stop."""
     table = claim.work.table
-    statement = sa.update(table).where(_is_ours(claim.work), table.c.lease_until > moment(seconds)).values(**values)
-    return bool(connection.execute(statement, _this(claim)).rowcount)
+    statement = sa.update(table).where(_has_fence(claim.work), table.c.lease_until > moment(seconds)).values(**values)
+    return bool(connection.execute(statement, _parameters(claim)).rowcount)
 
 
 def backoff(attempts: int, *, first_seconds: float) -> float:
-    """The delay after so many tries, in seconds: doubling, capped, with half of it left to chance."""
+    """The delay in seconds after `attempts` tries: doubles up to LONGEST_DELAY_SECONDS, half of it left to chance."""
     longest = min(LONGEST_DELAY_SECONDS, first_seconds * 2.0 ** min(attempts - 1, 30))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
 def revive(table: sa.Table) -> dict[str, Any]:
-    """Values that make a row due as if it were new. For UPDATEs that a person, a listing or a notification causes."""
+    """Column values that make a row due as if it were new: for a person, a listing or a notification that asks for it.
+
+    They end no lease and leave the fence as it is.
+    """
     return {
         "status": WorkStatus.PENDING,
         "next_attempt_at": moment(),
@@ -347,29 +243,32 @@ def _claim(
     if claimed is None:
         return None
     row = dict(claimed._mapping)
-    ours = Claim(work, key, row["fence"], row["attempts"], row["failures"], row["claimed_at"], 0.0, row)
     if row["lost_leases"]:
-        _keep(connection, ours, Outcome.LEASE_LOST, fence=ours.fence - 1, started_at=None, worker=None)
+        history.append(
+            connection, row, work=work.name, fence=row["fence"] - 1, outcome=Outcome.LEASE_LOST, started_at=None,
+            worker=None, task_id=None,
+        )  # fmt: skip
     if row["lost_isolated"] >= POISON_AFTER_LOST_ISOLATED:
+        ours = Claim(work, key, row["fence"], row["attempts"], row["failures"], row["claimed_at"], 0.0, row)
         dead_letter(connection, ours, cause="poison", error="each attempt ended the worker process that made it")
         return None
     return row
 
 
+# Statements that run for every attempt are built once: building one costs several times its execution.
+
+
 @cache
 def _claiming(work: WorkKind, *, isolated: bool) -> sa.Update:
-    """Parameters: the key's, `this_lease` (seconds), `this_worker`.
-
-    Built once, as what follows: building it anew costs several times its execution.
-    """
+    """Parameters: those of the key, `this_lease` (seconds), `this_worker`."""
     table = work.table
-    taken_over = table.c.status == WorkStatus.RUNNING
+    takes_over = table.c.status == WorkStatus.RUNNING
     lease_until = moment(sa.bindparam("this_lease", type_=sa.Double))
     return (
         sa.update(table)
         .where(
             work.matches_parameters(),
-            _due(table),
+            is_due(table),
             ~is_paused(table, work.name),
             sa.true() if isolated else _may_share_process(table),
         )
@@ -379,8 +278,8 @@ def _claiming(work: WorkKind, *, isolated: bool) -> sa.Update:
             attempts=table.c.attempts + 1,
             lease_until=lease_until,
             next_attempt_at=lease_until,
-            lost_leases=table.c.lost_leases + sa.case((taken_over, 1), else_=0),
-            lost_isolated=table.c.lost_isolated + sa.case((taken_over & table.c.isolated, 1), else_=0),
+            lost_leases=table.c.lost_leases + sa.case((takes_over, 1), else_=0),
+            lost_isolated=table.c.lost_isolated + sa.case((takes_over & table.c.isolated, 1), else_=0),
             isolated=isolated,
             replayed=False,
             claimed_at=moment(),
@@ -393,10 +292,10 @@ def _claiming(work: WorkKind, *, isolated: bool) -> sa.Update:
 
 
 @cache
-def _finishing(work: WorkKind) -> sa.Update:
-    """Parameters: `_this` claim."""
+def _completing(work: WorkKind) -> sa.Update:
+    """Parameters: `_parameters(claim)`."""
     replayed = work.table.c.replayed
-    return _ending(work).values(
+    return _releasing(work).values(
         status=sa.case((replayed, WorkStatus.PENDING), else_=WorkStatus.DONE),
         next_attempt_at=sa.case((replayed, moment()), else_=None),
         last_error=None,
@@ -405,63 +304,50 @@ def _finishing(work: WorkKind) -> sa.Update:
     )
 
 
-def _ending(work: WorkKind) -> sa.Update:
-    """Takes the lease off the row. Parameters: `_this` claim."""
-    return sa.update(work.table).where(_is_ours(work)).values(_CLEARED)
+def _releasing(work: WorkKind) -> sa.Update:
+    """Ends the lease. Parameters: `_parameters(claim)`."""
+    return sa.update(work.table).where(_has_fence(work)).values(_RELEASED)
 
 
-_CLEARED = {
+_RELEASED = {
     "lease_until": None, "claimed_at": None, "running_on": None, "lost_leases": 0, "lost_isolated": 0,
     "isolated": False, "enqueued_at": None, "enqueued_epoch": None,
 }  # fmt: skip
-_KEEPING = sa.insert(attempts).values(ended_at=moment())
 
 
-def _settle(
+def _end_attempt(
     connection: Connection, claim: Claim, statement: sa.Update, outcome: Outcome, *, tried: bool = True, **facts: Any
 ) -> None:
-    if connection.execute(statement, _this(claim)).rowcount != 1:
+    if connection.execute(statement, _parameters(claim)).rowcount != 1:
         raise LeaseLost
     if tried:
-        _keep(connection, claim, outcome, **facts)
+        _append_to_history(connection, claim, outcome, **facts)
 
 
-def _keep(connection: Connection, claim: Claim, outcome: Outcome, **facts: Any) -> None:
-    """Appends this try to the history."""
-    known = {
-        "work": claim.work.name,
-        "location_id": claim.row["location_id"],
-        "call_id": claim.row["call_id"],
-        "follow_up_id": claim.row.get("follow_up_id"),
-        "fence": claim.fence,
-        "task_id": claim.task_id,
-        "worker": claim.row["running_on"],
-        "started_at": claim.claimed_at,
-        "outcome": outcome,
-    }
-    connection.execute(_KEEPING, {**known, **facts})
+def _append_to_history(connection: Connection, claim: Claim, outcome: Outcome, **facts: Any) -> None:
+    history.append(
+        connection, claim.row, work=claim.work.name, fence=claim.fence, outcome=outcome, started_at=claim.claimed_at,
+        worker=claim.row["running_on"], task_id=claim.task_id, **facts,
+    )  # fmt: skip
 
 
-def _is_ours(work: WorkKind) -> sa.ColumnElement[bool]:
-    """Parameters: `_this` claim."""
+def _has_fence(work: WorkKind) -> sa.ColumnElement[bool]:
+    """Whether the row is still the claim's. Parameters: `_parameters(claim)`."""
     table = work.table
     return sa.and_(
         work.matches_parameters(), table.c.fence == sa.bindparam("this_fence"), table.c.status == WorkStatus.RUNNING
     )
 
 
-def _this(claim: Claim) -> dict[str, Any]:
+def _parameters(claim: Claim) -> dict[str, Any]:
     return {"this_fence": claim.fence, **claim.work.parameters(claim.key)}
 
 
-def _asked_again(claim: Claim) -> sa.ColumnElement[bool]:
+def _was_requested_since(claim: Claim) -> sa.ColumnElement[bool]:
     table = claim.work.table
     return sa.or_(table.c.replayed, table.c.requested != claim.row["requested"])
 
 
-def _due(table: sa.Table) -> sa.ColumnElement[bool]:
-    return sa.and_(table.c.status.in_(OPEN), table.c.next_attempt_at <= moment())
-
-
 def _may_share_process(table: sa.Table) -> sa.ColumnElement[bool]:
+    """A running row counts as one more lost lease: it is claimed only when its lease has run out."""
     return table.c.lost_leases + sa.case((table.c.status == WorkStatus.RUNNING, 1), else_=0) < ISOLATED_AFTER

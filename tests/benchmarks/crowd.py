@@ -63,7 +63,7 @@ def crowd(*, number: int, settings: Mapping[str, str] | None = None) -> Iterator
                 accounts.set_token(connection, location_id, token, cipher=cipher)
                 accounts.set_secret(connection, location_id, secret)
             later = moment(86_400)  # nothing is listed meanwhile: what is measured are single fetches
-            connection.execute(sa.update(accounts.accounts).values(next_reconcile_at=later, next_relist_at=later))
+            connection.execute(sa.update(accounts.accounts_table).values(next_reconcile_at=later, next_relist_at=later))
         yield world, locations
 
 

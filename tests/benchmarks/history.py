@@ -137,7 +137,7 @@ def _announce(world: World, call_ids: list[str]) -> None:
     from models.calls import calls
     from models.calls.calls import Origin
     from models.database import COMMAND, Database
-    from models.work.lifecycle import Lane
+    from models.work.work_rows import Lane
 
     database = Database(world.database_url, limits=COMMAND)
     with database.transaction() as connection:

@@ -135,7 +135,7 @@ with op.batch_alter_table('calls') as batch:
     with database.reading() as connection:
         assert len(calls.actions_of(connection, "loc-one", "call-1")) == 1
     with database.transaction() as connection:
-        connection.execute(sa.delete(calls.calls))
+        connection.execute(sa.delete(calls.calls_table))
     with database.reading() as connection:
         assert calls.actions_of(connection, "loc-one", "call-1") == [], "and what refers to it still does"
 
@@ -158,7 +158,7 @@ def test_the_queries_of_the_document_run(database_url: str) -> None:
         accounts.add(connection, "ve9EPM428h8vShlRW1KT")
         calls.announce(connection, "ve9EPM428h8vShlRW1KT", "call-1")
         values = {"started_at": moment(), "stored_at": moment(), "read_at": moment(), "extracted_data": {"budget": 5}}
-        connection.execute(sa.update(calls.calls).values(values))
+        connection.execute(sa.update(calls.calls_table).values(values))
     with database.reading() as connection:
         found = [len(connection.execute(sa.text(query)).all()) for query in queries]
     assert sum(found) >= 4

@@ -14,7 +14,8 @@ from models.database import Database, moment
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP
 from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason
-from models.work.lifecycle import Claim, WorkKind, claim
+from models.work.lifecycle import Claim, claim
+from models.work.work_rows import WorkKind
 
 T = TypeVar("T")
 

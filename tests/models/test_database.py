@@ -15,13 +15,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from models.accounts import accounts
+from models.accounts import accounts, circuit_breaker
 from models.calls import calls
 from models.database import WEB, WORKER, Database, UtcDateTime, earlier_of, moment
 from models.intake import notifications
-from models.work import lifecycle
-from models.work.heartbeats import heartbeats
-from models.work.lifecycle import LeaseLost, WorkStatus
+from models.work import history, lifecycle
+from models.work.heartbeats import heartbeats_table
+from models.work.lifecycle import LeaseLost
+from models.work.work_rows import WorkStatus
 from tests.models.rows import LOCATION, announce, call_row, claimed_call, rows_of
 from tests.models.writers import be_web, be_worker
 from tests.support.waiting import eventually
@@ -38,7 +39,7 @@ INSTANTS = [
 def put(database: Database, name: str, instant: Any) -> None:
     with database.transaction() as connection:
         values = {"name": name, "process": "web", "slots": 0, "started_at": instant, "beat_at": instant}
-        connection.execute(sa.insert(heartbeats).values(values))
+        connection.execute(sa.insert(heartbeats_table).values(values))
 
 
 def ask(database: Database, *what: Any) -> sa.Row[Any]:
@@ -49,7 +50,7 @@ def ask(database: Database, *what: Any) -> sa.Row[Any]:
 def test_an_instant_comes_back_as_the_same_instant_in_utc(database: Database) -> None:
     for number, instant in enumerate(INSTANTS):
         put(database, str(number), instant)
-    for number, row in enumerate(rows_of(database, heartbeats)):
+    for number, row in enumerate(rows_of(database, heartbeats_table)):
         assert row["beat_at"] == INSTANTS[number]
         assert row["beat_at"].tzinfo is UTC
 
@@ -57,13 +58,13 @@ def test_an_instant_comes_back_as_the_same_instant_in_utc(database: Database) ->
 def test_instants_are_compared_and_ordered_as_instants(database: Database) -> None:
     for number, instant in enumerate(INSTANTS):
         put(database, str(number), instant)
-    column = heartbeats.c.beat_at
+    column = heartbeats_table.c.beat_at
     with database.reading() as connection:
         assert list(connection.execute(sa.select(column).order_by(column)).scalars()) == sorted(INSTANTS)
         for instant in INSTANTS:
             earlier = connection.execute(sa.select(sa.func.count()).where(column < instant)).scalar_one()
             assert earlier == sum(each < instant for each in INSTANTS)
-            same = connection.execute(sa.select(heartbeats.c.name).where(column == instant)).scalars().all()
+            same = connection.execute(sa.select(heartbeats_table.c.name).where(column == instant)).scalars().all()
             assert same == [str(INSTANTS.index(instant))]
         past = connection.execute(sa.select(sa.func.count()).where(column <= moment())).scalar_one()
         assert past == len(INSTANTS) - 1
@@ -90,9 +91,9 @@ def test_the_clock_agrees_with_itself(database: Database) -> None:
 def test_seconds_may_come_from_a_column(database: Database) -> None:
     put(database, "one", moment())
     with database.transaction() as connection:
-        seconds = sa.case((heartbeats.c.slots == 0, 90), else_=30.5)
-        connection.execute(sa.update(heartbeats).values(beat_at=moment(seconds)))
-    (row,) = rows_of(database, heartbeats)
+        seconds = sa.case((heartbeats_table.c.slots == 0, 90), else_=30.5)
+        connection.execute(sa.update(heartbeats_table).values(beat_at=moment(seconds)))
+    (row,) = rows_of(database, heartbeats_table)
     assert 80 < (row["beat_at"] - row["started_at"]).total_seconds() < 120
 
 
@@ -105,10 +106,12 @@ def test_the_clock_goes_on_within_a_transaction(database: Database) -> None:
 
 def test_what_the_clock_wrote_is_read_compared_and_written_again_without_change(database: Database) -> None:
     put(database, "one", moment())
-    (row,) = rows_of(database, heartbeats)
+    (row,) = rows_of(database, heartbeats_table)
     put(database, "two", row["beat_at"])
     with database.reading() as connection:
-        same = connection.execute(sa.select(sa.func.count()).where(heartbeats.c.beat_at == row["beat_at"])).scalar_one()
+        same = connection.execute(
+            sa.select(sa.func.count()).where(heartbeats_table.c.beat_at == row["beat_at"])
+        ).scalar_one()
     assert same == 2
 
 
@@ -129,7 +132,7 @@ def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
 
     with pytest.raises(KeyError):
         database.transact(work)
-    assert [row["location_id"] for row in rows_of(database, accounts.accounts)] == [LOCATION]
+    assert [row["location_id"] for row in rows_of(database, accounts.accounts_table)] == [LOCATION]
 
 
 def test_a_bug_or_a_broken_rule_of_the_schema_is_not_repeated(database: Database) -> None:
@@ -137,7 +140,7 @@ def test_a_bug_or_a_broken_rule_of_the_schema_is_not_repeated(database: Database
 
     def work(connection: sa.Connection) -> None:
         runs.append(1)
-        connection.execute(sa.insert(accounts.accounts).values(location_id=LOCATION, added_at=moment()))
+        connection.execute(sa.insert(accounts.accounts_table).values(location_id=LOCATION, added_at=moment()))
 
     with pytest.raises(IntegrityError):
         database.transact(work)
@@ -168,11 +171,11 @@ def test_a_transaction_whose_connection_postgresql_ends_is_repeated_whole(postgr
             pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
             with psycopg.connect(postgresql_url, autocommit=True) as other:
                 other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-        return connection.execute(sa.select(sa.func.count()).select_from(accounts.accounts)).scalar_one()
+        return connection.execute(sa.select(sa.func.count()).select_from(accounts.accounts_table)).scalar_one()
 
     assert database.transact(work) == 1, "what the first run wrote is gone"
     assert len(runs) == 2
-    assert [row["location_id"] for row in rows_of(database, accounts.accounts)] == ["loc-2"]
+    assert [row["location_id"] for row in rows_of(database, accounts.accounts_table)] == ["loc-2"]
     database.close()
 
 
@@ -211,8 +214,8 @@ def test_a_commit_whose_answer_was_lost_is_harmless_when_it_is_run_again(
 
     lose_the_answer_to_the_next_commit(database, monkeypatch)
     database.transact(receive)
-    assert len(rows_of(database, notifications.notifications)) == 1
-    assert len(rows_of(database, calls.calls)) == 1
+    assert len(rows_of(database, notifications.notifications_table)) == 1
+    assert len(rows_of(database, calls.calls_table)) == 1
 
 
 def test_a_finish_whose_answer_was_lost_is_finished_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +224,7 @@ def test_a_finish_whose_answer_was_lost_is_finished_once(database: Database, mon
     with pytest.raises(LeaseLost):
         database.transact(lambda connection: lifecycle.complete(connection, claim))
     assert call_row(database)["status"] == WorkStatus.DONE
-    assert len(rows_of(database, lifecycle.attempts)) == 1
+    assert len(rows_of(database, history.attempts_table)) == 1
 
 
 def held_open(database: Database, until: threading.Event) -> threading.Thread:
@@ -230,7 +233,7 @@ def held_open(database: Database, until: threading.Event) -> threading.Thread:
 
     def hold() -> None:
         with database.transaction() as connection:
-            connection.execute(sa.update(accounts.accounts).values(name="held"))
+            connection.execute(sa.update(accounts.accounts_table).values(name="held"))
             holds.set()
             until.wait(60)
 
@@ -246,7 +249,7 @@ def test_the_web_process_gives_up_on_a_lock_while_it_is_still_held(database: Dat
     web = Database(database_url, limits=WEB)
     try:
         with pytest.raises(OperationalError, match="lock"), web.transaction() as connection:
-            connection.execute(sa.update(accounts.accounts).values(name="web"))
+            connection.execute(sa.update(accounts.accounts_table).values(name="web"))
         assert thread.is_alive()
         assert WEB.lock <= WEB.statement <= 1
         assert WEB.retries == 0
@@ -254,38 +257,38 @@ def test_the_web_process_gives_up_on_a_lock_while_it_is_still_held(database: Dat
         until.set()
         thread.join()
         web.close()
-    assert rows_of(database, accounts.accounts)[0]["name"] == "held"
+    assert rows_of(database, accounts.accounts_table)[0]["name"] == "held"
 
 
 def test_a_worker_waits_for_a_lock(database: Database) -> None:
     until = threading.Event()
     thread = held_open(database, until)
     threading.Timer(0.3, until.set).start()
-    database.transact(lambda connection: accounts.record_outage(connection, LOCATION))
+    database.transact(lambda connection: circuit_breaker.record_outage(connection, LOCATION, first_seconds=5))
     thread.join()
-    assert rows_of(database, accounts.accounts)[0]["outages_in_a_row"] == 1
+    assert rows_of(database, accounts.accounts_table)[0]["outages_in_a_row"] == 1
 
 
 def test_a_reader_waits_for_no_writer_and_no_writer_for_a_reader(database: Database) -> None:
     until = threading.Event()
     with database.reading() as connection:
-        assert connection.execute(sa.select(accounts.accounts.c.name)).scalar_one() == ""
+        assert connection.execute(sa.select(accounts.accounts_table.c.name)).scalar_one() == ""
         thread = held_open(database, until)
-        assert connection.execute(sa.select(accounts.accounts.c.name)).scalar_one() == "", "not committed yet"
+        assert connection.execute(sa.select(accounts.accounts_table.c.name)).scalar_one() == "", "not committed yet"
         until.set()
         thread.join()
-        assert connection.execute(sa.select(accounts.accounts.c.name)).scalar_one() == "held"
+        assert connection.execute(sa.select(accounts.accounts_table.c.name)).scalar_one() == "held"
 
 
 def test_after_reading_a_connection_still_begins_with_the_write_lock(sqlite_url: str) -> None:
     database = Database(sqlite_url, limits=WEB)
     with database.reading() as connection:
-        connection.execute(sa.select(accounts.accounts)).all()
+        connection.execute(sa.select(accounts.accounts_table)).all()
     with database.transaction() as connection:
-        connection.execute(sa.select(accounts.accounts)).all()
+        connection.execute(sa.select(accounts.accounts_table)).all()
         other = Database(sqlite_url, limits=WEB)
         with pytest.raises(OperationalError, match="locked"), other.transaction() as second:
-            second.execute(sa.select(accounts.accounts)).all()
+            second.execute(sa.select(accounts.accounts_table)).all()
         other.close()
     database.close()
 
@@ -321,11 +324,11 @@ ACTION_VALUES = {
     "position": 0, "parameters": {},
 }  # fmt: skip
 BREAKING = {
-    "a key that is taken": sa.insert(calls.calls).values(CALL_VALUES),
-    "a missing value": sa.insert(calls.calls).values(
+    "a key that is taken": sa.insert(calls.calls_table).values(CALL_VALUES),
+    "a missing value": sa.insert(calls.calls_table).values(
         {**CALL_VALUES, "call_id": "call-2", "origin": None, "transcript": SECRET_WORDS}
     ),
-    "a key of nothing": sa.insert(calls.call_actions).values({**ACTION_VALUES, "location_id": "loc-two"}),
+    "a key of nothing": sa.insert(calls.call_actions_table).values({**ACTION_VALUES, "location_id": "loc-two"}),
     "a wrong column": sa.text("SELECT * FROM calls WHERE nothing = :words").bindparams(words=SECRET_WORDS),
 }
 
@@ -361,8 +364,8 @@ def test_two_web_and_four_worker_processes_write_to_one_sqlite_file_and_none_fin
         running = [processes.submit(be_web, sqlite_url, f"web-{n}", 3.0) for n in range(2)]
         running += [processes.submit(be_worker, sqlite_url, f"worker-{n}", 3.0) for n in range(4)]
         assert [error for each in running for error in each.result(60)] == []
-    written = rows_of(database, calls.calls)
-    assert len(written) == len(rows_of(database, notifications.notifications)) > 0
+    written = rows_of(database, calls.calls_table)
+    assert len(written) == len(rows_of(database, notifications.notifications_table)) > 0
     done = [row for row in written if row["status"] == WorkStatus.DONE]
     assert done
     assert {row["fence"] for row in done} == {1}, "each was claimed once"

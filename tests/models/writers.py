@@ -62,7 +62,9 @@ def _receive(database: Database, name: str, number: int) -> None:
 def _work(database: Database, name: str, number: int) -> None:
     database.transact(lambda connection: heartbeats.beat(connection, name, process="worker"))
     with database.reading() as connection:
-        rows = connection.execute(calls.calls.select().where(calls.calls.c.status == "pending").limit(3)).all()
+        rows = connection.execute(
+            calls.calls_table.select().where(calls.calls_table.c.status == "pending").limit(3)
+        ).all()
     for row in rows:
         got = claim(database, CALL, (row.location_id, row.call_id), lease_seconds=60, deadline_seconds=20, worker=name)
         if got is not None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts import accounts
-from models.accounts.pauses import pauses
+from models.accounts.pauses import pauses_table
 from models.accounts.token_encryption import TokenCipher
 from models.database import WORKER, Database, moment
 from tests.leadway_double.notifications import Dialect
@@ -98,7 +98,7 @@ def _set_token(world: World, location_id: str, token: str) -> None:
 
 def _let_the_next_probe_come(world: World) -> None:
     """The first one would come after 30 s."""
-    _write(world, lambda connection: connection.execute(sa.update(pauses).values(next_probe_at=moment())))
+    _write(world, lambda connection: connection.execute(sa.update(pauses_table).values(next_probe_at=moment())))
 
 
 def _write(world: World, write: Callable[[Connection], object]) -> None:

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from models.calls.calls import calls
+from models.calls.calls import calls_table
 from models.database import COMMAND, Database
 from models.settings import Settings
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.notifications import Message
 from webhook import receiver
@@ -98,7 +98,7 @@ class Intake:
     def change_call(self, call_id: str, **values: Any) -> None:
         """Puts a call's row into a later state of its life."""
         with self._eyes.transaction() as connection:
-            connection.execute(sa.update(calls).where(calls.c.call_id == call_id).values(**values))
+            connection.execute(sa.update(calls_table).where(calls_table.c.call_id == call_id).values(**values))
 
     def finish_call(self, call_id: str, *, at: Any) -> None:
         self.change_call(call_id, status=WorkStatus.DONE, settled_at=at, stored_at=at, next_attempt_at=None)

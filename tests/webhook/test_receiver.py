@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from models.accounts import accounts
 from models.calls import calls
-from models.work.lifecycle import WorkStatus as WorkStatus
+from models.work.work_rows import WorkStatus as WorkStatus
 from tests.leadway_double.notifications import Dialect, Message, Proof
 from tests.support.world import World
 from tests.webhook.intake import PATH, Intake

@@ -20,7 +20,7 @@ from models.database import Database, UtcDateTime, moment
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP
 from models.settings import Settings
-from models.work.lifecycle import WorkKind
+from models.work.work_rows import WorkKind
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import Note, PlacedCall, SeenRequest
 from workers.app import WORKER_TRANSPORT, app, connect_broker

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from models.accounts.accounts import accounts
+from models.accounts.accounts import accounts_table
 from models.database import moment
 from models.reconciling import schedule, windows
 from models.reconciling.windows import WindowKind
@@ -23,7 +23,9 @@ def was_served_since(at_work: AtWork, seconds: float) -> None:
     with at_work.database.transaction() as connection:
         then = moment(-seconds)
         connection.execute(
-            sa.update(accounts).values(added_at=then, complete_from=then, complete_until=then, next_reconcile_at=None)
+            sa.update(accounts_table).values(
+                added_at=then, complete_from=then, complete_until=then, next_reconcile_at=None
+            )
         )
 
 
@@ -65,4 +67,4 @@ def list_requests(at_work: AtWork) -> int:
 
 def change_account(at_work: AtWork, **values: Any) -> None:
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(accounts).values(**values))
+        connection.execute(sa.update(accounts_table).values(**values))

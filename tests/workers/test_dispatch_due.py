@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
 
-from models.accounts import accounts, pauses
-from models.accounts.accounts import OUTAGES_BEFORE_OPEN
+from models.accounts import accounts, circuit_breaker, pauses
+from models.accounts.circuit_breaker import OUTAGES_BEFORE_OPEN
 from models.accounts.pauses import PauseCause
-from models.calls.calls import calls
+from models.calls.calls import calls_table
 from models.database import moment
 from tests.leadway_double.nouns import PlacedCall
 from tests.workers.conftest import AtWork, connect_anew, meanwhile
@@ -132,7 +132,7 @@ def test_a_paused_account_gets_nothing_until_it_goes_on(at_work: AtWork, cause: 
 def test_an_account_that_rests_gets_nothing_until_its_rest_is_over(at_work: AtWork) -> None:
     announced(at_work, 2)
     with at_work.database.transaction() as connection:
-        accounts.open_breaker(connection, at_work.location_id, seconds=30)
+        circuit_breaker.open_breaker(connection, at_work.location_id, seconds=30)
     dispatch_due()
     assert arguments(at_work) == []
     at_work.time_passes(31)
@@ -144,7 +144,7 @@ def test_after_many_outages_one_goes_ahead_to_see(at_work: AtWork) -> None:
     first, *others = announced(at_work, 5)
     with at_work.database.transaction() as connection:
         connection.execute(
-            sa.update(accounts.accounts).values(outages_in_a_row=OUTAGES_BEFORE_OPEN, open_until=moment(-1))
+            sa.update(accounts.accounts_table).values(outages_in_a_row=OUTAGES_BEFORE_OPEN, open_until=moment(-1))
         )
     dispatch_due()
     dispatch_due()
@@ -162,7 +162,7 @@ def test_a_claim_clears_the_mark_so_that_its_next_try_is_sent_when_due(at_work: 
     dispatch_due()
     assert len(arguments(at_work)) == 1
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(calls).values(next_attempt_at=moment(-1)))
+        connection.execute(sa.update(calls_table).values(next_attempt_at=moment(-1)))
     dispatch_due()
     assert len(arguments(at_work)) == 2
 

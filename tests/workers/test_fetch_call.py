@@ -8,12 +8,13 @@ import pytest
 import sqlalchemy as sa
 
 from models.calls.call_log import CallLog, Source
-from models.calls.calls import CALL, Origin, calls, save
+from models.calls.calls import CALL, Origin, calls_table, save
 from models.database import moment
 from models.follow_ups.rules_file import load_rules
 from models.intake import notifications
 from models.intake.notifications import NotificationStatus
-from models.work.lifecycle import FAILURES_ALLOWED, Lane
+from models.work.lifecycle import FAILURES_ALLOWED
+from models.work.work_rows import Lane
 from tests.leadway_double.calls import TYPICAL_ACTIONS
 from tests.support.waiting import eventually
 from tests.workers.conftest import QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork, meanwhile, on_sqlite
@@ -65,7 +66,7 @@ def test_when_the_finish_fails_nothing_is_stored_and_nothing_is_planned(at_work:
     at_work.double.fault("fetch", "delay", seconds=0.3, times=1)
     with meanwhile(lambda: fetch_call(at_work.location_id, call.call_id)):
         eventually(lambda: at_work.requests("fetch"))
-        at_work.change_call(call, fence=calls.c.fence + 1, running_on="worker-2")  # somebody took it over
+        at_work.change_call(call, fence=calls_table.c.fence + 1, running_on="worker-2")  # somebody took it over
     row = at_work.call(call)
     assert (row["status"], row["running_on"], row["stored_at"], row["document"]) == ("running", "worker-2", None, None)
     assert not at_work.rows("call_actions")
@@ -187,7 +188,7 @@ def test_a_fuller_log_later_adds_follow_ups_and_repeats_none(at_work: AtWork) ->
     for each in follow_ups:
         at_work.send(each["follow_up_id"])
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(calls).values(status="pending", next_attempt_at=moment(-1)))
+        connection.execute(sa.update(calls_table).values(status="pending", next_attempt_at=moment(-1)))
     at_work.fetch(call)
     assert len(at_work.follow_ups_of(call)) == 2
 

@@ -5,7 +5,7 @@ from typing import Any
 from models.calls.calls import Origin
 from models.intake import notifications
 from models.intake.notifications import NotificationStatus
-from models.work.lifecycle import Lane
+from models.work.work_rows import Lane
 from tests.workers.conftest import AtWork
 from workers.prune_expired import prune_expired
 

@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 
 from models.accounts import accounts, pauses
-from models.calls.calls import calls
+from models.calls.calls import calls_table
 from models.database import moment
 from models.intake import notifications
 from models.reconciling import schedule
-from models.reconciling.windows import WindowKind, reconciliations
+from models.reconciling.windows import WindowKind, reconciliations_table
 from tests.support.waiting import eventually
 from tests.workers.conftest import AtWork, meanwhile
 from tests.workers.listing import (
@@ -173,7 +173,7 @@ def test_a_revoked_token_pauses_the_account_and_the_run_goes_on_where_it_was(at_
     at_work.double.restore_token()
     with at_work.database.transaction() as connection:
         pauses.resume(connection, at_work.location_id)
-        connection.execute(sa.update(reconciliations).values(next_attempt_at=moment()))
+        connection.execute(sa.update(reconciliations_table).values(next_attempt_at=moment()))
     read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
     assert held_ids(at_work) == ids_of(placed)
 
@@ -190,7 +190,7 @@ def test_a_reader_that_comes_back_after_its_lease_writes_nothing(at_work: AtWork
     with meanwhile(lambda: steps.append(read_page(at_work.this, window["reconciliation_id"]))):
         eventually(lambda: at_work.requests("list"))
         with at_work.database.transaction() as connection:
-            connection.execute(sa.update(reconciliations).values(next_attempt_at=moment(-1)))
+            connection.execute(sa.update(reconciliations_table).values(next_attempt_at=moment(-1)))
         assert read_page(at_work.this, window["reconciliation_id"]) is PageOutcome.READ
         after = ledger(at_work)
     assert steps == [PageOutcome.LEASE_LOST]
@@ -233,7 +233,7 @@ def test_the_period_is_short_while_calls_come_unannounced_and_longer_when_the_we
     assert next_in(at_work) == pytest.approx(120, abs=20)
 
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(reconciliations).values(started_at=moment(-2 * HOUR)))
+        connection.execute(sa.update(reconciliations_table).values(started_at=moment(-2 * HOUR)))
         notifications.record(
             connection,
             "one",
@@ -259,7 +259,7 @@ def test_a_log_that_appears_later_than_the_overlap_is_found_by_the_daily_listing
     with at_work.database.transaction() as connection:
         schedule.open_due(connection, list_fetch=True)
         assert {row["kind"] for row in ledger(at_work)} == {"regular"}, "it was listed just now"
-        connection.execute(sa.update(accounts.accounts).values(next_relist_at=moment(-1)))
+        connection.execute(sa.update(accounts.accounts_table).values(next_relist_at=moment(-1)))
     with at_work.database.transaction() as connection:
         schedule.open_due(connection, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, WindowKind.DAILY)
@@ -275,7 +275,7 @@ def test_many_waiting_calls_are_taken_from_the_list_fifty_with_each_request(
     for call in placed:
         at_work.announce(call)
     with at_work.database.transaction() as connection:  # they came as they ended
-        connection.execute(sa.update(calls).values(created_at=moment(-HOUR)))
+        connection.execute(sa.update(calls_table).values(created_at=moment(-HOUR)))
         schedule.open_due(connection, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, WindowKind.BURST)
     assert at_work.requests("fetch") == []
@@ -291,7 +291,7 @@ def test_a_burst_is_dropped_where_the_list_of_its_time_is_longer_than_it_is_wort
     for call in at_work.double.place_calls(120, over=HOUR)[-2:]:
         at_work.announce(call)
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(calls).values(created_at=moment(-HOUR)))
+        connection.execute(sa.update(calls_table).values(created_at=moment(-HOUR)))
         schedule.open_due(connection, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, WindowKind.BURST)
     assert [row["error"] for row in ledger(at_work) if row["kind"] == "burst"] == ["not_worth_it"]

@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from models.database import moment
 from models.intake import notifications
-from models.intake.notifications import notifications as table
-from models.reconciling import schedule, unresolved
-from models.reconciling.windows import reconciliations
+from models.intake.notifications import notifications_table as table
+from models.reconciling import schedule
+from models.reconciling.windows import reconciliations_table
 from tests.leadway_double.nouns import PlacedCall
 from tests.workers.conftest import AtWork, on_sqlite
 from tests.workers.listing import HOUR, ledger, reconcile, was_served_since
@@ -39,7 +39,7 @@ def look(at_work: AtWork, notification_id: int, *, times: int = 1) -> None:
         schedule.open_due(connection, list_fetch=True)
     for _ in range(times):
         with at_work.database.transaction() as connection:
-            connection.execute(sa.update(reconciliations).values(next_attempt_at=moment(-1)))
+            connection.execute(sa.update(reconciliations_table).values(next_attempt_at=moment(-1)))
         looks = of_kind(at_work)["looks"]
         while of_kind(at_work)["looks"] == looks and of_kind(at_work)["finished_at"] is None:
             _read_one(at_work, notification_id)
@@ -119,13 +119,12 @@ def test_a_call_that_is_listed_later_is_found_by_a_later_look(at_work: AtWork) -
     assert notification(at_work)["call_id"] == call.call_id
 
 
-def test_what_stays_unmatched_is_visible_with_its_reason_and_a_repeat_looks_again(at_work: AtWork) -> None:
+def test_what_stays_unresolved_keeps_its_reason_and_a_repeat_looks_again(at_work: AtWork) -> None:
     notification_id = notified(at_work, contact_id="nobody")
     look(at_work, notification_id, times=5)
     assert of_kind(at_work)["error"] == NO_CALL_FOUND
-    with at_work.database.reading() as connection:
-        [left] = unresolved.unmatched(connection, at_work.location_id)
-    assert (left.notification_id, left.reason, left.looked) == (notification_id, "unresolved_merge_tag", NO_CALL_FOUND)
+    left = notification(at_work)
+    assert (left["status"], left["reason"]) == ("unresolved", "unresolved_merge_tag")
 
     look(at_work, notification_id)
     assert len([row for row in ledger(at_work) if row["kind"] == "narrow"]) == 1, "nothing new came"

@@ -9,7 +9,7 @@ import pytest
 from models.database import moment
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
-from models.follow_ups.templates import carries_reference
+from models.follow_ups.references import carries_reference
 from models.work import lifecycle
 from models.work.lifecycle import FAILURES_ALLOWED, Claim
 from tests.leadway_double.nouns import Note

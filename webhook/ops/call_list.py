@@ -46,7 +46,7 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
         return render_template(
             "calls.html",
             listed=found[:PAGE],
-            next_page=_page_url(location_id, shown, found[PAGE - 1].place) if more else None,
+            next_page=_page_url(location_id, shown, found[PAGE - 1].cursor) if more else None,
             first_page=_page_url(location_id, shown, None) if after else None,
             now=now,
             accounts=accounts,

@@ -13,7 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.failpoints import failpoint
 from models.work import lifecycle
-from models.work.lifecycle import Claim, LeaseLost, WorkKind
+from models.work.lifecycle import Claim, LeaseLost
+from models.work.work_rows import WorkKind
 from workers.attempts.isolation import IsolationTimeout, isolation
 from workers.process.connections import Connections, connections
 from workers.process.wake_up import Waker

@@ -8,11 +8,13 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from models.accounts import accounts, oauth_grants, pauses
-from models.accounts.accounts import OUTAGES_BEFORE_OPEN, Account
+from models.accounts import accounts, circuit_breaker, oauth_grants, pauses
+from models.accounts.accounts import Account
 from models.accounts.pauses import ALL_WORK, PauseCause
 from models.work import lifecycle
-from models.work.lifecycle import FAILURES_ALLOWED, Claim, Outcome, WorkStatus
+from models.work.history import Outcome
+from models.work.lifecycle import FAILURES_ALLOWED, Claim
+from models.work.work_rows import WorkStatus
 from workers.leadway.credentials import REFRESH
 from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
@@ -46,7 +48,6 @@ GRANT_REFUSED = (
     "Leadway does not renew the access token: the app was removed from the location, or the refresh token was used"
     " elsewhere. Install the app again and set what it gives with `leadway-calls accounts connect`."
 )
-LONGEST_OPEN_SECONDS = 60.0
 SHORTEST_WAIT_SECONDS = 0.05
 
 
@@ -73,7 +74,7 @@ def apply_policy(
         lifecycle.reschedule(connection, claim, seconds=seconds, tried=False, error=str(error.kind), **values)
     elif error.kind is ErrorKind.THROTTLED:
         seconds = wait or first_delay
-        accounts.open_breaker(connection, account.location_id, seconds=seconds)
+        circuit_breaker.open_breaker(connection, account.location_id, seconds=seconds)
         lifecycle.reschedule(connection, claim, seconds=seconds, **facts)
     elif error.kind in PAUSING:
         if not _has_another_token(connection, error, account=account):
@@ -115,12 +116,7 @@ def pause_for(connection: Connection, kind: ErrorKind, *, account: Account, work
 
 
 def record_outage(connection: Connection, *, account: Account, first_delay: float) -> None:
-    """Counts an outage; from a few in a row on the account rests, and then one attempt goes ahead to see."""
-    in_a_row = accounts.record_outage(connection, account.location_id)
-    if in_a_row is None or in_a_row < OUTAGES_BEFORE_OPEN:
-        return
-    over = in_a_row - OUTAGES_BEFORE_OPEN
-    seconds = min(LONGEST_OPEN_SECONDS, first_delay * 2.0 ** min(over, 10))
-    accounts.open_breaker(connection, account.location_id, seconds=seconds)
-    if over == 0:
+    """Counts an outage of the account's API, which may open its circuit breaker."""
+    seconds = circuit_breaker.record_outage(connection, account.location_id, first_seconds=first_delay)
+    if seconds is not None:
         log.warning("circuit_breaker_opened", location_id=account.location_id, rests_seconds=seconds)

@@ -76,7 +76,7 @@ def add(location: str, token_stdin: bool, intake_secret_stdin: bool, **options: 
     with opened() as this:
         with this.database.reading() as connection:
             known = served_accounts.is_served(connection, location)
-            has_secret, _ = served_accounts.intake_secrets_held(connection, location)
+            has_secret, _ = served_accounts.has_intake_secrets(connection, location)
         if token_stdin or intake_secret_stdin:
             token = line_from_stdin("API token") if token_stdin else ""
             secret = line_from_stdin("intake secret") if intake_secret_stdin else ""

@@ -55,7 +55,7 @@ def show_account(location: str) -> None:
 
 
 def _facts(this: Opened, connection: Connection, account: Account) -> Iterator[tuple[str, str]]:
-    current, previous = accounts.intake_secrets_held(connection, account.location_id)
+    current, previous = accounts.has_intake_secrets(connection, account.location_id)
     yield "notes", f"language {account.language}, time zone {account.time_zone}"
     yield "follow-up age", f"{account.follow_up_age_hours} h: calls that ended longer ago get no notes"
     yield "API token", _token(this, account)

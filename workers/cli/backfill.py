@@ -14,7 +14,7 @@ from models.calls import listed_calls
 from models.reconciling import runs, windows
 from models.reconciling.windows import Window, WindowKind
 from models.reports import overview
-from models.work.lifecycle import Lane
+from models.work.work_rows import Lane
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import age, count, say, when
@@ -88,7 +88,7 @@ def _estimate(this: Connections, account: Account, *, since: datetime, until: da
     per_request = max(_pace(this), (time.monotonic() - began) / len(numbers) + STORING_SECONDS)
     requests = sum(max(1, math.ceil(number / PAGE_SIZE)) for number in numbers)
     with this.database.reading() as connection:
-        held = listed_calls.number_held(connection, account.location_id, since=since, until=until)
+        held = listed_calls.count_stored(connection, account.location_id, since=since, until=until)
     return Estimate(sum(numbers), held, requests, requests * per_request)
 
 
@@ -153,7 +153,7 @@ def _run(
         def on_step(_step: PageOutcome, _window: Window) -> None:
             nonlocal began
             with this.database.reading() as connection:
-                done = runs.summary(connection, location_id, slot, first_id=first_id)
+                done = runs.totals(connection, location_id, slot, first_id=first_id)
             progress.update(bar, completed=done.listed, total=max(estimate.calls, done.listed))
             time.sleep(max(0.0, _pace(this) - (time.monotonic() - began)))
             began = time.monotonic()
@@ -165,7 +165,7 @@ def _run(
         except KeyboardInterrupt:
             raise Failure("stopped; the same command goes on from here") from None
     with this.database.reading() as connection:
-        done = runs.summary(connection, location_id, slot, first_id=first_id)
+        done = runs.totals(connection, location_id, slot, first_id=first_id)
     say(f"{count(done.listed, 'call')} listed, {done.held} held, with {count(done.requests, 'request')}.")
 
 

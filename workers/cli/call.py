@@ -10,7 +10,7 @@ from models.accounts import pauses
 from models.calls import calls
 from models.reports import timeline
 from models.reports.timeline import Timeline
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import NOTHING, heading, say, show_facts, show_table, when
 

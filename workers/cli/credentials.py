@@ -6,6 +6,7 @@ import zoneinfo
 
 import click
 
+from models.calls.call_log import LEADWAY_ID
 from workers.cli.opened import WRONG_USAGE, Failure
 from workers.cli.screen import say
 
@@ -14,7 +15,6 @@ LONGEST_SECRET = 256
 SHORT_SECRET = 24
 _IN_A_HEADER = re.compile(r"[\x21-\x7e]+")
 _IN_A_PATH = re.compile(r"[A-Za-z0-9._~-]+")
-_LOCATION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def line_from_stdin(what: str) -> str:
@@ -58,7 +58,7 @@ def checked_time_zone(name: str, *, source: str = "--time-zone") -> str:
 
 
 def checked_location(location_id: str) -> str:
-    if not _LOCATION_ID.fullmatch(location_id):
+    if not LEADWAY_ID.fullmatch(location_id):
         raise Failure(
             "LOCATION is the id of a Leadway location, from Settings > Business Profile: letters and digits, like"
             " ve9EPM428h8vShlRW1KT",

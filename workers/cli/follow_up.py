@@ -7,9 +7,10 @@ import sqlalchemy as sa
 
 from models.accounts import accounts
 from models.follow_ups import follow_ups
-from models.follow_ups.templates import reference_line
+from models.follow_ups.references import reference_line
 from models.reports import timeline
-from models.work.lifecycle import WorkStatus
+from models.work import history
+from models.work.work_rows import WorkStatus
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import heading, say, show_facts, show_table, when
 
@@ -47,7 +48,7 @@ def follow_up(follow_up_id: str, is_there: bool, send_again: bool) -> None:
             row = follow_ups.get(connection, follow_up_id)
             if row is None:
                 raise Failure(f"no follow-up {follow_up_id!r}; `leadway-calls call ID` names those of a call")
-            attempts = timeline.attempts_of_follow_up(connection, follow_up_id)
+            attempts = history.of_follow_up(connection, follow_up_id)
             language = accounts.get(connection, row["location_id"]).language
     if is_there or send_again:
         if not settled:

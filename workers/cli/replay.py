@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 from models.accounts import accounts, pauses
 from models.calls import calls
 from models.follow_ups import follow_ups
-from models.follow_ups.rules import CALL_KEY, PlannedFollowUp, Rules, SkipReason, follow_ups_for
+from models.follow_ups.references import reference_for
+from models.follow_ups.rules import CALL_KEY, PlannedFollowUp, Rules, SkipReason, follow_ups_for, is_too_old
 from models.follow_ups.rules_file import load_rules
-from models.follow_ups.templates import reference_for
 from models.reports import overview
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from workers.cli.call import find_call
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, show_table
@@ -153,9 +153,8 @@ def _planned(
 ) -> tuple[PlannedFollowUp, ...]:
     location_id, call_id = row["location_id"], row["call_id"]
     call_log = calls.as_call_log(row)
-    allowed = accounts.get(connection, location_id).follow_up_age_hours * 3600
-    ended_at = call_log.ended_at
-    too_old = ended_at is not None and (overview.now(connection) - ended_at).total_seconds() > allowed
+    age_hours = accounts.get(connection, location_id).follow_up_age_hours
+    too_old = is_too_old(call_log, now=overview.now(connection), age_hours=age_hours)
     return follow_ups_for(
         call_log,
         calls.keyed_actions(connection, location_id, call_id),

@@ -11,14 +11,8 @@ from models.calls.call_log import Action, ActionType, CallLog
 from models.follow_ups import follow_ups
 from models.follow_ups.languages import zone_of
 from models.follow_ups.rules import FollowUpKind, Rule
-from models.follow_ups.templates import (
-    AppointmentLookup,
-    BookedAppointment,
-    NoteContext,
-    tags_for,
-    word_note,
-    word_task,
-)
+from models.follow_ups.template_names import AppointmentLookup, BookedAppointment, NoteContext
+from models.follow_ups.templates import tags_for, word_note, word_task
 from models.work.lifecycle import Claim
 from workers.leadway.client import LeadwayClient
 from workers.leadway.documents import Appointment
@@ -159,7 +153,7 @@ def _look_up(
             raise
         return AppointmentLookup.UNAVAILABLE, None
     with this.database.reading() as connection:
-        told = follow_ups.appointments_told(connection, account.location_id, contact_id, but_call=call_log.call_id)
+        told = follow_ups.appointments_used(connection, account.location_id, contact_id, but_call=call_log.call_id)
     free = _with_exact_times([each for each in listed if each.appointment_id not in told], actions, client=client)
     found = match_bookings(actions, free, call_log=call_log, time_zone=account.time_zone).get(claim.row["action_key"])
     if found is not None:

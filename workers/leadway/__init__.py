@@ -8,7 +8,7 @@ from models.accounts.accounts import Account
 from models.accounts.token_encryption import TokenCipher
 from models.database import Database
 from models.settings import Settings
-from models.work.lifecycle import Lane
+from models.work.work_rows import Lane
 from workers.leadway.budget import Allowance, Budget
 from workers.leadway.client import LeadwayClient, Observer, open_session
 from workers.leadway.credentials import Credentials

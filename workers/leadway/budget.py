@@ -14,7 +14,7 @@ from pathlib import Path
 import redis
 import structlog
 
-from models.work.lifecycle import Lane
+from models.work.work_rows import Lane
 from workers.leadway.errors import ErrorKind, RetryableLeadwayError, throttle_wait
 from workers.telemetry import metrics
 

@@ -25,7 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from models.calls.call_log import CallLog, Source
+from models.calls.call_log import LEADWAY_ID, CallLog, Source
 from workers.leadway import documents
 from workers.leadway.documents import Appointment, Note, Page, Task
 from workers.leadway.errors import (
@@ -348,7 +348,7 @@ def _same(value: T, is_what_was_asked_for: bool) -> T:
 
 
 def _checked_id(value: str, endpoint: Endpoint) -> str:
-    if not documents.ID.fullmatch(value):
+    if not LEADWAY_ID.fullmatch(value):
         raise PermanentLeadwayError(ErrorKind.WRONG_KIND, endpoint=endpoint.name, reached=False)
     return value
 

@@ -5,20 +5,16 @@ stays in the document. Only what cannot be used at all is an error, `UnreadableD
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from models.calls.call_log import Action, CallLog, Source
+from models.calls.call_log import LEADWAY_ID, Action, CallLog, Source
 from models.calls.redaction import redact, storable_text
 from workers.leadway.errors import UnreadableDocument
 
 T = TypeVar("T")
-
-ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-"""What may be an id of Leadway's: opaque, but safe in a path."""
 
 # voice-ai.json, the VoiceAiCallEnd page, and what was seen live beside them.
 # fmt: off
@@ -236,7 +232,7 @@ def _id_of(document: dict[str, Any], name: str) -> str:
 
 def _id_or_none(value: Any) -> str | None:
     text = _line(value)
-    return text if ID.fullmatch(text) else None
+    return text if LEADWAY_ID.fullmatch(text) else None
 
 
 def _text(value: Any) -> str:

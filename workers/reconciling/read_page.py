@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from models.accounts import accounts
+from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
 from models.database import moment
 from models.reconciling import seen_ids, windows
@@ -104,7 +104,7 @@ def _take_in(connection: Connection, this: Connections, window: Window, page: Pa
     seen_ids.record(
         connection, window, inside=kept, outside=[row.call_id for row in page.rows if row.call_id not in kept]
     )
-    accounts.record_success(connection, account.location_id)
+    circuit_breaker.record_success(connection, account.location_id)
     log.info(
         "page_taken_in", location_id=account.location_id, kind=str(window.kind), page=window.next_page,
         call_type=window.call_type, listed=len(inside), unannounced=taken.unannounced, changed=taken.changed,
@@ -155,7 +155,7 @@ def _set_back(
         seconds = max(wait or first_delay, SHORTEST_WAIT_SECONDS)
     elif error.kind is ErrorKind.THROTTLED:
         seconds = wait or first_delay
-        accounts.open_breaker(connection, account.location_id, seconds=seconds)
+        circuit_breaker.open_breaker(connection, account.location_id, seconds=seconds)
     else:
         failures += 1
         seconds = max(lifecycle.backoff(failures, first_seconds=first_delay), wait or 0.0)

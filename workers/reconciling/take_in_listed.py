@@ -12,7 +12,8 @@ from models.calls import calls, listed_calls
 from models.calls.call_log import CallLog
 from models.calls.calls import CALL
 from models.reconciling.windows import Window
-from models.work.lifecycle import Claim, WorkStatus
+from models.work.lifecycle import Claim
+from models.work.work_rows import WorkStatus
 from workers.fetch_call import plan_follow_ups, take_in
 from workers.process.connections import Connections
 from workers.telemetry import metrics

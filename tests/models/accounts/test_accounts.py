@@ -7,14 +7,14 @@ import pytest
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
 
-from models.accounts import accounts, pauses
+from models.accounts import accounts, circuit_breaker, pauses
 from models.accounts.accounts import SecretTaken, UnknownAccount
 from models.accounts.intake_secrets import hash_secret, new_secret
 from models.accounts.pauses import PauseCause
 from models.accounts.token_encryption import TokenCipher
 from models.database import Database
 from models.settings import Settings
-from tests.models.rows import LOCATION, at_once, rows_of, seconds_until
+from tests.models.rows import LOCATION, at_once, rows_of
 
 CIPHER = TokenCipher([Fernet.generate_key().decode()])
 TOKEN = "pit-0f1e2d3c-a-token-that-nobody-may-read"
@@ -31,7 +31,7 @@ def location_for(database: Database, secret: str) -> str | None:
 
 
 def row(database: Database, location_id: str = LOCATION) -> dict[str, Any]:
-    return next(dict(each) for each in rows_of(database, accounts.accounts) if each["location_id"] == location_id)
+    return next(dict(each) for each in rows_of(database, accounts.accounts_table) if each["location_id"] == location_id)
 
 
 def upsert(database: Database, **values: Any) -> None:
@@ -126,8 +126,8 @@ def test_the_secret_of_a_removed_account_is_free_for_another(database: Database)
 def test_a_new_token_ends_every_pause_and_rest_that_the_old_one_caused(database: Database) -> None:
     for cause in PauseCause:
         in_transaction(database, pauses.pause, LOCATION, cause=cause, detail="…")
-    in_transaction(database, accounts.record_outage, LOCATION)
-    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
+    in_transaction(database, circuit_breaker.record_outage, LOCATION, first_seconds=5)
+    in_transaction(database, circuit_breaker.open_breaker, LOCATION, seconds=60)
     in_transaction(database, accounts.set_token, LOCATION, TOKEN, cipher=CIPHER)
     with database.reading() as connection:
         assert [each.cause for each in pauses.of_account(connection, LOCATION)] == [PauseCause.PERSON]
@@ -148,36 +148,6 @@ def test_neither_token_nor_secret_is_readable_in_the_database_file(sqlite_url: s
     database.close()
 
 
-def test_a_rest_is_made_longer_but_never_shorter(database: Database) -> None:
-    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
-    in_transaction(database, accounts.open_breaker, LOCATION, seconds=5)
-    assert 50 < seconds_until(database, row(database)["open_until"]) <= 60
-    in_transaction(database, accounts.open_breaker, LOCATION, seconds=90)
-    assert 80 < seconds_until(database, row(database)["open_until"]) <= 90
-
-
-def test_outages_are_counted_one_by_one_but_not_while_the_account_rests(database: Database) -> None:
-    assert in_transaction(database, accounts.record_outage, LOCATION) == 1
-    assert in_transaction(database, accounts.record_outage, LOCATION) == 2
-    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
-    assert in_transaction(database, accounts.record_outage, LOCATION) is None
-    assert row(database)["outages_in_a_row"] == 2
-    assert in_transaction(database, accounts.record_outage, "loc-unknown") is None
-
-
-def test_an_answer_ends_the_outages_and_their_rest(database: Database) -> None:
-    in_transaction(database, accounts.record_outage, LOCATION)
-    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
-    in_transaction(database, accounts.record_success, LOCATION)
-    assert (row(database)["outages_in_a_row"], row(database)["open_until"]) == (0, None)
-
-
-def test_an_answer_does_not_end_a_rest_that_the_api_asked_for(database: Database) -> None:
-    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
-    in_transaction(database, accounts.record_success, LOCATION)
-    assert row(database)["open_until"] is not None
-
-
 def test_the_account_of_the_environment_is_made_at_the_first_start(database: Database) -> None:
     upsert(
         database, leadway_location_id="loc-env", leadway_api_token=TOKEN, leadway_intake_secret="secret",
@@ -190,17 +160,17 @@ def test_the_account_of_the_environment_is_made_at_the_first_start(database: Dat
 
 
 def test_an_environment_without_an_account_makes_none(database: Database) -> None:
-    before = rows_of(database, accounts.accounts)
+    before = rows_of(database, accounts.accounts_table)
     upsert(database, leadway_location_id=None)
-    assert rows_of(database, accounts.accounts) == before
+    assert rows_of(database, accounts.accounts_table) == before
 
 
 def test_a_mere_restart_changes_nothing_resumes_nothing_and_rotates_nothing(database: Database) -> None:
     values = {"leadway_api_token": TOKEN, "leadway_intake_secret": "new", "leadway_language": "es"}
     upsert(database, leadway_intake_secret="old")
     upsert(database, **values)
-    in_transaction(database, accounts.record_outage, LOCATION)
-    in_transaction(database, accounts.open_breaker, LOCATION, seconds=60)
+    in_transaction(database, circuit_breaker.record_outage, LOCATION, first_seconds=5)
+    in_transaction(database, circuit_breaker.open_breaker, LOCATION, seconds=60)
     for cause in PauseCause:
         in_transaction(database, pauses.pause, LOCATION, cause=cause, detail="…")
     before = row(database)
@@ -262,4 +232,4 @@ def test_the_environments_secret_is_refused_when_another_account_has_it(database
         upsert(database, leadway_intake_secret="secret", leadway_language="es")
     assert row(database)["language"] == "en", "the whole of it is rolled back"
     with database.reading() as connection:
-        assert connection.execute(sa.select(sa.func.count()).select_from(accounts.accounts)).scalar_one() == 2
+        assert connection.execute(sa.select(sa.func.count()).select_from(accounts.accounts_table)).scalar_one() == 2

@@ -25,8 +25,8 @@ def probe(database: Database) -> list[str]:
 
 def let_probes_be_due(database: Database) -> None:
     with database.transaction() as connection:
-        due = pauses.pauses.c.next_probe_at.is_not(None)
-        connection.execute(sa.update(pauses.pauses).where(due).values(next_probe_at=moment(-1)))
+        due = pauses.pauses_table.c.next_probe_at.is_not(None)
+        connection.execute(sa.update(pauses.pauses_table).where(due).values(next_probe_at=moment(-1)))
 
 
 def test_each_cause_holds_by_itself_and_ends_by_itself(database: Database) -> None:

@@ -16,7 +16,7 @@ from models.calls.call_log import Action, CallLog, Source
 from models.calls.calls import CALL, Origin
 from models.database import Database, moment
 from models.work import lifecycle
-from models.work.lifecycle import Lane, WorkStatus
+from models.work.work_rows import Lane, WorkStatus
 from tests.models.rows import (
     LOCATION,
     STARTED_AT,
@@ -186,7 +186,7 @@ def test_whatever_the_readings_no_stored_action_is_lost_and_no_key_is_given_twic
     database: Database, readings: list[list[Action]]
 ) -> None:
     with database.transaction() as connection:
-        connection.execute(calls.calls.delete())
+        connection.execute(calls.calls_table.delete())
         calls.announce(connection, *KEY)
         known: set[str] = set()
         for number, actions in enumerate(readings):
@@ -230,7 +230,7 @@ def test_many_announcements_at_once_make_one_call(database: Database) -> None:
             return calls.announce(connection, *KEY)
 
     assert sorted(at_once([announce_it] * 8)) == [False] * 7 + [True]
-    assert len(rows_of(database, calls.calls)) == 1
+    assert len(rows_of(database, calls.calls_table)) == 1
 
 
 def test_a_repeated_notification_brings_the_next_reading_of_an_unsettled_call_forward(announced: Database) -> None:
@@ -388,7 +388,7 @@ def test_a_settled_call_that_was_taken_in_without_follow_ups_is_read_again_when_
             connection, "loc", "backfilled", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False
         )
         connection.execute(
-            sa.update(calls.calls).values(status=WorkStatus.DONE, settled_at=moment(), next_attempt_at=None)
+            sa.update(calls.calls_table).values(status=WorkStatus.DONE, settled_at=moment(), next_attempt_at=None)
         )
     with database.transaction() as connection:
         calls.announce(connection, "loc", "backfilled")
@@ -397,7 +397,7 @@ def test_a_settled_call_that_was_taken_in_without_follow_ups_is_read_again_when_
     assert (row["status"], row["plans_follow_ups"], row["lane"]) == (WorkStatus.PENDING, True, Lane.LIVE)
     with database.transaction() as connection:
         connection.execute(
-            sa.update(calls.calls).values(status=WorkStatus.DONE, settled_at=moment(), next_attempt_at=None)
+            sa.update(calls.calls_table).values(status=WorkStatus.DONE, settled_at=moment(), next_attempt_at=None)
         )
         calls.announce(connection, "loc", "backfilled")
         assert calls.get(connection, "loc", "backfilled")["status"] == WorkStatus.DONE  # type: ignore[index]

@@ -8,7 +8,8 @@ from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP
 from models.follow_ups.rules import PlannedFollowUp, SkipReason
 from models.work import lifecycle
-from models.work.lifecycle import Claim, Lane, WorkStatus
+from models.work.lifecycle import Claim
+from models.work.work_rows import Lane, WorkStatus
 from tests.models.rows import (
     LOCATION,
     announce,
@@ -34,7 +35,7 @@ def plan_all(
 
 
 def rows(database: Database) -> list[sa.RowMapping]:
-    return rows_of(database, follow_ups.follow_ups)
+    return rows_of(database, follow_ups.follow_ups_table)
 
 
 def intend(database: Database, claim: Claim, *, seconds: float = 20, **words: str) -> bool:
@@ -264,8 +265,8 @@ def test_appointments_that_other_calls_told_are_known_for_the_contact(database: 
     (row,) = rows(database)
     change(database, FOLLOW_UP, (row["follow_up_id"],), appointment_id="appointment-1")
     with database.reading() as connection:
-        assert follow_ups.appointments_told(connection, LOCATION, "contact-1", but_call="call-2") == {"appointment-1"}
-        assert follow_ups.appointments_told(connection, LOCATION, "contact-1", but_call="call-1") == set()
-        assert follow_ups.appointments_told(connection, LOCATION, "contact-2", but_call="call-2") == set()
+        assert follow_ups.appointments_used(connection, LOCATION, "contact-1", but_call="call-2") == {"appointment-1"}
+        assert follow_ups.appointments_used(connection, LOCATION, "contact-1", but_call="call-1") == set()
+        assert follow_ups.appointments_used(connection, LOCATION, "contact-2", but_call="call-2") == set()
         assert follow_ups.has_action_key(connection, LOCATION, "call-1", "id-1")
         assert not follow_ups.has_action_key(connection, LOCATION, "call-1", "id-9")

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.calls.call_log import Action, CallLog, Source
-from models.follow_ups.rules import CALL_KEY, FollowUpKind, PlannedFollowUp, Rule, Rules, SkipReason, follow_ups_for
+from models.follow_ups.rules import (
+    CALL_KEY,
+    FollowUpKind,
+    PlannedFollowUp,
+    Rule,
+    Rules,
+    SkipReason,
+    follow_ups_for,
+    is_too_old,
+)
 from models.follow_ups.rules_file import BUILT_IN, RulesError, load_rules
 from models.follow_ups.template_checks import TemplateError, check_template
 from models.follow_ups.template_names import PARTS, Vocabulary
@@ -75,6 +84,14 @@ def test_what_may_not_be_carried_out_is_planned_with_the_first_reason(
     (planned,) = follow_ups_for(call_log, [("a1", BOOKING)], load_rules(None), location_id="L1", too_old=too_old)
     assert planned.skip_reason is reason
     assert planned.contact_id == (call_log.contact_id or None)
+
+
+def test_a_call_is_too_old_when_it_ended_longer_ago_than_the_follow_up_age() -> None:
+    call, hour = _call(duration_seconds=60.0), timedelta(hours=1)
+    ended_at = AT + timedelta(minutes=1)
+    assert not is_too_old(call, now=ended_at + 72 * hour, age_hours=72)
+    assert is_too_old(call, now=ended_at + 72 * hour + timedelta(seconds=1), age_hours=72)
+    assert not is_too_old(_call(started_at=None), now=ended_at + 1000 * hour, age_hours=72)
 
 
 def test_a_transfer_that_only_the_flag_tells_of_is_planned_once_the_log_is_settled() -> None:

@@ -11,21 +11,12 @@ from hypothesis import strategies as st
 
 from models.calls.call_log import Action, CallLog, Source
 from models.follow_ups.languages import Language, delay, language_of, length, long_time
+from models.follow_ups.references import carries_reference, reference_for, reference_line
 from models.follow_ups.rules import FollowUpKind, Rule
 from models.follow_ups.rules_file import load_rules
 from models.follow_ups.sanitizing import one_line, several_lines
-from models.follow_ups.templates import (
-    AppointmentLookup,
-    BookedAppointment,
-    NoteContext,
-    WordingError,
-    carries_reference,
-    reference_for,
-    reference_line,
-    tags_for,
-    word_note,
-    word_task,
-)
+from models.follow_ups.template_names import AppointmentLookup, BookedAppointment, NoteContext
+from models.follow_ups.templates import WordingError, tags_for, word_note, word_task
 
 AT = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 BOOKING_NOTE, TRANSFER_NOTE = load_rules(None).everywhere

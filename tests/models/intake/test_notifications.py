@@ -20,12 +20,12 @@ def record(database: Database, dedupe_key: str, **values: Any) -> bool:
 
 def test_a_notification_is_written_down_once_and_its_repeats_are_counted(database: Database) -> None:
     assert record(database, "one")
-    (first,) = rows_of(database, notifications.notifications)
+    (first,) = rows_of(database, notifications.notifications_table)
     assert (first["repeats"], first["document"], first["status"]) == (0, {"id": "call-1"}, "accepted")
     assert first["received_at"] == first["last_received_at"]
     assert not record(database, "one", status=NotificationStatus.IGNORED, document=None)
     assert not record(database, "one")
-    (row,) = rows_of(database, notifications.notifications)
+    (row,) = rows_of(database, notifications.notifications_table)
     assert row["repeats"] == 2
     assert row["last_received_at"] > row["received_at"] == first["received_at"]
     assert (row["status"], row["document"]) == (first["status"], first["document"]), "the first one counts"
@@ -33,7 +33,7 @@ def test_a_notification_is_written_down_once_and_its_repeats_are_counted(databas
 
 def test_repeats_that_come_at_once_are_all_counted(database: Database) -> None:
     assert sorted(at_once([lambda: record(database, "one")] * 8)) == [False] * 7 + [True]
-    assert [row["repeats"] for row in rows_of(database, notifications.notifications)] == [7]
+    assert [row["repeats"] for row in rows_of(database, notifications.notifications_table)] == [7]
 
 
 def test_the_notifications_of_an_id_that_names_no_call_become_unresolved(database: Database) -> None:
@@ -43,7 +43,7 @@ def test_the_notifications_of_an_id_that_names_no_call_become_unresolved(databas
     record(database, "another account", location_id="loc-two")
     with database.transaction() as connection:
         notifications.become_unresolved(connection, LOCATION, "call-1", reason="call_id_of_another_kind")
-    rows = {row["dedupe_key"]: row for row in rows_of(database, notifications.notifications)}
+    rows = {row["dedupe_key"]: row for row in rows_of(database, notifications.notifications_table)}
     for name in ("one", "two"):
         assert (rows[name]["status"], rows[name]["call_id"]) == (NotificationStatus.UNRESOLVED, None)
         assert rows[name]["reason"] == "call_id_of_another_kind"

@@ -1,12 +1,11 @@
 """The truth about the webhook: how many calls it announced, when that is too few, and the likely cause."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from models.calls.calls import Origin, calls
+from models.calls.calls import Origin, calls_table
 from models.database import Database, moment
 from models.intake import notifications, rejection_counts
 from models.reconciling import webhook_coverage
@@ -19,14 +18,14 @@ DAY = 86_400.0
 def known(database: Database, *, announced: int = 0, unannounced: int = 0, ago: float = 3600.0, **values: Any) -> None:
     """Calls that began so long ago; later ones are newer."""
     with database.reading() as connection:
-        number = connection.execute(sa.select(sa.func.count()).select_from(calls)).scalar_one()
+        number = connection.execute(sa.select(sa.func.count()).select_from(calls_table)).scalar_one()
     origins = [Origin.NOTIFICATION] * announced + [Origin.RECONCILE] * unannounced
     for position, origin in enumerate(origins):
         call_id = f"call-{number + position}"
         announce(database, call_id, origin=values.get("origin", origin))
         began = moment(-ago + position)
         with database.transaction() as connection:
-            this = sa.update(calls).where(calls.c.call_id == call_id)
+            this = sa.update(calls_table).where(calls_table.c.call_id == call_id)
             connection.execute(this.values(created_at=began, started_at=began))
 
 
@@ -97,13 +96,3 @@ def test_the_alarm_is_raised_once_and_status_can_tell_it(database: Database) -> 
         assert told.alarm_since is not None
         assert webhook_coverage.set_alarm(connection, LOCATION, None)
         assert webhook_coverage.of_account(connection, LOCATION).alarm is None
-
-
-def test_the_share_of_each_day_is_told(database: Database) -> None:
-    known(database, announced=3, unannounced=1, ago=2 * DAY)
-    known(database, announced=2, ago=60)
-    with database.reading() as connection:
-        days = webhook_coverage.by_day(connection, LOCATION, since=datetime.now(UTC) - timedelta(days=7))
-    assert [(day.calls, day.announced) for day in days] == [(4, 3), (2, 2)]
-    assert days[0].share == 0.75
-    assert days[0].day < days[1].day

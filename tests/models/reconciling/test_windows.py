@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from models.accounts import accounts
+from models.accounts import accounts, circuit_breaker
 from models.accounts.pauses import PauseCause, pause
 from models.database import Database, moment
 from models.reconciling import runs, seen_ids, windows
 from models.reconciling.windows import Window, WindowKind
-from models.reconciling.windows import reconciliations as table
+from models.reconciling.windows import reconciliations_table as table
 from models.work.lifecycle import LeaseLost
 from tests.models.rows import LOCATION, announce, at_once, rows_of
 
@@ -83,10 +83,10 @@ def test_paused_resting_and_removed_accounts_are_not_read(database: Database) ->
     assert claim(database) is None
     with database.transaction() as connection:
         connection.execute(sa.text("DELETE FROM pauses"))
-        accounts.open_breaker(connection, LOCATION, seconds=60)
+        circuit_breaker.open_breaker(connection, LOCATION, seconds=60)
     assert claim(database) is None
     with database.transaction() as connection:
-        connection.execute(sa.update(accounts.accounts).values(open_until=None, removed_at=moment()))
+        connection.execute(sa.update(accounts.accounts_table).values(open_until=None, removed_at=moment()))
     assert claim(database) is None
 
 
@@ -131,7 +131,7 @@ def test_the_rest_of_a_run_follows_where_its_window_ended(database: Database) ->
     with database.reading() as connection:
         assert windows.next_of(connection, 1) == 2
         assert runs.first_of_run(connection, LOCATION, WindowKind.REGULAR) == 1
-        assert runs.summary(connection, LOCATION, WindowKind.REGULAR, first_id=1).listed == 7
+        assert runs.totals(connection, LOCATION, WindowKind.REGULAR, first_id=1).listed == 7
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,9 @@ def test_the_complete_span_grows_only_by_what_touches_it(
     """The account is complete from 20 hours before the mark on."""
     mark = now(database)
     with database.transaction() as connection:
-        connection.execute(sa.update(accounts.accounts).values(complete_from=mark - 20 * HOUR, complete_until=mark))
+        connection.execute(
+            sa.update(accounts.accounts_table).values(complete_from=mark - 20 * HOUR, complete_until=mark)
+        )
         accounts.extend_completeness(connection, LOCATION, since=mark + since * HOUR, until=mark + until * HOUR)
         account = accounts.get(connection, LOCATION)
     expected_from = mark + grows[0] * HOUR if grows[0] else mark - 20 * HOUR

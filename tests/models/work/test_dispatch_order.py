@@ -6,15 +6,15 @@ from collections.abc import Sequence
 import pytest
 import sqlalchemy as sa
 
-from models.accounts import accounts, pauses
-from models.accounts.accounts import accounts as accounts_table
+from models.accounts import accounts, circuit_breaker, pauses
+from models.accounts.accounts import accounts_table
 from models.accounts.pauses import PauseCause
-from models.calls.calls import CALL, calls
+from models.calls.calls import CALL, calls_table
 from models.database import Database, insert, moment
 from models.follow_ups.follow_ups import FOLLOW_UP
 from models.work import dispatch_order, heartbeats, lifecycle
 from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
-from models.work.lifecycle import Lane, WorkStatus
+from models.work.work_rows import Lane, WorkStatus
 from tests.models.rows import (
     LOCATION,
     announce,
@@ -51,7 +51,9 @@ def add_account(database: Database, location_id: str, *, due_calls: int = 0) -> 
                 "call_id": f"{location_id}-{number}",
                 "next_attempt_at": moment(-number),
             }
-            connection.execute(insert(connection, calls).values(**values, origin="notification", created_at=moment()))
+            connection.execute(
+                insert(connection, calls_table).values(**values, origin="notification", created_at=moment())
+            )
 
 
 def beat(database: Database, name: str) -> None:
@@ -173,7 +175,7 @@ def test_a_lease_that_ran_out_is_sent_again(database: Database) -> None:
 def test_a_resting_account_gets_nothing_until_its_rest_is_over(database: Database) -> None:
     announce(database, "call-1")
     with database.transaction() as connection:
-        accounts.open_breaker(connection, LOCATION, seconds=60)
+        circuit_breaker.open_breaker(connection, LOCATION, seconds=60)
     assert take(database) == []
     with database.transaction() as connection:
         connection.execute(sa.update(accounts_table).values(open_until=moment(-1)))
@@ -206,12 +208,12 @@ def test_after_an_outage_one_attempt_goes_ahead(database: Database) -> None:
     add_account(database, "struck", due_calls=9)
     add_account(database, "well", due_calls=3)
     with database.transaction() as connection:
-        for _ in range(accounts.OUTAGES_BEFORE_OPEN):
-            accounts.record_outage(connection, "struck")
+        for _ in range(circuit_breaker.OUTAGES_BEFORE_OPEN):
+            circuit_breaker.record_outage(connection, "struck", first_seconds=0)
     assert Counter(each.key[0] for each in take(database)) == {"struck": 1, "well": 3}
     assert take(database) == []
     with database.transaction() as connection:
-        accounts.record_success(connection, "struck")
+        circuit_breaker.record_success(connection, "struck")
     assert len(take(database)) == 8
 
 
@@ -253,13 +255,13 @@ def twenty_thousand(database: Database) -> Database:
             first = sa.select(sa.literal(1).label("n")).cte("numbers", recursive=True)
             numbers = first.union_all(sa.select(first.c.n + 1).where(first.c.n < count))
             columns = {**values, **row}
-            filled = {name: _default(column) for name, column in calls.c.items() if not column.nullable} | {
-                name: value if isinstance(value, sa.ColumnElement) else sa.literal(value, calls.c[name].type)
+            filled = {name: _default(column) for name, column in calls_table.c.items() if not column.nullable} | {
+                name: value if isinstance(value, sa.ColumnElement) else sa.literal(value, calls_table.c[name].type)
                 for name, value in columns.items()
             }
             filled["call_id"] = sa.literal(f"{values['status']}-") + sa.cast(numbers.c.n, sa.Text)
             connection.execute(
-                sa.insert(calls).from_select(list(filled), sa.select(*filled.values()), include_defaults=False)
+                sa.insert(calls_table).from_select(list(filled), sa.select(*filled.values()), include_defaults=False)
             )
     if database.engine.dialect.name == "postgresql":  # does so by itself after a while; SQLite never does
         with database.transaction() as connection:

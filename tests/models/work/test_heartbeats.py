@@ -10,9 +10,9 @@ from tests.models.rows import rows_of
 def beat(database: Database, name: str, *, process: str = "worker", slots: int = 0, age: float = 0) -> None:
     with database.transaction() as connection:
         heartbeats.beat(connection, name, process=process, slots=slots)
-        this = heartbeats.heartbeats.c.name == name
+        this = heartbeats.heartbeats_table.c.name == name
         if age:
-            connection.execute(sa.update(heartbeats.heartbeats).where(this).values(beat_at=moment(-age)))
+            connection.execute(sa.update(heartbeats.heartbeats_table).where(this).values(beat_at=moment(-age)))
 
 
 def test_the_slots_of_all_live_workers_count_together(database: Database) -> None:
@@ -30,11 +30,11 @@ def test_the_slots_of_all_live_workers_count_together(database: Database) -> Non
 
 def test_a_process_that_beats_again_is_alive_again_and_keeps_its_start(database: Database) -> None:
     beat(database, "one", age=60)
-    (before,) = rows_of(database, heartbeats.heartbeats)
+    (before,) = rows_of(database, heartbeats.heartbeats_table)
     with database.reading() as connection:
         assert [each.is_alive for each in heartbeats.all_of(connection)] == [False]
     beat(database, "one", slots=4)
-    (after,) = rows_of(database, heartbeats.heartbeats)
+    (after,) = rows_of(database, heartbeats.heartbeats_table)
     with database.reading() as connection:
         assert [each.is_alive for each in heartbeats.all_of(connection)] == [True]
     assert (after["started_at"], after["slots"]) == (before["started_at"], 4)
@@ -54,4 +54,4 @@ def test_processes_that_are_gone_for_a_day_are_forgotten(database: Database) -> 
     beat(database, "today's", age=86_000)
     with database.transaction() as connection:
         heartbeats.forget_gone(connection)
-    assert [row["name"] for row in rows_of(database, heartbeats.heartbeats)] == ["today's"]
+    assert [row["name"] for row in rows_of(database, heartbeats.heartbeats_table)] == ["today's"]

@@ -12,8 +12,10 @@ from models.calls.calls import CALL
 from models.database import Database
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
-from models.work import lifecycle
-from models.work.lifecycle import FAILURES_ALLOWED, Claim, Lane, LeaseLost, Outcome, WorkStatus
+from models.work import history, lifecycle
+from models.work.history import Outcome
+from models.work.lifecycle import FAILURES_ALLOWED, Claim, LeaseLost
+from models.work.work_rows import Lane, WorkStatus
 from tests.models.rows import (
     LOCATION,
     announce,
@@ -162,7 +164,7 @@ def test_the_whole_transaction_of_a_late_worker_is_rolled_back(database: Databas
     row = call_row(database)
     assert row["summary"] is None
     assert row["stored_at"] is None
-    assert [each["outcome"] for each in rows_of(database, lifecycle.attempts)] == [Outcome.LEASE_LOST]
+    assert [each["outcome"] for each in rows_of(database, history.attempts_table)] == [Outcome.LEASE_LOST]
 
 
 def test_a_worker_may_still_finish_after_its_lease_when_nobody_took_over(database: Database) -> None:
@@ -177,19 +179,16 @@ def test_a_finished_row_cannot_be_finished_again(database: Database) -> None:
     finish(database, claim)
     with pytest.raises(LeaseLost):
         finish(database, claim)
-    assert len(rows_of(database, lifecycle.attempts)) == 1
+    assert len(rows_of(database, history.attempts_table)) == 1
 
 
-def test_holding_and_writing_under_the_lease_want_enough_of_it_left(database: Database) -> None:
+def test_writing_under_the_lease_wants_enough_of_it_left(database: Database) -> None:
     claim = claimed_call(database)
     with database.transaction() as connection:
-        assert lifecycle.holds(connection, claim, seconds=50)
-        assert not lifecycle.holds(connection, claim, seconds=70)
         assert not lifecycle.update_under_lease(connection, claim, seconds=70, last_error="x")
         assert lifecycle.update_under_lease(connection, claim, seconds=50, last_error="y")
     run_out(database, CALL, KEY)
     with database.transaction() as connection:
-        assert not lifecycle.holds(connection, claim, seconds=0)
         assert not lifecycle.update_under_lease(connection, claim, seconds=0, last_error="z")
     assert call_row(database)["last_error"] == "y"
 
@@ -200,7 +199,7 @@ def test_a_run_out_lease_is_taken_over_counted_and_told(database: Database) -> N
     second = claim_call(database, "call-1")
     assert second is not None
     assert (second.fence, second.row["lost_leases"], second.row["lost_isolated"]) == (2, 1, 0)
-    (told,) = rows_of(database, lifecycle.attempts)
+    (told,) = rows_of(database, history.attempts_table)
     assert (told["outcome"], told["fence"], told["started_at"]) == (Outcome.LEASE_LOST, first.fence, None)
     assert (told["work"], told["location_id"], told["call_id"]) == ("call", LOCATION, "call-1")
 
@@ -229,7 +228,7 @@ def test_a_lease_lost_alone_twice_makes_the_row_dead_of_poison(database: Databas
     assert claim_call(database, "call-1", isolated=True) is None
     row = call_row(database)
     assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == (WorkStatus.DEAD, "poison", None)
-    outcomes = [each["outcome"] for each in rows_of(database, lifecycle.attempts)]
+    outcomes = [each["outcome"] for each in rows_of(database, history.attempts_table)]
     assert outcomes == [Outcome.LEASE_LOST] * 4 + [Outcome.DEAD]
     neighbour = call_row(database, "call-2")
     assert (neighbour["status"], neighbour["lost_leases"], neighbour["attempts"]) == (WorkStatus.PENDING, 0, 0)
@@ -267,7 +266,7 @@ def test_a_postponed_row_is_due_later_and_its_uncounted_try_is_given_back(databa
     assert 25 < seconds_until(database, row["next_attempt_at"]) <= 30
     assert (row["status"], row["attempts"], row["failures"], row["lane"]) == (WorkStatus.PENDING, 0, 0, Lane.LIVE)
     assert row["last_error"] == "throttled"
-    (told,) = rows_of(database, lifecycle.attempts)
+    (told,) = rows_of(database, history.attempts_table)
     assert (told["outcome"], told["error"], told["http_status"]) == (Outcome.POSTPONED, "throttled", 429)
     assert told["started_at"] == claim.claimed_at
     assert told["worker"] == "worker-1"
@@ -276,7 +275,7 @@ def test_a_postponed_row_is_due_later_and_its_uncounted_try_is_given_back(databa
 def test_waiting_for_the_budget_leaves_no_trace_in_the_history(database: Database) -> None:
     postpone(database, claimed_call(database), tried=False)
     assert call_row(database)["attempts"] == 0
-    assert rows_of(database, lifecycle.attempts) == []
+    assert rows_of(database, history.attempts_table) == []
 
 
 def test_a_counted_try_is_kept_and_sinks_to_the_retries(database: Database) -> None:
@@ -430,8 +429,8 @@ def test_a_row_that_is_no_work_is_dropped_with_a_line_in_the_history(database: D
     claim = claimed_call(database)
     with database.transaction() as connection:
         lifecycle.discard(connection, claim, error="wrong_kind", http_status=422)
-    assert [row["call_id"] for row in rows_of(database, calls.calls)] == ["call-2"]
-    (told,) = rows_of(database, lifecycle.attempts)
+    assert [row["call_id"] for row in rows_of(database, calls.calls_table)] == ["call-2"]
+    (told,) = rows_of(database, history.attempts_table)
     assert (told["outcome"], told["error"], told["http_status"]) == (Outcome.DROPPED, "wrong_kind", 422)
 
 

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
 from models.calls.call_log import Action
-from models.calls.calls import calls
+from models.calls.calls import calls_table
 from models.database import Database
-from models.follow_ups.follow_ups import follow_ups
+from models.follow_ups.follow_ups import follow_ups_table
 from models.follow_ups.rules import SkipReason
 from models.work import heartbeats
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from tests.webhook.ops.conftest import Pages, Store
 from webhook.ops import call_list
 
@@ -51,7 +51,9 @@ def test_paging_shows_every_call_once_even_where_many_came_in_one_moment(
         store(f"call-{number:02d}")
     with database.transaction() as connection:
         connection.execute(
-            sa.update(calls).where(calls.c.call_id > "call-02").values(created_at=datetime(2024, 1, 1, tzinfo=UTC))
+            sa.update(calls_table)
+            .where(calls_table.c.call_id > "call-02")
+            .values(created_at=datetime(2024, 1, 1, tzinfo=UTC))
         )
     seen, path = list[str](), "/ops/"
     while path:
@@ -72,8 +74,8 @@ def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Dat
     store("call-dead")
     with database.transaction() as connection:
         connection.execute(
-            sa.update(calls)
-            .where(calls.c.call_id == "call-dead")
+            sa.update(calls_table)
+            .where(calls_table.c.call_id == "call-dead")
             .values(status=WorkStatus.DEAD, dead_cause="not_found")
         )
     assert ids(ops.text("/ops/?account=LOC_2")) == ["call-other"]
@@ -97,9 +99,11 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
     store("call-1", actions=(BOOKING,))
     store("call-2")
     with database.transaction() as connection:
-        connection.execute(sa.update(follow_ups).values(status=WorkStatus.UNCLEAR, next_attempt_at=None))
+        connection.execute(sa.update(follow_ups_table).values(status=WorkStatus.UNCLEAR, next_attempt_at=None))
         connection.execute(
-            sa.update(calls).where(calls.c.call_id == "call-2").values(status=WorkStatus.DEAD, dead_cause="poison")
+            sa.update(calls_table)
+            .where(calls_table.c.call_id == "call-2")
+            .values(status=WorkStatus.DEAD, dead_cause="poison")
         )
         pauses.pause(connection, "LOC_1", cause=PauseCause.TOKEN, detail="Write a new token with set-token.")
     page = ops.text("/ops/")

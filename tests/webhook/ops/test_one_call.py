@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from models.calls.call_log import Action
 from models.database import Database, moment
-from models.follow_ups.follow_ups import follow_ups
+from models.follow_ups.follow_ups import follow_ups_table
 from models.intake import notifications
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from tests.webhook.ops.conftest import Pages, Store
 from webhook.ops.one_call import Turn, turns
 
@@ -25,11 +25,11 @@ def test_the_page_tells_the_whole_story_of_a_call(ops: Pages, database: Database
             status="accepted",
         )  # fmt: skip
         connection.execute(
-            sa.update(follow_ups).values(
+            sa.update(follow_ups_table).values(
                 status=WorkStatus.DONE, body="The words of the note.", remote_id="NOTE-7", done_at=moment()
             )
         )
-        reference = connection.execute(sa.select(follow_ups.c.follow_up_id)).scalar_one()
+        reference = connection.execute(sa.select(follow_ups_table.c.follow_up_id)).scalar_one()
     page = ops.text("/ops/calls/LOC_1/call-1")
     for words in (
         "notification accepted (thin, by intake_path)", "fetch: done", "log stored", "A summary.", "Hello.", "transfer",
@@ -44,7 +44,7 @@ def test_a_note_that_is_not_there_yet_shows_its_next_attempt_and_last_error(
     store("call-1", actions=(TRANSFER,))
     with database.transaction() as connection:
         connection.execute(
-            sa.update(follow_ups).values(
+            sa.update(follow_ups_table).values(
                 next_attempt_at=datetime(2024, 1, 15, 11, 0, 5, tzinfo=UTC), last_error="throttled"
             )
         )
@@ -64,7 +64,7 @@ def test_callers_words_stay_words_wherever_they_stand(ops: Pages, database: Data
         actions=(Action("CALL_TRANSFER", attack, parameters={attack: attack}),),
     )
     with database.transaction() as connection:
-        connection.execute(sa.update(follow_ups).values(body=attack, title=attack, last_error=attack))
+        connection.execute(sa.update(follow_ups_table).values(body=attack, title=attack, last_error=attack))
     page = ops.text("/ops/calls/LOC_1/call-1")
     assert "<script" not in page
     assert "&lt;script&gt;" in page

@@ -8,7 +8,7 @@ from sqlalchemy.exc import ResourceClosedError
 
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
-from models.calls.calls import CALL, calls
+from models.calls.calls import CALL, calls_table
 from models.database import moment
 from models.work import lifecycle
 from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED, Claim
@@ -66,7 +66,7 @@ def test_a_database_that_fails_in_any_way_leaves_the_row_to_its_lease_or_puts_it
 def forget_account(at_work: AtWork) -> None:
     """Something nobody expects: the account of a row is gone."""
     with at_work.database.transaction() as connection:
-        connection.execute(sa.delete(accounts.accounts))
+        connection.execute(sa.delete(accounts.accounts_table))
 
 
 def test_a_follow_up_with_an_intent_becomes_unclear_instead_and_never_dead(at_work: AtWork) -> None:
@@ -156,7 +156,7 @@ def test_leases_lost_in_company_make_nobody_dead_but_alone_they_do(at_work: AtWo
         assert (row["status"], bool(ran)) == ("running", True), (number, lose)
         assert row["isolated"] == (number >= ISOLATED_AFTER)
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(calls).values(lease_until=moment(-1), next_attempt_at=moment(-1)))
+        connection.execute(sa.update(calls_table).values(lease_until=moment(-1), next_attempt_at=moment(-1)))
     row = attempt_call(at_work, "poison")
     assert (row["status"], row["dead_cause"]) == ("dead", "poison")
     at_work.announce("poison")

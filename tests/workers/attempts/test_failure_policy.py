@@ -3,7 +3,7 @@
 import pytest
 
 from models.accounts import accounts, pauses
-from models.accounts.accounts import OUTAGES_BEFORE_OPEN
+from models.accounts.circuit_breaker import OUTAGES_BEFORE_OPEN
 from models.accounts.pauses import PauseCause
 from tests.workers.conftest import RETRY_SECONDS, TOLERATED, AtWork, on_sqlite
 from workers.dispatch_due import dispatch_due

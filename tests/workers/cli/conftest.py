@@ -22,7 +22,8 @@ from models.follow_ups.rules import follow_ups_for
 from models.follow_ups.rules_file import load_rules
 from models.intake import notifications
 from models.work import lifecycle
-from models.work.lifecycle import Claim, WorkKind, WorkStatus
+from models.work.lifecycle import Claim
+from models.work.work_rows import WorkKind, WorkStatus
 from workers.cli import main
 
 KEY = "yOOLGmZm2jPvkVC9FjV3pT0vU6T4nJX3XcD5xZ2s0bQ="

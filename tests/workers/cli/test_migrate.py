@@ -47,7 +47,7 @@ def test_the_environments_account_becomes_what_the_environment_says(run: Command
         account = accounts.get(connection, LOCATION)
         assert account.language == "es"
         assert account.api_token_encrypted is not None
-        assert accounts.intake_secrets_held(connection, LOCATION) == (True, False)
+        assert accounts.has_intake_secrets(connection, LOCATION) == (True, False)
     assert TOKEN not in run.printed
     assert SECRET not in run.printed
 

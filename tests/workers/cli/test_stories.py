@@ -9,7 +9,7 @@ from models.calls import calls
 from models.calls.calls import CALL
 from models.follow_ups import follow_ups
 from models.work import lifecycle
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from tests.workers.cli.conftest import LOCATION, SECRET, SUMMARY, TOKEN, TRANSCRIPT, Commands, Held
 
 OTHER = "AnotherLocation00001"
@@ -139,7 +139,7 @@ def test_what_was_skipped_is_sent_when_its_reason_is_gone(run: Commands, held: H
     assert list(_follow_ups(held).values()) == ["skipped"]
     assert "no_contact" in run("replay", "plan", "call-1").output
     with held.database.transaction() as connection:
-        connection.execute(calls.calls.update().values(contact_id="contact-9"))
+        connection.execute(calls.calls_table.update().values(contact_id="contact-9"))
     assert "1 follow-up will be sent" in run("replay", "plan", "call-1").output
     row = held.follow_up("call-1")
     assert (row["status"], row["contact_id"], row["skip_reason"]) == ("pending", "contact-9", None)

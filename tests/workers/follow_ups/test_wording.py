@@ -30,7 +30,7 @@ def set_account(database: Database, **values: str) -> None:
     from models.accounts import accounts
 
     with database.transaction() as connection:
-        connection.execute(accounts.accounts.update().values(**values))
+        connection.execute(accounts.accounts_table.update().values(**values))
 
 
 def test_the_note_gives_the_booked_time_in_the_accounts_zone(at_work: AtWork) -> None:

@@ -12,7 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from models.work.lifecycle import Lane
+from models.work.work_rows import Lane
 from tests.support.services import EmbeddedRedis
 from workers.leadway import budget as module
 from workers.leadway.budget import Allowance, Budget

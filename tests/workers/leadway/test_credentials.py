@@ -13,7 +13,7 @@ from models.accounts.oauth_grants import RefreshClaim
 from models.calls.calls import CALL
 from models.database import moment
 from models.work import lifecycle
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from tests.leadway_double.oauth import App
 from tests.models.rows import at_once
 from tests.workers.conftest import AtWork
@@ -65,12 +65,12 @@ def _token(at_work: AtWork, credentials: Credentials, *, seconds: float = 20.0) 
 
 def _expires_in(at_work: AtWork, seconds: float) -> None:
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(accounts.accounts).values(token_expires_at=moment(seconds)))
+        connection.execute(sa.update(accounts.accounts_table).values(token_expires_at=moment(seconds)))
 
 
 def _refreshed_long_ago(at_work: AtWork) -> None:
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(accounts.oauth_grants).values(refreshed_at=moment(-3600)))
+        connection.execute(sa.update(accounts.oauth_grants_table).values(refreshed_at=moment(-3600)))
 
 
 def _asks_for_tokens(at_work: AtWork) -> int:
@@ -192,7 +192,7 @@ def test_a_process_that_died_while_it_refreshed_holds_nobody_up_for_long(at_work
             _token(at_work, credentials, seconds=0.3)
         assert raised.value.kind is ErrorKind.NO_TIME
         with at_work.database.transaction() as connection:
-            connection.execute(sa.update(accounts.oauth_grants).values(refreshing_until=moment(-0.1)))
+            connection.execute(sa.update(accounts.oauth_grants_table).values(refreshing_until=moment(-0.1)))
         assert _token(at_work, credentials) == installed.access_token
 
 

@@ -90,7 +90,9 @@ def test_actions_that_are_no_objects_or_lack_everything_are_tolerated() -> None:
     assert [(action.action_type, action.action_id) for action in call_log.actions] == [("", None), ("SMS", "7")]
 
 
-@pytest.mark.parametrize("document", [None, [], "c1", {}, {"id": None}, {"id": ""}, {"id": "a/b"}, {"callId": "c1"}])
+@pytest.mark.parametrize(
+    "document", [None, [], "c1", {}, {"id": None}, {"id": ""}, {"id": "a/b"}, {"id": "a\x00b"}, {"callId": "c1"}]
+)
 def test_a_document_without_a_usable_id_is_puzzling_and_its_error_tells_nothing(document: Any) -> None:
     with pytest.raises(UnreadableDocument) as caught:
         read(document)

@@ -6,7 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from models.calls.calls import CALL
-from models.work.lifecycle import LeaseLost, WorkStatus, complete
+from models.work.lifecycle import LeaseLost, complete
+from models.work.work_rows import WorkStatus
 from tests.leadway_double.nouns import PlacedCall
 from tests.workers.conftest import AtWork
 from tests.workers.listing import (

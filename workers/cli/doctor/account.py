@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
 from models.accounts.pauses import ALL_WORK, PauseCause
-from models.calls.calls import calls
-from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups
+from models.calls.calls import calls_table
+from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
 from models.intake import notifications
 from models.reconciling.webhook_coverage import AlarmCause as AlarmCause
 from models.reports import overview
-from models.work.lifecycle import Lane, WorkStatus
+from models.work.work_rows import Lane, WorkStatus
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 from workers.cli.doctor.checks import Check, failed, fine, warning
 from workers.leadway.client import CallType, LeadwayClient
@@ -105,7 +105,9 @@ def _of_token(account: Account, error: LeadwayError | None) -> Check:
 
 def _of_other_scopes(this: Connections, location_id: str, client: Callable[[], LeadwayClient]) -> Iterator[Check]:
     with this.database.reading() as connection:
-        query = sa.select(calls.c.contact_id).where(calls.c.location_id == location_id, calls.c.contact_id.is_not(None))
+        query = sa.select(calls_table.c.contact_id).where(
+            calls_table.c.location_id == location_id, calls_table.c.contact_id.is_not(None)
+        )
         contact_id = connection.execute(query.limit(1)).scalar() or NOBODY
     yield _of_scope(
         location_id, "scope contacts.readonly", _asked(lambda: client().list_notes(contact_id)),
@@ -134,8 +136,8 @@ def _of_writing(this: Connections, location_id: str) -> Check:
     with this.database.reading() as connection:
         paused = pauses.of_account(connection, location_id)
         lacking = any((each.cause, each.work) == (PauseCause.SCOPE, FOLLOW_UP.name) for each in paused)
-        done = sa.select(sa.func.max(follow_ups.c.done_at)).where(
-            follow_ups.c.location_id == location_id, follow_ups.c.status == WorkStatus.DONE
+        done = sa.select(sa.func.max(follow_ups_table.c.done_at)).where(
+            follow_ups_table.c.location_id == location_id, follow_ups_table.c.status == WorkStatus.DONE
         )
         last = connection.execute(done).scalar()
     if lacking:
@@ -194,9 +196,11 @@ def _of_notifications(this: Connections, account: Account) -> Check:
     with this.database.reading() as connection:
         at = overview.now(connection)
         newest = notifications.newest(connection, location_id=location_id, limit=1)
-        secret, _ = accounts.intake_secrets_held(connection, location_id)
+        secret, _ = accounts.has_intake_secrets(connection, location_id)
         alarm = connection.execute(
-            sa.select(accounts.accounts.c.webhook_alarm).where(accounts.accounts.c.location_id == location_id)
+            sa.select(accounts.accounts_table.c.webhook_alarm).where(
+                accounts.accounts_table.c.location_id == location_id
+            )
         ).scalar()
     if not newest:
         door = "" if secret else "; it has no intake secret, so only signed ones could be told to be genuine"

@@ -82,7 +82,8 @@ def no_account(at_work: AtWork) -> None:
 
 def no_token(at_work: AtWork) -> None:
     _write(
-        at_work, lambda connection: connection.execute(sa.update(accounts.accounts).values(api_token_encrypted=None))
+        at_work,
+        lambda connection: connection.execute(sa.update(accounts.accounts_table).values(api_token_encrypted=None)),
     )
 
 
@@ -142,12 +143,14 @@ def signature_that_fits_no_key(at_work: AtWork) -> None:
 
 
 def no_notification(at_work: AtWork) -> None:
-    _write(at_work, lambda connection: connection.execute(sa.delete(notifications.notifications)))
+    _write(at_work, lambda connection: connection.execute(sa.delete(notifications.notifications_table)))
 
 
 def unresolved_notification(at_work: AtWork) -> None:
     values = {"status": NotificationStatus.UNRESOLVED, "reason": "call_id_of_another_kind"}
-    _write(at_work, lambda connection: connection.execute(sa.update(notifications.notifications).values(**values)))
+    _write(
+        at_work, lambda connection: connection.execute(sa.update(notifications.notifications_table).values(**values))
+    )
 
 
 def paused_by_a_person(at_work: AtWork) -> None:
@@ -237,11 +240,11 @@ def test_nothing_of_ours_is_changed(well: AtWork) -> None:
 
 def _everything(database: Database) -> dict[str, list[object]]:
     tables = (
-        accounts.accounts,
-        notifications.notifications,
-        pauses.pauses,
-        rejection_counts.rejection_counts,
-        heartbeats.heartbeats,
+        accounts.accounts_table,
+        notifications.notifications_table,
+        pauses.pauses_table,
+        rejection_counts.rejection_counts_table,
+        heartbeats.heartbeats_table,
     )
     with database.reading() as connection:
         return {table.name: [tuple(row) for row in connection.execute(sa.select(table))] for table in tables}

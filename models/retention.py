@@ -1,0 +1,65 @@
+"""The one registry of the columns that hold a person's words, and how rows are emptied after the retention time.
+
+A row is emptied, never deleted: a listing that shows its call again finds the row and brings no words back.
+"""
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.calls.calls import call_actions_table, calls_table
+from models.database import moment
+from models.follow_ups.follow_ups import follow_ups_table
+from models.intake.notifications import notifications_table
+from models.work.work_rows import WorkStatus
+
+BATCH = 500
+"""Calls or notifications that one transaction empties."""
+
+WORDS: Mapping[sa.Table, Mapping[str, object]] = {
+    calls_table: {
+        "summary": None, "transcript": None, "translation": None, "extracted_data": None, "document": None,
+        "from_number": None,
+    },
+    call_actions_table: {"parameters": {}},
+    follow_ups_table: {"title": None, "body": None},
+    notifications_table: {"document": None, "from_number": None},
+}  # fmt: skip
+"""By table: the columns that hold a person's words or telephone number, each with its value once it is emptied."""
+
+
+def empty_calls(connection: Connection, *, days: int) -> int:
+    """Empties a batch of calls that are done or dead and began more than `days` ago, with their actions, follow-ups
+    and notifications. Returns how many calls."""
+    old = moment(-86_400.0 * days)
+    c = calls_table.c
+    keys = connection.execute(
+        sa.select(c.location_id, c.call_id)
+        .where(
+            c.created_at < old,
+            sa.func.coalesce(c.started_at, c.created_at) < old,
+            c.status.in_((WorkStatus.DONE, WorkStatus.DEAD)),
+            c.document.is_not(None),
+        )
+        .limit(BATCH)
+    ).all()
+    for location_id, call_id in keys:
+        for table, emptied in WORDS.items():
+            of_call = sa.and_(table.c.location_id == location_id, table.c.call_id == call_id)
+            connection.execute(sa.update(table).where(of_call).values(emptied))
+    return len(keys)
+
+
+def empty_notifications(connection: Connection, *, days: int) -> int:
+    """Empties a batch of notifications that came last more than `days` ago: ignored and unresolved ones, and those of
+    a call that never had a log. Returns how many."""
+    emptied = WORDS[notifications_table]
+    old = sa.select(notifications_table.c.notification_id).where(
+        notifications_table.c.last_received_at < moment(-86_400.0 * days),
+        sa.or_(*(notifications_table.c[name].is_not(None) for name in emptied)),
+    )
+    keys = list(connection.execute(old.limit(BATCH)).scalars())
+    these = notifications_table.c.notification_id.in_(keys)
+    connection.execute(sa.update(notifications_table).where(these).values(emptied))
+    return len(keys)
