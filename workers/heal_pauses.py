@@ -13,7 +13,7 @@ from workers.app import app
 from workers.attempts.failure_policy import PAUSING
 from workers.leadway.client import CallType
 from workers.leadway.credentials import REFRESH
-from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.errors import ErrorKind, LeadwayError
 from workers.process.connections import Connections, connections
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ def _probe(this: Connections, location_id: str, cause: PauseCause, work: str) ->
             _list_a_moment(this, location_id)
         except UnknownAccount:
             return
-        except (RetryableLeadwayError, PermanentLeadwayError) as error:
+        except LeadwayError as error:
             if error.kind is ErrorKind.TOKEN and error.endpoint != REFRESH:
                 _renew_next_time(this, location_id)
             if error.kind in PAUSING:

@@ -27,7 +27,7 @@ from workers.attempts.attempt import attempt
 from workers.attempts.failure_policy import apply_policy
 from workers.follow_ups.wording import RuleGone, TooSoon, Words, words_for
 from workers.leadway.client import LeadwayClient
-from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
 from workers.telemetry import metrics
 
@@ -41,7 +41,6 @@ SHARE_FOR_LOOKUPS = 0.5
 """Of an attempt's time: a lookup that hangs leaves the rest for writing without it."""
 MARGIN_OF_LEASE = 0.1
 """The lease has to outlast the request's deadline by this fraction of itself."""
-LEADWAY_ERRORS = (RetryableLeadwayError, PermanentLeadwayError)
 
 
 @app.task(name="follow_ups.send")
@@ -94,7 +93,7 @@ def _look_whether_it_is_there(step: _Step) -> str | None:
         return None  # something else kept it from being written then
     try:
         found = _find_by_reference(step, kind)
-    except LEADWAY_ERRORS as error:
+    except LeadwayError as error:
         return _set_back(step, error)
     failpoint("probe_answered")
     if found:
@@ -137,11 +136,11 @@ def _write(step: _Step) -> str:
         return _later(step, seconds=wait.seconds, error="appointment_not_there_yet")
     except (RuleGone, WordingError) as error:
         return _give_up(step, why=str(error))
-    except LEADWAY_ERRORS as error:
+    except LeadwayError as error:
         return _set_back(step, error, **known)
     try:
         step.client.reserve()
-    except LEADWAY_ERRORS as error:
+    except LeadwayError as error:
         return _set_back(step, error, **known, **words.columns)
     failpoint("follow_up_worded")
     if not _intend(step, words):
@@ -151,7 +150,7 @@ def _write(step: _Step) -> str:
     failpoint("intent_committed")
     try:
         remote_id = _request(step, words)
-    except LEADWAY_ERRORS as error:
+    except LeadwayError as error:
         return _after_failed_request(step, error)
     failpoint("note_answered")
     _finish(step, remote_id)

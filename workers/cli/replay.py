@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from models.accounts import accounts, pauses
 from models.calls import calls
 from models.follow_ups import follow_ups
-from models.follow_ups.rules import CALL_KEY, PlannedFollowUp, Rules, SkipReason, follow_ups_for
+from models.follow_ups.rules import PlannedFollowUp, Rules, SkipReason
 from models.follow_ups.rules_file import load_rules
 from models.follow_ups.templates import reference_for
 from models.reports import overview
@@ -17,6 +17,7 @@ from models.work.lifecycle import WorkStatus
 from workers.cli.call import find_call
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, show_table
+from workers.follow_ups.planning import follow_ups_asked_for
 
 
 class BareIdIsACall(click.Group):
@@ -152,17 +153,14 @@ def _planned(
     connection: Connection, row: sa.RowMapping, rules: Rules, *, even_if_old: bool
 ) -> tuple[PlannedFollowUp, ...]:
     location_id, call_id = row["location_id"], row["call_id"]
-    call_log = calls.as_call_log(row)
-    allowed = accounts.get(connection, location_id).follow_up_age_hours * 3600
-    ended_at = call_log.ended_at
-    too_old = ended_at is not None and (overview.now(connection) - ended_at).total_seconds() > allowed
-    return follow_ups_for(
-        call_log,
-        calls.keyed_actions(connection, location_id, call_id),
+    return follow_ups_asked_for(
+        connection,
         rules,
-        location_id=location_id,
-        too_old=too_old and not even_if_old,
-        planned_as_call=follow_ups.has_action_key(connection, location_id, call_id, CALL_KEY),
+        calls.as_call_log(row),
+        calls.keyed_actions(connection, location_id, call_id),
+        account=accounts.get(connection, location_id),
+        now=overview.now(connection),
+        even_if_old=even_if_old,
     )
 
 

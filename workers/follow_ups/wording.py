@@ -22,7 +22,7 @@ from models.follow_ups.templates import (
 from models.work.lifecycle import Claim
 from workers.leadway.client import LeadwayClient
 from workers.leadway.documents import Appointment
-from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
 
 BOOKED_UP_TO = timedelta(hours=1)
@@ -154,7 +154,7 @@ def _look_up(
     contact_id = claim.row["contact_id"]
     try:
         listed = client.list_appointments(contact_id)
-    except (RetryableLeadwayError, PermanentLeadwayError) as error:
+    except LeadwayError as error:
         if _is_worth_waiting_for(error, claim):
             raise
         return AppointmentLookup.UNAVAILABLE, None
@@ -235,7 +235,7 @@ def _with_exact_times(
         asked += 1
         try:
             exact[position] = client.get_appointment(each.appointment_id)
-        except (RetryableLeadwayError, PermanentLeadwayError) as error:
+        except LeadwayError as error:
             if error.kind is ErrorKind.NO_TIME:
                 break  # the one before hung: again and again, if this attempt were given up for it
             if error.kind in NOT_ABOUT_THE_LOOKUP:

@@ -21,6 +21,7 @@ from models.accounts.token_encryption import TokenCipher, TokenUnreadable
 from models.database import Database
 from workers.leadway.errors import (
     ErrorKind,
+    LeadwayError,
     PermanentLeadwayError,
     RetryableLeadwayError,
     sort_exception,
@@ -111,7 +112,7 @@ class Credentials:
                     seconds=_life(answer), cipher=self._cipher,
                 )
             )  # fmt: skip
-        except (RetryableLeadwayError, PermanentLeadwayError):
+        except LeadwayError:
             self._database.transact(lambda connection: oauth_grants.release_refresh(connection, location_id, held))
             raise
         log.info("token_refreshed" if stored else "token_refreshed_too_late", location_id=location_id)

@@ -51,7 +51,7 @@ class ErrorKind(StrEnum):
 
 
 class LeadwayError(Exception):
-    """Raised by everything that talks to Leadway. Catch one of its two families."""
+    """Raised by everything that talks to Leadway, always as one of its two families."""
 
     def __init__(
         self,

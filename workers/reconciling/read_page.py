@@ -21,7 +21,7 @@ from models.work.lifecycle import LeaseLost
 from workers.attempts.failure_policy import NOT_A_TRY, PAUSING, SHORTEST_WAIT_SECONDS, pause_for, record_outage
 from workers.leadway.client import CallType
 from workers.leadway.documents import Page
-from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
 from workers.reconciling.close_window import PAGE_SIZE, end_of_list, is_cut, is_not_worth_it, progress_of
 from workers.reconciling.take_in_listed import take_in_listed
@@ -86,7 +86,7 @@ def _ask(this: Connections, window: Window, *, account: Account, deadline: float
             page_size=PAGE_SIZE,
             contact_id=window.contact_id,
         )
-    except (RetryableLeadwayError, PermanentLeadwayError) as error:
+    except LeadwayError as error:
         return error
 
 

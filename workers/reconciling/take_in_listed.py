@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 from models.accounts.accounts import Account
 from models.calls import calls, listed_calls
 from models.calls.call_log import CallLog
-from models.calls.calls import CALL
 from models.reconciling.windows import Window
-from models.work.lifecycle import Claim, WorkStatus
-from workers.fetch_call import plan_follow_ups, take_in
+from models.work.lifecycle import WorkStatus
+from workers.attempts.storing import store_reading
+from workers.follow_ups.planning import plan_follow_ups
 from workers.process.connections import Connections
 from workers.telemetry import metrics
 
@@ -79,11 +79,16 @@ def _store_new(
     )
     if window.plans_follow_ups:
         for call_id, keyed_actions in stored.items():
-            # As a claim that was made just before the request would have found the row.
-            row = {"stored_at": None, "lane": window.lane}
-            key = (account.location_id, call_id)
-            claim = Claim(CALL, key, fence=0, attempts=0, failures=0, claimed_at=read_at, deadline=0.0, row=row)
-            plan_follow_ups(connection, this, by_id[call_id], keyed_actions, account=account, claim=claim)
+            plan_follow_ups(
+                connection,
+                this.rules,
+                by_id[call_id],
+                keyed_actions,
+                account=account,
+                lane=window.lane,
+                read_at=read_at,
+                stored_at=None,
+            )
     metrics.LISTED.labels("stored").inc(len(stored))
     return set(stored)
 
@@ -108,7 +113,7 @@ def _bring_up_to_date(
             continue
         claim = listed_calls.take_over(connection, account.location_id, call_id, read_at=read_at, worker=this.worker)
         if claim is not None:
-            take_in(connection, this, claim, by_id[call_id], account=account)
+            store_reading(connection, this, claim, by_id[call_id], account=account)
             changed += 1
     metrics.LISTED.labels("brought_up_to_date").inc(changed)
     return changed

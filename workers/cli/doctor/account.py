@@ -20,7 +20,7 @@ from models.work.lifecycle import Lane, WorkStatus
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 from workers.cli.doctor.checks import Check, failed, fine, warning
 from workers.leadway.client import CallType, LeadwayClient
-from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.errors import ErrorKind, LeadwayError
 from workers.process.connections import Connections
 
 CHECK_SECONDS = 15.0
@@ -69,7 +69,7 @@ def of_account(this: Connections, account: Account) -> Iterator[Check]:
 def _asked(ask: Callable[[], object]) -> LeadwayError | None:
     try:
         ask()
-    except (RetryableLeadwayError, PermanentLeadwayError) as error:
+    except LeadwayError as error:
         return error
     return None
 
