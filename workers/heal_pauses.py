@@ -1,7 +1,6 @@
 """Looks whether a paused account works again: one harmless request each, at growing intervals."""
 
 import time
-from datetime import timedelta
 
 import structlog
 
@@ -11,7 +10,6 @@ from models.accounts.pauses import PauseCause
 from models.work.lifecycle import Lane
 from workers.app import app
 from workers.attempts.failure_policy import PAUSING
-from workers.leadway.client import CallType
 from workers.leadway.credentials import REFRESH
 from workers.leadway.errors import ErrorKind, LeadwayError
 from workers.process.connections import Connections, connections
@@ -30,7 +28,10 @@ def _probe(this: Connections, location_id: str, cause: PauseCause, work: str) ->
     """Scopes for writing cannot be tried harmlessly: that work is let go on, and pauses again if it must."""
     if work != "follow_up":
         try:
-            _list_a_moment(this, location_id)
+            with this.database.reading() as connection:
+                account = accounts.get(connection, location_id)
+            deadline = time.monotonic() + this.attempt_seconds
+            this.leadway.for_account(account, lane=Lane.RETRY, deadline=deadline).probe(account)
         except UnknownAccount:
             return
         except LeadwayError as error:
@@ -48,12 +49,3 @@ def _renew_next_time(this: Connections, location_id: str) -> None:
     with this.database.reading() as connection:
         token = oauth_grants.current_token(connection, location_id).token_encrypted
     this.database.transact(lambda connection: oauth_grants.expire_token(connection, location_id, token))
-
-
-def _list_a_moment(this: Connections, location_id: str) -> None:
-    """GET /voice-ai/dashboard/call-logs with a window of a second: needs token, location, version and scope."""
-    with this.database.reading() as connection:
-        account = accounts.get(connection, location_id)
-    client = this.leadway.for_account(account, lane=Lane.RETRY, deadline=time.monotonic() + this.attempt_seconds)
-    since = account.added_at
-    client.list_call_logs(since=since, until=since + timedelta(seconds=1), call_type=CallType.LIVE, page_size=1)

@@ -1,4 +1,4 @@
-"""Stores a reading of a call, fetched or listed: ends its attempt, saves the log, plans its follow-ups in one commit."""
+"""Stores a reading of a call, fetched or listed: ends its attempt, saves the log, plans follow-ups, in one commit."""
 
 from datetime import UTC, datetime, timedelta
 

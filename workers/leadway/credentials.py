@@ -8,11 +8,10 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import requests
 import structlog
-import urllib3
 
 from models.accounts import oauth_grants
 from models.accounts.accounts import Account
@@ -24,10 +23,9 @@ from workers.leadway.errors import (
     LeadwayError,
     PermanentLeadwayError,
     RetryableLeadwayError,
-    sort_exception,
     throttle_wait,
 )
-from workers.telemetry import metrics
+from workers.leadway.transport import Answer, exchange
 
 log = structlog.get_logger(__name__)
 
@@ -126,28 +124,20 @@ class Credentials:
             "refresh_token": self._opened(held.refresh_token_encrypted),
             "user_type": "Location",
         }
-        started, error, status, body = time.monotonic(), None, 0, b""
-        headers: Mapping[str, str] = {}
+        headers = {"Version": self._version, "Accept": "application/json"}
+        request = requests.Request("POST", f"{self._url}/oauth/token", data=form, headers=headers)
+        answer, failure = None, None
         try:
-            with self._session.post(
-                f"{self._url}/oauth/token",
-                data=form,
-                headers={"Version": self._version, "Accept": "application/json"},
-                timeout=cast(Any, urllib3.Timeout(connect=5.0, total=REFRESH_REQUEST_SECONDS)),
-                allow_redirects=False,
-            ) as response:
-                status, headers, body = response.status_code, response.headers, response.content
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as cause:
-            error = sort_exception(cause, endpoint=REFRESH)
-        metrics.API_REQUESTS.labels(REFRESH, str(error.kind if error else status)).inc()
-        metrics.API_SECONDS.labels(REFRESH).observe(time.monotonic() - started)
-        if error is not None:
-            raise RetryableLeadwayError(error.kind, endpoint=REFRESH, reached=False)
-        if not 200 <= status < 300:
-            raise _sort_refusal(status, headers, body)
-        document = _document(body)
+            answer = exchange(self._session, request, endpoint=REFRESH, seconds=REFRESH_REQUEST_SECONDS)
+        except RetryableLeadwayError as error:
+            failure = error.kind
+        if answer is None:
+            raise RetryableLeadwayError(failure or ErrorKind.OUTAGE, endpoint=REFRESH, reached=False)
+        if not 200 <= answer.status < 300:
+            raise _sort_refusal(answer)
+        document = _document(answer.body)
         if document is None:
-            raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, http_status=status, reached=False)
+            raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, http_status=answer.status, reached=False)
         return document
 
     def _opened(self, encrypted: str | None) -> str:
@@ -160,17 +150,16 @@ class Credentials:
         raise PermanentLeadwayError(ErrorKind.TOKEN, endpoint="the API token cannot be read", reached=False)
 
 
-def _sort_refusal(
-    status: int, headers: Mapping[str, str], body: bytes
-) -> RetryableLeadwayError | PermanentLeadwayError:
+def _sort_refusal(answer: Answer) -> RetryableLeadwayError | PermanentLeadwayError:
     """A grant that is no longer valid comes as 400 or 401 ("Invalid grant: refresh token is invalid")."""
+    status = answer.status
     if status == 429:
-        wait = throttle_wait(headers)
+        wait = throttle_wait(answer.headers)
         return RetryableLeadwayError(
             ErrorKind.THROTTLED, retry_after=wait, endpoint=REFRESH, http_status=status, reached=False
         )
     if status in (400, 401, 403, 422):
-        inactive = "location is not active" in str((_document(body) or {}).get("message")).lower()
+        inactive = "location is not active" in str((_document(answer.body) or {}).get("message")).lower()
         kind = ErrorKind.LOCATION if inactive else ErrorKind.TOKEN
         return PermanentLeadwayError(kind, endpoint=REFRESH, http_status=status, reached=False)
     return RetryableLeadwayError(ErrorKind.OUTAGE, endpoint=REFRESH, http_status=status, reached=False)

@@ -53,9 +53,7 @@ class Note:
 @dataclass(frozen=True)
 class Task:
     task_id: str
-    title: str
     body: str
-    due_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,10 @@ class Appointment:
 
     appointment_id: str
     calendar_id: str | None
-    contact_id: str | None
     title: str
     status: str
     """`appointmentStatus` in lower case: new, confirmed, cancelled, showed, noshow, invalid, …"""
     starts_at: datetime | None
-    ends_at: datetime | None
     added_at: datetime | None
     zoneless: frozenset[str]
     """Names of the times above that came without a zone and were read as if UTC: the contact's list has such
@@ -140,19 +136,13 @@ def read_whole_list(document: Any, name: str, *, read: Callable[[Any], T]) -> tu
 def read_note(document: Any) -> Note:
     """Read {id, body, dateAdded}. Raises UnreadableDocument if there is no id, or a body that is no text."""
     note = _object(document)
-    body = note.get("body")
-    if body is not None and not isinstance(body, str):
-        raise UnreadableDocument
-    return Note(_id_of(note, "id"), body=_text(body), added_at=read_time(note.get("dateAdded")))
+    return Note(_id_of(note, "id"), body=_body_of(note), added_at=read_time(note.get("dateAdded")))
 
 
 def read_task(document: Any) -> Task:
-    """Read {id, title, body, dueDate}. Raises UnreadableDocument if there is no id, or words that are no text."""
+    """Reads {id, body}. Raises UnreadableDocument if there is no id, or a body that is no text."""
     task = _object(document)
-    words = [task.get("title"), task.get("body")]
-    if any(word is not None and not isinstance(word, str) for word in words):
-        raise UnreadableDocument
-    return Task(_id_of(task, "id"), title=_text(words[0]), body=_text(words[1]), due_at=read_time(task.get("dueDate")))
+    return Task(_id_of(task, "id"), body=_body_of(task))
 
 
 def read_appointment(document: Any) -> Appointment:
@@ -162,11 +152,9 @@ def read_appointment(document: Any) -> Appointment:
     return Appointment(
         appointment_id=_id_of(event, "id"),
         calendar_id=_id_or_none(event.get("calendarId")),
-        contact_id=_id_or_none(event.get("contactId")),
         title=_line(event.get("title")),
         status=(_line(event.get("appointmentStatus")) or _line(event.get("status"))).lower(),
         starts_at=read_time(written["starts_at"]),
-        ends_at=read_time(written["ends_at"]),
         added_at=read_time(written["added_at"]),
         zoneless=frozenset(name for name, value in written.items() if _is_zoneless(value)),
     )
@@ -191,7 +179,7 @@ def read_time(value: Any) -> datetime | None:
     return moment if _EARLIEST <= moment < _LATEST else None
 
 
-_APPOINTMENT_TIMES = {"starts_at": "startTime", "ends_at": "endTime", "added_at": "dateAdded"}
+_APPOINTMENT_TIMES = {"starts_at": "startTime", "added_at": "dateAdded"}
 
 
 def _is_zoneless(value: Any) -> bool:
@@ -232,6 +220,14 @@ def _id_of(document: dict[str, Any], name: str) -> str:
     if found is None:
         raise UnreadableDocument
     return found
+
+
+def _body_of(document: dict[str, Any]) -> str:
+    """A body that is no text might hide a reference line, so the document counts as unreadable."""
+    body = document.get("body")
+    if body is not None and not isinstance(body, str):
+        raise UnreadableDocument
+    return _text(body)
 
 
 def _id_or_none(value: Any) -> str | None:

@@ -19,9 +19,9 @@ from tests.models.rows import at_once
 from tests.workers.conftest import AtWork
 from workers.attempts.failure_policy import apply_policy
 from workers.heal_pauses import heal_pauses
-from workers.leadway.client import open_session
 from workers.leadway.credentials import Credentials
 from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.transport import open_session
 from workers.process.connections import Connections, open_connections
 
 
