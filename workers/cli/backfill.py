@@ -74,7 +74,7 @@ def backfill(
             estimate = _estimate(connections, account, since=since, until=until)
             with this.database.reading() as connection:
                 interrupted = windows.get_open(connection, location, slot) is not None
-            _tell(estimate, connections, interrupted=interrupted, follow_ups=follow_ups)
+            _tell(estimate, connections, account, interrupted=interrupted, follow_ups=follow_ups)
             if dry_run or not (yes or click.confirm("Take them in now?")):
                 return
             _run(connections, account, slot, estimate, since=since, until=until, follow_ups=follow_ups)
@@ -87,7 +87,7 @@ def _estimate(this: "Connections", account: Account, *, since: datetime, until: 
 
     began = time.monotonic()
     numbers = [_number_of(this, account, each, since=since, until=until) for each in CallType]
-    per_request = max(_pace(this), (time.monotonic() - began) / len(numbers) + STORING_SECONDS)
+    per_request = max(_seconds_per_page(this, account), (time.monotonic() - began) / len(numbers) + STORING_SECONDS)
     requests = sum(max(1, math.ceil(number / PAGE_SIZE)) for number in numbers)
     with this.database.reading() as connection:
         held = listed_calls.number_held(connection, account.location_id, since=since, until=until)
@@ -114,8 +114,8 @@ def _number_of(this: "Connections", account: Account, call_type: str, *, since: 
             return page.total or 0
 
 
-def _tell(estimate: Estimate, this: "Connections", *, interrupted: bool, follow_ups: bool) -> None:
-    allowed = this.settings.leadway_requests_per_10_seconds / 10
+def _tell(estimate: Estimate, this: "Connections", account: Account, *, interrupted: bool, follow_ups: bool) -> None:
+    allowed = this.leadway.allowance(account).per_10_seconds / 10
     share = min(1.0, estimate.requests / max(estimate.seconds, 1e-9) / allowed)
     say(f"{count(estimate.calls, 'call')} listed, of which {estimate.held} are here already.")
     say(
@@ -162,7 +162,7 @@ def _run(
             with this.database.reading() as connection:
                 done = runs.summary(connection, location_id, slot, first_id=first_id)
             progress.update(bar, completed=done.listed, total=max(estimate.calls, done.listed))
-            time.sleep(max(0.0, _pace(this) - (time.monotonic() - began)))
+            time.sleep(max(0.0, _seconds_per_page(this, account) - (time.monotonic() - began)))
             began = time.monotonic()
 
         try:
@@ -176,6 +176,6 @@ def _run(
     say(f"{count(done.listed, 'call')} listed, {done.held} held, with {count(done.requests, 'request')}.")
 
 
-def _pace(this: "Connections") -> float:
-    """Seconds from one page to the next."""
-    return 10 / (SHARE_OF_BUDGET * this.settings.leadway_requests_per_10_seconds)
+def _seconds_per_page(this: "Connections", account: Account) -> float:
+    """From one page to the next, by what Leadway allows this account."""
+    return 10 / (SHARE_OF_BUDGET * this.leadway.allowance(account).per_10_seconds)

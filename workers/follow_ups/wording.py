@@ -22,7 +22,7 @@ from models.follow_ups.templates import (
 from models.work.lifecycle import Claim
 from workers.leadway.client import LeadwayClient
 from workers.leadway.documents import Appointment
-from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
+from workers.leadway.errors import NOT_A_TRY, ErrorKind, LeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
 
 BOOKED_UP_TO = timedelta(hours=1)
@@ -37,7 +37,7 @@ LATE_AFTER = timedelta(hours=1)
 """A call that became known this long after its end is told as late."""
 LOOK_AGAIN_FOR = 12
 """First delays (12 of 5 s: a minute) after storing the call, in which a booking may still turn up."""
-NOT_ABOUT_THE_LOOKUP = (ErrorKind.BUDGET, ErrorKind.NO_TIME, ErrorKind.THROTTLED, ErrorKind.CONTACT_UNKNOWN)
+NOT_ABOUT_THE_LOOKUP = (*NOT_A_TRY, ErrorKind.THROTTLED, ErrorKind.CONTACT_UNKNOWN)
 STOPS_THE_ACCOUNT = (ErrorKind.TOKEN, ErrorKind.LOCATION)
 
 

@@ -50,6 +50,10 @@ class ErrorKind(StrEnum):
     """The Version header, or a path that this version does not have: a configuration error."""
 
 
+NOT_A_TRY = (ErrorKind.BUDGET, ErrorKind.NO_TIME)
+"""Nothing was sent to Leadway: no attempt is counted, and the history keeps none."""
+
+
 class LeadwayError(Exception):
     """Raised by everything that talks to Leadway, always as one of its two families."""
 

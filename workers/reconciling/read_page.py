@@ -12,16 +12,17 @@ from sqlalchemy.exc import DBAPIError
 
 from models.accounts import accounts
 from models.accounts.accounts import Account
+from models.calls.calls import CALL
 from models.database import moment
 from models.reconciling import seen_ids, windows
 from models.reconciling.schedule import LOOK_DELAYS_SECONDS
 from models.reconciling.windows import AUTOMATIC, Window, WindowKind
 from models.work import lifecycle
 from models.work.lifecycle import LeaseLost
-from workers.attempts.failure_policy import NOT_A_TRY, PAUSING, SHORTEST_WAIT_SECONDS, pause_for, record_outage
+from workers.attempts.failure_policy import apply_to_account, seconds_until_retry
 from workers.leadway.client import CallType
 from workers.leadway.documents import Page
-from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
+from workers.leadway.errors import NOT_A_TRY, ErrorKind, LeadwayError
 from workers.process.connections import Connections
 from workers.reconciling.close_window import PAGE_SIZE, end_of_list, is_cut, is_not_worth_it, progress_of
 from workers.reconciling.take_in_listed import take_in_listed
@@ -147,31 +148,20 @@ def _put_back(connection: Connection, this: Connections, window: Window, error: 
 def _set_back(
     connection: Connection, this: Connections, window: Window, error: LeadwayError, *, account: Account
 ) -> None:
-    """The window waits as the error says; only a narrow one is given up, for the mark must pass the others."""
+    """Reschedules the window by the failure policy. Only a narrow one is closed: the watermark waits for all others."""
     first_delay = this.settings.leadway_retry_seconds
-    wait = error.retry_after if isinstance(error, RetryableLeadwayError) else None
-    failures = window.failures
-    if error.kind in NOT_A_TRY:
-        seconds = max(wait or first_delay, SHORTEST_WAIT_SECONDS)
-    elif error.kind is ErrorKind.THROTTLED:
-        seconds = wait or first_delay
-        accounts.open_breaker(connection, account.location_id, seconds=seconds)
-    else:
-        failures += 1
-        seconds = max(lifecycle.backoff(failures, first_seconds=first_delay), wait or 0.0)
-        if error.kind in PAUSING:
-            pause_for(connection, error.kind, account=account, work="call")
-        elif error.kind is ErrorKind.OUTAGE:
-            record_outage(connection, account=account, first_delay=first_delay)
-    told = None if error.kind in NOT_A_TRY else str(error.kind)
+    apply_to_account(connection, error, account=account, work=CALL.name, first_delay=first_delay)
+    failures = window.failures + (error.kind not in (*NOT_A_TRY, ErrorKind.THROTTLED))
     metrics.WINDOW_FAILURES.labels(error.kind).inc()
+    reason = None if error.kind in NOT_A_TRY else str(error.kind)
     if window.kind is WindowKind.NARROW and failures >= len(LOOK_DELAYS_SECONDS):
-        windows.close(connection, window, error=told)
+        windows.close(connection, window, error=reason)
         seen_ids.forget(connection, window)
         return
+    seconds = seconds_until_retry(error, tries=failures, first_delay=first_delay)
     windows.release(
-        connection, window, next_attempt_at=moment(seconds), failures=failures, error=told or window.error,
+        connection, window, next_attempt_at=moment(seconds), failures=failures, error=reason or window.error,
         requests=window.requests - (0 if error.reached else 1),
     )  # fmt: skip
-    if told is not None:
-        log.warning("page_not_read", location_id=window.location_id, kind=str(window.kind), error=told)
+    if reason is not None:
+        log.warning("page_not_read", location_id=window.location_id, kind=str(window.kind), error=reason)

@@ -100,6 +100,16 @@ def test_backfill_tells_what_it_takes_before_it_takes_anything(world: World) -> 
     assert "nothing lies between" in printed
 
 
+@on_sqlite
+def test_backfill_keeps_to_half_of_what_the_account_itself_is_allowed(world: World) -> None:
+    world.double.place_calls(120, over=20 * DAY, ago=3600)
+    status, printed = run(world, "accounts", "set-budget", world.double.location_id, "--per-10-seconds", "10")
+    assert status == 0, printed
+    status, printed = run(world, "backfill", world.double.location_id, "--from", days_ago(world, 30), "--dry-run")
+    assert status == 0, printed
+    assert "About 4 requests, 8 s, at 50% of the account's request budget" in printed
+
+
 def test_an_interrupted_backfill_goes_on_where_it_was(world: World) -> None:
     placed = world.double.place_calls(400, over=20 * DAY, ago=3600)
     words = [
