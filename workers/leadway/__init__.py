@@ -1,4 +1,7 @@
-"""Leadway as a whole: one pooled session and one budget per process, from which every attempt gets its client."""
+"""Everything that talks to Leadway; one pooled session and one budget per process, one client per attempt.
+
+Nothing outside of this package sends a request to Leadway or reads its JSON. Nothing here writes calls or follow-ups.
+"""
 
 from collections.abc import Mapping
 
@@ -17,6 +20,8 @@ from workers.leadway.transport import Observer, open_session
 
 
 class Leadway:
+    """Leadway for this process. Opened by the entry point, after any fork."""
+
     def __init__(self, settings: Settings, *, cipher: TokenCipher, client: "redis.Redis", database: Database) -> None:
         self._url = settings.leadway_api_url
         self._version = settings.leadway_api_version

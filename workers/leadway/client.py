@@ -97,7 +97,7 @@ class LeadwayClient:
         self._reserved = True
 
     def get_call_log(self, call_id: str) -> CallLog:
-        """GET /voice-ai/dashboard/call-logs/{callId}. Another call's log is an UnreadableDocument."""
+        """GET /voice-ai/dashboard/call-logs/{callId}. The log of another call is an UnreadableDocument."""
 
         def read(answer: Any) -> CallLog:
             call_log = documents.read_call_log(answer, source=Source.FETCH, redaction_key=self._redaction_key)
@@ -175,11 +175,11 @@ class LeadwayClient:
         return self._ask(CREATE_TASK, {"contact_id": contact_id}, read=read, payload=payload)
 
     def add_tags(self, contact_id: str, *, tags: Sequence[str]) -> None:
-        """POST /contacts/{contactId}/tags: adds to what is there; repeating it is harmless."""
+        """POST /contacts/{contactId}/tags: adds to the contact's tags; a repetition is harmless."""
         self._ask(ADD_TAGS, {"contact_id": contact_id}, read=lambda answer: None, payload={"tags": list(tags)})
 
     def enrol_in_workflow(self, contact_id: str, *, workflow_id: str) -> None:
-        """POST /contacts/{contactId}/workflow/{workflowId}. Its answer is spelt `succeded`, from v3 on also right."""
+        """POST /contacts/{contactId}/workflow/{workflowId}. Its answer spells `succeded`, from v3 on `succeeded`."""
 
         def read(answer: Any) -> None:
             if isinstance(answer, dict) and False in (answer.get("succeded"), answer.get("succeeded")):
@@ -255,7 +255,7 @@ _SENDABLE = re.compile(r"[\x21-\x7e]+")
 
 
 def _parse(body: bytes) -> Any:
-    """An empty body is null: a 2xx without words is fine where nothing is read from it."""
+    """Parses JSON; an empty body is null, which is fine for a 2xx that nothing is read from."""
     try:
         return json.loads(body, parse_int=_parse_integer) if body.strip() else None
     except (ValueError, RecursionError):
@@ -263,7 +263,7 @@ def _parse(body: bytes) -> Any:
 
 
 def _parse_integer(digits: str) -> float:
-    """Python refuses integers of more than 4,300 digits; such a number becomes infinity, and later null."""
+    """Python refuses integers of more than 4,300 digits. Such a number becomes infinity, and later null."""
     return int(digits) if len(digits) <= 400 else math.inf
 
 

@@ -1,4 +1,4 @@
-"""The token of each request: a static one as it is stored, or one of an OAuth grant, refreshed in time by one for all.
+"""The token of each request: a static one as stored, or one of an OAuth grant, which one process refreshes for all.
 
 A static token is never refreshed: only a person has the next one.
 """
@@ -31,16 +31,20 @@ log = structlog.get_logger(__name__)
 
 REFRESH = "refresh_token"
 REFRESH_BEFORE_SECONDS = 60.0
-"""Before the access token expires. The vendor's own clients take 30."""
+"""A token is refreshed this long before it expires. The vendor's own clients take 30 s."""
 REFRESH_REQUEST_SECONDS = 8.0
-HOLD_SECONDS = 12.0
-"""A refresh that died is repeated after so long: within the 30 s for which a used refresh token brings the same
-answer again (vendor's changelog, as reported)."""
+"""Deadline of the one request for a new token."""
+CLAIM_SECONDS = 12.0
+"""A claim on the refresh runs out after this: within the 30 s for which a used refresh token brings the same answer
+again (vendor's changelog, as reported), so that a refresh whose process died can be repeated."""
 POLL_SECONDS = 0.1
 DEFAULT_LIFE_SECONDS = 86_399.0
+"""Of an access token whose answer names no life."""
 
 
 class Credentials:
+    """The tokens of all accounts, for one process."""
+
     def __init__(
         self, database: Database, cipher: TokenCipher, *, session: requests.Session, url: str, version: str
     ) -> None:
@@ -50,10 +54,10 @@ class Credentials:
         self._guard = threading.Lock()
 
     def token(self, account: Account, *, deadline: float) -> str:
-        """The token to send now; `deadline` is monotonic seconds.
+        """The token to send now; waits for a refresh until `deadline` (monotonic seconds).
 
-        Raises PermanentLeadwayError (token, location) when there is none, and RetryableLeadwayError when it had to be
-        refreshed and was not. Nothing was sent to the API itself then.
+        Raises PermanentLeadwayError (token, location) when there is no usable token, and RetryableLeadwayError when the
+        token had to be refreshed and was not. Then nothing was sent to the API itself.
         """
         if account.token_expires_at is None:
             return self._opened(account.api_token_encrypted)
@@ -72,56 +76,56 @@ class Credentials:
             lock.release()
 
     def _refreshed(self, location_id: str, *, deadline: float) -> str:
-        """One thread of this process is here, and one process of all gets the hold; the others wait for its result."""
+        """Refreshes, or waits for the process that does. One thread per process is here; one process has the claim."""
         while True:
             with self._database.reading() as connection:
                 present = oauth_grants.current_token(connection, location_id)
             if present.seconds_left > REFRESH_BEFORE_SECONDS:
                 return self._opened(present.token_encrypted)
-            held = self._database.transact(
+            claim = self._database.transact(
                 lambda connection, seen=present: oauth_grants.claim_refresh(  # type: ignore[misc]
-                    connection, location_id, seen=seen, seconds=HOLD_SECONDS
+                    connection, location_id, seen=seen, seconds=CLAIM_SECONDS
                 )
             )
             try:
-                if held is not None:
-                    self._refresh(location_id, held)
+                if claim is not None:
+                    self._refresh(location_id, claim)
                     continue
             except RetryableLeadwayError as error:
                 if present.seconds_left <= 0:
                     raise
-                log.warning("token_refresh_put_off", location_id=location_id, error=str(error.kind))
+                log.warning("token_refresh_postponed", location_id=location_id, error=str(error.kind))
             if present.seconds_left > 0:
                 return self._opened(present.token_encrypted)
             if time.monotonic() + POLL_SECONDS >= deadline:
                 raise _no_time()
             time.sleep(POLL_SECONDS)
 
-    def _refresh(self, location_id: str, held: RefreshClaim) -> None:
-        """Between the two transactions nobody else refreshes; a crash leaves the hold, which runs out."""
+    def _refresh(self, location_id: str, claim: RefreshClaim) -> None:
+        """Asks for new tokens and stores them under the claim. A crash leaves the claim, which runs out."""
         try:
-            answer = self._ask(held)
+            answer = self._ask(claim)
             access_token, refresh_token = _text(answer, "access_token"), _text(answer, "refresh_token")
             if access_token is None:
                 raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, reached=False)
             stored = self._database.transact(
                 lambda connection: oauth_grants.store_tokens(
-                    connection, location_id, held, access_token=access_token, refresh_token=refresh_token,
+                    connection, location_id, claim, access_token=access_token, refresh_token=refresh_token,
                     seconds=_life(answer), cipher=self._cipher,
                 )
             )  # fmt: skip
         except LeadwayError:
-            self._database.transact(lambda connection: oauth_grants.release_refresh(connection, location_id, held))
+            self._database.transact(lambda connection: oauth_grants.release_refresh(connection, location_id, claim))
             raise
         log.info("token_refreshed" if stored else "token_refreshed_too_late", location_id=location_id)
 
-    def _ask(self, held: RefreshClaim) -> Mapping[str, Any]:
-        """POST /oauth/token, form-encoded. Errors are raised outside of `except`: their causes quote the form."""
+    def _ask(self, claim: RefreshClaim) -> Mapping[str, Any]:
+        """POST /oauth/token, form-encoded. Errors are raised outside of `except`: their causes may quote the form."""
         form = {
-            "client_id": held.client_id,
-            "client_secret": self._opened(held.client_secret_encrypted),
+            "client_id": claim.client_id,
+            "client_secret": self._opened(claim.client_secret_encrypted),
             "grant_type": "refresh_token",
-            "refresh_token": self._opened(held.refresh_token_encrypted),
+            "refresh_token": self._opened(claim.refresh_token_encrypted),
             "user_type": "Location",
         }
         headers = {"Version": self._version, "Accept": "application/json"}
@@ -151,7 +155,7 @@ class Credentials:
 
 
 def _sort_refusal(answer: Answer) -> RetryableLeadwayError | PermanentLeadwayError:
-    """A grant that is no longer valid comes as 400 or 401 ("Invalid grant: refresh token is invalid")."""
+    """The error for an answer that is not a 2xx. An invalid grant comes as 400 or 401 ("refresh token is invalid")."""
     status = answer.status
     if status == 429:
         wait = throttle_wait(answer.headers)
@@ -174,7 +178,7 @@ def _document(body: bytes) -> Mapping[str, Any] | None:
 
 
 def _text(answer: Mapping[str, Any], name: str) -> str | None:
-    """Either spelling: `access_token`, from v3 on `accessToken`."""
+    """A text of the answer in either spelling: `access_token`, or `accessToken` from v3 on."""
     first, *rest = name.split("_")
     value = answer.get(name) or answer.get(first + "".join(part.capitalize() for part in rest))
     return value if isinstance(value, str) and value else None

@@ -100,8 +100,9 @@ def _read_body(response: requests.Response) -> bytes:
 def open_session(*, pool_size: int) -> requests.Session:
     """Opens the process's session, with as many pooled connections as threads ask. To be opened after any fork.
 
-    It reads nothing from the environment: a netrc entry would replace the Authorization header, a proxy variable send
-    tokens elsewhere. It keeps no cookies, which accounts would share. Nothing is retried (requests' default).
+    The session reads nothing from the environment: a netrc entry would replace the Authorization header, a proxy
+    variable would send tokens elsewhere. It keeps no cookies, because accounts would share them. Nothing is retried
+    (the default of requests).
     """
     session = requests.Session()
     session.trust_env = False
@@ -114,7 +115,7 @@ def open_session(*, pool_size: int) -> requests.Session:
 
 
 class _BoundedReader(io.RawIOBase):
-    """A socket's bytes until a point in time: each read gets what is left of it, so that dripping does not help."""
+    """A socket's bytes until a deadline: each read gets what is left, so that an answer in drips ends in time too."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket, deadline: float) -> None:
         self._raw, self._sock, self._deadline = raw, sock, deadline
@@ -138,7 +139,7 @@ class _BoundedReader(io.RawIOBase):
 
 
 class _BoundedResponse(http.client.HTTPResponse):
-    """Headers and body together within the read time-out, which `http.client` grants to every read anew."""
+    """Headers and body together within the read time-out, which `http.client` grants anew to every read."""
 
     def __init__(self, sock: socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -149,7 +150,7 @@ class _BoundedResponse(http.client.HTTPResponse):
 
 
 class _BoundedConnection(HTTPConnection):
-    """Says exactly whether a request was sent: whatever fails in `connect`, TLS included, is a NewConnectionError."""
+    """Tells exactly whether a request was sent: every failure in `connect`, TLS included, is a NewConnectionError."""
 
     response_class = _BoundedResponse
 
@@ -160,13 +161,13 @@ class _BoundedConnection(HTTPConnection):
         except OSError as cause:
             self.close()
             raise NewConnectionError(self, "no connection") from cause
-        # Names and several addresses are tried without a common limit: after that, it is too late to send.
+        # Name resolution and several addresses have no common limit: after the time-out nothing is sent any more.
         if self.timeout is not None and time.monotonic() - started > self.timeout:
             self.close()
             raise ConnectTimeoutError(self, "connected too late")
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None:  # a used connection still has what was left for its last answer
+        if self.sock is not None:  # a reused connection still has the time-out of its last answer
             self.sock.settimeout(self.timeout)
         super().request(*args, **kwargs)
 
