@@ -157,7 +157,7 @@ def _run(
         bar = progress.add_task(location_id, total=estimate.calls)
         began = time.monotonic()
 
-        def on_step(_step: "PageOutcome", _window: Window) -> None:
+        def on_page(_outcome: "PageOutcome", _window: Window) -> None:
             nonlocal began
             with this.database.reading() as connection:
                 done = runs.summary(connection, location_id, slot, first_id=first_id)
@@ -166,7 +166,7 @@ def _run(
             began = time.monotonic()
 
         try:
-            read_to_end(this, location_id, slot, on_step=on_step)
+            read_to_end(this, location_id, slot, on_page=on_page)
         except AccountStandsStill as reason:
             raise Failure(f"stopped: {reason} Then the same command goes on from here.") from None
         except KeyboardInterrupt:

@@ -235,7 +235,7 @@ def test_a_revoked_access_token_is_renewed_and_the_list_is_read(at_work: AtWork,
         now = connection.execute(sa.select(moment())).scalar_one()
         schedule.open_regular(connection, at_work.location_id, until=now)
     [window] = at_work.rows("reconciliations")
-    assert read_page(at_work.this, window["reconciliation_id"]) is PageOutcome.SET_BACK
+    assert read_page(at_work.this, window["reconciliation_id"]) is PageOutcome.RESCHEDULED
     assert at_work.pauses() == set()
     with at_work.database.transaction() as connection:
         connection.execute(sa.text("UPDATE reconciliations SET next_attempt_at = started_at"))
