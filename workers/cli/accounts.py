@@ -202,7 +202,7 @@ def remove(location: str, yes: bool) -> None:
 
 
 def _write(this: Opened, location: str, *, token: str, secret: str | None, values: dict[str, Any] | None) -> None:
-    """Everything that was given, in one transaction; `values` None: the account is not added."""
+    """Writes everything that was given in one transaction. `values` None: the account is not added."""
     cipher = this.cipher()
     if token:
         checked_token(token)
@@ -221,7 +221,7 @@ def _write(this: Opened, location: str, *, token: str, secret: str | None, value
 
 
 def _served(connection: Connection, location: str) -> Account:
-    """Raises UnknownAccount, also for a removed one: nothing is changed about those."""
+    """The account. Raises UnknownAccount, also for a removed one: nothing of it is changed."""
     account = served_accounts.get(connection, location)
     if account.removed_at is not None:
         raise UnknownAccount(

@@ -1,4 +1,4 @@
-"""`leadway-calls backfill`: takes in history, after telling what that takes."""
+"""`leadway-calls backfill`: takes in an account's history, after an estimate of calls, requests and time."""
 
 import math
 import time
@@ -25,21 +25,24 @@ if TYPE_CHECKING:
     from workers.reconciling.read_page import PageOutcome
 
 SHARE_OF_BUDGET = 0.5
-"""At most this part of the account's allowance is used, however idle it is."""
+"""Part of the account's allowance that a backfill uses at most, also while nothing else uses it."""
 STORING_SECONDS = 0.15
-"""What a page of 50 calls takes to be stored, for the estimate."""
-STALLED_AFTER_SECONDS = 120.0
+"""Time to store a page of 50 calls, for the estimate."""
+PATIENCE_SECONDS = 120.0
+"""The estimate waits this long for a slot of the request budget."""
 
 
 @dataclass(frozen=True)
 class Estimate:
+    """What a backfill takes. `stored`: how many of the calls are in the database already."""
+
     calls: int
-    held: int
+    stored: int
     requests: int
     seconds: float
 
 
-@click.command(short_help="Takes in an account's history, after telling what that takes.")
+@click.command(short_help="Takes in an account's history, after an estimate of what that takes.")
 @click.argument("location")
 @click.option(
     "--from", "since", type=Time(), required=True, metavar="TIME", help="Calls that began at this time or after."
@@ -48,7 +51,7 @@ class Estimate:
     "--to", "until", type=Time(), metavar="TIME", help="And before this one; default: where the account's own begin."
 )
 @click.option("--follow-ups", is_flag=True, help="Write notes as well, for calls within the account's follow-up age.")
-@click.option("--dry-run", is_flag=True, help="Only tell what it would take.")
+@click.option("--dry-run", is_flag=True, help="Only show the estimate.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def backfill(
     location: str, since: datetime, until: datetime | None, follow_ups: bool, dry_run: bool, yes: bool
@@ -74,14 +77,14 @@ def backfill(
             estimate = _estimate(connections, account, since=since, until=until)
             with this.database.reading() as connection:
                 interrupted = windows.get_open(connection, location, slot) is not None
-            _tell(estimate, connections, account, interrupted=interrupted, follow_ups=follow_ups)
+            _show(estimate, connections, account, interrupted=interrupted, follow_ups=follow_ups)
             if dry_run or not (yes or click.confirm("Take them in now?")):
                 return
             _run(connections, account, slot, estimate, since=since, until=until, follow_ups=follow_ups)
 
 
 def _estimate(this: "Connections", account: Account, *, since: datetime, until: datetime) -> Estimate:
-    """Asks Leadway for the number of calls: two requests for a page of one row each."""
+    """Asks Leadway for the number of calls, by two requests for a page of one row each. Raises Failure."""
     from workers.leadway.client import CallType
     from workers.reconciling.close_window import PAGE_SIZE
 
@@ -90,15 +93,15 @@ def _estimate(this: "Connections", account: Account, *, since: datetime, until: 
     per_request = max(_seconds_per_page(this, account), (time.monotonic() - began) / len(numbers) + STORING_SECONDS)
     requests = sum(max(1, math.ceil(number / PAGE_SIZE)) for number in numbers)
     with this.database.reading() as connection:
-        held = listed_calls.number_held(connection, account.location_id, since=since, until=until)
-    return Estimate(sum(numbers), held, requests, requests * per_request)
+        stored = listed_calls.number_held(connection, account.location_id, since=since, until=until)
+    return Estimate(sum(numbers), stored, requests, requests * per_request)
 
 
 def _number_of(this: "Connections", account: Account, call_type: str, *, since: datetime, until: datetime) -> int:
     from workers.leadway.client import CallType
     from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
 
-    patience = time.monotonic() + STALLED_AFTER_SECONDS
+    patience = time.monotonic() + PATIENCE_SECONDS
     while True:
         deadline = time.monotonic() + this.attempt_seconds
         client = this.leadway.for_account(account, lane=Lane.BACKFILLED, deadline=deadline)
@@ -114,16 +117,16 @@ def _number_of(this: "Connections", account: Account, call_type: str, *, since: 
             return page.total or 0
 
 
-def _tell(estimate: Estimate, this: "Connections", account: Account, *, interrupted: bool, follow_ups: bool) -> None:
+def _show(estimate: Estimate, this: "Connections", account: Account, *, interrupted: bool, follow_ups: bool) -> None:
     allowed = this.leadway.allowance(account).per_10_seconds / 10
     share = min(1.0, estimate.requests / max(estimate.seconds, 1e-9) / allowed)
-    say(f"{count(estimate.calls, 'call')} listed, of which {estimate.held} are here already.")
+    say(f"{count(estimate.calls, 'call')} listed, of which {estimate.stored} are here already.")
     say(
         f"About {count(estimate.requests, 'request')}, {age(estimate.seconds)}, at {share:.0%} of the account's request"
         f" budget at most. {'Notes are written for calls that are not too old.' if follow_ups else 'No notes.'}"
     )
     if interrupted:
-        say("An earlier one of the same range was interrupted: this goes on from there.")
+        say("An earlier backfill of the same range was interrupted: this goes on from there.")
 
 
 def _run(
@@ -173,7 +176,7 @@ def _run(
             raise Failure("stopped; the same command goes on from here") from None
     with this.database.reading() as connection:
         done = runs.summary(connection, location_id, slot, first_id=first_id)
-    say(f"{count(done.listed, 'call')} listed, {done.held} held, with {count(done.requests, 'request')}.")
+    say(f"{count(done.listed, 'call')} listed, {done.held} here; {count(done.requests, 'request')}.")
 
 
 def _seconds_per_page(this: "Connections", account: Account) -> float:

@@ -1,4 +1,4 @@
-"""`leadway-calls accounts connect` and `set-budget`: tokens that renew themselves, and what Leadway allows."""
+"""`leadway-calls accounts connect` and `accounts set-budget`: an OAuth grant, and what Leadway allows an account."""
 
 import click
 from sqlalchemy import Connection
@@ -58,7 +58,7 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
 )  # fmt: skip
 @click.option(
     "--burst", "request_burst", type=click.IntRange(1, 50), metavar="NUMBER",
-    help="Requests that may go out at once after a rest; the steady pace becomes so much slower. [default: 1]",
+    help="Requests that may go out at once after a quiet time; the steady pace becomes slower by them. [default: 1]",
 )  # fmt: skip
 @click.option(
     "--per-day", "requests_per_day", type=click.IntRange(1), metavar="NUMBER",
@@ -85,11 +85,11 @@ def set_budget(location: str, **numbers: int | None) -> None:
 
         this.database.transact(write)
     given = {name: number for name, number in numbers.items() if number is not None}
-    told = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in given.items())
-    say(f"The budget of {location}: {told or 'the default'}.")
+    shown = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in given.items())
+    say(f"The budget of {location}: {shown or 'the default'}.")
 
 
 def _served(connection: Connection, location: str) -> None:
-    """Raises UnknownAccount, Failure for a removed one."""
+    """Raises UnknownAccount, or Failure for a removed account."""
     if served_accounts.get(connection, location).removed_at is not None:
         raise Failure(f"{location} was removed: take it back with `leadway-calls accounts add {location}`")

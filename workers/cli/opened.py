@@ -1,4 +1,4 @@
-"""What a command works with, and how an expected failure is told: what is wrong, what to do, an exit status."""
+"""What a command works with, and how it reports an expected failure: what is wrong, what to do, an exit status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ WRONG_USAGE = 2
 
 
 class Failure(click.ClickException):
-    """Something a person can understand and act on. Exit status 1: refused, not found; 2: usage, settings."""
+    """An expected failure; the message says what to do. Exit status 1: refused, not found; 2: usage, settings."""
 
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)
@@ -28,19 +28,23 @@ class Failure(click.ClickException):
 
 @dataclass(frozen=True)
 class Opened:
+    """What every command has: the settings and a connected database."""
+
     settings: Settings
     database: Database
 
     def cipher(self) -> TokenCipher:
-        """Raises Failure when TOKEN_ENCRYPTION_KEYS are no keys."""
+        """The cipher of the stored tokens. Raises Failure when TOKEN_ENCRYPTION_KEYS cannot be used."""
         return _cipher(self.settings)
 
 
 @contextmanager
 def opened(*, schema: bool = True) -> Iterator[Opened]:
-    """Settings and database for the block. Raises Failure: for what is wrong with them, and for what the block raises
-    that is expected. `schema`: it has to be there."""
-    with failures_told():
+    """Settings and database for the block. `schema`: whether the database must have this version's schema.
+
+    Raises Failure for settings, database or schema that cannot be used, and for expected errors of the block.
+    """
+    with expected_errors():
         settings = read_settings()
         database = connect_settings(settings)
         try:
@@ -54,7 +58,8 @@ def opened(*, schema: bool = True) -> Iterator[Opened]:
 
 
 @contextmanager
-def failures_told() -> Iterator[None]:
+def expected_errors() -> Iterator[None]:
+    """Raises Failure for errors of the block that a person can put right."""
     try:
         yield
     except (SettingsError, RulesError) as error:
@@ -66,7 +71,7 @@ def failures_told() -> Iterator[None]:
 
 
 def connect_settings(settings: Settings) -> Database:
-    """Raises Failure when DATABASE_URL names nothing that could be a database; asks nothing of it yet."""
+    """The database of these settings, not connected yet. Raises Failure when DATABASE_URL cannot name a database."""
     try:
         return Database(settings.database_url, limits=COMMAND)
     except (sa.exc.ArgumentError, ImportError):
@@ -79,7 +84,7 @@ def connect_settings(settings: Settings) -> Database:
 
 
 def why(error: SQLAlchemyError) -> str:
-    """The driver's first line; only the kind of error where that line could quote a row."""
+    """The driver's first line; the type of the error alone where that line could quote a row."""
     if isinstance(error, sa.exc.OperationalError) and str(error.orig).strip():
         return str(error.orig).strip().splitlines()[0]
     return type(error.orig if isinstance(error, DBAPIError) else error).__name__

@@ -152,7 +152,7 @@ def cut_if_too_long(connection: Connection, window: Window, page: Page) -> bool:
 
 
 def close_if_not_worth_it(connection: Connection, window: Window, page: Page) -> bool:
-    """Closes a burst window whose list needs more requests than single fetches of the waiting calls. False: it stays."""
+    """Closes a burst window if single fetches of the waiting calls take fewer requests than its list; else False."""
     first = window.next_page == 1 and window.pass_number == 1 and window.call_type == CallType.LIVE
     if window.kind is not WindowKind.BURST or not first or page.total is None:
         return False
