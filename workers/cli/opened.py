@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 import click
 import sqlalchemy as sa
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from migrations import is_current
-from models.accounts.accounts import SecretTaken, UnknownAccount
+from models.accounts import accounts
+from models.accounts.accounts import Account, SecretTaken, UnknownAccount
 from models.accounts.token_encryption import TokenCipher, TokenUnreadable, cipher_for
 from models.database import COMMAND, Database
 from models.follow_ups.rules_file import RulesError
 from models.settings import Settings, SettingsError, read_settings
+from workers.cli.screen import when
 
 WRONG_USAGE = 2
 
@@ -81,6 +84,17 @@ def connect_settings(settings: Settings) -> Database:
         ) from None
     except OSError as error:
         raise Failure(f"the folder of the database cannot be made: {error.strerror}") from None
+
+
+def served_account(connection: Connection, location: str) -> Account:
+    """The account. Raises UnknownAccount, also for a removed one: commands change nothing of it."""
+    account = accounts.get(connection, location)
+    if account.removed_at is not None:
+        raise UnknownAccount(
+            f"the account {location!r} was removed at {when(account.removed_at)}: take it back with"
+            f" `leadway-calls accounts add {location}`"
+        )
+    return account
 
 
 def why(error: SQLAlchemyError) -> str:
