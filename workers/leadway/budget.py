@@ -142,7 +142,7 @@ class Budget:
                 args=[
                     wait, SLOWER_AFTER_429 if throttled else 1.0, SLOWEST, FADES_IN_SECONDS, advertised.spacing,
                     ADVERTISED_LASTS_SECONDS, advertised.used, advertised.per_day,
-                    0.0 if throttled else advertised.delay,
+                    0.0 if throttled else advertised.extra_wait,
                 ],
             )  # fmt: skip
         except redis.RedisError:
@@ -209,12 +209,12 @@ class _Advertised:
     used: int
     """Requests used today; -1: nothing to pass on."""
     per_day: int
-    delay: float
+    extra_wait: float
     """Seconds that the next request waits longer, because the window is full."""
 
     @property
     def is_known(self) -> bool:
-        return not self.spacing and self.used < 0 and not self.delay
+        return not self.spacing and self.used < 0 and not self.extra_wait
 
 
 def _read(headers: Mapping[str, str], allowance: Allowance, known: _Known) -> _Advertised:
