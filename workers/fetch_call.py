@@ -28,7 +28,7 @@ WRONG_KIND = "call_id_of_another_kind"
 
 @app.task(name="calls.fetch")
 def fetch_call(location_id: str, call_id: str) -> None:
-    """Makes one attempt at this call, if it is due; raises nothing."""
+    """Makes one attempt at this call, if it is due."""
     attempt(CALL, (location_id, call_id), _fetch)
 
 

@@ -45,7 +45,7 @@ MARGIN_OF_LEASE = 0.1
 
 @app.task(name="follow_ups.send")
 def send_follow_up(follow_up_id: str) -> None:
-    """Makes one attempt at this follow-up, if it is due; raises nothing."""
+    """Makes one attempt at this follow-up, if it is due."""
     attempt(FOLLOW_UP, (follow_up_id,), _send, extra=UNCLEAR_FROM_THE_LEASE)
 
 

@@ -1,6 +1,6 @@
 """The frame of every attempt: claimed, timed, isolated where its row may be poison, never writing after its lease.
 
-A task is one attempt. What it learns goes into the row; no error is raised for Celery to see.
+A task is one attempt. What it learns goes into the row; Celery sees an error only if the row cannot be claimed.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,11 +32,12 @@ def attempt(
     *,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Claims the row and carries out one attempt; returns at once when there is nothing to claim. Raises nothing.
+    """Claims the row and carries out one attempt; returns at once when there is nothing to claim.
 
     `carry_out(connections, claim)` returns the attempt's outcome, one word for log and metric, and raises LeaseLost
     when somebody took the row over. `extra`: columns that the claim writes too. A row that has lost several leases in
-    a row may be poison: it runs isolated, when no other attempt of this process would die with it.
+    a row may be poison: it runs isolated, when no other attempt of this process would die with it. Raises only what the
+    database raises at the claim.
     """
     this = connections()
     with isolation.shared():
