@@ -1,7 +1,7 @@
-"""The Celery app: its queues, its settings, and how it reaches Redis.
+"""The Celery app: its queues, its settings, and how a process reaches Redis.
 
-Redis holds hints: what is due is known by the rows in the database. Hence early acknowledgement, no results, no
-Celery retries, countdowns or ETAs, and messages that expire.
+Redis holds hints: the rows in the database know what is due. Hence early acknowledgement, no results, messages that
+expire, and none of Celery's retries, countdowns or ETAs.
 """
 
 from typing import Any
@@ -15,8 +15,8 @@ from workers.schedule import SCHEDULE
 QUEUES = ("calls", "follow_ups", "housekeeping")
 
 WORKER_TRANSPORT = {
-    # Without these a half-open connection leaves a worker deaf for minutes. kombu looks every interval for a pop that
-    # is overdue by one interval: with 5 s it is noticed after 11 s at most, each other dead connection costs 5 s more.
+    # Without these a half-open connection leaves a worker deaf for minutes. kombu looks at each health check whether a
+    # BRPOP is overdue by one interval: with 5 s it notices after 11 s at most; each further dead connection costs 5 s.
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
@@ -24,11 +24,12 @@ WORKER_TRANSPORT = {
     "visibility_timeout": 300,
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
-    # Queues take turns: a long one cannot keep the dispatcher's message waiting.
+    # Queues take turns: a long queue cannot keep the dispatcher's message waiting.
     "queue_order_strategy": "round_robin",
 }
+"""kombu's options in workers and beat; times in seconds."""
 WAKE_UP_TRANSPORT = {
-    # A publish ends within a quarter of a second, whatever Redis does: refused, frozen, gone.
+    # A publish ends within a quarter of a second, whether Redis refuses, hangs or is gone.
     "socket_timeout": 0.25,
     "socket_connect_timeout": 0.25,
     "max_retries": 0,
@@ -36,10 +37,11 @@ WAKE_UP_TRANSPORT = {
     "interval_step": 0,
     "interval_max": 0,
 }
+"""kombu's options in web; times in seconds."""
 
 
 def _from_environment() -> dict[str, Any]:
-    """Read when Celery first wants its configuration: so that `celery -A workers.app …` works as people expect."""
+    """Read when Celery first needs its configuration, so that `celery -A workers.app …` works as people expect."""
     return {"broker_url": read_settings().redis_url}
 
 
@@ -57,7 +59,7 @@ app = Celery(
 app.add_defaults(_from_environment)
 app.Task.Request = "workers.process.celery_patches:Hint"
 app.conf.update(
-    # A message is a hint with a short life: keeping what is unacknowledged would cost two round trips for each of them.
+    # A message is a hint with a short life. To keep unacknowledged messages would cost two round trips for each.
     task_queues=[Queue(name, routing_key=name, no_ack=True) for name in QUEUES],
     task_default_queue="housekeeping",
     task_create_missing_queues=False,
@@ -88,7 +90,7 @@ def connect_broker(settings: Settings) -> None:
 
 
 def connect_for_wake_ups(settings: Settings) -> None:
-    """The same for a process that only rings: the web's. Before its first publish."""
+    """The same for a process that only sends wake-ups, as web does. To be called before its first publish."""
     app.conf.update(
         broker_url=settings.redis_url,
         broker_connection_timeout=0.25,

@@ -1,8 +1,8 @@
-"""Enqueues whatever is due: first tries, retries, leases that ran out. The only sender of work.
+"""Enqueues what is due: first tries, retries, leases that ran out. Nothing else enqueues calls or follow-ups.
 
-Runs when the bell rings and every second anyway: as a task when web or beat ring, and in each worker's own bell thread
-when an attempt has ended, which needs no message and no free slot. Many at once do no harm: rows are marked as sent
-before anything is, and a row that was sent twice is claimed once.
+Runs at each wake-up and every second anyway: as a task when web or beat asks for it, and in each worker's waker thread
+when an attempt has ended, which needs no message and no free slot. Several at once do no harm: a row gets its enqueue
+mark before its message is sent, and a row that was enqueued twice is claimed once.
 """
 
 import secrets
@@ -24,31 +24,32 @@ log = structlog.get_logger(__name__)
 KINDS = (CALL, FOLLOW_UP)
 EPOCH_KEY = "leadway:epoch"
 TASKS = {"call": "calls.fetch", "follow_up": "follow_ups.send"}
+"""The task of each kind of work."""
 SHARE_OF_AN_ACCOUNT = 4
-"""One account is given at most this fraction (a quarter) of all slots."""
-IN_STORE = 1.0
-"""Of all slots: so many messages wait in Redis beside what is worked on, for the time until the next dispatch."""
+"""One account gets at most one part in four of all slots."""
+QUEUED_PER_SLOT = 1.0
+"""Messages that may wait in Redis for each slot, beside its attempt: work until the next dispatch."""
 
 
 @app.task(name="due.dispatch")
 def dispatch_due() -> None:
-    """Marks and sends what there is room for."""
+    """Enqueues as much of what is due as the slots allow. Raises what database or Redis raise."""
     this = connections()
     marks = EnqueueMarks(_epoch(this), this.mark_seconds)
     with this.database.reading() as connection:
         limits = _limits(this, heartbeats.live_slots(connection) or this.settings.worker_threads)
-    taken = this.database.transact(
+    marked = this.database.transact(
         lambda connection: dispatch_order.take_due(connection, KINDS, marks=marks, limits=limits)
     )
-    if taken:
+    if marked:
         failpoint("due_marked")
-        _send(this, taken)
+        _send(this, marked)
         failpoint("due_sent")
 
 
-def _send(this: Connections, taken: Sequence[Due]) -> None:
-    """Puts a message for each into Redis. What could not be sent is given back, and waits for the next tick."""
-    left = list(taken)
+def _send(this: Connections, marked: Sequence[Due]) -> None:
+    """Puts a message for each row into Redis; rows whose message could not be sent lose their mark."""
+    left = list(marked)
     try:
         with app.producer_or_acquire() as producer:
             while left:
@@ -67,7 +68,7 @@ def _send(this: Connections, taken: Sequence[Due]) -> None:
 def _limits(this: Connections, slots: int) -> DispatchLimits:
     per_account = max(1, slots // SHARE_OF_AN_ACCOUNT)
     return DispatchLimits(
-        in_all=max(2, int(slots * (1 + IN_STORE))),
+        in_all=max(2, int(slots * (1 + QUEUED_PER_SLOT))),
         per_account=per_account,
         background=max(1, per_account // 2),
         per_10_seconds=this.settings.leadway_requests_per_10_seconds,
@@ -75,10 +76,10 @@ def _limits(this: Connections, slots: int) -> DispatchLimits:
 
 
 def _epoch(this: Connections) -> str:
-    """Which life of Redis this is: a random name that it forgets with everything else."""
+    """The epoch of Redis' memory: a random name that Redis forgets when it forgets its queues."""
     if this.redis.get(EPOCH_KEY) is None:
         this.redis.set(EPOCH_KEY, secrets.token_hex(8), nx=True)
     found = this.redis.get(EPOCH_KEY)
     if not isinstance(found, bytes):
-        raise RuntimeError("Redis forgot its generation within a moment; the next tick tries again")
+        raise RuntimeError("Redis forgot its epoch within a moment; the next tick tries again")
     return found.decode()

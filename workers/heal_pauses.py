@@ -1,7 +1,6 @@
-"""Looks whether a paused account works again: one harmless request each, at growing intervals."""
+"""Ends pauses that Leadway caused: probes each paused account with a harmless request, at growing intervals."""
 
 import time
-from datetime import timedelta
 
 import structlog
 
@@ -11,9 +10,8 @@ from models.accounts.pauses import PauseCause
 from models.work.work_rows import Lane
 from workers.app import app
 from workers.attempts.failure_policy import PAUSING
-from workers.leadway.client import CallType
 from workers.leadway.credentials import REFRESH
-from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.errors import ErrorKind, LeadwayError
 from workers.process.connections import Connections, connections
 
 log = structlog.get_logger(__name__)
@@ -21,39 +19,38 @@ log = structlog.get_logger(__name__)
 
 @app.task(name="pauses.heal")
 def heal_pauses() -> None:
+    """Makes the probes that are due."""
     this = connections()
     for probe in this.database.transact(pauses.due_probes):
         _probe(this, probe.location_id, PauseCause(probe.cause), probe.work)
 
 
 def _probe(this: Connections, location_id: str, cause: PauseCause, work: str) -> None:
-    """Scopes for writing cannot be tried harmlessly: that work is let go on, and pauses again if it must."""
+    """Ends the pause if Leadway accepts the probe.
+
+    No harmless request needs a scope for writing: a pause of follow-ups ends unprobed, and begins again with the next
+    refusal.
+    """
     if work != "follow_up":
         try:
-            _list_a_moment(this, location_id)
+            with this.database.reading() as connection:
+                account = accounts.get(connection, location_id)
+            deadline = time.monotonic() + this.attempt_seconds
+            this.leadway.for_account(account, lane=Lane.RETRY, deadline=deadline).probe(account)
         except UnknownAccount:
             return
-        except (RetryableLeadwayError, PermanentLeadwayError) as error:
+        except LeadwayError as error:
             if error.kind is ErrorKind.TOKEN and error.endpoint != REFRESH:
-                _renew_next_time(this, location_id)
+                _expire_token(this, location_id)
             if error.kind in PAUSING:
-                log.info("pause_goes_on", location_id=location_id, cause=str(cause), error=str(error.kind))
+                log.info("pause_confirmed", location_id=location_id, cause=str(cause), error=str(error.kind))
             return
     this.database.transact(lambda connection: pauses.resume(connection, location_id, causes=(cause,), work=work))
     log.info("pause_healed", location_id=location_id, cause=str(cause))
 
 
-def _renew_next_time(this: Connections, location_id: str) -> None:
-    """A refused token of an OAuth grant: the next probe brings a new one. A static token stays what it is."""
+def _expire_token(this: Connections, location_id: str) -> None:
+    """Makes the next probe refresh a refused token of an OAuth grant. A static token stays as it is."""
     with this.database.reading() as connection:
         token = oauth_grants.current_token(connection, location_id).token_encrypted
     this.database.transact(lambda connection: oauth_grants.expire_token(connection, location_id, token))
-
-
-def _list_a_moment(this: Connections, location_id: str) -> None:
-    """GET /voice-ai/dashboard/call-logs with a window of a second: needs token, location, version and scope."""
-    with this.database.reading() as connection:
-        account = accounts.get(connection, location_id)
-    client = this.leadway.for_account(account, lane=Lane.RETRY, deadline=time.monotonic() + this.attempt_seconds)
-    since = account.added_at
-    client.list_call_logs(since=since, until=since + timedelta(seconds=1), call_type=CallType.LIVE, page_size=1)

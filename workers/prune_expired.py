@@ -1,4 +1,4 @@
-"""Empties what is past its retention time: people's words go, the row stays, so that a listing brings nothing back."""
+"""Empties rows past the retention time: people's words go, the rows stay, so that no listing brings the words back."""
 
 import structlog
 
@@ -12,7 +12,7 @@ log = structlog.get_logger(__name__)
 
 @app.task(name="expired.prune")
 def prune_expired() -> None:
-    """Does nothing about calls without LEADWAY_RETENTION_DAYS."""
+    """Empties batch by batch; without LEADWAY_RETENTION_DAYS no call and no notification is emptied."""
     this = connections()
     this.database.transact(forget_gone)
     days = this.settings.leadway_retention_days

@@ -1,7 +1,7 @@
-"""Compares Leadway's list with what we hold: opens each account's windows when they are due, and reads them.
+"""Compares Leadway's list with the stored calls: opens each account's windows when they are due, and reads them.
 
-The tick opens and sends; reading is one page per task. A message is a hint, as everywhere: the window's own schedule
-and lease decide, so a doubled one does no harm and a lost one is sent again by the next tick.
+A tick opens windows and enqueues their pages; one task reads one page. A message is a hint: the window's own schedule
+and lease decide, so a doubled message does no harm, and the next tick replaces a lost one.
 """
 
 import time
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from models.accounts import accounts, pauses
+from models.calls.calls import CALL
 from models.reconciling import schedule, windows
 from models.reconciling.windows import Window
 from models.work import heartbeats
@@ -18,13 +19,14 @@ from workers.process.connections import Connections, connections
 from workers.reconciling.read_page import PageOutcome, read_page
 
 SHARE_OF_SLOTS = 4
-"""At most this fraction (a quarter) of all slots reads lists at a time."""
+"""At most one slot in four reads lists at a time."""
 NEXT_LOOK_SECONDS = 0.2
+"""Pause of a command before it looks again at a window that cannot be read yet."""
 
 
 @app.task(name="accounts.reconcile")
 def reconcile_accounts() -> None:
-    """Opens what is due and sends a reader for each open window whose next page may be asked for."""
+    """Opens the windows that are due, and enqueues a page of each open window whose next page is due."""
     this = connections()
     with this.database.reading() as connection:
         something_due = schedule.anything_due(connection)
@@ -40,7 +42,7 @@ def reconcile_accounts() -> None:
 
 @app.task(name="reconciliations.read_page")
 def read_one_page(reconciliation_id: int) -> None:
-    """Reads the window's next page, then sends for the page after it."""
+    """Reads the window's next page, then enqueues the page after it. Raises nothing of Leadway's."""
     this = connections()
     if read_page(this, reconciliation_id) is PageOutcome.READ:
         with this.database.reading() as connection:
@@ -57,15 +59,15 @@ def _send(reconciliation_id: int) -> None:
 
 
 class AccountStandsStill(Exception):
-    """The account is paused, or no longer served: nothing will be read until somebody does something. Says what."""
+    """The account is paused or no longer served, so that nothing will be read. The text says what to do."""
 
 
 def read_to_end(
-    this: Connections, location_id: str, slot: str, *, on_step: Callable[[PageOutcome, Window], None] | None = None
+    this: Connections, location_id: str, slot: str, *, on_page: Callable[[PageOutcome, Window], None] | None = None
 ) -> None:
-    """Reads what is open in this slot here and now, until the run is at its end; with or without workers beside.
+    """Reads the open windows of this slot in this process until the run ends; workers may read beside it.
 
-    `on_step` is told after every page. Outages are waited out. Raises StandsStill.
+    `on_page`: called after every page. Outages are waited for without limit. Raises AccountStandsStill.
     """
     while True:
         with this.database.reading() as connection:
@@ -75,15 +77,15 @@ def read_to_end(
             why = _why_it_stands_still(connection, location_id)
         if why is not None:
             raise AccountStandsStill(why)
-        step = read_page(this, window.reconciliation_id)
-        if on_step is not None:
-            on_step(step, window)
-        if step is not PageOutcome.READ:
+        outcome = read_page(this, window.reconciliation_id)
+        if on_page is not None:
+            on_page(outcome, window)
+        if outcome is not PageOutcome.READ:
             time.sleep(NEXT_LOOK_SECONDS)
 
 
 def _why_it_stands_still(connection: Connection, location_id: str) -> str | None:
     if not accounts.is_served(connection, location_id):
         return f"{location_id} is not served any more"
-    held = [row for row in pauses.of_account(connection, location_id) if row.work in (pauses.ALL_WORK, "call")]
-    return held[0].detail if held else None
+    paused = [row for row in pauses.of_account(connection, location_id) if row.work in (pauses.ALL_WORK, CALL.name)]
+    return paused[0].detail if paused else None

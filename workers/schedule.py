@@ -1,4 +1,4 @@
-"""What runs periodically, and how often. Every tick is harmless when doubled or lost, so two beats do no harm."""
+"""What runs periodically, and how often. A tick may be lost or doubled without harm, so two beats do none."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ TICK_EXPIRES_SECONDS = 2
 
 
 def every(seconds: float, task: str) -> dict[str, Any]:
-    """A tick that nobody took in time is worth nothing: the next one asks the same."""
+    """A message for `task` every `seconds`; it expires by the time of the next one, which asks for the same."""
     return {"task": task, "schedule": seconds, "options": {"expires": max(TICK_EXPIRES_SECONDS, seconds)}}
 
 

@@ -1,4 +1,4 @@
-"""The frame of every attempt: the claim, the deadline, isolation of poison rows, and what an error from Leadway means.
+"""One attempt from claim to commit: its frame and deadline, the isolation of poison rows, and what its result means.
 
-Knows nothing of what an attempt is about; the tasks hand that in.
+`storing` is for a call log that was read, `failure_policy` for an error. What a task asks of Leadway is in the tasks.
 """

@@ -1,6 +1,6 @@
-"""The frame of every attempt: in company or alone, claimed, timed, and never writing after its lease.
+"""The frame of every attempt: claimed, timed, isolated where its row may be poison, never writing after its lease.
 
-A task is one attempt. What it learns goes into the row; nothing is raised for Celery to see but bugs.
+A task is one attempt. What it learns goes into the row; Celery sees an error only if the row cannot be claimed.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from workers.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 waker = Waker()
-"""Rung after each attempt: it may have planned follow-ups, and it has left room for what waits."""
+"""Called after each attempt: it may have planned follow-ups, and it has freed a slot for what waits."""
 
 
 def attempt(
@@ -35,7 +35,10 @@ def attempt(
 ) -> None:
     """Claims the row and carries out one attempt; returns at once when there is nothing to claim.
 
-    `carry_out` returns the word for its outcome, for the log. It raises LeaseLost when somebody took the row over.
+    `carry_out(connections, claim)` returns the attempt's outcome, one word for log and metric, and raises LeaseLost
+    when somebody took the row over. `extra`: columns that the claim writes too. A row that has lost several leases in
+    a row may be poison: it runs isolated, when no other attempt of this process would die with it. Raises only what the
+    database raises at the claim.
     """
     this = connections()
     with isolation.shared():
@@ -43,8 +46,8 @@ def attempt(
         if claim is not None:
             return _carry_out(this, claim, carry_out)
     with this.database.reading() as connection:
-        suspect = lifecycle.needs_isolation(connection, work, key)
-    if not suspect:
+        may_be_poison = lifecycle.needs_isolation(connection, work, key)
+    if not may_be_poison:
         return None
     try:
         with isolation.exclusive(patience_seconds=this.attempt_seconds):
@@ -80,11 +83,12 @@ def _carry_out(this: Connections, claim: Claim, carry_out: Callable[[Connections
     except LeaseLost:
         outcome = "lease_lost"
     except Exception as error:
-        # Never raised on: Celery would log its text, which may quote a row. The lease guards what cannot be written.
+        # Not raised again: Celery would log its text, which may quote a row. If the row cannot be written now, its
+        # lease runs out and another attempt takes it over.
         outcome = "broken"
         log.exception("attempt_raised")
         metrics.UNEXPECTED_ERRORS.labels(claim.work.name, type(error).__name__).inc()
-        _break_off(this, claim, error)
+        _abort(this, claim, error)
     finally:
         structlog.contextvars.unbind_contextvars("work", "key", "fence")
     waker.wake()
@@ -93,7 +97,7 @@ def _carry_out(this: Connections, claim: Claim, carry_out: Callable[[Connections
     log.info("attempt_ended", work=claim.work.name, key=claim.key, outcome=outcome, milliseconds=took)
 
 
-def _break_off(this: Connections, claim: Claim, error: Exception) -> None:
+def _abort(this: Connections, claim: Claim, error: Exception) -> None:
     first_seconds = this.settings.leadway_retry_seconds
     name = type(error).__name__
     with suppress(LeaseLost, SQLAlchemyError):

@@ -1,6 +1,6 @@
-"""What an error from Leadway means for the row and for its account: later, how much later, or never.
+"""The failure policy: what an error from Leadway means for a row and for its account, and when the row is tried again.
 
-Only what says something about the row itself counts towards giving it up. An outage, the budget, a pause never do.
+Only what says something about the row itself counts towards dead-lettering it: an outage, the budget, a pause never do.
 """
 
 from typing import Any
@@ -16,13 +16,12 @@ from models.work.history import Outcome
 from models.work.lifecycle import FAILURES_ALLOWED, Claim
 from models.work.work_rows import WorkStatus
 from workers.leadway.credentials import REFRESH
-from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
+from workers.leadway.errors import NOT_A_TRY, ErrorKind, LeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-NOT_A_TRY = (ErrorKind.BUDGET, ErrorKind.NO_TIME)
 PAUSING = {
     ErrorKind.TOKEN: (
         PauseCause.TOKEN,
@@ -44,20 +43,25 @@ PAUSING = {
         " for notes. Add it to the token in the portal.",
     ),
 }
+"""Errors that pause the account: the pause's cause, and its detail, which says what to do."""
 GRANT_REFUSED = (
     "Leadway does not renew the access token: the app was removed from the location, or the refresh token was used"
     " elsewhere. Install the app again and set what it gives with `leadway-calls accounts connect`."
 )
+"""Detail of a token pause where the account's tokens come from an OAuth grant."""
+LONGEST_OPEN_SECONDS = 60.0
+"""The circuit breaker stays open for at most this long; then one attempt looks whether the outage is over."""
 SHORTEST_WAIT_SECONDS = 0.05
 
 
 def apply_policy(
     connection: Connection, this: Connections, claim: Claim, error: LeadwayError, *, account: Account, **values: Any
 ) -> None:
-    """Puts the row back or gives it up, as the error says; pauses or rests the account where it is about that.
+    """Reschedules or dead-letters the row as the error says; opens the circuit breaker or pauses the account.
 
-    Only for errors that say nothing was done: reads, and writes that provably were not executed. A follow-up whose
-    outcome was unclear stays so, and is never given up: it waits for a person. `values` are columns. Raises LeaseLost.
+    Only for errors after which nothing was done: of reads, and of writes that provably were not executed. A follow-up
+    whose outcome is unclear stays unclear and is never dead-lettered: it waits for a person. `values`: columns of the
+    row. Raises LeaseLost.
     """
     unclear = claim.row.get("unclear_since") is not None
     values = {"status": WorkStatus.UNCLEAR if unclear else WorkStatus.PENDING, **values}
@@ -68,24 +72,15 @@ def apply_policy(
         **values,
     }
     first_delay = this.settings.leadway_retry_seconds
-    wait = error.retry_after if isinstance(error, RetryableLeadwayError) else None
+    apply_to_account(connection, error, account=account, work=claim.work.name, first_delay=first_delay)
+    seconds = seconds_until_retry(error, tries=claim.attempts, first_delay=first_delay)
     if error.kind in NOT_A_TRY:
-        seconds = max(wait or first_delay, SHORTEST_WAIT_SECONDS)
         lifecycle.reschedule(connection, claim, seconds=seconds, tried=False, error=str(error.kind), **values)
-    elif error.kind is ErrorKind.THROTTLED:
-        seconds = wait or first_delay
-        circuit_breaker.open_breaker(connection, account.location_id, seconds=seconds)
+    elif error.kind is ErrorKind.THROTTLED or error.kind in PAUSING:
         lifecycle.reschedule(connection, claim, seconds=seconds, **facts)
-    elif error.kind in PAUSING:
-        if not _has_another_token(connection, error, account=account):
-            pause_for(connection, error.kind, account=account, work=claim.work.name)
-        lifecycle.reschedule(connection, claim, seconds=first_delay, **facts)
     elif error.kind is ErrorKind.OUTAGE:
-        record_outage(connection, account=account, first_delay=first_delay)
-        seconds = max(lifecycle.backoff(claim.attempts, first_seconds=first_delay), wait or 0)
         lifecycle.reschedule(connection, claim, seconds=seconds, counted=True, outcome=Outcome.FAILED, **facts)
     elif isinstance(error, RetryableLeadwayError) and claim.failures + 1 < FAILURES_ALLOWED:
-        seconds = max(lifecycle.backoff(claim.attempts, first_seconds=first_delay), wait or 0)
         lifecycle.reschedule(
             connection, claim, seconds=seconds, counted=True, failed=True, outcome=Outcome.FAILED, **facts
         )
@@ -97,26 +92,60 @@ def apply_policy(
         log.error("work_dead_lettered", work=claim.work.name, key=claim.key, cause=str(error.kind))
 
 
+def apply_to_account(
+    connection: Connection, error: LeadwayError, *, account: Account, work: str, first_delay: float
+) -> None:
+    """Opens the account's circuit breaker, pauses the account or counts an outage, where the error is about that.
+
+    `work`: the kind of work that met the error; a missing scope pauses only that. `first_delay`: seconds.
+    """
+    if error.kind is ErrorKind.THROTTLED:
+        seconds = seconds_until_retry(error, tries=1, first_delay=first_delay)
+        accounts.open_breaker(connection, account.location_id, seconds=seconds)
+    elif error.kind in PAUSING:
+        if not _has_another_token(connection, error, account=account):
+            _pause(connection, error.kind, account=account, work=work)
+    elif error.kind is ErrorKind.OUTAGE:
+        _record_outage(connection, account=account, first_delay=first_delay)
+
+
+def seconds_until_retry(error: LeadwayError, *, tries: int, first_delay: float) -> float:
+    """Seconds until the next try: what Leadway or the budget asks for, else the first delay or a backoff."""
+    asked = error.retry_after if isinstance(error, RetryableLeadwayError) else None
+    if error.kind in NOT_A_TRY:
+        return max(asked or first_delay, SHORTEST_WAIT_SECONDS)
+    if error.kind is ErrorKind.THROTTLED:
+        return asked or first_delay
+    if error.kind in PAUSING:
+        return first_delay  # the pause holds the row back; when the pause ends, nothing more has to be waited for
+    return max(lifecycle.backoff(tries, first_seconds=first_delay), asked or 0.0)
+
+
 def _has_another_token(connection: Connection, error: LeadwayError, *, account: Account) -> bool:
-    """Whether the account's token is, or by a refresh will be, not the one that was refused."""
+    """Whether the account's token is, or by a refresh will be, another one than the token that was refused."""
     if account.token_expires_at is None:
         return accounts.get(connection, account.location_id).api_token_encrypted != account.api_token_encrypted
     refused = error.kind is ErrorKind.TOKEN and error.endpoint != REFRESH
     return refused and oauth_grants.expire_token(connection, account.location_id, account.api_token_encrypted)
 
 
-def pause_for(connection: Connection, kind: ErrorKind, *, account: Account, work: str) -> None:
+def _pause(connection: Connection, kind: ErrorKind, *, account: Account, work: str) -> None:
     cause, detail = PAUSING[kind]
     if cause is PauseCause.TOKEN and account.token_expires_at is not None:
         detail = GRANT_REFUSED
-    held = work if cause is PauseCause.SCOPE else ALL_WORK
-    if pauses.pause(connection, account.location_id, cause=cause, detail=detail, work=held):
+    paused_work = work if cause is PauseCause.SCOPE else ALL_WORK
+    if pauses.pause(connection, account.location_id, cause=cause, detail=detail, work=paused_work):
         metrics.PAUSES.labels(cause).inc()
-        log.error("account_paused", location_id=account.location_id, cause=str(cause), work=held)
+        log.error("account_paused", location_id=account.location_id, cause=str(cause), work=paused_work)
 
 
-def record_outage(connection: Connection, *, account: Account, first_delay: float) -> None:
-    """Counts an outage of the account's API, which may open its circuit breaker."""
-    seconds = circuit_breaker.record_outage(connection, account.location_id, first_seconds=first_delay)
-    if seconds is not None:
-        log.warning("circuit_breaker_opened", location_id=account.location_id, rests_seconds=seconds)
+def _record_outage(connection: Connection, *, account: Account, first_delay: float) -> None:
+    """Counts an outage; a few in a row open the account's circuit breaker, for longer with each further one."""
+    in_a_row = accounts.record_outage(connection, account.location_id)
+    if in_a_row is None or in_a_row < OUTAGES_BEFORE_OPEN:
+        return
+    further = in_a_row - OUTAGES_BEFORE_OPEN
+    seconds = min(LONGEST_OPEN_SECONDS, first_delay * 2.0 ** min(further, 10))
+    accounts.open_breaker(connection, account.location_id, seconds=seconds)
+    if further == 0:
+        log.warning("circuit_breaker_opened", location_id=account.location_id, seconds=seconds)

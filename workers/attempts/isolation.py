@@ -1,4 +1,4 @@
-"""Lets a suspect run alone in this process: no other attempt is under way that would die with it."""
+"""Isolation of a suspected poison row: its attempt runs while no other attempt is under way in this process."""
 
 import threading
 import time
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 
 class IsolationTimeout(Exception):
-    """The others did not end in time: try again later."""
+    """The other attempts did not end in time; the row is tried again later."""
 
 
 class Isolation:
-    """Either any number in company, or one alone."""
+    """A lock that any number of attempts share, or that one holds exclusively."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -20,6 +20,7 @@ class Isolation:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
+        """Waits while another attempt is exclusive, without limit: that attempt has its own deadline."""
         with self._changed:
             self._changed.wait_for(lambda: not self._is_exclusive)
             self._sharing += 1
@@ -32,7 +33,10 @@ class Isolation:
 
     @contextmanager
     def exclusive(self, *, patience_seconds: float) -> Iterator[None]:
-        """Keeps newcomers out, waits for those inside, then runs. Raises Crowded."""
+        """Keeps new attempts out and waits for those under way.
+
+        Raises IsolationTimeout when they have not ended after `patience_seconds`; then nobody is kept out any more.
+        """
         deadline = time.monotonic() + patience_seconds
         with self._changed:
             if not self._changed.wait_for(lambda: not self._is_exclusive, timeout=patience_seconds):
@@ -54,3 +58,4 @@ class Isolation:
 
 
 isolation = Isolation()
+"""Of this process: one for all its attempts."""

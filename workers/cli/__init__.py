@@ -1,4 +1,7 @@
-"""`leadway-calls`: the operators' commands, one module per group of them."""
+"""`leadway-calls`: the commands of whoever runs the system, one module per command.
+
+Commands read and write rows; workers do the rest. Only `reconcile`, `backfill` and `doctor` ask Leadway themselves.
+"""
 
 import click
 

@@ -7,7 +7,6 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts as served_accounts
 from models.accounts import pauses
-from models.accounts.accounts import Account, UnknownAccount
 from models.accounts.intake_secrets import new_secret
 from models.accounts.pauses import PauseCause
 from models.follow_ups.languages import Language
@@ -23,8 +22,8 @@ from workers.cli.credentials import (
     show_made_secret,
     show_where_to_send,
 )
-from workers.cli.opened import Failure, Opened, opened
-from workers.cli.screen import say, when
+from workers.cli.opened import Failure, Opened, opened, served_account
+from workers.cli.screen import say
 
 
 @click.group(short_help="The Leadway accounts (locations) that are served.")
@@ -104,7 +103,7 @@ def set_token(location: str, token_stdin: bool) -> None:
     """
     with opened() as this:
         with this.database.reading() as connection:
-            _served(connection, location)
+            served_account(connection, location)
         token = line_from_stdin("API token") if token_stdin else prompted("API token")
         if not token:
             raise Failure("no token was given; the old one is kept")
@@ -130,7 +129,7 @@ def rotate_secret(location: str, secret_stdin: bool, drop_old: bool) -> None:
     """
     with opened() as this:
         with this.database.reading() as connection:
-            _served(connection, location)
+            served_account(connection, location)
         secret = checked_secret(line_from_stdin("intake secret")) if secret_stdin else new_secret()
         this.database.transact(
             lambda connection: served_accounts.set_secret(connection, location, secret, keep_previous=not drop_old)
@@ -154,7 +153,7 @@ def pause(location: str, reason: str) -> None:
     detail = f"{reason or 'Paused by a person.'} Ends with `leadway-calls accounts resume {location}`."
 
     def write(connection: Connection) -> bool:
-        _served(connection, location)
+        served_account(connection, location)
         return pauses.pause(connection, location, cause=PauseCause.PERSON, detail=detail)
 
     with opened() as this:
@@ -173,7 +172,7 @@ def resume(location: str) -> None:
     """
 
     def write(connection: Connection) -> bool:
-        _served(connection, location)
+        served_account(connection, location)
         return pauses.resume(connection, location)
 
     with opened() as this:
@@ -193,7 +192,7 @@ def remove(location: str, yes: bool) -> None:
     """
     with opened() as this:
         with this.database.reading() as connection:
-            _served(connection, location)
+            served_account(connection, location)
         if not yes:
             click.confirm(f"Stop serving {location} and forget its token and secrets?", abort=True, err=True)
         this.database.transact(lambda connection: served_accounts.remove(connection, location))
@@ -202,7 +201,7 @@ def remove(location: str, yes: bool) -> None:
 
 
 def _write(this: Opened, location: str, *, token: str, secret: str | None, values: dict[str, Any] | None) -> None:
-    """Everything that was given, in one transaction; `values` None: the account is not added."""
+    """Writes everything that was given in one transaction. `values` None: the account is not added."""
     cipher = this.cipher()
     if token:
         checked_token(token)
@@ -218,17 +217,6 @@ def _write(this: Opened, location: str, *, token: str, secret: str | None, value
             served_accounts.set_secret(connection, location, secret)
 
     this.database.transact(write)
-
-
-def _served(connection: Connection, location: str) -> Account:
-    """Raises UnknownAccount, also for a removed one: nothing is changed about those."""
-    account = served_accounts.get(connection, location)
-    if account.removed_at is not None:
-        raise UnknownAccount(
-            f"the account {location!r} was removed at {when(account.removed_at)}: take it back with"
-            f" `leadway-calls accounts add {location}`"
-        )
-    return account
 
 
 def _warn_about_token(this: Opened, location: str, *, given: bool) -> None:

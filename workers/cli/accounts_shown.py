@@ -1,4 +1,4 @@
-"""What `accounts list` and `accounts show` tell: everything about an account but its token and secrets."""
+"""`leadway-calls accounts list` and `accounts show`: everything about an account but its token and secrets."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -51,7 +51,7 @@ def show_account(location: str) -> None:
         heading(f"Paused by {row.cause} since {when(row.paused_at)}, {_stands_still(row)}", wrong=True)
         say(f"  {row.detail}")
         if row.next_probe_at is not None:
-            say(f"  Looked at again by itself at {when(row.next_probe_at)}.")
+            say(f"  The system probes it again at {when(row.next_probe_at)}.")
 
 
 def _facts(this: Opened, connection: Connection, account: Account) -> Iterator[tuple[str, str]]:
@@ -65,8 +65,8 @@ def _facts(this: Opened, connection: Connection, account: Account) -> Iterator[t
         yield "removed", f"{when(account.removed_at)}: not served; `accounts add` takes it back"
     yield "complete", f"from {when(account.complete_from)} until {when(account.complete_until)}"
     if account.outages_in_a_row:
-        rest = f", rests until {when(account.open_until)}" if account.open_until else ""
-        yield "API outages", f"{account.outages_in_a_row} in a row{rest}"
+        breaker = f"; circuit breaker open until {when(account.open_until)}" if account.open_until else ""
+        yield "API outages", f"{account.outages_in_a_row} in a row{breaker}"
 
 
 def _token(this: Opened, account: Account) -> str:

@@ -1,4 +1,4 @@
-"""`leadway-calls backfill`: takes in history, after telling what that takes."""
+"""`leadway-calls backfill`: takes in an account's history, after an estimate of calls, requests and time."""
 
 import math
 import time
@@ -26,21 +26,24 @@ from workers.reconciling.close_window import PAGE_SIZE
 from workers.reconciling.read_page import PageOutcome
 
 SHARE_OF_BUDGET = 0.5
-"""At most this part of the account's allowance is used, however idle it is."""
+"""Part of the account's allowance that a backfill uses at most, also while nothing else uses it."""
 STORING_SECONDS = 0.15
-"""What a page of 50 calls takes to be stored, for the estimate."""
-STALLED_AFTER_SECONDS = 120.0
+"""Time to store a page of 50 calls, for the estimate."""
+PATIENCE_SECONDS = 120.0
+"""The estimate waits this long for a slot of the request budget."""
 
 
 @dataclass(frozen=True)
 class Estimate:
+    """What a backfill takes. `stored`: how many of the calls are in the database already."""
+
     calls: int
-    held: int
+    stored: int
     requests: int
     seconds: float
 
 
-@click.command(short_help="Takes in an account's history, after telling what that takes.")
+@click.command(short_help="Takes in an account's history, after an estimate of what that takes.")
 @click.argument("location")
 @click.option(
     "--from", "since", type=Time(), required=True, metavar="TIME", help="Calls that began at this time or after."
@@ -49,7 +52,7 @@ class Estimate:
     "--to", "until", type=Time(), metavar="TIME", help="And before this one; default: where the account's own begin."
 )
 @click.option("--follow-ups", is_flag=True, help="Write notes as well, for calls within the account's follow-up age.")
-@click.option("--dry-run", is_flag=True, help="Only tell what it would take.")
+@click.option("--dry-run", is_flag=True, help="Only show the estimate.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def backfill(
     location: str, since: datetime, until: datetime | None, follow_ups: bool, dry_run: bool, yes: bool
@@ -75,25 +78,31 @@ def backfill(
             estimate = _estimate(connections, account, since=since, until=until)
             with this.database.reading() as connection:
                 interrupted = windows.get_open(connection, location, slot) is not None
-            _tell(estimate, connections, interrupted=interrupted, follow_ups=follow_ups)
+            _show(estimate, connections, account, interrupted=interrupted, follow_ups=follow_ups)
             if dry_run or not (yes or click.confirm("Take them in now?")):
                 return
             _run(connections, account, slot, estimate, since=since, until=until, follow_ups=follow_ups)
 
 
-def _estimate(this: Connections, account: Account, *, since: datetime, until: datetime) -> Estimate:
-    """Asks Leadway for the number of calls: two requests for a page of one row each."""
+def _estimate(this: "Connections", account: Account, *, since: datetime, until: datetime) -> Estimate:
+    """Asks Leadway for the number of calls, by two requests for a page of one row each. Raises Failure."""
+    from workers.leadway.client import CallType
+    from workers.reconciling.close_window import PAGE_SIZE
+
     began = time.monotonic()
     numbers = [_number_of(this, account, each, since=since, until=until) for each in CallType]
-    per_request = max(_pace(this), (time.monotonic() - began) / len(numbers) + STORING_SECONDS)
+    per_request = max(_seconds_per_page(this, account), (time.monotonic() - began) / len(numbers) + STORING_SECONDS)
     requests = sum(max(1, math.ceil(number / PAGE_SIZE)) for number in numbers)
     with this.database.reading() as connection:
-        held = listed_calls.count_stored(connection, account.location_id, since=since, until=until)
-    return Estimate(sum(numbers), held, requests, requests * per_request)
+        stored = listed_calls.number_held(connection, account.location_id, since=since, until=until)
+    return Estimate(sum(numbers), stored, requests, requests * per_request)
 
 
-def _number_of(this: Connections, account: Account, call_type: str, *, since: datetime, until: datetime) -> int:
-    patience = time.monotonic() + STALLED_AFTER_SECONDS
+def _number_of(this: "Connections", account: Account, call_type: str, *, since: datetime, until: datetime) -> int:
+    from workers.leadway.client import CallType
+    from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
+
+    patience = time.monotonic() + PATIENCE_SECONDS
     while True:
         deadline = time.monotonic() + this.attempt_seconds
         client = this.leadway.for_account(account, lane=Lane.BACKFILLED, deadline=deadline)
@@ -109,16 +118,16 @@ def _number_of(this: Connections, account: Account, call_type: str, *, since: da
             return page.total or 0
 
 
-def _tell(estimate: Estimate, this: Connections, *, interrupted: bool, follow_ups: bool) -> None:
-    allowed = this.settings.leadway_requests_per_10_seconds / 10
+def _show(estimate: Estimate, this: "Connections", account: Account, *, interrupted: bool, follow_ups: bool) -> None:
+    allowed = this.leadway.allowance(account).per_10_seconds / 10
     share = min(1.0, estimate.requests / max(estimate.seconds, 1e-9) / allowed)
-    say(f"{count(estimate.calls, 'call')} listed, of which {estimate.held} are here already.")
+    say(f"{count(estimate.calls, 'call')} listed, of which {estimate.stored} are here already.")
     say(
         f"About {count(estimate.requests, 'request')}, {age(estimate.seconds)}, at {share:.0%} of the account's request"
         f" budget at most. {'Notes are written for calls that are not too old.' if follow_ups else 'No notes.'}"
     )
     if interrupted:
-        say("An earlier one of the same range was interrupted: this goes on from there.")
+        say("An earlier backfill of the same range was interrupted: this goes on from there.")
 
 
 def _run(
@@ -150,25 +159,25 @@ def _run(
         bar = progress.add_task(location_id, total=estimate.calls)
         began = time.monotonic()
 
-        def on_step(_step: PageOutcome, _window: Window) -> None:
+        def on_page(_outcome: "PageOutcome", _window: Window) -> None:
             nonlocal began
             with this.database.reading() as connection:
                 done = runs.totals(connection, location_id, slot, first_id=first_id)
             progress.update(bar, completed=done.listed, total=max(estimate.calls, done.listed))
-            time.sleep(max(0.0, _pace(this) - (time.monotonic() - began)))
+            time.sleep(max(0.0, _seconds_per_page(this, account) - (time.monotonic() - began)))
             began = time.monotonic()
 
         try:
-            read_to_end(this, location_id, slot, on_step=on_step)
+            read_to_end(this, location_id, slot, on_page=on_page)
         except AccountStandsStill as reason:
             raise Failure(f"stopped: {reason} Then the same command goes on from here.") from None
         except KeyboardInterrupt:
             raise Failure("stopped; the same command goes on from here") from None
     with this.database.reading() as connection:
-        done = runs.totals(connection, location_id, slot, first_id=first_id)
-    say(f"{count(done.listed, 'call')} listed, {done.held} held, with {count(done.requests, 'request')}.")
+        done = runs.summary(connection, location_id, slot, first_id=first_id)
+    say(f"{count(done.listed, 'call')} listed, {done.held} here; {count(done.requests, 'request')}.")
 
 
-def _pace(this: Connections) -> float:
-    """Seconds from one page to the next."""
-    return 10 / (SHARE_OF_BUDGET * this.settings.leadway_requests_per_10_seconds)
+def _seconds_per_page(this: "Connections", account: Account) -> float:
+    """From one page to the next, by what Leadway allows this account."""
+    return 10 / (SHARE_OF_BUDGET * this.leadway.allowance(account).per_10_seconds)

@@ -1,4 +1,4 @@
-"""`leadway-calls call ID`: one call's whole story."""
+"""`leadway-calls call ID`: the timeline of one call."""
 
 from collections.abc import Iterator
 
@@ -15,12 +15,12 @@ from workers.cli.opened import Failure, opened
 from workers.cli.screen import NOTHING, heading, say, show_facts, show_table, when
 
 
-@click.command(short_help="One call's whole story, from its notification to its notes.")
+@click.command(short_help="One call's timeline, from its notification to its notes.")
 @click.argument("call_id", metavar="ID")
 @click.option("--location", help="The account, where several have a call with this id.")
 @click.option("--transcript", is_flag=True, help="Also what was said: the summary and the transcript.")
 def call(call_id: str, location: str | None, transcript: bool) -> None:
-    """Tells one call's whole story: notifications, attempts, what is stored, its actions, its follow-ups, what is next.
+    """Shows one call's timeline: notifications, attempts, what is stored, its actions, its follow-ups, what is next.
 
     \b
     Example:
@@ -28,14 +28,14 @@ def call(call_id: str, location: str | None, transcript: bool) -> None:
     """
     with opened() as this, this.database.reading() as connection:
         row = find_call(connection, call_id, location=location)
-        told = timeline.of_call(connection, row)
+        found = timeline.of_call(connection, row)
         paused = [each.cause for each in pauses.of_account(connection, row["location_id"]) if each.work != "follow_up"]
     heading(f"Call {call_id}")
-    show_facts(_facts(told.call, paused))
+    show_facts(_facts(found.call, paused))
     heading("What happened")
-    show_table(("at", "what"), ((when(event.at), event.text) for event in timeline.events(told)))
-    _show_actions(told)
-    _show_follow_ups(told)
+    show_table(("at", "what"), ((when(event.at), event.text) for event in timeline.events(found)))
+    _show_actions(found)
+    _show_follow_ups(found)
     if transcript:
         heading("Summary")
         say(row["summary"] or NOTHING)
@@ -44,7 +44,7 @@ def call(call_id: str, location: str | None, transcript: bool) -> None:
 
 
 def find_call(connection: Connection, call_id: str, *, location: str | None) -> sa.RowMapping:
-    """Raises Failure when there is none, or several and no account was named."""
+    """The call's row. Raises Failure when there is none, or when several accounts have one and none is named."""
     found = [row for row in calls.find(connection, call_id) if location in (None, row["location_id"])]
     if not found:
         whose = f" of the account {location}" if location else ""
@@ -83,27 +83,27 @@ def _next(row: sa.RowMapping, paused: list[str]) -> str:
             return "nothing: it is complete"
         case _:
             what = "fetched" if row["stored_at"] is None else "read again, the log was not final"
-            held = f", but the account is paused by {', '.join(paused)}" if paused else ""
-            return f"{what} at {when(row['next_attempt_at'])}{held}"
+            waits = f", but the account is paused by {', '.join(paused)}" if paused else ""
+            return f"{what} at {when(row['next_attempt_at'])}{waits}"
 
 
-def _show_actions(told: Timeline) -> None:
-    if told.actions:
+def _show_actions(found: Timeline) -> None:
+    if found.actions:
         heading("Actions")
         show_table(
             ("executed", "key", "type", "name"),
             (
                 (when(row["executed_at"]), row["action_key"], row["action_type"], row["action_name"])
-                for row in told.actions
+                for row in found.actions
             ),
         )
 
 
-def _show_follow_ups(told: Timeline) -> None:
-    if not told.follow_ups:
+def _show_follow_ups(found: Timeline) -> None:
+    if not found.follow_ups:
         return
     heading("Follow-ups")
-    for row in told.follow_ups:
+    for row in found.follow_ups:
         reason = row["skip_reason"] or row["dead_cause"]
         remote = f", {row['kind']} {row['remote_id']}" if row["remote_id"] else ""
         facts = [

@@ -1,4 +1,4 @@
-"""`leadway-calls accounts connect` and `set-budget`: tokens that renew themselves, and what Leadway allows."""
+"""`leadway-calls accounts connect` and `accounts set-budget`: an OAuth grant, and what Leadway allows an account."""
 
 import click
 from sqlalchemy import Connection
@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 from models.accounts import accounts as served_accounts
 from models.accounts import oauth_grants
 from workers.cli.credentials import checked_location, checked_token, line_from_stdin, prompted
-from workers.cli.opened import Failure, opened
+from workers.cli.opened import opened, served_account
 from workers.cli.screen import say
 
 MOST_PER_10_SECONDS = 10_000
@@ -33,7 +33,7 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
     checked_location(location)
     with opened() as this:
         with this.database.reading() as connection:
-            _served(connection, location)
+            served_account(connection, location)
         names = ("client secret", "refresh token")
         client_secret, refresh_token = (line_from_stdin(name) if from_stdin else prompted(name) for name in names)
         for name, value in zip(names, (client_secret, refresh_token), strict=True):
@@ -58,7 +58,7 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
 )  # fmt: skip
 @click.option(
     "--burst", "request_burst", type=click.IntRange(1, 50), metavar="NUMBER",
-    help="Requests that may go out at once after a rest; the steady pace becomes so much slower. [default: 1]",
+    help="Requests that may go out at once after a quiet time; the steady pace becomes slower by them. [default: 1]",
 )  # fmt: skip
 @click.option(
     "--per-day", "requests_per_day", type=click.IntRange(1), metavar="NUMBER",
@@ -80,16 +80,10 @@ def set_budget(location: str, **numbers: int | None) -> None:
             raise click.UsageError("--burst: at most half of what is allowed in 10 s")
 
         def write(connection: Connection) -> None:
-            _served(connection, location)
+            served_account(connection, location)
             served_accounts.set_budget(connection, location, **numbers)
 
         this.database.transact(write)
     given = {name: number for name, number in numbers.items() if number is not None}
-    told = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in given.items())
-    say(f"The budget of {location}: {told or 'the default'}.")
-
-
-def _served(connection: Connection, location: str) -> None:
-    """Raises UnknownAccount, Failure for a removed one."""
-    if served_accounts.get(connection, location).removed_at is not None:
-        raise Failure(f"{location} was removed: take it back with `leadway-calls accounts add {location}`")
+    shown = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in given.items())
+    say(f"The budget of {location}: {shown or 'the default'}.")

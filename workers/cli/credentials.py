@@ -1,4 +1,4 @@
-"""Tokens and secrets on their way in: from standard input or a hidden prompt, checked, and never shown again."""
+"""Tokens and secrets as people enter them: from standard input or a hidden prompt, checked, and never shown again."""
 
 import re
 import sys
@@ -11,14 +11,15 @@ from workers.cli.opened import WRONG_USAGE, Failure
 from workers.cli.screen import say
 
 LONGEST_SECRET = 256
-"""What the web process reads of one."""
+"""Characters: the web process reads no more of a secret."""
 SHORT_SECRET = 24
+"""Characters: a shorter secret is taken with a warning."""
 _IN_A_HEADER = re.compile(r"[\x21-\x7e]+")
 _IN_A_PATH = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 def line_from_stdin(what: str) -> str:
-    """The next line of standard input. Raises UsageError when it is empty or not there."""
+    """The next line of standard input. Raises UsageError when there is none or it is empty."""
     line = sys.stdin.buffer.readline().strip()
     if not line:
         raise click.UsageError(f"the {what} was expected as a line on standard input, which was empty")
@@ -26,19 +27,20 @@ def line_from_stdin(what: str) -> str:
 
 
 def prompted(question: str) -> str:
-    """Asked for, not shown while it is typed; may be left empty."""
+    """What a person types, hidden, at a prompt; may be empty."""
     answer: str = click.prompt(question, hide_input=True, default="", show_default=False, err=True)
     return answer.strip()
 
 
 def checked_token(token: str, *, source: str = "the API token") -> str:
+    """Raises Failure when no header can carry the token."""
     if not _IN_A_HEADER.fullmatch(token):
         raise Failure(f"{source}: only ASCII letters, digits and signs, no spaces", exit_code=WRONG_USAGE)
     return token
 
 
 def checked_secret(secret: str, *, source: str = "the intake secret") -> str:
-    """Warns about one that could be guessed or does not fit into a URL."""
+    """Raises Failure for a secret that cannot be used; warns about one that could be guessed or that no URL carries."""
     if not _IN_A_HEADER.fullmatch(secret):
         raise Failure(f"{source}: only ASCII letters, digits and signs, no spaces", exit_code=WRONG_USAGE)
     if len(secret) > LONGEST_SECRET:
@@ -51,14 +53,15 @@ def checked_secret(secret: str, *, source: str = "the intake secret") -> str:
 
 
 def checked_time_zone(name: str, *, source: str = "--time-zone") -> str:
-    """An IANA name with its own spelling: a folder or a file that is no zone is refused too."""
+    """Raises Failure for what is no IANA name in its own spelling; a path below the zone folder is no zone either."""
     if name not in zoneinfo.available_timezones():
         raise Failure(f"{source}: {name!r} is no IANA time zone; write one like Europe/Madrid", exit_code=WRONG_USAGE)
     return name
 
 
 def checked_location(location_id: str) -> str:
-    if not LEADWAY_ID.fullmatch(location_id):
+    """Raises Failure for what cannot be an id of Leadway's."""
+    if not _LOCATION_ID.fullmatch(location_id):
         raise Failure(
             "LOCATION is the id of a Leadway location, from Settings > Business Profile: letters and digits, like"
             " ve9EPM428h8vShlRW1KT",

@@ -1,4 +1,4 @@
-"""`leadway-calls follow-up ID`: one follow-up, what happened to it, and a person's word about an unclear one."""
+"""`leadway-calls follow-up ID`: one follow-up with its attempts; settles an unclear one by what a person saw."""
 
 from collections.abc import Iterator
 
@@ -95,7 +95,7 @@ def _what_to_do(row: sa.RowMapping, language: str) -> str:
             return f"{why} If that is no longer right: `leadway-calls replay plan {row['call_id']}`."
         case WorkStatus.DEAD:
             return (
-                "It was given up. Put right what the last error names, then"
+                "It is dead. Put right what the last error names, then"
                 f" `leadway-calls replay follow-up {row['follow_up_id']}`."
             )
         case WorkStatus.UNCLEAR if row["next_attempt_at"] is None:

@@ -1,4 +1,4 @@
-"""What the commands that read Leadway's list share: connections of their own, and times as people type them."""
+"""What `reconcile` and `backfill` share: a worker's connections, and times as people type them."""
 
 import secrets
 from collections.abc import Iterator
@@ -30,13 +30,15 @@ class Time(click.ParamType[datetime]):
 
 
 @contextmanager
-def connected(this: Opened) -> Iterator[Connections]:
-    """Connections as a worker has them, for this process. Warnings go to standard error."""
+def connected(this: Opened) -> Iterator["Connections"]:
+    """A worker's connections for this process. Logs from warnings up go to standard error. Raises Failure."""
     set_up_logs(level="WARNING", form="console")
     share_counters(this.settings)
-    this.cipher()  # a key that cannot be used is told here
-    opened = open_connections(this.settings, worker=f"command-{secrets.token_hex(3)}", limits=COMMAND)
+    from workers.process.connections import open_connections  # only now: metrics are made when they are imported
+
+    this.cipher()  # raises Failure for a key that cannot be used
+    connections = open_connections(this.settings, worker=f"command-{secrets.token_hex(3)}", limits=COMMAND)
     try:
-        yield opened
+        yield connections
     finally:
-        opened.close()
+        connections.close()

@@ -1,4 +1,4 @@
-"""What a command works with, and how an expected failure is told: what is wrong, what to do, an exit status."""
+"""What a command works with, and how it reports an expected failure: what is wrong, what to do, an exit status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,20 +6,23 @@ from dataclasses import dataclass
 
 import click
 import sqlalchemy as sa
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from migrations import is_current
-from models.accounts.accounts import SecretTaken, UnknownAccount
+from models.accounts import accounts
+from models.accounts.accounts import Account, SecretTaken, UnknownAccount
 from models.accounts.token_encryption import TokenCipher, TokenUnreadable, cipher_for
 from models.database import COMMAND, Database
 from models.follow_ups.rules_file import RulesError
 from models.settings import Settings, SettingsError, read_settings
+from workers.cli.screen import when
 
 WRONG_USAGE = 2
 
 
 class Failure(click.ClickException):
-    """Something a person can understand and act on. Exit status 1: refused, not found; 2: usage, settings."""
+    """An expected failure; the message says what to do. Exit status 1: refused, not found; 2: usage, settings."""
 
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)
@@ -28,19 +31,23 @@ class Failure(click.ClickException):
 
 @dataclass(frozen=True)
 class Opened:
+    """What every command has: the settings and a connected database."""
+
     settings: Settings
     database: Database
 
     def cipher(self) -> TokenCipher:
-        """Raises Failure when TOKEN_ENCRYPTION_KEYS are no keys."""
+        """The cipher of the stored tokens. Raises Failure when TOKEN_ENCRYPTION_KEYS cannot be used."""
         return _cipher(self.settings)
 
 
 @contextmanager
 def opened(*, schema: bool = True) -> Iterator[Opened]:
-    """Settings and database for the block. Raises Failure: for what is wrong with them, and for what the block raises
-    that is expected. `schema`: it has to be there."""
-    with failures_told():
+    """Settings and database for the block. `schema`: whether the database must have this version's schema.
+
+    Raises Failure for settings, database or schema that cannot be used, and for expected errors of the block.
+    """
+    with expected_errors():
         settings = read_settings()
         database = connect_settings(settings)
         try:
@@ -54,7 +61,8 @@ def opened(*, schema: bool = True) -> Iterator[Opened]:
 
 
 @contextmanager
-def failures_told() -> Iterator[None]:
+def expected_errors() -> Iterator[None]:
+    """Raises Failure for errors of the block that a person can put right."""
     try:
         yield
     except (SettingsError, RulesError) as error:
@@ -66,7 +74,7 @@ def failures_told() -> Iterator[None]:
 
 
 def connect_settings(settings: Settings) -> Database:
-    """Raises Failure when DATABASE_URL names nothing that could be a database; asks nothing of it yet."""
+    """The database of these settings, not connected yet. Raises Failure when DATABASE_URL cannot name a database."""
     try:
         return Database(settings.database_url, limits=COMMAND)
     except (sa.exc.ArgumentError, ImportError):
@@ -78,8 +86,19 @@ def connect_settings(settings: Settings) -> Database:
         raise Failure(f"the folder of the database cannot be made: {error.strerror}") from None
 
 
+def served_account(connection: Connection, location: str) -> Account:
+    """The account. Raises UnknownAccount, also for a removed one: commands change nothing of it."""
+    account = accounts.get(connection, location)
+    if account.removed_at is not None:
+        raise UnknownAccount(
+            f"the account {location!r} was removed at {when(account.removed_at)}: take it back with"
+            f" `leadway-calls accounts add {location}`"
+        )
+    return account
+
+
 def why(error: SQLAlchemyError) -> str:
-    """The driver's first line; only the kind of error where that line could quote a row."""
+    """The driver's first line; the type of the error alone where that line could quote a row."""
     if isinstance(error, sa.exc.OperationalError) and str(error.orig).strip():
         return str(error.orig).strip().splitlines()[0]
     return type(error.orig if isinstance(error, DBAPIError) else error).__name__

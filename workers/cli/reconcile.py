@@ -1,4 +1,4 @@
-"""`leadway-calls reconcile`: compares Leadway's list with ours now, and takes in what is missing."""
+"""`leadway-calls reconcile`: compares Leadway's list with the stored calls now, and takes in what is missing."""
 
 from datetime import datetime
 
@@ -19,7 +19,7 @@ from workers.reconcile_accounts import AccountStandsStill, read_to_end
 
 @click.command(short_help="Compares Leadway's list with what is here, takes in what is missing.")
 @click.argument("location", required=False)
-@click.option("--since", type=Time(), metavar="TIME", help="From this time on instead of from the account's mark.")
+@click.option("--since", type=Time(), metavar="TIME", help="From this time on instead of from the account's watermark.")
 def reconcile(location: str | None, since: datetime | None) -> None:
     """Lists the calls of one account, or of all, until now; stores those that are missing or newer; returns when done.
 
@@ -51,7 +51,7 @@ def reconcile(location: str | None, since: datetime | None) -> None:
 def _reconcile(this: Connections, location_id: str, since: datetime | None) -> bool:
     slot = WindowKind.REGULAR if since is None else WindowKind.SINCE
     try:
-        # One that is open ends at an earlier time than now.
+        # A run that is open already ends at an earlier time than now: it is read to its end first.
         read_to_end(this, location_id, slot)
         first_id = this.database.transact(lambda connection: _open(connection, location_id, since))
         read_to_end(this, location_id, slot)
@@ -59,7 +59,7 @@ def _reconcile(this: Connections, location_id: str, since: datetime | None) -> b
         say(f"{location_id}: {reason}")
         return False
     with this.database.reading() as connection:
-        _tell(location_id, runs.totals(connection, location_id, slot, first_id=first_id))
+        _show_summary(location_id, runs.summary(connection, location_id, slot, first_id=first_id))
         say(f"  complete until {when(accounts.get(connection, location_id).complete_until)}")
     return True
 
@@ -73,8 +73,8 @@ def _open(connection: Connection, location_id: str, since: datetime | None) -> i
     return runs.first_of_run(connection, location_id, WindowKind.SINCE)
 
 
-def _tell(location_id: str, done: RunTotals) -> None:
+def _show_summary(location_id: str, done: Summary) -> None:
     say(
-        f"{location_id}: {count(done.listed, 'call')} listed, {done.held} held; {done.unannounced} had not been"
+        f"{location_id}: {count(done.listed, 'call')} listed, {done.held} here; {done.unannounced} had not been"
         f" announced, {done.changed} brought up to date; {count(done.requests, 'request')}"
     )

@@ -1,4 +1,4 @@
-"""`leadway-calls replay …`: a person asks for something again: the fetch, the planning, or the sending."""
+"""`leadway-calls replay …`: a person asks for a fetch, a planning or a sending again."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from sqlalchemy import Connection
 from models.accounts import accounts, pauses
 from models.calls import calls
 from models.follow_ups import follow_ups
-from models.follow_ups.references import reference_for
-from models.follow_ups.rules import CALL_KEY, PlannedFollowUp, Rules, SkipReason, follow_ups_for, is_too_old
+from models.follow_ups.rules import PlannedFollowUp, Rules, SkipReason
 from models.follow_ups.rules_file import load_rules
 from models.reports import overview
 from models.work.work_rows import WorkStatus
 from workers.cli.call import find_call
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, show_table
+from workers.follow_ups.planning import follow_ups_asked_for
 
 
 class BareIdIsACall(click.Group):
@@ -46,7 +46,7 @@ def replay() -> None:
 @replay.command("call", short_help="Fetches one call's log again, or all dead ones.")
 @click.argument("call_id", metavar="[ID]", required=False)
 @click.option("--location", help="The account, where several have a call with this id; with --dead: only its calls.")
-@click.option("--dead", is_flag=True, help="All calls that were given up.")
+@click.option("--dead", is_flag=True, help="All dead calls.")
 def replay_call(call_id: str | None, location: str | None, dead: bool) -> None:
     """Fetches a call's log again, whatever its status; a fuller log adds follow-ups and repeats none.
 
@@ -56,7 +56,7 @@ def replay_call(call_id: str | None, location: str | None, dead: bool) -> None:
       leadway-calls replay call --dead
     """
     if (call_id is None) is not dead:
-        raise click.UsageError("name one call, or --dead for all that were given up")
+        raise click.UsageError("name one call, or --dead for all dead ones")
     with opened() as this:
         if call_id is None:
             with this.database.reading() as connection:
@@ -70,7 +70,7 @@ def replay_call(call_id: str | None, location: str | None, dead: bool) -> None:
         this.database.transact(lambda connection: calls.replay(connection, row["location_id"], row["call_id"]))
         say(f"Call {call_id} will be fetched again now.")
         with this.database.reading() as connection:
-            _tell_of_pauses(connection, row["location_id"])
+            _show_pauses(connection, row["location_id"])
 
 
 @replay.command("plan", short_help="Plans a call's follow-ups with today's rules.")
@@ -94,7 +94,7 @@ def replay_plan(call_id: str, location: str | None, even_if_old: bool, dry_run: 
         with this.database.reading() as connection:
             row = _stored(find_call(connection, call_id, location=location))
             planned = _planned(connection, row, rules, even_if_old=even_if_old)
-            new, skipped = _news(connection, row, planned)
+            new, skipped = _not_planned_yet(connection, row, planned)
         if not new and not skipped:
             say("Today's rules ask for nothing that is not planned already.")
             return
@@ -114,13 +114,13 @@ def replay_plan(call_id: str, location: str | None, even_if_old: bool, dry_run: 
         this.database.transact(write)
         say(f"{count(len(new), 'follow-up')} will be sent now.")
         with this.database.reading() as connection:
-            _tell_of_pauses(connection, row["location_id"])
+            _show_pauses(connection, row["location_id"])
 
 
-@replay.command("follow-up", short_help="Tries one that was given up or is unclear again.")
+@replay.command("follow-up", short_help="Tries a dead or unclear one again.")
 @click.argument("follow_up_id", metavar="ID")
 def replay_follow_up(follow_up_id: str) -> None:
-    """Tries a follow-up again that was given up or is unclear; if it may have got through, it is looked for first.
+    """Tries a dead or unclear follow-up again. If an earlier request may have written it, it is looked for first.
 
     \b
     Example:
@@ -135,7 +135,7 @@ def replay_follow_up(follow_up_id: str) -> None:
             if not tried:
                 raise Failure(f"it is {_standing(row)}: nothing was changed")
             say(f"Follow-up {follow_up_id} is tried again now.")
-            _tell_of_pauses(connection, row["location_id"])
+            _show_pauses(connection, row["location_id"])
 
 
 def _stored(row: sa.RowMapping) -> sa.RowMapping:
@@ -152,25 +152,23 @@ def _planned(
     connection: Connection, row: sa.RowMapping, rules: Rules, *, even_if_old: bool
 ) -> tuple[PlannedFollowUp, ...]:
     location_id, call_id = row["location_id"], row["call_id"]
-    call_log = calls.as_call_log(row)
-    age_hours = accounts.get(connection, location_id).follow_up_age_hours
-    too_old = is_too_old(call_log, now=overview.now(connection), age_hours=age_hours)
-    return follow_ups_for(
-        call_log,
-        calls.keyed_actions(connection, location_id, call_id),
+    return follow_ups_asked_for(
+        connection,
         rules,
-        location_id=location_id,
-        too_old=too_old and not even_if_old,
-        planned_as_call=follow_ups.has_action_key(connection, location_id, call_id, CALL_KEY),
+        calls.as_call_log(row),
+        calls.keyed_actions(connection, location_id, call_id),
+        account=accounts.get(connection, location_id),
+        now=overview.now(connection),
+        even_if_old=even_if_old,
     )
 
 
-def _news(
+def _not_planned_yet(
     connection: Connection, row: sa.RowMapping, planned: Sequence[PlannedFollowUp]
 ) -> tuple[list[PlannedFollowUp], list[PlannedFollowUp]]:
-    """What is to be sent and was not planned yet (or skipped), and what is not planned yet and may not be sent.
+    """Of `planned`, what is neither done nor under way: first what is to be sent, then what has a reason to be skipped.
 
-    The latter is not written down: a row that says "skipped: too old" would stand in the way of a later yes.
+    The second is not stored: a row that says "skipped: too old" would stand in the way of a later --even-if-old.
     """
     location_id, call_id = row["location_id"], row["call_id"]
     standing = {each["follow_up_id"]: each["status"] for each in follow_ups.of_call(connection, location_id, call_id)}
@@ -199,7 +197,7 @@ def _standing(row: sa.RowMapping) -> str:
             return f"{status}, and goes on by itself"
 
 
-def _tell_of_pauses(connection: Connection, location_id: str) -> None:
+def _show_pauses(connection: Connection, location_id: str) -> None:
     causes = sorted({row.cause for row in pauses.of_account(connection, location_id)})
     if causes:
         say(

@@ -1,4 +1,4 @@
-"""How answers look: times, ages, facts and tables, with colour on a terminal, plain elsewhere."""
+"""What a command prints: times, ages, facts and tables, with colour on a terminal, plain elsewhere."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -12,16 +12,16 @@ from rich.text import Text
 
 NOTHING = "–"
 PIPED_WIDTH = 400
-"""Lines for another program are not broken; COLUMNS, where it is set, decides for it too."""
+"""Characters: lines for another program are not broken. COLUMNS, where it is set, decides there too."""
 
 
 def when(moment: datetime | None) -> str:
-    """`2026-03-01T09:30:00Z`."""
+    """`2026-03-01T09:30:00Z`; None: a dash."""
     return NOTHING if moment is None else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def age(seconds: float) -> str:
-    """The two largest units at most: `45 s`, `3 min`, `2 h 5 min`, `3 d 4 h`."""
+    """At most the two largest units: `45 s`, `3 min`, `2 h 5 min`, `3 d 4 h`."""
     whole = max(0, int(seconds))
     minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
     if whole < 60:
@@ -47,7 +47,7 @@ def heading(text: str, *, wrong: bool = False) -> None:
 
 
 def show_facts(facts: Iterable[tuple[str, str]]) -> None:
-    """One fact a line, indented, names left of values."""
+    """Prints one fact a line, indented, the name left of the value."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
@@ -57,7 +57,7 @@ def show_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns in capitals; the first is never broken."""
+    """Prints rows under the columns' names in capitals. The first column is never broken."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for position, name in enumerate(columns):
         table.add_column(name.upper(), no_wrap=position == 0, overflow="fold")
@@ -67,7 +67,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def printable(text: str) -> str:
-    """Without control characters: what came from outside must not steer a terminal."""
+    """Replaces control characters: text from outside must not steer a terminal."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
 
 
@@ -76,7 +76,7 @@ def _text(text: str, style: str = "") -> Text:
 
 
 def _print(what: RenderableType) -> None:
-    """Without the blanks that fill a table's columns at its right edge."""
+    """Prints without the blanks at the right edge of a table."""
     console = _console()
     with console.capture() as printed:
         console.print(what)

@@ -1,4 +1,4 @@
-"""Whether everything is well: looks at database, Redis, processes and accounts, and finds what needs a person."""
+"""Whether the system needs a person: looks at database, Redis, processes and accounts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from models.reports.overview import AccountOverview, Paused
 from models.settings import Settings, read_settings
 from models.work import heartbeats
 from models.work.heartbeats import Heartbeat
-from workers.cli.opened import Failure, failures_told, opened
+from workers.cli.opened import Failure, expected_errors, opened
 from workers.cli.screen import count
 
 PING_SECONDS = 1.0
@@ -24,7 +24,7 @@ NEEDED_PROCESSES = ("worker", "beat")
 
 @dataclass(frozen=True)
 class Standing:
-    """What `status` tells. `redis_reachable` None: REDIS_URL is not set, so nothing is known."""
+    """What `status` shows. `redis_reachable` None: REDIS_URL is not set, so Redis was not asked."""
 
     at: datetime
     database_reachable: bool
@@ -32,7 +32,7 @@ class Standing:
     processes: Sequence[Heartbeat]
     accounts: Sequence[AccountOverview]
     reasons: Sequence[str]
-    """Why it needs a person, or why it cannot tell; one sentence each, with what to do."""
+    """Why a person is needed, or why nothing is known; one sentence each, with what to do."""
 
     @property
     def exit_code(self) -> int:
@@ -42,10 +42,10 @@ class Standing:
 
 
 def look() -> Standing:
-    """Never raises for what a person can put right: that is what it tells."""
+    """Looks at everything. Raises nothing for what a person can put right: `reasons` holds that."""
     settings = None
     try:
-        with failures_told():
+        with expected_errors():
             settings = read_settings()
         with opened() as this, this.database.reading() as connection:
             at = overview.now(connection)
@@ -60,7 +60,7 @@ def look() -> Standing:
 
 def _redis_answers(settings: Settings) -> bool | None:
     if "redis_url" not in settings.model_fields_set:
-        return None  # an embedded one is known only to those it was started for
+        return None  # the address of an embedded one is known only to the processes that it was started for
     try:
         with redis.Redis.from_url(
             settings.redis_url, socket_timeout=PING_SECONDS, socket_connect_timeout=PING_SECONDS,
@@ -93,7 +93,7 @@ def _of_account(one: AccountOverview) -> list[str]:
     for each in one.dead:
         what, how = _DEAD[each.work]
         ids = _some(each.oldest_ids, each.number)
-        reasons.append(f"{location_id}: {count(each.number, what)} given up ({each.cause}): {ids}. {how}")
+        reasons.append(f"{location_id}: {count(each.number, what)} ({each.cause}): {ids}. {how}")
     if one.unclear.for_a_person:
         number, ids = one.unclear.for_a_person, _some(one.unclear.oldest_ids, one.unclear.for_a_person)
         reasons.append(
@@ -104,7 +104,7 @@ def _of_account(one: AccountOverview) -> list[str]:
 
 
 def _is_wrong(paused: Paused) -> bool:
-    """A person's own pause is meant."""
+    """Whether a person is needed: not for a pause that a person made."""
     return paused.cause != PauseCause.PERSON
 
 
@@ -113,6 +113,6 @@ def _some(ids: Sequence[str], number: int) -> str:
 
 
 _DEAD = {
-    "call": ("call", "`leadway-calls call ID` tells why; `leadway-calls replay call --dead` fetches them again."),
-    "follow_up": ("follow-up", "`leadway-calls follow-up ID` tells why and what to do."),
+    "call": ("dead call", "`leadway-calls call ID` tells why; `leadway-calls replay call --dead` fetches them again."),
+    "follow_up": ("dead follow-up", "`leadway-calls follow-up ID` tells why and what to do."),
 }

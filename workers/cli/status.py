@@ -1,4 +1,4 @@
-"""`leadway-calls status`: one screen that says whether everything is well, and its exit status with it."""
+"""`leadway-calls status`: one screen and an exit status that say whether the system needs a person."""
 
 import json
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from workers.cli.standing import Standing, look
 def status(ctx: click.Context, in_json: bool) -> None:
     """Tells in one screen whether everything is well: each account's work, the processes, database and Redis.
 
-    Exit status: 0 fine; 1 something needs a person: calls or follow-ups that were given up, an account whose token,
-    location, scope or version is refused, unclear follow-ups that only a person can settle, no worker or no beat
-    alive, Redis away; 2 it cannot tell, for the database is away or not ready.
+    Exit status: 0 fine; 1 something needs a person: dead calls or follow-ups, an account whose token, location, scope
+    or version is refused, unclear follow-ups that only a person can settle, no worker or no beat alive, Redis away;
+    2 it cannot tell, because the database is away or not ready.
 
     \b
     Examples:
@@ -52,7 +52,7 @@ def show(standing: Standing) -> None:
 
 
 def as_json(standing: Standing) -> dict[str, Any]:
-    """Every key is always there; null where nothing is known. Times are ISO 8601 in UTC, spans are seconds."""
+    """The contract of `--json`: every key is always there, null where nothing is known. Times are ISO 8601 in UTC."""
     return {
         "at": when(standing.at),
         "verdict": ("fine", "needs_a_person", "cannot_tell")[standing.exit_code],
@@ -150,7 +150,9 @@ def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str]
     last = one.last_notification_at
     ago = f" ({age((standing.at - last).total_seconds())} ago)" if last else ""
     if one.account.outages_in_a_row:
-        yield "API outages", f"{one.account.outages_in_a_row} in a row; rests until {when(one.account.open_until)}"
+        open_until = one.account.open_until
+        breaker = f"; circuit breaker open until {when(open_until)}" if open_until else ""
+        yield "API outages", f"{one.account.outages_in_a_row} in a row{breaker}"
     yield "last notification", f"{when(last)}{ago}"
     yield from _completeness(one)
     today = one.today
@@ -163,7 +165,7 @@ def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str]
 
 def _completeness(one: AccountOverview) -> Iterator[tuple[str, str]]:
     found = one.completeness
-    held_up = f"; does not move on: {found.held_up_by}" if found.held_up_by else ""
+    held_up = f"; does not move: {found.held_up_by}" if found.held_up_by else ""
     yield "complete until", f"{when(found.complete_until)}{held_up}"
     calls = count(found.calls_in_the_last_day, "call")
     yield "unannounced", f"{found.unannounced_in_the_last_day} of {calls} in the last day"

@@ -1,4 +1,4 @@
-"""What sending a follow-up needs besides the request itself: the words of it, and the appointment that it tells.
+"""Follow-ups before their request: `planning` decides which ones a call gets, `wording` what each of them says.
 
 The request, the intent before it and what its answer means are in `workers.send_follow_up`.
 """

@@ -1,4 +1,4 @@
-"""Finds what a follow-up has to say: reads the stored call, looks the booking up, renders the rule's words."""
+"""The words of a note: reads the stored call, looks its booking up, renders the rule's template."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,31 +16,33 @@ from models.follow_ups.templates import tags_for, word_note, word_task
 from models.work.lifecycle import Claim
 from workers.leadway.client import LeadwayClient
 from workers.leadway.documents import Appointment
-from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.errors import NOT_A_TRY, ErrorKind, LeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
 
 BOOKED_UP_TO = timedelta(hours=1)
-"""An appointment added later than this after the action was made by somebody else."""
+"""An appointment that was added longer than this after the action was not booked by the action."""
 CLOCKS_DIFFER_BY = timedelta(minutes=1)
 ANY_ZONE = timedelta(hours=15)
-"""Two readings of a time without a zone may differ by so much."""
-MOST_ASKED_FOR = 5
+"""Two readings of a time without a zone differ by at most this."""
+MOST_EXACT_LOOKUPS = 5
+"""Appointments of one contact that are asked for singly in one attempt."""
 LOOKUPS_TRIED = 6
-"""Failed attempts after which the note goes without its lookup: the words say so."""
+"""Failed attempts after which the note is written without its lookup, and says so."""
 LATE_AFTER = timedelta(hours=1)
-"""A call that became known this long after its end is told as late."""
+"""The note of a call that became known this long after its end says that it is late."""
 LOOK_AGAIN_FOR = 12
-"""First delays (12 of 5 s: a minute) after storing the call, in which a booking may still turn up."""
-NOT_ABOUT_THE_LOOKUP = (ErrorKind.BUDGET, ErrorKind.NO_TIME, ErrorKind.THROTTLED, ErrorKind.CONTACT_UNKNOWN)
+"""For this many first delays (12 of 5 s: a minute) after the call was stored, a booking may still be listed."""
+NOT_ABOUT_THE_LOOKUP = (*NOT_A_TRY, ErrorKind.THROTTLED, ErrorKind.CONTACT_UNKNOWN)
+"""Errors that would meet the note's own request as well: no reason to write the note without its lookup."""
 STOPS_THE_ACCOUNT = (ErrorKind.TOKEN, ErrorKind.LOCATION)
 
 
-class RuleGone(Exception):
-    """The rule was taken out of the rules file since this follow-up was planned."""
+class NothingToWord(Exception):
+    """The follow-up's rule or its call is gone: there is nothing to word it from."""
 
 
-class TooSoon(Exception):
-    """The booked appointment may still turn up: ask again in so many seconds."""
+class BookingNotListedYet(Exception):
+    """The booked appointment may still turn up in the calendar: look again in `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__("the booked appointment is not in the calendar yet")
@@ -48,7 +50,7 @@ class TooSoon(Exception):
 
 
 @dataclass(frozen=True)
-class Words:
+class WordedFollowUp:
     """What is sent, by kind: a note has a body, a task also a title and a due time, a tag tags, a workflow an id."""
 
     body: str = ""
@@ -61,21 +63,25 @@ class Words:
 
     @property
     def columns(self) -> dict[str, str | None]:
-        """What the row keeps of them."""
+        """The columns of `follow_ups` that keep the words."""
         return {"title": self.title, "body": self.body, "appointment_id": self.appointment_id}
 
 
-def words_for(this: Connections, claim: Claim, *, account: Account, client: LeadwayClient) -> Words:
-    """Raises RuleGone, WordingError, TooSoon, and what the lookup of a booking raises; nothing has been sent yet."""
+def word_follow_up(this: Connections, claim: Claim, *, account: Account, client: LeadwayClient) -> WordedFollowUp:
+    """The follow-up of this claim in words; looks a booked appointment up, and writes nothing.
+
+    Raises NothingToWord, WordingError (the template), BookingNotListedYet, and LeadwayError where the lookup is worth
+    waiting for.
+    """
     row = claim.row
     rule = this.rules.find(row["rule_id"], location_id=account.location_id)
     if rule is None:
-        raise RuleGone(f"the rule {row['rule_id']!r} is no longer in the rules file")
+        raise NothingToWord(f"the rule {row['rule_id']!r} is no longer in the rules file")
     with this.database.reading() as connection:
         call = calls.get(connection, account.location_id, row["call_id"])
         actions = calls.keyed_actions(connection, account.location_id, row["call_id"])
     if call is None:
-        raise RuleGone("its call is no longer there")
+        raise NothingToWord("its call is no longer stored")
     call_log = calls.as_call_log(call)
     action = dict(actions).get(row["action_key"])
     if row["body"] is not None and rule.kind in _WORDED:
@@ -103,26 +109,26 @@ def words_for(this: Connections, claim: Claim, *, account: Account, client: Lead
 _WORDED = (FollowUpKind.NOTE, FollowUpKind.TASK)
 
 
-def _worded(rule: Rule, context: NoteContext, *, appointment_id: str | None) -> Words:
+def _worded(rule: Rule, context: NoteContext, *, appointment_id: str | None) -> WordedFollowUp:
     match rule.kind:
         case FollowUpKind.NOTE:
-            return Words(body=word_note(rule, context), appointment_id=appointment_id)
+            return WordedFollowUp(body=word_note(rule, context), appointment_id=appointment_id)
         case FollowUpKind.TASK:
             words = word_task(rule, context)
             due_at = _due_at(rule, context.call_log)
-            return Words(
+            return WordedFollowUp(
                 words.body, words.title, due_at=due_at, assigned_to=rule.assigned_to, appointment_id=appointment_id
             )
         case FollowUpKind.TAG:
             tags = tags_for(rule, context)
-            return Words(body=", ".join(tags), tags=tags)
+            return WordedFollowUp(body=", ".join(tags), tags=tags)
         case FollowUpKind.WORKFLOW:
-            return Words(body=rule.workflow_id or "", workflow_id=rule.workflow_id or "")
+            return WordedFollowUp(body=rule.workflow_id or "", workflow_id=rule.workflow_id or "")
 
 
-def _as_worded_before(rule: Rule, row: Mapping[str, Any], call_log: CallLog) -> Words:
-    """It is worded once: a later attempt spends no requests on looking up again what it is going to say."""
-    return Words(
+def _as_worded_before(rule: Rule, row: Mapping[str, Any], call_log: CallLog) -> WordedFollowUp:
+    """A follow-up is worded once: a later attempt spends no requests on another lookup."""
+    return WordedFollowUp(
         body=row["body"],
         title=row["title"],
         due_at=_due_at(rule, call_log),
@@ -148,29 +154,30 @@ def _look_up(
     contact_id = claim.row["contact_id"]
     try:
         listed = client.list_appointments(contact_id)
-    except (RetryableLeadwayError, PermanentLeadwayError) as error:
+    except LeadwayError as error:
         if _is_worth_waiting_for(error, claim):
             raise
         return AppointmentLookup.UNAVAILABLE, None
     with this.database.reading() as connection:
-        told = follow_ups.appointments_used(connection, account.location_id, contact_id, but_call=call_log.call_id)
-    free = _with_exact_times([each for each in listed if each.appointment_id not in told], actions, client=client)
+        used = follow_ups.appointments_told(connection, account.location_id, contact_id, but_call=call_log.call_id)
+    free = _with_exact_times([each for each in listed if each.appointment_id not in used], actions, client=client)
     found = match_bookings(actions, free, call_log=call_log, time_zone=account.time_zone).get(claim.row["action_key"])
     if found is not None:
         return AppointmentLookup.FOUND, found
     first_delay = this.settings.leadway_retry_seconds
     waited = (claim.claimed_at - stored_at).total_seconds()
     if waited < LOOK_AGAIN_FOR * first_delay:
-        raise TooSoon(max(first_delay, min(waited, LOOK_AGAIN_FOR * first_delay - waited)))
+        raise BookingNotListedYet(max(first_delay, min(waited, LOOK_AGAIN_FOR * first_delay - waited)))
     return AppointmentLookup.NOT_FOUND, None
 
 
 def match_bookings(
     actions: Sequence[tuple[str, Action]], appointments: Sequence[Appointment], *, call_log: CallLog, time_zone: str
 ) -> dict[str, Appointment]:
-    """Which appointment each booking of the call made, by action key: the nearest added after it, each used once.
+    """The appointment that each booking of the call made, by action key: the nearest one added after the booking.
 
-    Decided for all bookings of a call together, so that their notes agree however they are written.
+    Each appointment is used once. All bookings of a call are decided together, so that their notes agree whichever is
+    written first. `time_zone`: the account's, for times without a zone.
     """
     bookings = [
         (action.executed_at or call_log.started_at, key, action)
@@ -197,7 +204,10 @@ def match_bookings(
 
 
 def _added_after(appointment: Appointment, executed_at: datetime, time_zone: str) -> datetime | None:
-    """When it was added, if that is soon after the action. A time without a zone is UTC or the account's: either."""
+    """When the appointment was added, if that was soon after the action; else None.
+
+    A time without a zone may be UTC or in the account's zone, so both readings are tried.
+    """
     if appointment.added_at is None:
         return None
     readings = [appointment.added_at]
@@ -217,30 +227,31 @@ def _as_booked(appointment: Appointment) -> BookedAppointment:
 def _with_exact_times(
     listed: Sequence[Appointment], actions: Sequence[tuple[str, Action]], *, client: LeadwayClient
 ) -> list[Appointment]:
-    """The contact's list gives times without a zone; those that may be ours are asked for one by one."""
+    """Replaces appointments whose times lack a zone, and which a booking may have made, by their exact documents."""
     booked_at = [action.executed_at for _key, action in actions if action.executed_at is not None]
     calendars = {action.parameters.get("calendarId") for _key, action in actions}
     exact = list(listed)
     asked = 0
     for position, each in enumerate(listed):
         near = each.added_at is not None and any(abs(each.added_at - moment) < ANY_ZONE for moment in booked_at)
-        if not each.zoneless or each.calendar_id not in calendars or not near or asked == MOST_ASKED_FOR:
+        if not each.zoneless or each.calendar_id not in calendars or not near or asked == MOST_EXACT_LOOKUPS:
             continue
         asked += 1
         try:
             exact[position] = client.get_appointment(each.appointment_id)
-        except (RetryableLeadwayError, PermanentLeadwayError) as error:
+        except LeadwayError as error:
             if error.kind is ErrorKind.NO_TIME:
-                break  # the one before hung: again and again, if this attempt were given up for it
+                break  # the lookup before hung, and would hang in the next attempt too: go on with what is known
             if error.kind in NOT_ABOUT_THE_LOOKUP:
                 raise
     return exact
 
 
 def _is_worth_waiting_for(error: LeadwayError, claim: Claim) -> bool:
-    """A lookup is optional: without its scope, or failing again and again, the note is written without it.
+    """Whether the attempt should be made again later, rather than the note written without this lookup.
 
-    Not when nobody answers at all: then the note could not be written either, and need not be poorer for it.
+    A lookup is optional: without its scope, or after LOOKUPS_TRIED failures, the note is written without it. When
+    Leadway does not answer at all, the note could not be written either and need not be poorer.
     """
     if error.kind in NOT_ABOUT_THE_LOOKUP or error.kind in STOPS_THE_ACCOUNT:
         return True

@@ -1,4 +1,7 @@
-"""Leadway as a whole: one pooled session and one budget per process, from which every attempt gets its client."""
+"""Everything that talks to Leadway; one pooled session and one budget per process, one client per attempt.
+
+Nothing outside of this package sends a request to Leadway or reads its JSON. Nothing here writes calls or follow-ups.
+"""
 
 from collections.abc import Mapping
 
@@ -10,13 +13,15 @@ from models.database import Database
 from models.settings import Settings
 from models.work.work_rows import Lane
 from workers.leadway.budget import Allowance, Budget
-from workers.leadway.client import LeadwayClient, Observer, open_session
+from workers.leadway.client import LeadwayClient
 from workers.leadway.credentials import Credentials
 from workers.leadway.errors import ErrorKind
-from workers.telemetry import metrics
+from workers.leadway.transport import Observer, open_session
 
 
 class Leadway:
+    """Leadway for this process. Opened by the entry point, after any fork."""
+
     def __init__(self, settings: Settings, *, cipher: TokenCipher, client: "redis.Redis", database: Database) -> None:
         self._url = settings.leadway_api_url
         self._version = settings.leadway_api_version
@@ -27,25 +32,23 @@ class Leadway:
         self._per_10_seconds = settings.leadway_requests_per_10_seconds
 
     def for_account(
-        self, account: Account, *, lane: Lane, deadline: float, also: Observer | None = None
+        self, account: Account, *, lane: Lane, deadline: float, observe: Observer | None = None
     ) -> LeadwayClient:
-        """A client for one attempt, until `deadline` (monotonic seconds): that account's token, budget and metrics.
+        """A client for one attempt, until `deadline` (monotonic seconds), with the account's token and budget.
 
-        `also` is told of every request as well.
+        `observe`: called after every request too, beside the budget.
         """
-        asked, allowance = False, self.allowance(account)
+        under_way, allowance = False, self.allowance(account)
 
-        def acquire(_endpoint: str, /) -> None:
-            nonlocal asked
-            self._budget.acquire(account.location_id, allowance, lane=lane, deadline=deadline, under_way=asked)
-            asked = True
+        def acquire() -> None:
+            nonlocal under_way
+            self._budget.acquire(account.location_id, allowance, lane=lane, deadline=deadline, under_way=under_way)
+            under_way = True
 
-        def observe(endpoint: str, answer: int | ErrorKind, seconds: float, headers: Mapping[str, str]) -> None:
-            metrics.API_REQUESTS.labels(endpoint, str(answer)).inc()
-            metrics.API_SECONDS.labels(endpoint).observe(seconds)
-            self._budget.heed(account.location_id, allowance, headers, throttled=answer == 429)
-            if also is not None:
-                also(endpoint, answer, seconds, headers)
+        def heed(endpoint: str, result: int | ErrorKind, seconds: float, headers: Mapping[str, str]) -> None:
+            self._budget.heed(account.location_id, allowance, headers, throttled=result == 429)
+            if observe is not None:
+                observe(endpoint, result, seconds, headers)
 
         return LeadwayClient(
             self._session,
@@ -56,11 +59,11 @@ class Leadway:
             redaction_key=self._redaction_key,
             deadline=deadline,
             acquire=acquire,
-            observe=observe,
+            observe=heed,
         )
 
     def allowance(self, account: Account) -> Allowance:
-        """The account's own numbers, else those set for all."""
+        """What Leadway allows this account: its own numbers where it has some, else those set for all accounts."""
         usual = Allowance(self._per_10_seconds)
         return Allowance(
             account.requests_per_10_seconds or usual.per_10_seconds,

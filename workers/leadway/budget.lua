@@ -1,19 +1,19 @@
--- Reserves a request slot of one account, or tells the wait. One round trip; Redis' own clock.
+-- Reserves a request slot of one account, or returns the wait. One round trip; Redis' own clock.
 -- KEYS[1] the account's hash
--- ARGV    seconds between requests, slots that may be taken at once, the longest wait accepted,
---         requests a day, the part of them that this lane may use, seconds in which a slowing fades,
---         seconds for which the asking process has reserved slots already (counts if Redis lost its memory)
--- Returns {granted (1 or 0), wait in seconds, what it waits for: pace, held, day,
+-- ARGV    seconds between requests, slots that may be taken at once, longest accepted wait in seconds,
+--         requests a day, part of them that this lane may use, seconds in which a slowing fades,
+--         seconds for which the asking process has reserved slots already (used if Redis lost its memory)
+-- Returns {granted (1 or 0), wait in seconds, what is waited for: pace, throttled, day,
 --          seconds until the account's slots are free again, requests used today}; numbers with fractions as text
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local spacing, burst, accepted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local per_day, share, fade, ahead = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
-local state = redis.call('HMGET', KEYS[1], 'next_at', 'open_until', 'told', 'told_until', 'slow', 'slow_until',
-  'day', 'used', 'told_day')
+local state = redis.call('HMGET', KEYS[1], 'next_at', 'open_until', 'advertised', 'advertised_until', 'slow',
+  'slow_until', 'day', 'used', 'advertised_day')
 local next_at, open_until = tonumber(state[1] or now + ahead), tonumber(state[2] or 0)
-if next_at > now + 60 then next_at = now end -- nobody reserves that far: the clock was set back
+if next_at > now + 60 then next_at = now end -- no slot is reserved that far ahead: the clock was set back
 if tonumber(state[4] or 0) > now then spacing, burst = math.max(spacing, tonumber(state[3])), 1 end
 local slowed = tonumber(state[6] or 0) - now
 if slowed > 0 then spacing, burst = spacing * (1 + (tonumber(state[5]) - 1) * math.min(1, slowed / fade)), 1 end
@@ -26,10 +26,10 @@ if used >= per_day * share then return {0, string.format('%.3f', (day + 1) * 864
 
 local start = math.max(now, next_at - (burst - 1) * spacing, open_until)
 if start - now > accepted then
-  return {0, string.format('%.3f', start - now), open_until >= start and 'held' or 'pace', '0', used}
+  return {0, string.format('%.3f', start - now), open_until >= start and 'throttled' or 'pace', '0', used}
 end
 next_at = math.max(next_at, start) + spacing
-if tonumber(state[7] or -1) ~= day then redis.call('HDEL', KEYS[1], 'told_day') end
+if tonumber(state[7] or -1) ~= day then redis.call('HDEL', KEYS[1], 'advertised_day') end
 redis.call('HSET', KEYS[1], 'next_at', string.format('%.6f', next_at), 'day', day, 'used', used + 1)
 redis.call('EXPIRE', KEYS[1], 172800)
 return {1, string.format('%.6f', start - now), 'pace', string.format('%.6f', next_at - now), used + 1}

@@ -1,8 +1,8 @@
 """The request budget of each account, shared by every process of the deployment: who may ask Leadway, and when.
 
-One Lua script in Redis per request reserves a slot, smoothly paced: exact-window counters admit bursts that jitter
-pushes over the limit. What a lane may wait is its rank: background work only takes a slot that is nearly free, so it
-never queues long before a live call.
+One Lua script in Redis per request reserves an evenly spaced slot. Counters over exact windows would admit bursts that
+jitter pushes over the limit. The wait that a lane accepts is its rank: background work takes only a slot that is nearly
+free, so it never stands long before a live call.
 """
 
 import threading
@@ -21,8 +21,8 @@ from workers.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 SHARE_USED = 0.98
-"""Of what is allowed. 100 per 10 s are then 0.102 s apart: two requests have to be moved by 0.2 s against each other,
-by threads and networks, before 101 arrive within 10 s."""
+"""Part of the allowance that is used. 100 requests per 10 s are then 0.102 s apart: threads and networks have to shift
+two requests by 0.2 s against each other before 101 arrive within 10 s."""
 ACCEPTED_WAIT_SECONDS = {
     Lane.LIVE: 1.5,
     Lane.FOLLOW_UP: 1.5,
@@ -30,9 +30,11 @@ ACCEPTED_WAIT_SECONDS = {
     Lane.RECONCILED: 0.9,
     Lane.BACKFILLED: 0.8,
 }
-"""A live call finds at most so much background work before it."""
+"""The longest wait for a slot, in seconds. A live call finds at most the last two before it."""
 UNDER_WAY_SECONDS = {Lane.LIVE: 12.0, Lane.FOLLOW_UP: 12.0}
+"""The same for an attempt that has made a request already."""
 UNDER_WAY_IN_BACKGROUND = 1.5
+"""The same for the other lanes."""
 SHARE_OF_THE_DAY = {
     Lane.LIVE: 1.0,
     Lane.FOLLOW_UP: 1.0,
@@ -40,69 +42,75 @@ SHARE_OF_THE_DAY = {
     Lane.RECONCILED: 0.9,
     Lane.BACKFILLED: 0.8,
 }
+"""Part of the day's requests that a lane may use."""
 LONGEST_WAIT_FOR_THE_DAY = 3600.0
-"""Seconds: so that a raised budget is noticed before midnight."""
+"""Seconds. A raised allowance is noticed before midnight."""
 SLOWER_AFTER_429 = 1.25
+"""A 429 makes the account's requests this many times slower."""
 SLOWEST = 4.0
+"""Several 429s make them at most this many times slower."""
 FADES_IN_SECONDS = 300.0
-"""A slowing by a 429 becomes less all the time, and is gone after so long: an unknown lower limit is met now and then
-from below, not with each request."""
-TOLD_LASTS_SECONDS = 60.0
-"""How long a lower X-RateLimit-Max is believed when no answer repeats it."""
-TOLD_AGAIN_SECONDS = 15.0
-SECONDS_PER_REQUEST_ALONE = 0.5
-"""The pace of one process that cannot ask Redis."""
-REDIS_REST_SECONDS = 1.0
+"""The slowing fades steadily and ends after this: an unknown lower limit is exceeded now and then, not always."""
+ADVERTISED_LASTS_SECONDS = 60.0
+"""A lower X-RateLimit-Max is believed for this long when no answer repeats it."""
+ADVERTISE_AGAIN_SECONDS = 15.0
+"""A limit that Redis knows already is passed on again after this."""
+LOCAL_SECONDS_PER_REQUEST = 0.5
+"""The pace of one process that cannot reach Redis."""
+REDIS_RETRY_SECONDS = 1.0
+"""Pause before Redis is asked again after it failed."""
 
 _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """What Leadway grants an account."""
+    """What Leadway allows an account."""
 
     per_10_seconds: int = 100
     burst: int = 1
-    """Requests that may go out at once after a rest."""
+    """Requests that may go out at once after a quiet time."""
     per_day: int = 200_000
 
     @property
     def spacing(self) -> float:
-        """Seconds between requests; a burst and what follows it within 10 s are together no more than allowed."""
+        """Seconds between requests, so that a burst and the 10 s after it hold no more requests than allowed."""
         return 10 / max(SHARE_USED * self.per_10_seconds - (self.burst - 1), 0.1)
 
 
 @dataclass
 class _Known:
-    """What this process knows of one account without asking Redis. Times are monotonic seconds."""
+    """What this process knows of one account without Redis. Times are monotonic seconds."""
 
     reserved_until: float = 0.0
     open_until: float = 0.0
-    alone_next: float = 0.0
+    local_next: float = 0.0
+    """Start of the next slot while Redis is away."""
     used_today: int = 0
-    told: float = 0.0
-    told_at: float = 0.0
+    advertised: float = 0.0
+    """Seconds between requests, from the limit that was last passed on to Redis."""
+    advertised_at: float = 0.0
 
 
 class Budget:
-    """The limiter of one process; the account's state is in Redis, so all processes draw from the same."""
+    """The limiter of one process. The accounts' state is in Redis, so that all processes draw from one allowance."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._reserve = client.register_script((_HERE / "budget.lua").read_text())
         self._heed = client.register_script((_HERE / "budget_heed.lua").read_text())
         self._known: dict[str, _Known] = {}
-        self._alone_until = 0.0
-        self._is_exclusive = False
+        self._local_until = 0.0
+        self._is_local = False
         self._lock = threading.Lock()
 
     def acquire(
         self, location_id: str, allowance: Allowance, *, lane: Lane, deadline: float, under_way: bool = False
     ) -> None:
-        """Waits for a slot, at most as long as the lane accepts and the attempt has left.
+        """Waits for a slot, at most as long as the lane accepts and `deadline` (monotonic seconds) leaves.
 
-        under_way: the attempt has made requests already. Giving up now would waste them, so it waits longer.
+        `under_way`: the attempt has made requests already. A refusal would waste those, so it waits longer.
 
-        Raises RetryableLeadwayError (kind budget, with the wait): nothing was taken.
+        Raises RetryableLeadwayError (kind budget, with the wait in `retry_after`); then no slot was taken.
         """
         left = deadline - time.monotonic()
         longest = UNDER_WAY_SECONDS.get(lane, UNDER_WAY_IN_BACKGROUND) if under_way else ACCEPTED_WAIT_SECONDS[lane]
@@ -111,35 +119,36 @@ class Budget:
         granted, wait, why = self._ask(location_id, allowance, lane, accepted, known)
         if granted and wait > 0:
             time.sleep(wait)
-            held = known.open_until - time.monotonic()
-            if held > 0:  # a 429 came meanwhile
-                granted, wait, why = False, held, "held"
+            left = known.open_until - time.monotonic()
+            if left > 0:  # a 429 came meanwhile
+                granted, wait, why = False, left, "throttled"
         if not granted:
             metrics.BUDGET_REFUSALS.labels(lane.name.lower(), why).inc()
             raise RetryableLeadwayError(ErrorKind.BUDGET, retry_after=wait, endpoint=f"budget ({why})", reached=False)
         metrics.BUDGET_WAIT_SECONDS.observe(wait)
 
     def heed(self, location_id: str, allowance: Allowance, headers: Mapping[str, str], *, throttled: bool) -> None:
-        """Believes an answer's X-RateLimit headers where they say less than we assume, and any 429."""
+        """Takes over what an answer says: X-RateLimit headers where they allow less than is assumed, and any 429."""
         known = self._of(location_id)
-        told = _read(headers, allowance, known)
-        hold = throttle_wait(headers) if throttled else 0.0
-        if told.is_nothing_new and not throttled:
+        advertised = _read(headers, allowance, known)
+        wait = throttle_wait(headers) if throttled else 0.0
+        if advertised.is_known and not throttled:
             return
         if throttled:
-            known.open_until = max(known.open_until, time.monotonic() + hold)
+            known.open_until = max(known.open_until, time.monotonic() + wait)
         try:
             self._heed(
                 keys=[_key(location_id)],
                 args=[
-                    hold, SLOWER_AFTER_429 if throttled else 1.0, SLOWEST, FADES_IN_SECONDS, told.spacing,
-                    TOLD_LASTS_SECONDS, told.used, told.per_day, 0.0 if throttled else told.put_off,
+                    wait, SLOWER_AFTER_429 if throttled else 1.0, SLOWEST, FADES_IN_SECONDS, advertised.spacing,
+                    ADVERTISED_LASTS_SECONDS, advertised.used, advertised.per_day,
+                    0.0 if throttled else advertised.extra_wait,
                 ],
             )  # fmt: skip
         except redis.RedisError:
-            return  # this process knows, and while Redis is away it has its own slow pace
-        if told.spacing:
-            known.told, known.told_at = told.spacing, time.monotonic()
+            return  # `known` has it, and while Redis is away this process keeps to its own slow pace
+        if advertised.spacing:
+            known.advertised, known.advertised_at = advertised.spacing, time.monotonic()
 
     def _of(self, location_id: str) -> _Known:
         return self._known.setdefault(location_id, _Known())
@@ -148,7 +157,7 @@ class Budget:
         self, location_id: str, allowance: Allowance, lane: Lane, accepted: float, known: _Known
     ) -> tuple[bool, float, str]:
         before = time.monotonic()
-        if before >= self._alone_until:
+        if before >= self._local_until:
             ahead = max(0.0, known.reserved_until - before)
             try:
                 granted, wait, why, reserved, used = self._reserve(
@@ -159,60 +168,60 @@ class Budget:
                     ],
                 )  # fmt: skip
             except redis.RedisError as error:
-                self._stand_alone(error)
+                self._became_local(error)
             else:
-                self._stand_together()
+                self._became_shared()
                 known.used_today = int(used)
                 if granted:
                     known.reserved_until = before + float(reserved)
                 reason = why.decode()
                 return bool(granted), _wait(float(wait), reason), reason
-        return self._ask_alone(allowance, accepted, known)
+        return self._ask_locally(allowance, accepted, known)
 
-    def _ask_alone(self, allowance: Allowance, accepted: float, known: _Known) -> tuple[bool, float, str]:
-        """Without Redis nobody knows what the others do: a pace at which a few processes stay below the limit."""
+    def _ask_locally(self, allowance: Allowance, accepted: float, known: _Known) -> tuple[bool, float, str]:
+        """Without Redis no process knows what the others do: each keeps a pace at which a few stay below the limit."""
         with self._lock:
             now = time.monotonic()
-            start = max(now, known.alone_next, known.open_until)
+            start = max(now, known.local_next, known.open_until)
             if start - now > accepted:
-                return False, start - now, "alone"
-            known.alone_next = start + max(SECONDS_PER_REQUEST_ALONE, 4 * allowance.spacing)
-            return True, start - now, "alone"
+                return False, start - now, "local"
+            known.local_next = start + max(LOCAL_SECONDS_PER_REQUEST, 4 * allowance.spacing)
+            return True, start - now, "local"
 
-    def _stand_alone(self, error: redis.RedisError) -> None:
-        self._alone_until = time.monotonic() + REDIS_REST_SECONDS
-        if not self._is_exclusive:
-            log.warning("budget_kept_alone", error=type(error).__name__)
-        self._is_exclusive = True
+    def _became_local(self, error: redis.RedisError) -> None:
+        self._local_until = time.monotonic() + REDIS_RETRY_SECONDS
+        if not self._is_local:
+            log.warning("budget_became_local", error=type(error).__name__)
+        self._is_local = True
 
-    def _stand_together(self) -> None:
-        if self._is_exclusive:
-            log.info("budget_shared_again")
-        self._is_exclusive = False
+    def _became_shared(self) -> None:
+        if self._is_local:
+            log.info("budget_became_shared")
+        self._is_local = False
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What headers say, as far as it is less than we assume and not passed on yet."""
+class _Advertised:
+    """What an answer's headers say, where it is less than is assumed and Redis does not know it yet."""
 
     spacing: float
-    """Seconds between requests, 0: nothing to pass on."""
+    """Seconds between requests; 0: nothing to pass on."""
     used: int
-    """Requests used today, -1: nothing to pass on."""
+    """Requests used today; -1: nothing to pass on."""
     per_day: int
-    put_off: float
-    """Seconds: the window is full, so the next request had better wait a little more."""
+    extra_wait: float
+    """Seconds that the next request waits longer, because the window is full."""
 
     @property
-    def is_nothing_new(self) -> bool:
-        return not self.spacing and self.used < 0 and not self.put_off
+    def is_known(self) -> bool:
+        return not self.spacing and self.used < 0 and not self.extra_wait
 
 
-def _read(headers: Mapping[str, str], allowance: Allowance, known: _Known) -> _Told:
+def _read(headers: Mapping[str, str], allowance: Allowance, known: _Known) -> _Advertised:
     most, remaining = _number(headers, "X-RateLimit-Max"), _number(headers, "X-RateLimit-Remaining")
     interval = (_number(headers, "X-RateLimit-Interval-Milliseconds") or 10_000) / 1000
     spacing = interval / (SHARE_USED * most) if most else 0.0
-    fresh = known.told == spacing and time.monotonic() - known.told_at < TOLD_AGAIN_SECONDS
+    fresh = known.advertised == spacing and time.monotonic() - known.advertised_at < ADVERTISE_AGAIN_SECONDS
     if spacing < 1.01 * allowance.spacing or fresh:
         spacing = 0.0
     per_day = int(min(_number(headers, "X-RateLimit-Limit-Daily") or allowance.per_day, allowance.per_day))
@@ -220,7 +229,7 @@ def _read(headers: Mapping[str, str], allowance: Allowance, known: _Known) -> _T
     used = -1 if left is None else max(0, per_day - int(left))
     if used < known.used_today + max(10, per_day // 200) and per_day == allowance.per_day:
         used = -1
-    return _Told(spacing, used, per_day, allowance.spacing if remaining == 0 else 0.0)
+    return _Advertised(spacing, used, per_day, allowance.spacing if remaining == 0 else 0.0)
 
 
 def _wait(seconds: float, why: str) -> float:

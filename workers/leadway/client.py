@@ -1,31 +1,19 @@
-"""Asks Leadway, and writes to it: one method per endpoint, over one pooled session for the whole process.
+"""Asks Leadway, and writes to it: one method per endpoint."""
 
-Every request is bounded as a whole by the attempt's deadline, not read by read: threads have no other guard. Nothing is
-repeated here and no redirect followed, for there is no idempotency key: the rows decide what is done again.
-"""
-
-import http.client
-import io
 import json
 import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from http.cookiejar import DefaultCookiePolicy
-from socket import socket
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from models.calls.call_log import LEADWAY_ID, CallLog, Source
+from models.accounts.accounts import Account
+from models.calls.call_log import CallLog, Source
 from workers.leadway import documents
 from workers.leadway.documents import Appointment, Note, Page, Task
 from workers.leadway.errors import (
@@ -33,18 +21,11 @@ from workers.leadway.errors import (
     PermanentLeadwayError,
     RetryableLeadwayError,
     UnreadableDocument,
-    sort_exception,
     sort_response,
 )
+from workers.leadway.transport import Observer, exchange
 
 T = TypeVar("T")
-
-CONNECT_SECONDS = 5.0
-LARGEST_ANSWER = 16 * 1024 * 1024
-"""Bytes, after decompression."""
-
-Observer = Callable[[str, int | ErrorKind, float, Mapping[str, str]], None]
-"""Told of every request: endpoint, HTTP status or what happened instead, seconds, the answer's headers."""
 
 
 class CallType(StrEnum):
@@ -65,7 +46,6 @@ class Endpoint:
 
 GET_CALL_LOG = Endpoint("get_call_log", "GET", "/voice-ai/dashboard/call-logs/{call_id}")
 LIST_CALL_LOGS = Endpoint("list_call_logs", "GET", "/voice-ai/dashboard/call-logs")
-GET_CONTACT = Endpoint("get_contact", "GET", "/contacts/{contact_id}")
 LIST_NOTES = Endpoint("list_notes", "GET", "/contacts/{contact_id}/notes")
 CREATE_NOTE = Endpoint("create_note", "POST", "/contacts/{contact_id}/notes")
 LIST_TASKS = Endpoint("list_tasks", "GET", "/contacts/{contact_id}/tasks")
@@ -77,14 +57,14 @@ GET_APPOINTMENT = Endpoint("get_appointment", "GET", "/calendars/events/appointm
 
 
 class LeadwayClient:
-    """Leadway for one account and one attempt, until its deadline. Cheap: what is shared is the session.
+    """Leadway for one account and one attempt, until its deadline. Cheap to make: the session is shared.
 
-    Every method raises RetryableLeadwayError or PermanentLeadwayError, and may raise whatever `acquire` raises.
+    Every method raises RetryableLeadwayError or PermanentLeadwayError, and whatever `acquire` and `token` raise.
 
-    `deadline` is absolute, by time.monotonic(). `token` is asked per request, so that a rotation needs no restart.
-    `versions` overrides the Version header by endpoint name. `acquire(endpoint)` is called before every request and may
-    wait or raise; `observe` after it. The location id goes into the query where wanted, never into a header (a
-    Location-Id header can cause a 403).
+    `deadline`: by time.monotonic(). `token()`: called for each request, so that a rotation needs no restart.
+    `acquire()`: called before each request; takes its slot of the budget, waits or raises. `observe`: called after
+    each request. The location id goes into the query where wanted, never into a header (a Location-Id header can cause
+    a 403).
     """
 
     def __init__(
@@ -97,29 +77,27 @@ class LeadwayClient:
         location_id: str,
         redaction_key: bytes,
         deadline: float,
-        versions: Mapping[str, str] | None = None,
-        acquire: Callable[[str], None] | None = None,
-        observe: Observer | None = None,
+        acquire: Callable[[], None],
+        observe: Observer,
     ) -> None:
         self._session = session
         self._url = url.rstrip("/")
         self._version = version
-        self._versions = versions or {}
         self._token = token
         self._location_id = location_id
         self._redaction_key = redaction_key
         self._deadline = deadline
-        self._acquire = acquire or (lambda endpoint: None)
-        self._observe = observe or (lambda endpoint, outcome, seconds, headers: None)
+        self._acquire = acquire
+        self._observe = observe
         self._reserved = False
 
     def reserve(self) -> None:
-        """Waits for the next request's slot now, so that nothing stands between an intent and its request."""
-        self._acquire("reserve")
+        """Takes the next request's slot of the budget now, so that no wait lies between an intent and its request."""
+        self._acquire()
         self._reserved = True
 
     def get_call_log(self, call_id: str) -> CallLog:
-        """GET /voice-ai/dashboard/call-logs/{callId}. Another call's log is an UnreadableDocument."""
+        """GET /voice-ai/dashboard/call-logs/{callId}. The log of another call is an UnreadableDocument."""
 
         def read(answer: Any) -> CallLog:
             call_log = documents.read_call_log(answer, source=Source.FETCH, redaction_key=self._redaction_key)
@@ -137,9 +115,9 @@ class LeadwayClient:
         page_size: int = 50,
         contact_id: str | None = None,
     ) -> Page:
-        """GET /voice-ai/dashboard/call-logs, oldest first. Pages count from 1 and hold at most 50.
+        """GET /voice-ai/dashboard/call-logs, oldest first. Pages count from 1 and hold at most 50 calls.
 
-        Whether both ends belong to the window is not documented: compare `started_at` with it yourself.
+        Whether both ends belong to the window is not documented: callers compare `started_at` with their bounds.
         """
         query = {
             "locationId": self._location_id,
@@ -159,9 +137,13 @@ class LeadwayClient:
 
         return self._ask(LIST_CALL_LOGS, {}, read=read, query=query)
 
-    def get_contact(self, contact_id: str) -> Mapping[str, Any]:
-        """GET /contacts/{contactId}: the raw contact."""
-        return self._ask(GET_CONTACT, {"contact_id": contact_id}, read=lambda answer: _inner(answer, "contact"))
+    def probe(self, account: Account) -> None:
+        """GET /voice-ai/dashboard/call-logs for one second: the harmless request that tells whether Leadway lets us in.
+
+        It needs the token, the location, the Version header and the scope voice-ai-dashboard.readonly.
+        """
+        since = account.added_at
+        self.list_call_logs(since=since, until=since + timedelta(seconds=1), call_type=CallType.LIVE, page_size=1)
 
     def list_notes(self, contact_id: str) -> tuple[Note, ...]:
         """GET /contacts/{contactId}/notes: all of them or an error, never a part."""
@@ -193,19 +175,18 @@ class LeadwayClient:
         return self._ask(CREATE_TASK, {"contact_id": contact_id}, read=read, payload=payload)
 
     def add_tags(self, contact_id: str, *, tags: Sequence[str]) -> None:
-        """POST /contacts/{contactId}/tags: adds to what is there; repeating it is harmless."""
+        """POST /contacts/{contactId}/tags: adds to the contact's tags; a repetition is harmless."""
         self._ask(ADD_TAGS, {"contact_id": contact_id}, read=lambda answer: None, payload={"tags": list(tags)})
 
-    def enrol_in_workflow(self, contact_id: str, *, workflow_id: str, starts_at: datetime | None = None) -> None:
-        """POST /contacts/{contactId}/workflow/{workflowId}. Its answer is spelt `succeded`, from v3 on also right."""
+    def enrol_in_workflow(self, contact_id: str, *, workflow_id: str) -> None:
+        """POST /contacts/{contactId}/workflow/{workflowId}. Its answer spells `succeded`, from v3 on `succeeded`."""
 
         def read(answer: Any) -> None:
             if isinstance(answer, dict) and False in (answer.get("succeded"), answer.get("succeeded")):
                 raise RetryableLeadwayError(ErrorKind.REFUSED, endpoint=ENROL_IN_WORKFLOW.name)
 
         ids = {"contact_id": contact_id, "workflow_id": workflow_id}
-        payload = {} if starts_at is None else {"eventStartTime": _iso(starts_at)}
-        self._ask(ENROL_IN_WORKFLOW, ids, read=read, payload=payload)
+        self._ask(ENROL_IN_WORKFLOW, ids, read=read, payload={})
 
     def list_appointments(self, contact_id: str) -> tuple[Appointment, ...]:
         """GET /contacts/{contactId}/appointments: all of them or an error. Their times may lack a zone."""
@@ -237,92 +218,44 @@ class LeadwayClient:
         query: Mapping[str, str] | None = None,
         payload: Mapping[str, Any] | None = None,
     ) -> T:
-        """Send one request and read its answer. Errors are raised outside of `except`, so that what they came from,
-        which may quote a header or the body, does not hang on to them."""
+        """Sends one request and reads its answer.
+
+        Errors are raised outside of `except`: their causes may quote a header or the body, and would stay attached.
+        """
         path = endpoint.path.format(**{name: _checked_id(value, endpoint) for name, value in ids.items()})
         headers = self._headers(endpoint, payload)
         if not self._reserved:
-            self._acquire(endpoint.name)
+            self._acquire()
         self._reserved = False
-        status, answer_headers, body = self._send(endpoint, path, query, payload, headers)
-        if not 200 <= status < 300:
-            raise sort_response(status, answer_headers, body, endpoint=endpoint.name, writes=endpoint.writes)
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise RetryableLeadwayError(ErrorKind.NO_TIME, endpoint=endpoint.name, reached=False)
+        data = None if payload is None else json.dumps(payload).encode()
+        request = requests.Request(endpoint.method, self._url + path, params=query, data=data, headers=headers)
+        answer = exchange(self._session, request, endpoint=endpoint.name, seconds=seconds, observe=self._observe)
+        if not 200 <= answer.status < 300:
+            raise sort_response(
+                answer.status, answer.headers, answer.body, endpoint=endpoint.name, writes=endpoint.writes
+            )
         try:
-            return read(_parse(body))
+            return read(_parse(answer.body))
         except UnreadableDocument:
             pass
-        raise UnreadableDocument(endpoint=endpoint.name, http_status=status)
+        raise UnreadableDocument(endpoint=endpoint.name, http_status=answer.status)
 
     def _headers(self, endpoint: Endpoint, payload: Mapping[str, Any] | None) -> dict[str, str]:
         token = self._token()
-        if not _SENDABLE.fullmatch(token):  # else the error that says so would quote it
+        if not _SENDABLE.fullmatch(token):  # http.client would refuse it, with an error that quotes it
             raise PermanentLeadwayError(ErrorKind.TOKEN, endpoint=endpoint.name, reached=False)
-        version = self._versions.get(endpoint.name, self._version)
-        headers = {"Authorization": f"Bearer {token}", "Version": version, "Accept": "application/json"}
+        headers = {"Authorization": f"Bearer {token}", "Version": self._version, "Accept": "application/json"}
         return headers if payload is None else headers | {"Content-Type": "application/json"}
-
-    def _send(
-        self,
-        endpoint: Endpoint,
-        path: str,
-        query: Mapping[str, str] | None,
-        payload: Mapping[str, Any] | None,
-        headers: Mapping[str, str],
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Return status, headers and the whole body, or raise RetryableLeadwayError."""
-        started = time.monotonic()
-        remaining = self._deadline - started
-        if remaining <= 0:
-            raise RetryableLeadwayError(ErrorKind.NO_TIME, endpoint=endpoint.name, reached=False)
-        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, remaining), total=remaining)
-        status, answer_headers, body, error = 0, cast(Mapping[str, str], {}), b"", None
-        try:
-            # Prepared without the session's merging, which costs a quarter of the call: ours has nothing but headers.
-            request = requests.Request(
-                endpoint.method,
-                self._url + path,
-                params=query,
-                data=None if payload is None else json.dumps(payload).encode(),
-                headers={**self._session.headers, **headers},
-            )
-            with self._session.send(
-                request.prepare(),
-                timeout=cast(Any, timeout),  # requests passes it on as it is; its types do not know
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                status, answer_headers = response.status_code, response.headers
-                body = _read_body(response)
-        except _TooLarge:
-            error = RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=endpoint.name, http_status=status)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as cause:
-            error = sort_exception(cause, endpoint=endpoint.name)
-        if not 200 <= status < 300 and status:
-            error = None  # a refusal whose body was cut is still that refusal
-        self._observe(endpoint.name, error.kind if error else status, time.monotonic() - started, answer_headers)
-        if error is not None:
-            raise error
-        return status, answer_headers, body
 
 
 _SENDABLE = re.compile(r"[\x21-\x7e]+")
 
 
-class _TooLarge(Exception):
-    """The answer is larger than LARGEST_ANSWER."""
-
-
-def _read_body(response: requests.Response) -> bytes:
-    body = bytearray()
-    for piece in response.iter_content(65536):
-        body += piece
-        if len(body) > LARGEST_ANSWER:
-            raise _TooLarge
-    return bytes(body)
-
-
 def _parse(body: bytes) -> Any:
-    """An empty body is null: a 2xx without words is fine where nothing is read from it."""
+    """Parses JSON; an empty body is null, which is fine for a 2xx that nothing is read from."""
     try:
         return json.loads(body, parse_int=_parse_integer) if body.strip() else None
     except (ValueError, RecursionError):
@@ -330,7 +263,7 @@ def _parse(body: bytes) -> Any:
 
 
 def _parse_integer(digits: str) -> float:
-    """Python refuses integers of more than 4,300 digits; such a number becomes infinity, and later null."""
+    """Python refuses integers of more than 4,300 digits. Such a number becomes infinity, and later null."""
     return int(digits) if len(digits) <= 400 else math.inf
 
 
@@ -355,99 +288,3 @@ def _checked_id(value: str, endpoint: Endpoint) -> str:
 
 def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-# --- how bytes travel ---
-
-
-def open_session(*, pool_size: int) -> requests.Session:
-    """Open the process's session: as many pooled connections as threads ask. Open it after any fork.
-
-    It reads nothing from the environment: a netrc entry would replace the Authorization header, a proxy variable send
-    tokens elsewhere. It keeps no cookies, which accounts would share. Nothing is retried (requests' default).
-    """
-    session = requests.Session()
-    session.trust_env = False
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers["User-Agent"] = "leadway-calls"
-    adapter = _BoundedAdapter(pool_connections=4, pool_maxsize=pool_size)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
-
-
-class _BoundedReader(io.RawIOBase):
-    """A socket's bytes until a point in time: each read gets what is left of it, so that dripping does not help."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket, deadline: float) -> None:
-        self._raw, self._sock, self._deadline = raw, sock, deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._raw.fileno()
-
-    def readinto(self, buffer: Any) -> int | None:
-        remaining = self._deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError("the answer took too long")
-        self._sock.settimeout(remaining)
-        return cast("int | None", self._raw.readinto(buffer))
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _BoundedResponse(http.client.HTTPResponse):
-    """Headers and body together within the read time-out, which `http.client` grants to every read anew."""
-
-    def __init__(self, sock: socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        limit = sock.gettimeout()
-        if limit is not None:
-            raw = self.fp.detach()
-            self.fp = io.BufferedReader(_BoundedReader(raw, sock, time.monotonic() + limit))
-
-
-class _BoundedConnection(HTTPConnection):
-    """Says exactly whether a request was sent: whatever fails in `connect`, TLS included, is a NewConnectionError."""
-
-    response_class = _BoundedResponse
-
-    def connect(self) -> None:
-        started = time.monotonic()
-        try:
-            super().connect()
-        except OSError as cause:
-            self.close()
-            raise NewConnectionError(self, "no connection") from cause
-        # Names and several addresses are tried without a common limit: after that, it is too late to send.
-        if self.timeout is not None and time.monotonic() - started > self.timeout:
-            self.close()
-            raise ConnectTimeoutError(self, "connected too late")
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None:  # a used connection still has what was left for its last answer
-            self.sock.settimeout(self.timeout)
-        super().request(*args, **kwargs)
-
-
-class _BoundedSecureConnection(_BoundedConnection, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _BoundedPool(HTTPConnectionPool):
-    ConnectionCls = _BoundedConnection
-
-
-class _BoundedSecurePool(HTTPSConnectionPool):
-    ConnectionCls = _BoundedSecureConnection
-
-
-class _BoundedAdapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        pools = {"http": _BoundedPool, "https": _BoundedSecurePool}
-        self.poolmanager.pool_classes_by_scheme = pools

@@ -1,4 +1,4 @@
-"""The token of each request: a static one as it is stored, or one of an OAuth grant, refreshed in time by one for all.
+"""The token of each request: a static one as stored, or one of an OAuth grant, which one process refreshes for all.
 
 A static token is never refreshed: only a person has the next one.
 """
@@ -8,11 +8,10 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import requests
 import structlog
-import urllib3
 
 from models.accounts import oauth_grants
 from models.accounts.accounts import Account
@@ -21,27 +20,31 @@ from models.accounts.token_encryption import TokenCipher, TokenUnreadable
 from models.database import Database
 from workers.leadway.errors import (
     ErrorKind,
+    LeadwayError,
     PermanentLeadwayError,
     RetryableLeadwayError,
-    sort_exception,
     throttle_wait,
 )
-from workers.telemetry import metrics
+from workers.leadway.transport import Answer, exchange
 
 log = structlog.get_logger(__name__)
 
 REFRESH = "refresh_token"
 REFRESH_BEFORE_SECONDS = 60.0
-"""Before the access token expires. The vendor's own clients take 30."""
+"""A token is refreshed this long before it expires. The vendor's own clients take 30 s."""
 REFRESH_REQUEST_SECONDS = 8.0
-HOLD_SECONDS = 12.0
-"""A refresh that died is repeated after so long: within the 30 s for which a used refresh token brings the same
-answer again (vendor's changelog, as reported)."""
+"""Deadline of the one request for a new token."""
+CLAIM_SECONDS = 12.0
+"""A claim on the refresh runs out after this: within the 30 s for which a used refresh token brings the same answer
+again (vendor's changelog, as reported), so that a refresh whose process died can be repeated."""
 POLL_SECONDS = 0.1
 DEFAULT_LIFE_SECONDS = 86_399.0
+"""Of an access token whose answer names no life."""
 
 
 class Credentials:
+    """The tokens of all accounts, for one process."""
+
     def __init__(
         self, database: Database, cipher: TokenCipher, *, session: requests.Session, url: str, version: str
     ) -> None:
@@ -51,10 +54,10 @@ class Credentials:
         self._guard = threading.Lock()
 
     def token(self, account: Account, *, deadline: float) -> str:
-        """The token to send now; `deadline` is monotonic seconds.
+        """The token to send now; waits for a refresh until `deadline` (monotonic seconds).
 
-        Raises PermanentLeadwayError (token, location) when there is none, and RetryableLeadwayError when it had to be
-        refreshed and was not. Nothing was sent to the API itself then.
+        Raises PermanentLeadwayError (token, location) when there is no usable token, and RetryableLeadwayError when the
+        token had to be refreshed and was not. Then nothing was sent to the API itself.
         """
         if account.token_expires_at is None:
             return self._opened(account.api_token_encrypted)
@@ -73,80 +76,72 @@ class Credentials:
             lock.release()
 
     def _refreshed(self, location_id: str, *, deadline: float) -> str:
-        """One thread of this process is here, and one process of all gets the hold; the others wait for its result."""
+        """Refreshes, or waits for the process that does. One thread per process is here; one process has the claim."""
         while True:
             with self._database.reading() as connection:
                 present = oauth_grants.current_token(connection, location_id)
             if present.seconds_left > REFRESH_BEFORE_SECONDS:
                 return self._opened(present.token_encrypted)
-            held = self._database.transact(
+            claim = self._database.transact(
                 lambda connection, seen=present: oauth_grants.claim_refresh(  # type: ignore[misc]
-                    connection, location_id, seen=seen, seconds=HOLD_SECONDS
+                    connection, location_id, seen=seen, seconds=CLAIM_SECONDS
                 )
             )
             try:
-                if held is not None:
-                    self._refresh(location_id, held)
+                if claim is not None:
+                    self._refresh(location_id, claim)
                     continue
             except RetryableLeadwayError as error:
                 if present.seconds_left <= 0:
                     raise
-                log.warning("token_refresh_put_off", location_id=location_id, error=str(error.kind))
+                log.warning("token_refresh_postponed", location_id=location_id, error=str(error.kind))
             if present.seconds_left > 0:
                 return self._opened(present.token_encrypted)
             if time.monotonic() + POLL_SECONDS >= deadline:
                 raise _no_time()
             time.sleep(POLL_SECONDS)
 
-    def _refresh(self, location_id: str, held: RefreshClaim) -> None:
-        """Between the two transactions nobody else refreshes; a crash leaves the hold, which runs out."""
+    def _refresh(self, location_id: str, claim: RefreshClaim) -> None:
+        """Asks for new tokens and stores them under the claim. A crash leaves the claim, which runs out."""
         try:
-            answer = self._ask(held)
+            answer = self._ask(claim)
             access_token, refresh_token = _text(answer, "access_token"), _text(answer, "refresh_token")
             if access_token is None:
                 raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, reached=False)
             stored = self._database.transact(
                 lambda connection: oauth_grants.store_tokens(
-                    connection, location_id, held, access_token=access_token, refresh_token=refresh_token,
+                    connection, location_id, claim, access_token=access_token, refresh_token=refresh_token,
                     seconds=_life(answer), cipher=self._cipher,
                 )
             )  # fmt: skip
-        except (RetryableLeadwayError, PermanentLeadwayError):
-            self._database.transact(lambda connection: oauth_grants.release_refresh(connection, location_id, held))
+        except LeadwayError:
+            self._database.transact(lambda connection: oauth_grants.release_refresh(connection, location_id, claim))
             raise
         log.info("token_refreshed" if stored else "token_refreshed_too_late", location_id=location_id)
 
-    def _ask(self, held: RefreshClaim) -> Mapping[str, Any]:
-        """POST /oauth/token, form-encoded. Errors are raised outside of `except`: their causes quote the form."""
+    def _ask(self, claim: RefreshClaim) -> Mapping[str, Any]:
+        """POST /oauth/token, form-encoded. Errors are raised outside of `except`: their causes may quote the form."""
         form = {
-            "client_id": held.client_id,
-            "client_secret": self._opened(held.client_secret_encrypted),
+            "client_id": claim.client_id,
+            "client_secret": self._opened(claim.client_secret_encrypted),
             "grant_type": "refresh_token",
-            "refresh_token": self._opened(held.refresh_token_encrypted),
+            "refresh_token": self._opened(claim.refresh_token_encrypted),
             "user_type": "Location",
         }
-        started, error, status, body = time.monotonic(), None, 0, b""
-        headers: Mapping[str, str] = {}
+        headers = {"Version": self._version, "Accept": "application/json"}
+        request = requests.Request("POST", f"{self._url}/oauth/token", data=form, headers=headers)
+        answer, failure = None, None
         try:
-            with self._session.post(
-                f"{self._url}/oauth/token",
-                data=form,
-                headers={"Version": self._version, "Accept": "application/json"},
-                timeout=cast(Any, urllib3.Timeout(connect=5.0, total=REFRESH_REQUEST_SECONDS)),
-                allow_redirects=False,
-            ) as response:
-                status, headers, body = response.status_code, response.headers, response.content
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as cause:
-            error = sort_exception(cause, endpoint=REFRESH)
-        metrics.API_REQUESTS.labels(REFRESH, str(error.kind if error else status)).inc()
-        metrics.API_SECONDS.labels(REFRESH).observe(time.monotonic() - started)
-        if error is not None:
-            raise RetryableLeadwayError(error.kind, endpoint=REFRESH, reached=False)
-        if not 200 <= status < 300:
-            raise _sort_refusal(status, headers, body)
-        document = _document(body)
+            answer = exchange(self._session, request, endpoint=REFRESH, seconds=REFRESH_REQUEST_SECONDS)
+        except RetryableLeadwayError as error:
+            failure = error.kind
+        if answer is None:
+            raise RetryableLeadwayError(failure or ErrorKind.OUTAGE, endpoint=REFRESH, reached=False)
+        if not 200 <= answer.status < 300:
+            raise _sort_refusal(answer)
+        document = _document(answer.body)
         if document is None:
-            raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, http_status=status, reached=False)
+            raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, http_status=answer.status, reached=False)
         return document
 
     def _opened(self, encrypted: str | None) -> str:
@@ -159,17 +154,16 @@ class Credentials:
         raise PermanentLeadwayError(ErrorKind.TOKEN, endpoint="the API token cannot be read", reached=False)
 
 
-def _sort_refusal(
-    status: int, headers: Mapping[str, str], body: bytes
-) -> RetryableLeadwayError | PermanentLeadwayError:
-    """A grant that is no longer valid comes as 400 or 401 ("Invalid grant: refresh token is invalid")."""
+def _sort_refusal(answer: Answer) -> RetryableLeadwayError | PermanentLeadwayError:
+    """The error for an answer that is not a 2xx. An invalid grant comes as 400 or 401 ("refresh token is invalid")."""
+    status = answer.status
     if status == 429:
-        wait = throttle_wait(headers)
+        wait = throttle_wait(answer.headers)
         return RetryableLeadwayError(
             ErrorKind.THROTTLED, retry_after=wait, endpoint=REFRESH, http_status=status, reached=False
         )
     if status in (400, 401, 403, 422):
-        inactive = "location is not active" in str((_document(body) or {}).get("message")).lower()
+        inactive = "location is not active" in str((_document(answer.body) or {}).get("message")).lower()
         kind = ErrorKind.LOCATION if inactive else ErrorKind.TOKEN
         return PermanentLeadwayError(kind, endpoint=REFRESH, http_status=status, reached=False)
     return RetryableLeadwayError(ErrorKind.OUTAGE, endpoint=REFRESH, http_status=status, reached=False)
@@ -184,7 +178,7 @@ def _document(body: bytes) -> Mapping[str, Any] | None:
 
 
 def _text(answer: Mapping[str, Any], name: str) -> str | None:
-    """Either spelling: `access_token`, from v3 on `accessToken`."""
+    """A text of the answer in either spelling: `access_token`, or `accessToken` from v3 on."""
     first, *rest = name.split("_")
     value = answer.get(name) or answer.get(first + "".join(part.capitalize() for part in rest))
     return value if isinstance(value, str) and value else None

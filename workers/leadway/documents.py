@@ -1,7 +1,8 @@
 """Leadway's JSON as values: call logs, list pages, notes, tasks, appointments.
 
-Read leniently, because the vendor's own samples break their schemas: what has the wrong type is treated as missing and
-stays in the document. Only what cannot be used at all is an error, `UnreadableDocument`, whose text holds no content.
+Reading is lenient, because the vendor's own samples break their schemas: a field of the wrong type counts as missing
+and stays in the stored document. Only a document that cannot be used at all is an error, UnreadableDocument, whose text
+holds no content.
 """
 
 import math
@@ -16,7 +17,10 @@ from workers.leadway.errors import UnreadableDocument
 
 T = TypeVar("T")
 
-# voice-ai.json, the VoiceAiCallEnd page, and what was seen live beside them.
+ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+"""The form of Leadway's ids: opaque, but safe in a path."""
+
+# From voice-ai.json, the VoiceAiCallEnd page, and live answers.
 # fmt: off
 KNOWN_FIELDS = frozenset({
     "id", "contactId", "agentId", "isAgentDeleted", "fromNumber", "createdAt", "duration", "trialCall",
@@ -24,19 +28,20 @@ KNOWN_FIELDS = frozenset({
     "traceId", "agentTransferOccurred", "transcriptWithToolCalls",
 })
 # fmt: on
-_LONGEST_CALL = 10_000_000.0
+_LONGEST_CALL = 10_000_000.0  # seconds
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page of call logs. `unreadable` counts rows without a usable id."""
+    """One page of call logs. `unreadable`: the number of rows without a usable id."""
 
     rows: tuple[CallLog, ...]
     total: int | None
+    """The number of calls in the whole list, as Leadway states it."""
     unreadable: int
     is_last: bool
-    """No row, or fewer rows than asked for and no total that promises more: a count alone is not to be believed."""
+    """No rows; or fewer rows than asked for, and no `total` that promises more. A full page is never the last one."""
 
 
 @dataclass(frozen=True)
@@ -49,31 +54,27 @@ class Note:
 @dataclass(frozen=True)
 class Task:
     task_id: str
-    title: str
     body: str
-    due_at: datetime | None
 
 
 @dataclass(frozen=True)
 class Appointment:
-    """One booked appointment. Cancelled ones are listed too, see `status`."""
+    """One booked appointment. Cancelled ones are listed too: see `status`."""
 
     appointment_id: str
     calendar_id: str | None
-    contact_id: str | None
     title: str
     status: str
     """`appointmentStatus` in lower case: new, confirmed, cancelled, showed, noshow, invalid, …"""
     starts_at: datetime | None
-    ends_at: datetime | None
     added_at: datetime | None
     zoneless: frozenset[str]
-    """Names of the times above that came without a zone and were read as if UTC: the contact's list has such
-    (contacts.json, "2021-07-16 11:00:00"). The exact instants are in `get_appointment`."""
+    """Names of the times above that came without a zone and were read as UTC. The contact's list has such times
+    (contacts.json, "2021-07-16 11:00:00"); `get_appointment` has the exact ones."""
 
 
 def read_call_log(document: Any, *, source: Source, redaction_key: bytes) -> CallLog:
-    """Read one call log (bare object). Raises UnreadableDocument if it is no object or has no usable id."""
+    """Reads one call log, a bare object, and redacts it. Raises UnreadableDocument if there is no object or no id."""
     call_id = _id_of(_object(document), "id")
     whole: dict[str, Any] = redact(document, key=redaction_key)
     return CallLog(
@@ -99,9 +100,9 @@ def read_call_log(document: Any, *, source: Source, redaction_key: bytes) -> Cal
 
 
 def read_list_page(document: Any, *, page: int, page_size: int, redaction_key: bytes) -> Page:
-    """Read the answer of the call logs' list: {callLogs, total or totalRecords, page, pageSize}.
+    """Reads the answer of the list of call logs: {callLogs, total or totalRecords, page, pageSize}.
 
-    Raises UnreadableDocument if there is no list of rows, or if it is another page than asked for.
+    Raises UnreadableDocument if there is no list of rows, or if this is not the page that was asked for.
     """
     entries = _object(document).get("callLogs")
     if not isinstance(entries, list) or _count(document.get("page", page)) != page:
@@ -119,9 +120,9 @@ def read_list_page(document: Any, *, page: int, page_size: int, redaction_key: b
 
 
 def read_whole_list(document: Any, name: str, *, read: Callable[[Any], T]) -> tuple[T, ...]:
-    """Read every entry of a list that has no pages, or raise UnreadableDocument: a part of it proves nothing.
+    """Reads every entry of a list without pages. Raises UnreadableDocument: a part of the list proves no absence.
 
-    These lists have no paging parameters (contacts.json). Should one ever say that it goes on, it is incomplete.
+    These lists have no paging parameters (contacts.json). One that says that it goes on counts as incomplete.
     """
     outer = _object(document)
     entries = outer.get(name)
@@ -134,44 +135,36 @@ def read_whole_list(document: Any, name: str, *, read: Callable[[Any], T]) -> tu
 
 
 def read_note(document: Any) -> Note:
-    """Read {id, body, dateAdded}. Raises UnreadableDocument if there is no id, or a body that is no text."""
+    """Reads {id, body, dateAdded}. Raises UnreadableDocument if there is no id, or a body that is no text."""
     note = _object(document)
-    body = note.get("body")
-    if body is not None and not isinstance(body, str):
-        raise UnreadableDocument
-    return Note(_id_of(note, "id"), body=_text(body), added_at=read_time(note.get("dateAdded")))
+    return Note(_id_of(note, "id"), body=_body_of(note), added_at=read_time(note.get("dateAdded")))
 
 
 def read_task(document: Any) -> Task:
-    """Read {id, title, body, dueDate}. Raises UnreadableDocument if there is no id, or words that are no text."""
+    """Reads {id, body}. Raises UnreadableDocument if there is no id, or a body that is no text."""
     task = _object(document)
-    words = [task.get("title"), task.get("body")]
-    if any(word is not None and not isinstance(word, str) for word in words):
-        raise UnreadableDocument
-    return Task(_id_of(task, "id"), title=_text(words[0]), body=_text(words[1]), due_at=read_time(task.get("dueDate")))
+    return Task(_id_of(task, "id"), body=_body_of(task))
 
 
 def read_appointment(document: Any) -> Appointment:
-    """Read an event, from the contact's list or from the calendars. Raises UnreadableDocument if there is no id."""
+    """Reads an event, of the contact's list or of the calendars. Raises UnreadableDocument if there is no id."""
     event = _object(document)
     written = {name: event.get(key) for name, key in _APPOINTMENT_TIMES.items()}
     return Appointment(
         appointment_id=_id_of(event, "id"),
         calendar_id=_id_or_none(event.get("calendarId")),
-        contact_id=_id_or_none(event.get("contactId")),
         title=_line(event.get("title")),
         status=(_line(event.get("appointmentStatus")) or _line(event.get("status"))).lower(),
         starts_at=read_time(written["starts_at"]),
-        ends_at=read_time(written["ends_at"]),
         added_at=read_time(written["added_at"]),
         zoneless=frozenset(name for name, value in written.items() if _is_zoneless(value)),
     )
 
 
 def read_time(value: Any) -> datetime | None:
-    """Read ISO text (no zone: UTC) or a number of seconds or milliseconds, also as text. None if it is no such time.
+    """Reads ISO text (without a zone: UTC), or seconds or milliseconds since 1970, as a number or as text; else None.
 
-    Times before 2000 or after 2199 are taken for what they most likely are: a missing value or a broken one.
+    Times before 2000 or after 2199 are None too: most likely the value is missing or broken.
     """
     try:
         number = _finite(value)
@@ -187,7 +180,7 @@ def read_time(value: Any) -> datetime | None:
     return moment if _EARLIEST <= moment < _LATEST else None
 
 
-_APPOINTMENT_TIMES = {"starts_at": "startTime", "ends_at": "endTime", "added_at": "dateAdded"}
+_APPOINTMENT_TIMES = {"starts_at": "startTime", "added_at": "dateAdded"}
 
 
 def _is_zoneless(value: Any) -> bool:
@@ -197,7 +190,7 @@ def _is_zoneless(value: Any) -> bool:
 
 
 def _actions(value: Any) -> tuple[Action, ...]:
-    """Entries that are no objects stay in the document only."""
+    """Entries that are no objects are left out; they stay in the document."""
     entries = value if isinstance(value, list) else []
     return tuple(
         Action(
@@ -230,6 +223,14 @@ def _id_of(document: dict[str, Any], name: str) -> str:
     return found
 
 
+def _body_of(document: dict[str, Any]) -> str:
+    """A body that is no text might hide a reference line, so the document counts as unreadable."""
+    body = document.get("body")
+    if body is not None and not isinstance(body, str):
+        raise UnreadableDocument
+    return _text(body)
+
+
 def _id_or_none(value: Any) -> str | None:
     text = _line(value)
     return text if LEADWAY_ID.fullmatch(text) else None
@@ -240,7 +241,7 @@ def _text(value: Any) -> str:
 
 
 def _line(value: Any) -> str:
-    """A short text, also when it came as a whole number (a phone number, an id)."""
+    """A short text; a whole number (a phone number, an id) becomes one."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 128:
         return str(value)
     return _text(value).strip()
@@ -263,7 +264,7 @@ def _count(value: Any) -> int | None:
 
 
 def _finite(value: Any) -> float | None:
-    """A number, also as text; None for everything else, NaN and infinities included."""
+    """A number, also one in text; None for everything else, NaN and infinities included."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

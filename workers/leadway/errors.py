@@ -1,8 +1,8 @@
 """What can go wrong with Leadway, sorted by what the caller should do: later or never.
 
-A write that failed is answered by one more question, `reached`: may Leadway have executed it? Whatever does not prove
-that it was not executed leaves the outcome unclear, because the API has no idempotency key (its specifications).
-No error's text holds a token, a body, a name or a number.
+Each error also answers `reached`: may Leadway have executed the request? A write without a proof that it was not
+executed has an unclear outcome, because the API has no idempotency key (Leadway's specifications). No error's text
+holds a token, a body, a name or a number.
 """
 
 import json
@@ -18,30 +18,30 @@ import requests
 import urllib3.exceptions
 
 LONGEST_WAIT = 3600.0
-"""Seconds: no answer may put an account off for longer."""
+"""Seconds. No answer may make an account wait for longer."""
 DAILY_WAIT = 900.0
-"""Seconds to wait when the day's allowance is used up. The hour at which it is renewed is unknown, hence the retry."""
+"""Seconds to wait when the day's allowance is used up. The hour of its renewal is not documented, hence the retry."""
 INTERVAL_WAIT = 10.0
-"""Seconds to wait on a 429 that says nothing: the vendor's interval (marketplace docs, rate-limits)."""
+"""Seconds to wait after a 429 that names no time: the vendor's interval (marketplace docs, rate limits)."""
 
 
 class ErrorKind(StrEnum):
-    """What happened: for metrics, for people, and for the caller who pauses an account or only some work."""
+    """What happened: for metrics, for people, and for the failure policy."""
 
     THROTTLED = "throttled"
     BUDGET = "budget"
-    """Our own limiter let nothing through."""
+    """Our own request budget had no slot soon enough."""
     NO_TIME = "no_time"
     """The attempt's deadline was over before the request was sent."""
     OUTAGE = "outage"
-    """5xx, 408, a time-out, a reset, refused, no address, no TLS."""
+    """5xx, 408, a time-out, a reset, a refused connection, no address, no TLS."""
     PUZZLING = "puzzling"
-    """An answer that no source describes: unreadable, a redirect, another call's document."""
+    """An answer that no source describes: unreadable, a redirect, the document of another call."""
     NOT_FOUND = "not_found"
     REFUSED = "refused"
-    """400, 422 or `succeeded: false`, with a reason that we do not know."""
+    """400, 422 or `succeeded: false`, for a reason that is not known."""
     WRONG_KIND = "wrong_kind"
-    """The id cannot be one of Leadway's, or is of another kind (422 "Call ID is invalid")."""
+    """The id cannot be one of Leadway's, or names a thing of another kind (422 "Call ID is invalid")."""
     CONTACT_UNKNOWN = "contact_unknown"
     TOKEN = "token"  # noqa: S105 - a kind, not a token
     LOCATION = "location"
@@ -50,8 +50,12 @@ class ErrorKind(StrEnum):
     """The Version header, or a path that this version does not have: a configuration error."""
 
 
+NOT_A_TRY = (ErrorKind.BUDGET, ErrorKind.NO_TIME)
+"""Nothing was sent to Leadway: no attempt is counted, and the history keeps none."""
+
+
 class LeadwayError(Exception):
-    """Raised by everything that talks to Leadway. Catch one of its two families."""
+    """Raised by everything that talks to Leadway, always as one of its two families."""
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class LeadwayError(Exception):
 
 
 class RetryableLeadwayError(LeadwayError):
-    """Later. `retry_after`: seconds that Leadway or the budget asked for, None: the caller's own back-off."""
+    """Later. `retry_after`: seconds that Leadway or the budget asked for; None: the caller's own backoff."""
 
     def __init__(
         self,
@@ -92,11 +96,11 @@ class RetryableLeadwayError(LeadwayError):
 
 
 class PermanentLeadwayError(LeadwayError):
-    """Never, as it stands: the same request would fail again until somebody changes something."""
+    """Never: the same request fails again until somebody changes something."""
 
 
 class UnreadableDocument(RetryableLeadwayError):
-    """An answer in JSON that is not what was asked for: no usable id, not an object, a list that is cut."""
+    """JSON that is not what was asked for: no object, no usable id, an incomplete list."""
 
     def __init__(self, *, endpoint: str = "", http_status: int | None = None) -> None:
         super().__init__(ErrorKind.PUZZLING, endpoint=endpoint, http_status=http_status)
@@ -105,12 +109,12 @@ class UnreadableDocument(RetryableLeadwayError):
 def sort_response(
     status: int, headers: Mapping[str, str], body: bytes, *, endpoint: str, writes: bool
 ) -> RetryableLeadwayError | PermanentLeadwayError:
-    """Turn any answer but a 2xx into the error to raise. `headers` must ignore case, as requests' do.
+    """The error to raise for an answer that is not a 2xx. `headers` must ignore case, as those of requests do.
 
-    Missing scopes, wrong tokens and wrong locations come as 401 or 403 in either combination, so the message decides
-    (seen live). On a write only a known message proves that nothing was executed; on a read the unknown is retried.
+    Missing scopes, wrong tokens and wrong locations come as 401 or as 403, so the message decides (seen live). On a
+    write only a known message proves that nothing was executed; on a read an unknown answer is retried.
     """
-    message, spoken, trace_id = _read_error_body(body, headers)
+    message, trace_id = _read_error_body(body, headers)
 
     def later(kind: ErrorKind, *, reached: bool = True, retry_after: float | None = None) -> RetryableLeadwayError:
         return RetryableLeadwayError(
@@ -126,7 +130,7 @@ def sort_response(
         return later(ErrorKind.OUTAGE, retry_after=_wait_asked_for(headers))
     if status in (401, 403):
         kind = _kind_of_denial(message)
-        if kind is None and spoken and not writes:
+        if kind is None and message and not writes:
             kind = ErrorKind.TOKEN if status == 401 else ErrorKind.LOCATION
         return never(kind) if kind else later(ErrorKind.PUZZLING)
     if status in (400, 404) and _UNKNOWN_CONTACT.search(message):
@@ -137,14 +141,14 @@ def sort_response(
         return never(ErrorKind.VERSION)
     if status == 422 and "id is invalid" in message:
         return never(ErrorKind.WRONG_KIND)
-    # What a well-formed id that is not there yet gets is not known: 404, 400 or 422.
+    # The status for a well-formed id that does not exist yet is not documented: 404, 400 or 422.
     if status == 404 or (status in (400, 422) and "not found" in message):
         return later(ErrorKind.NOT_FOUND)
     return later(ErrorKind.REFUSED if status in (400, 422) else ErrorKind.PUZZLING)
 
 
 def throttle_wait(headers: Mapping[str, str]) -> float:
-    """Seconds for which a 429 puts the account off; its body and headers are not documented, so nothing is a must."""
+    """Seconds that the account waits after a 429. Its headers are not documented, so each of them may be missing."""
     asked = _wait_asked_for(headers)
     if asked:
         return asked
@@ -157,10 +161,11 @@ def throttle_wait(headers: Mapping[str, str]) -> float:
 def sort_exception(
     error: requests.RequestException | urllib3.exceptions.HTTPError | OSError, *, endpoint: str
 ) -> RetryableLeadwayError:
-    """Turn what a connection raised into the error to raise.
+    """The error to raise for what a connection raised.
 
-    Never sent, hence a proof of absence: no address, refused, no TLS, a connect time-out. Read time-outs and resets
-    prove nothing. A TLS error is a proof only if it is about the certificate: others also happen after sending.
+    A request that was never sent was not executed: no address, a refused connection, no TLS, a connect time-out. Read
+    time-outs and resets prove nothing. A TLS error proves it only if it is about the certificate: other TLS errors also
+    happen after sending.
     """
     if isinstance(error, requests.exceptions.ContentDecodingError):
         return RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=endpoint)
@@ -190,23 +195,23 @@ def _kind_of_denial(message: str) -> ErrorKind | None:
     return next((kind for kind, words in _DENIALS if words.search(message)), None)
 
 
-def _read_error_body(body: bytes, headers: Mapping[str, str]) -> tuple[str, bool, str | None]:
-    """Return the message in lower case (422 sends a list, others a string), whether there was one, and the trace id."""
+def _read_error_body(body: bytes, headers: Mapping[str, str]) -> tuple[str, str | None]:
+    """The message in lower case (422 sends a list of lines, other answers one string; empty: none) and the trace id."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         document = {}
-    told = document.get("message")
-    lines = told if isinstance(told, list) else [told]
+    said = document.get("message")
+    lines = said if isinstance(said, list) else [said]
     message = " ".join(line for line in lines if isinstance(line, str)).strip().lower()
     trace_id = str(document.get("traceId") or headers.get("X-Trace-Id") or "")
-    return message, bool(message), trace_id if _TRACE_ID.fullmatch(trace_id) else None
+    return message, trace_id if _TRACE_ID.fullmatch(trace_id) else None
 
 
 def _wait_asked_for(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After`: seconds or a date, which is compared with the answer's own `Date` (no clock but Leadway's)."""
+    """`Retry-After` in seconds. A date in it is compared with the answer's own `Date`, both by Leadway's clock."""
     value = headers.get("Retry-After", "").strip()
     seconds = _number(value)
     if seconds is None and value:
@@ -229,7 +234,7 @@ def _number(text: str) -> float | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that it wraps: requests and urllib3 keep causes in args and `reason` as well."""
+    """The error and everything it wraps. requests and urllib3 keep causes in `args` and `reason` too."""
     waiting, seen = [error], set[int]()
     while waiting:
         cause = waiting.pop()

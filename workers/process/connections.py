@@ -14,6 +14,7 @@ from models.settings import Settings
 from workers.leadway import Leadway
 
 REDIS_SECONDS = 0.25
+"""Time-out of the client that the budget and the dispatcher use; both know what to do without an answer."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,16 @@ class Connections:
     redis: "redis.Redis"
     leadway: Leadway
     worker: str
-    """The name under which this process holds leases; new at each start."""
+    """The name under which this process holds leases, new at each start."""
 
     @property
     def attempt_seconds(self) -> float:
-        """One deadline for all that an attempt does, well within its lease."""
+        """The deadline of an attempt, in seconds from its claim: well within its lease."""
         return min(20.0, 0.6 * self.settings.leadway_lease_seconds)
 
     @property
     def mark_seconds(self) -> float:
-        """How long a message may wait in Redis: after that it is void, and so is the mark of its row."""
+        """How long a message may wait in Redis, in seconds: then the message expires and its row's mark is void."""
         return min(30.0, 0.5 * self.settings.leadway_lease_seconds)
 
     def close(self) -> None:
@@ -47,9 +48,10 @@ _open: Connections | None = None
 
 
 def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER) -> Connections:
-    """Connects this process; nothing is asked of anybody yet.
+    """Makes this process's connections; nothing is sent over them yet.
 
-    Raises RulesError or ValueError when the rules file or an encryption key cannot be used.
+    `worker`: the name for its leases. Raises RulesError or ValueError when the rules file or an encryption key is
+    unusable.
     """
     global _open
     cipher = cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
@@ -74,6 +76,7 @@ def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER
 
 
 def connections() -> Connections:
+    """What this process is connected to. Raises RuntimeError before `open_connections`."""
     if _open is None:
         raise RuntimeError("this process is not connected: its entry point has to call open_connections()")
     return _open

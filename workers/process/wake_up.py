@@ -1,7 +1,7 @@
-"""The bell: tells the workers that something is due, without anybody waiting for it.
+"""Wake-ups of the dispatcher: a message that something is due, for which no caller waits.
 
-A hint only: beat rings every second anyway. So a ring that fails is forgotten, and however many ring at once, one
-message is in flight and one more follows.
+A wake-up is a hint: the schedule starts the dispatcher every second anyway. So a wake-up that fails is forgotten, and
+many at once become one message in flight and one after it.
 """
 
 import threading
@@ -17,15 +17,14 @@ log = structlog.get_logger(__name__)
 
 WAKE_UP_EXPIRES_SECONDS = 2
 PAUSE_SECONDS = 0.03
-"""Between two rings: bounds what a flood spends on them."""
+"""Between two wake-ups: bounds what a flood of calls spends on them."""
 PAUSE_AFTER_FAILURE_SECONDS = 0.25
-"""After a ring that failed."""
 MOST_WAITING = 50
-"""With so many messages waiting nobody listens: no more are added."""
+"""Messages in the queue from which on no wake-up is added: no worker reads them."""
 
 
 def send_wake_up() -> None:
-    """Puts one `due.dispatch` into Redis, unless plenty wait there. Raises what Redis raises."""
+    """Puts one `due.dispatch` into Redis, unless MOST_WAITING messages wait there. Raises what Redis raises."""
     failpoint("wake_up_before_send")
     with app.producer_or_acquire() as producer:
         if producer.channel.client.llen("housekeeping") < MOST_WAITING:
@@ -35,7 +34,10 @@ def send_wake_up() -> None:
 
 
 class Waker:
-    """One thread that rings. It is started by the first ring, and so after any fork."""
+    """Sends wake-ups in a thread of its own. The first wake-up starts the thread, so that it runs after any fork.
+
+    `send`: makes one wake-up; may raise.
+    """
 
     def __init__(self, send: Callable[[], None] = send_wake_up) -> None:
         self._send = send
@@ -47,7 +49,7 @@ class Waker:
         self._silent = False
 
     def wake(self) -> None:
-        """Returns at once, always."""
+        """Asks for a wake-up and returns at once, whatever Redis does."""
         self._woken.set()
         if self._thread is None:
             with self._starting:
@@ -56,7 +58,7 @@ class Waker:
                     self._thread.start()
 
     def wake_by(self, send: Callable[[], None], *, pause_seconds: float) -> None:
-        """From now on a ring is that, at most every so many seconds."""
+        """Replaces what makes a wake-up; `pause_seconds` lie between two of them."""
         self._send, self._pause_seconds = send, pause_seconds
 
     def stop(self) -> None:
@@ -76,7 +78,7 @@ class Waker:
     def _wake_once(self) -> bool:
         try:
             self._send()
-        except Exception as error:  # nothing may end the thread: Redis away or refusing, the database away, our bug
+        except Exception as error:  # nothing may end the thread: Redis away or refusing, the database away, a bug
             metrics.WAKE_UP_FAILURES.inc()
             if not self._silent:
                 log.warning("wake_up_failed", error=type(error).__name__)

@@ -1,8 +1,8 @@
-"""What the end of a list means for its window: read once more, the next list, the end and the account's mark.
+"""What the end of a list means for its window: the list again, the next list, or the end and a moved watermark.
 
-A window counts as read when its list was read to its end and showed as many distinct calls as Leadway told, without
-that number falling meanwhile; a list in one page needs no more. Pages that shift under the reader fail that test, and
-the list is begun again: by then nearly everything has its row. Only then the account's mark moves.
+A window counts as read when its list was read to its end and showed as many distinct calls as Leadway's total, while
+that total did not fall; a list of one page needs no more. Pages that shift under the reader fail this test. Then the
+list is begun again: by then nearly every call has its row. The account's watermark moves only after that.
 """
 
 from datetime import timedelta
@@ -28,27 +28,30 @@ from workers.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 PAGE_SIZE = 50
+"""Calls on a page: the most that Leadway grants."""
 LARGEST_WINDOW = 2000
-"""Calls. A list that tells more is cut, so that the mark moves on and pages do not lie deep."""
+"""Calls. A window with a longer list is cut, so that the watermark moves on and page numbers stay small."""
 CUT_TO = 1500
+"""Calls that a cut window should hold, if calls are spread evenly."""
 SHORTEST_WINDOW = timedelta(seconds=1)
 PASSES = 4
-"""So often a list is begun again at once when it shifted; after that with the delays of a failure."""
+"""A list that shifted is begun again at once this many times, then once with a backoff, and so on."""
 SHIFTED = "list_shifted"
 COUNTS_DIFFER = "counts_differ"
 NOT_WORTH_IT = "not_worth_it"
 NO_CALL_FOUND = "no_call_found"
 
 
-def progress_of(window: Window, page: Page, taken: ListedOutcome) -> dict[str, Any]:
+def progress_of(window: Window, page: Page, outcome: ListedOutcome) -> dict[str, Any]:
+    """The window's columns that count what this page brought."""
     first = window.next_page == 1
     fell = not first and page.total is not None and window.told is not None and page.total < window.told
     return {
         "told": page.total,
         "restless": (window.restless and not first) or fell,
         "unreadable": (0 if first else window.unreadable) + page.unreadable,
-        "unannounced": window.unannounced + taken.unannounced,
-        "changed": window.changed + taken.changed,
+        "unannounced": window.unannounced + outcome.unannounced,
+        "changed": window.changed + outcome.changed,
         "failures": 0,
         "error": None,
     }
@@ -57,16 +60,17 @@ def progress_of(window: Window, page: Page, taken: ListedOutcome) -> dict[str, A
 def end_of_list(
     connection: Connection, window: Window, page: Page, progress: dict[str, Any], *, account: Account
 ) -> None:
+    """Ends this pass: begins the list again, goes on to the list of trials, or ends the window. Raises LeaseLost."""
     shown = seen_ids.count_seen(connection, window)
     if why := _why_not_whole(window, page, progress, shown):
-        tired = window.pass_number % PASSES == 0
-        delay = lifecycle.backoff(window.pass_number // PASSES, first_seconds=10.0) if tired else 0.0
+        waits = window.pass_number % PASSES == 0
+        delay = lifecycle.backoff(window.pass_number // PASSES, first_seconds=10.0) if waits else 0.0
         log.warning(
             "list_read_again", location_id=window.location_id, kind=str(window.kind), why=why, told=page.total,
             shown=shown.calls, held=shown.held,
         )  # fmt: skip
         windows.release(
-            connection, window, **{**progress, "error": why if tired else None}, pass_number=window.pass_number + 1,
+            connection, window, **{**progress, "error": why if waits else None}, pass_number=window.pass_number + 1,
             next_page=1, next_attempt_at=moment(delay),
         )  # fmt: skip
         return
@@ -83,7 +87,7 @@ def end_of_list(
 
 
 def _why_not_whole(window: Window, page: Page, progress: dict[str, Any], shown: SeenCounts) -> str | None:
-    """Why this pass does not prove that the whole list was seen; None: it does."""
+    """Why this pass does not prove that the whole list was seen; None: it proves it."""
     if shown.held != shown.inside:
         return COUNTS_DIFFER
     if page.total is not None:
@@ -117,7 +121,7 @@ def _end_of_window(connection: Connection, window: Window, progress: dict[str, A
 
 
 def _end_of_look(connection: Connection, window: Window, progress: dict[str, Any]) -> None:
-    """A notification's call may take minutes to be listed: it is looked for a few times, ever later."""
+    """Ends one look for the call of an unresolved notification; its listing may take minutes, so more looks follow."""
     unresolved.resolve(connection, window.location_id)
     looks = window.looks + 1
     found = window.notification_id is None or not unresolved.is_unresolved(connection, window.notification_id)
@@ -133,13 +137,13 @@ def _end_of_look(connection: Connection, window: Window, progress: dict[str, Any
     seen_ids.forget(connection, window)
 
 
-def is_cut(connection: Connection, window: Window, page: Page) -> bool:
-    """A list that is too long is read as several windows: this one ends earlier, the run goes on after it."""
+def cut_if_too_long(connection: Connection, window: Window, page: Page) -> bool:
+    """Ends a window earlier whose list is too long; the run's next window begins there. False: nothing was cut."""
     length = window.window_until - window.window_from
     too_long = page.total is not None and page.total > LARGEST_WINDOW and length > 2 * SHORTEST_WINDOW
     if not too_long or window.next_page != 1 or window.kind is WindowKind.NARROW:
         return False
-    # By whole milliseconds, as the list's bounds are.
+    # The bounds of a list are whole milliseconds.
     part = max(SHORTEST_WINDOW, length * (CUT_TO / (page.total or 1)))
     until = window.window_from + timedelta(milliseconds=part // timedelta(milliseconds=1))
     windows.release(connection, window, window_until=until, told=None, next_attempt_at=moment(), failures=0)
@@ -147,8 +151,8 @@ def is_cut(connection: Connection, window: Window, page: Page) -> bool:
     return True
 
 
-def is_not_worth_it(connection: Connection, window: Window, page: Page) -> bool:
-    """For the calls that wait: asking for them one by one may be fewer requests than the list of their time has."""
+def close_if_not_worth_it(connection: Connection, window: Window, page: Page) -> bool:
+    """Closes a burst window if single fetches of the waiting calls take fewer requests than its list; else False."""
     first = window.next_page == 1 and window.pass_number == 1 and window.call_type == CallType.LIVE
     if window.kind is not WindowKind.BURST or not first or page.total is None:
         return False

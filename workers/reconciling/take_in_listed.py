@@ -1,4 +1,4 @@
-"""Takes in one page of Leadway's list: stores what we do not hold, or announces it where lists are not to be used."""
+"""Takes in one page of Leadway's list: stores calls that have no row, or announces them where lists are not used."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,23 @@ from sqlalchemy import Connection
 from models.accounts.accounts import Account
 from models.calls import calls, listed_calls
 from models.calls.call_log import CallLog
-from models.calls.calls import CALL
 from models.reconciling.windows import Window
-from models.work.lifecycle import Claim
-from models.work.work_rows import WorkStatus
-from workers.fetch_call import plan_follow_ups, take_in
+from models.work.lifecycle import WorkStatus
+from workers.attempts.storing import store_reading
+from workers.follow_ups.planning import plan_follow_ups
 from workers.process.connections import Connections
 from workers.telemetry import metrics
 
 WEBHOOK_PATIENCE = timedelta(minutes=2)
-"""After a call's end: until then its notification may well be on its way."""
+"""For this long after a call's end its notification may still be on its way."""
 
 
 @dataclass(frozen=True)
 class ListedOutcome:
-    """What a page brought. `unannounced`: calls that nobody had told us of."""
+    """What a page brought, in numbers of calls.
+
+    `unannounced`: became known by the list alone. `changed`: had a row that said less than the list.
+    """
 
     unannounced: int
     changed: int
@@ -39,21 +41,22 @@ def take_in_listed(
     account: Account,
     read_at: datetime,
 ) -> ListedOutcome:
-    """Sees to it that every listed call has a row and that no row says less than the list; in the caller's transaction.
+    """Gives every listed call a row, and lets no row say less than the list, in the caller's transaction.
 
-    What was stored needs no fetch: follow-ups are planned at once, by the same rules as after a fetch.
+    `read_at`: the database's time just before the request. A stored call needs no fetch: its follow-ups are planned at
+    once, by the same rules as after a fetch.
     """
     by_id = {call_log.call_id: call_log for call_log in rows}
-    held = listed_calls.stored_rows(connection, account.location_id, by_id)
-    unknown = [call_log for call_id, call_log in by_id.items() if call_id not in held]
+    stored = listed_calls.stored_rows(connection, account.location_id, by_id)
+    unknown = [call_log for call_id, call_log in by_id.items() if call_id not in stored]
     if window.plans_follow_ups:
-        listed_calls.want_follow_ups(connection, account.location_id, held)
+        listed_calls.want_follow_ups(connection, account.location_id, stored)
     if this.settings.leadway_list_fetch == "off":
-        changed = _announce(connection, window, by_id, held=held, location_id=account.location_id)
+        changed = _announce(connection, window, by_id, stored=stored, location_id=account.location_id)
         new = {call_log.call_id for call_log in unknown}
     else:
         new = _store_new(connection, this, window, unknown, account=account, read_at=read_at)
-        changed = _bring_up_to_date(connection, this, window, by_id, held=held, account=account, read_at=read_at)
+        changed = _bring_up_to_date(connection, this, window, by_id, stored=stored, account=account, read_at=read_at)
     unannounced = sum(_is_over(by_id[call_id], read_at) for call_id in new)
     return ListedOutcome(unannounced, changed)
 
@@ -80,11 +83,16 @@ def _store_new(
     )
     if window.plans_follow_ups:
         for call_id, keyed_actions in stored.items():
-            # As a claim that was made just before the request would have found the row.
-            row = {"stored_at": None, "lane": window.lane}
-            key = (account.location_id, call_id)
-            claim = Claim(CALL, key, fence=0, attempts=0, failures=0, claimed_at=read_at, deadline=0.0, row=row)
-            plan_follow_ups(connection, this, by_id[call_id], keyed_actions, account=account, claim=claim)
+            plan_follow_ups(
+                connection,
+                this.rules,
+                by_id[call_id],
+                keyed_actions,
+                account=account,
+                lane=window.lane,
+                read_at=read_at,
+                stored_at=None,
+            )
     metrics.LISTED.labels("stored").inc(len(stored))
     return set(stored)
 
@@ -95,21 +103,26 @@ def _bring_up_to_date(
     window: Window,
     by_id: Mapping[str, CallLog],
     *,
-    held: Mapping[str, sa.RowMapping],
+    stored: Mapping[str, sa.RowMapping],
     account: Account,
     read_at: datetime,
 ) -> int:
-    """Rows that lack what the list shows are taken over from whoever works on them. Returns how many were stored."""
-    actions = listed_calls.stored_actions(connection, account.location_id, held)
+    """Stores the listed log where the row lacks something of it; an attempt under way loses its lease.
+
+    Returns the number of calls that were stored.
+    """
+    actions = listed_calls.stored_actions(connection, account.location_id, stored)
     changed = 0
-    for call_id, row in ((each, held[each]) for each in by_id if each in held):  # in one order for all readers
-        news = listed_calls.brings_news(row, actions.get(call_id, ()), by_id[call_id])
+    for call_id, row in (
+        (each, stored[each]) for each in by_id if each in stored
+    ):  # one order in all readers: no deadlock
+        is_newer = listed_calls.brings_news(row, actions.get(call_id, ()), by_id[call_id])
         plans_now = window.plans_follow_ups and not row["plans_follow_ups"] and row["is_kept"]
-        if not news and not plans_now:
+        if not is_newer and not plans_now:
             continue
         claim = listed_calls.take_over(connection, account.location_id, call_id, read_at=read_at, worker=this.worker)
         if claim is not None:
-            take_in(connection, this, claim, by_id[call_id], account=account)
+            store_reading(connection, this, claim, by_id[call_id], account=account)
             changed += 1
     metrics.LISTED.labels("brought_up_to_date").inc(changed)
     return changed
@@ -120,12 +133,15 @@ def _announce(
     window: Window,
     by_id: Mapping[str, CallLog],
     *,
-    held: Mapping[str, sa.RowMapping],
+    stored: Mapping[str, sa.RowMapping],
     location_id: str,
 ) -> int:
-    """For LEADWAY_LIST_FETCH=off: rows are made due, their content is fetched one by one. Returns how many again."""
+    """For LEADWAY_LIST_FETCH=off: makes rows due, so that their logs are fetched one by one.
+
+    Returns the number of stored calls that are fetched again.
+    """
     for call_id in by_id:
-        if call_id not in held or held[call_id]["status"] == WorkStatus.DEAD:
+        if call_id not in stored or stored[call_id]["status"] == WorkStatus.DEAD:
             calls.announce(
                 connection,
                 location_id,
@@ -134,14 +150,14 @@ def _announce(
                 lane=window.lane,
                 plans_follow_ups=window.plans_follow_ups,
             )
-    actions = listed_calls.stored_actions(connection, location_id, held)
+    actions = listed_calls.stored_actions(connection, location_id, stored)
     differing = [
         call_id
-        for call_id, row in held.items()
+        for call_id, row in stored.items()
         if row["status"] == WorkStatus.DONE and listed_calls.brings_news(row, actions.get(call_id, ()), by_id[call_id])
     ]
     listed_calls.fetch_again(connection, location_id, differing, lane=window.lane)
-    metrics.LISTED.labels("announced").inc(len(by_id) - len(held))
+    metrics.LISTED.labels("announced").inc(len(by_id) - len(stored))
     return len(differing)
 
 

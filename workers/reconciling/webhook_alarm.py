@@ -1,4 +1,4 @@
-"""Raises one alarm when calls come unannounced, and ends it: a broken webhook must not be repaired in silence."""
+"""Raises one alarm when calls come unannounced, and ends it: reconciling must not hide a broken webhook."""
 
 import structlog
 from sqlalchemy import Connection
@@ -10,7 +10,7 @@ log = structlog.get_logger(__name__)
 
 
 def update_webhook_alarm(connection: Connection, location_id: str) -> None:
-    """Judges the account's webhook by its newest calls; tells of a change once."""
+    """Judges the account's webhook by its newest calls; logs each change of the verdict once."""
     cause = webhook_coverage.judge(connection, location_id)
     metrics.WEBHOOK_ALARM.labels(location_id).set(0 if cause is None else 1)
     if not webhook_coverage.set_alarm(connection, location_id, cause):

@@ -1,4 +1,4 @@
-"""What a process tells about itself: log lines, and the catalogue of metrics.
+"""What a process tells about itself: the form of its log lines, the catalogue of its metrics, and their shared files.
 
-Imported by everybody, imports nobody of `workers`.
+Every other package may import this one; this one imports nothing of `workers`.
 """

@@ -1,6 +1,6 @@
-"""How a log line looks: one JSON object, an event in the past tense with fields beside it.
+"""The form of a log line: one JSON object, an event in the past tense with fields beside it.
 
-Never a token, a transcript, a name or a number: fields are ids, counts, durations and words of our own.
+Fields are ids, counts, durations and constants of the code; never a token, a transcript, a name or a phone number.
 """
 
 import logging
@@ -12,7 +12,7 @@ import structlog
 
 
 def set_up_logs(*, level: str, form: str) -> None:
-    """Our events and every library's lines go to standard error in one form: "json" or "console"."""
+    """Sends the product's events and every library's lines to standard error. `form`: "json" or "console"."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -33,7 +33,7 @@ def set_up_logs(*, level: str, form: str) -> None:
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
-                _only_the_place_of_an_exception,
+                _without_exception_text,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 renderer,
             ],
@@ -42,15 +42,13 @@ def set_up_logs(*, level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Each received message with its arguments, and each tick: too much, and Flower tells it better.
+    # These log each message with its arguments, each tick, each request: too much, and Flower shows it better.
     for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.beat", "kombu", "urllib3", "alembic"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
 
 
-def _only_the_place_of_an_exception(
-    _logger: Any, _name: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """An exception is told by its type and place. Its text may quote a row or a document, so it is left out."""
+def _without_exception_text(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replaces an exception by its type and the places it passed. Its text may quote a row or a document."""
     raised = event.pop("exc_info", None)
     if raised is True:
         raised = sys.exc_info()
@@ -70,7 +68,7 @@ def _only_the_place_of_an_exception(
 
 
 def _unquoted(line: str, error: BaseException) -> str:
-    """Libraries put the exception into their line too, as Celery does for a task that failed."""
-    for said in (repr(error), str(error)):
-        line = line.replace(said, type(error).__name__) if said else line
+    """Takes an exception's text out of a library's own line, as Celery writes one for a task that failed."""
+    for text in (repr(error), str(error)):
+        line = line.replace(text, type(error).__name__) if text else line
     return line

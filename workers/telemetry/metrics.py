@@ -1,4 +1,4 @@
-"""The catalogue of metrics: every counter and timer of web and workers. Gauges of what waits are read when scraped."""
+"""The catalogue of metrics: counters and timers of all processes. What waits is counted in the database at a scrape."""
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
@@ -7,7 +7,7 @@ values.ValueClass = values.MutexValue
 
 NOTIFICATIONS = Counter(
     "leadway_notifications_total",
-    "Notifications answered, by the answer's status and how they were authenticated.",
+    "Notifications answered, by the status in the answer and by authentication.",
     ["status", "authenticated_by"],
 )
 REJECTIONS = Counter(
@@ -15,14 +15,16 @@ REJECTIONS = Counter(
 )
 RECEIPT_SECONDS = Histogram(
     "leadway_receipt_seconds",
-    "From a notification's arrival in the application to its answer.",
+    "Time from the arrival of a notification in the application to its answer.",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
-WAKE_UP_FAILURES = Counter("leadway_wake_up_failures_total", "Rings that did not get into Redis.")
-ENQUEUED = Counter("leadway_enqueued_total", "Messages that the dispatcher put into Redis, by work.", ["work"])
-ATTEMPTS = Counter("leadway_attempts_total", "Attempts ended, by work and outcome.", ["work", "outcome"])
+WAKE_UP_FAILURES = Counter("leadway_wake_up_failures_total", "Wake-ups of the dispatcher that did not get into Redis.")
+ENQUEUED = Counter("leadway_enqueued_total", "Messages that the dispatcher put into Redis, by kind of work.", ["work"])
+ATTEMPTS = Counter("leadway_attempts_total", "Attempts that ended, by kind of work and outcome.", ["work", "outcome"])
 API_REQUESTS = Counter(
-    "leadway_api_requests_total", "Requests to Leadway, by endpoint and answer.", ["endpoint", "answer"]
+    "leadway_api_requests_total",
+    "Requests to Leadway, by endpoint and HTTP status or kind of error.",
+    ["endpoint", "answer"],
 )
 API_SECONDS = Histogram(
     "leadway_api_request_seconds",
@@ -32,46 +34,58 @@ API_SECONDS = Histogram(
 )
 BUDGET_WAIT_SECONDS = Histogram(
     "leadway_budget_wait_seconds",
-    "How long requests to Leadway waited for their slot.",
+    "Time that requests to Leadway waited for their slot of the budget.",
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0),
 )
 BUDGET_REFUSALS = Counter(
     "leadway_budget_refusals_total",
-    "Attempts put back because the budget had no slot soon enough, by lane and what it waits for.",
+    "Requests not made because the budget had no slot soon enough, by lane and cause.",
     ["lane", "why"],
 )
 STORED_SECONDS = Histogram(
     "leadway_stored_after_seconds",
-    "From a call's first announcement to its log being stored.",
+    "Time from the first announcement of a call to its first stored log.",
     buckets=(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 3600.0),
 )
-UNKNOWN_FIELDS = Counter("leadway_unknown_fields_total", "Fields of call logs that no source describes; they are kept.")
+UNKNOWN_FIELDS = Counter(
+    "leadway_unknown_fields_total", "Fields of call logs that no source describes; the stored document keeps them."
+)
 UNKNOWN_ACTION_TYPES = Counter(
-    "leadway_unknown_action_types_total", "Actions of a type unknown to us, stored as they are."
+    "leadway_unknown_action_types_total", "Stored actions of a type that Leadway's documents do not name."
 )
 FOUND_BY_REFERENCE_SECONDS = Histogram(
     "leadway_found_by_reference_seconds",
-    "How long an outcome had been unclear when the written thing was found by its reference.",
+    "Time for which an outcome was unclear until a probe found the note or task by its reference.",
     buckets=(1, 5, 15, 30, 60, 120, 180, 300, 900, 3600),
 )
-PAUSES = Counter("leadway_pauses_total", "Pauses that began, by cause.", ["cause"])
-DOUBLED = Counter("leadway_doubled_total", "Follow-ups found more than once in the CRM: should never move.")
+PAUSES = Counter("leadway_pauses_total", "Pauses of accounts that began, by cause.", ["cause"])
+DOUBLED = Counter("leadway_doubled_total", "Follow-ups that a probe found more than once in the CRM; should stay 0.")
 UNEXPECTED_ERRORS = Counter(
-    "leadway_unexpected_errors_total", "Attempts that ended in an error nobody expected.", ["work", "error"]
+    "leadway_unexpected_errors_total",
+    "Attempts that an unexpected exception ended, by kind of work and exception.",
+    ["work", "error"],
 )
-LISTED = Counter("leadway_listed_calls_total", "Listed calls, by what became of them.", ["outcome"])
-UNANNOUNCED = Counter("leadway_unannounced_calls_total", "Calls that only Leadway's list told us of.", ["location_id"])
-WINDOWS = Counter("leadway_windows_read_total", "Windows of Leadway's list read to their end, by kind.", ["kind"])
-WINDOW_FAILURES = Counter("leadway_window_failures_total", "Pages that could not be used, by reason.", ["reason"])
+LISTED = Counter(
+    "leadway_listed_calls_total", "Listed calls that were stored, announced or brought up to date.", ["outcome"]
+)
+UNANNOUNCED = Counter(
+    "leadway_unannounced_calls_total", "Calls that became known by Leadway's list alone.", ["location_id"]
+)
+WINDOWS = Counter(
+    "leadway_windows_read_total", "Windows of Leadway's list that were read to their end, by kind.", ["kind"]
+)
+WINDOW_FAILURES = Counter(
+    "leadway_window_failures_total", "Pages of Leadway's list that were not read, by kind of error.", ["reason"]
+)
 COMPLETE_UNTIL = Gauge(
     "leadway_complete_until_timestamp_seconds",
-    "Every call that began before is in the database.",
+    "Watermark: every call that began before this time is in the database.",
     ["location_id"],
     multiprocess_mode="mostrecent",
 )
 WEBHOOK_ALARM = Gauge(
     "leadway_webhook_alarm",
-    "1 while calls come unannounced, 0 else.",
+    "1 while calls come unannounced, else 0.",
     ["location_id"],
     multiprocess_mode="mostrecent",
 )

@@ -42,7 +42,7 @@ def test_reconcile_takes_in_what_nobody_announced_and_says_what_it_did(world: Wo
     just_ended = world.double.place_call()
     status, printed = run(world, "reconcile")
     assert status == 0, printed
-    assert "1 call listed, 1 held" in printed
+    assert "1 call listed, 1 here" in printed
     assert "complete until" in printed
     assert ids(world) == [just_ended.call_id]
     assert world.statuses("calls") == {"done": 1}
@@ -50,7 +50,7 @@ def test_reconcile_takes_in_what_nobody_announced_and_says_what_it_did(world: Wo
     older = world.double.place_calls(70, over=2 * DAY, ago=600)
     status, printed = run(world, "reconcile", world.double.location_id, "--since", days_ago(world, 3))
     assert status == 0, printed
-    assert "71 calls listed, 71 held; 70 had not been announced" in printed
+    assert "71 calls listed, 71 here; 70 had not been announced" in printed
     assert len(ids(world)) == 71
     late = world.rows("SELECT count(*) AS n FROM follow_ups WHERE status = 'pending'")[0]["n"]
     assert late > 0, "found by reconcile, so they get their notes"
@@ -89,7 +89,7 @@ def test_backfill_tells_what_it_takes_before_it_takes_anything(world: World) -> 
 
     status, printed = run(world, "backfill", world.double.location_id, "--from", begin, "--yes")
     assert status == 0, printed
-    assert "120 calls listed, 120 held" in printed
+    assert "120 calls listed, 120 here" in printed
     assert ids(world) == sorted(call.call_id for call in placed)
     assert world.scalar("SELECT count(*) FROM follow_ups") == 0
     assert world.scalar("SELECT count(*) FROM calls WHERE origin = 'backfill' AND status = 'done'") == 120
@@ -98,6 +98,16 @@ def test_backfill_tells_what_it_takes_before_it_takes_anything(world: World) -> 
     status, printed = run(world, "backfill", world.double.location_id, "--from", begin, "--yes")
     assert status == 2, "it is complete from there on"
     assert "nothing lies between" in printed
+
+
+@on_sqlite
+def test_backfill_keeps_to_half_of_what_the_account_itself_is_allowed(world: World) -> None:
+    world.double.place_calls(120, over=20 * DAY, ago=3600)
+    status, printed = run(world, "accounts", "set-budget", world.double.location_id, "--per-10-seconds", "10")
+    assert status == 0, printed
+    status, printed = run(world, "backfill", world.double.location_id, "--from", days_ago(world, 30), "--dry-run")
+    assert status == 0, printed
+    assert "About 4 requests, 8 s, at 50% of the account's request budget" in printed
 
 
 def test_an_interrupted_backfill_goes_on_where_it_was(world: World) -> None:
@@ -125,7 +135,7 @@ def test_an_interrupted_backfill_goes_on_where_it_was(world: World) -> None:
     status, printed = run(world, *words)
     assert status == 0, printed
     assert "goes on from there" in printed
-    assert "400 calls listed, 400 held" in printed
+    assert "400 calls listed, 400 here" in printed
     assert ids(world) == sorted(call.call_id for call in placed)
     pages = len(world.double.truth.requests(kind="list"))
     assert pages <= 2 + (400 - there) // 50 + 3, "what was read is not read again"

@@ -173,7 +173,7 @@ def test_a_429_holds_every_process_for_what_it_asks(client: "redis.Redis", slept
     for each in (one, other):
         told = refusal(lambda each=each: ask(each))  # type: ignore[misc]
         assert 6 < (told.retry_after or 0) <= 7
-        assert "held" in str(told)
+        assert "throttled" in str(told)
     ask(one, B)
 
 
@@ -216,7 +216,7 @@ def test_a_lower_limit_in_the_headers_is_kept_for_every_process(client: "redis.R
     for _ in range(2):
         ask(other, allowance=Allowance())
     assert slept == [pytest.approx(SLOW.spacing, abs=NEARLY)]
-    assert client.hget(f"leadway:budget:{A}", "told_until") is not None
+    assert client.hget(f"leadway:budget:{A}", "advertised_until") is not None
 
 
 def test_headers_that_say_more_or_the_same_change_nothing(client: "redis.Redis", budget: Budget) -> None:
@@ -272,7 +272,7 @@ def test_without_redis_one_process_keeps_a_slow_pace_and_never_asks_in_a_row(sle
     waits = waits_for_each(budget, slept, 3, allowance=Allowance(), under_way=True)
     assert waits == [pytest.approx(0.5 * n, abs=NEARLY) for n in (1, 2)]
     told = refusal(lambda: ask(budget, allowance=Allowance(), lane=Lane.BACKFILLED))
-    assert "alone" in str(told)
+    assert "local" in str(told)
 
 
 def test_without_redis_a_429_holds_too(slept: list[float]) -> None:
@@ -284,7 +284,7 @@ def test_without_redis_a_429_holds_too(slept: list[float]) -> None:
 def test_a_redis_that_comes_back_is_asked_again(
     tmp_path: Any, slept: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "REDIS_REST_SECONDS", 0.0)
+    monkeypatch.setattr(module, "REDIS_RETRY_SECONDS", 0.0)
     with EmbeddedRedis(tmp_path) as server:
         client = redis.Redis.from_url(server.url)
         budget = Budget(client)

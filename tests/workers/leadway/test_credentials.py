@@ -12,17 +12,22 @@ from models.accounts import accounts, oauth_grants
 from models.accounts.oauth_grants import RefreshClaim
 from models.calls.calls import CALL
 from models.database import moment
+from models.reconciling import schedule
+from models.reconciling.windows import WindowKind
 from models.work import lifecycle
 from models.work.work_rows import WorkStatus
 from tests.leadway_double.oauth import App
 from tests.models.rows import at_once
 from tests.workers.conftest import AtWork
+from tests.workers.listing import HOUR, was_served_since
 from workers.attempts.failure_policy import apply_policy
 from workers.heal_pauses import heal_pauses
-from workers.leadway.client import open_session
 from workers.leadway.credentials import Credentials
 from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.transport import open_session
 from workers.process.connections import Connections, open_connections
+from workers.reconcile_accounts import read_to_end
+from workers.reconciling.read_page import PageOutcome, read_page
 
 
 @pytest.fixture
@@ -217,6 +222,25 @@ def test_a_revoked_access_token_is_renewed_and_the_call_is_fetched(at_work: AtWo
     call = at_work.fetched(actions=[])
     assert at_work.pauses() == set()
     assert at_work.fetch_when_due(call)["status"] == WorkStatus.DONE
+    assert installed.refreshes == 2
+
+
+def test_a_revoked_access_token_is_renewed_and_the_list_is_read(at_work: AtWork, installed: App) -> None:
+    was_served_since(at_work, 5 * HOUR)
+    listed = at_work.double.place_call(ago=600)
+    at_work.fetched(actions=[])
+    _refreshed_long_ago(at_work)
+    at_work.double.revoke_token(installed.access_token)
+    with at_work.database.transaction() as connection:
+        now = connection.execute(sa.select(moment())).scalar_one()
+        schedule.open_regular(connection, at_work.location_id, until=now)
+    [window] = at_work.rows("reconciliations")
+    assert read_page(at_work.this, window["reconciliation_id"]) is PageOutcome.RESCHEDULED
+    assert at_work.pauses() == set()
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.text("UPDATE reconciliations SET next_attempt_at = started_at"))
+    read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
+    assert at_work.call(listed)["read_from"] == "list"
     assert installed.refreshes == 2
 
 

@@ -179,16 +179,16 @@ def test_a_page_that_is_none_or_another_is_puzzling(answer: Any) -> None:
 
 def test_an_appointment_without_zones_says_so() -> None:
     event = {"id": "e1", "calendarId": "k1", "title": " Visit ", "appointmentStatus": "Confirmed", "contactId": "p1"}
-    times = {"startTime": "2026-01-16 11:00:00", "endTime": "2026-01-16 11:30:00", "dateAdded": "2026-01-15T10:00:00Z"}
+    times = {"startTime": "2026-01-16 11:00:00", "dateAdded": "2026-01-15 10:00:00"}
     appointment = read_appointment(event | times)
-    assert appointment.zoneless == {"starts_at", "ends_at"}
+    assert appointment.zoneless == {"starts_at", "added_at"}
     assert appointment.starts_at == datetime(2026, 1, 16, 11, tzinfo=UTC)
     assert (appointment.title, appointment.status, appointment.calendar_id) == ("Visit", "confirmed", "k1")
 
 
 def test_an_appointment_with_offsets_is_exact() -> None:
-    appointment = read_appointment({"id": "e1", "startTime": "2026-01-16T11:00:00+05:30", "endTime": None})
-    assert (appointment.starts_at, appointment.ends_at) == (datetime(2026, 1, 16, 5, 30, tzinfo=UTC), None)
+    appointment = read_appointment({"id": "e1", "startTime": "2026-01-16T11:00:00+05:30", "dateAdded": None})
+    assert (appointment.starts_at, appointment.added_at) == (datetime(2026, 1, 16, 5, 30, tzinfo=UTC), None)
     assert appointment.zoneless == frozenset()
 
 

@@ -1,4 +1,4 @@
-"""The bell beside a Redis that is there, refuses, is frozen, silent, full, or has nobody who listens."""
+"""Wake-ups beside a Redis that is there, refuses, is frozen, silent, full, or has nobody who listens."""
 
 import json
 import os
@@ -29,8 +29,8 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedi
 
 
 @pytest.fixture
-def ringing(own_redis: EmbeddedRedis, sqlite_url: str) -> Iterator[redis.Redis]:
-    """The bell's Redis, empty; the app is pointed at it as in a web process."""
+def own_client(own_redis: EmbeddedRedis, sqlite_url: str) -> Iterator[redis.Redis]:
+    """The Redis of the wake-ups, empty; the app is pointed at it as in a web process."""
     with _pointed_at(own_redis.url, sqlite_url), redis.Redis.from_url(own_redis.url) as client:
         client.flushall()
         yield client
@@ -43,28 +43,28 @@ def waker() -> Iterator[Waker]:
     waker.stop()
 
 
-def test_a_ring_puts_the_dispatchers_message_into_redis(ringing: redis.Redis, waker: Waker) -> None:
+def test_a_wake_up_puts_the_dispatchers_message_into_redis(own_client: redis.Redis, waker: Waker) -> None:
     waker.wake()
 
-    [message] = eventually(lambda: ringing.lrange(QUEUE, 0, -1))
+    [message] = eventually(lambda: own_client.lrange(QUEUE, 0, -1))
     headers = json.loads(message)["headers"]
     assert headers["task"] == "due.dispatch"
     assert headers["expires"] is not None
 
 
-def test_however_many_ring_at_once_few_messages_are_sent(ringing: redis.Redis, waker: Waker) -> None:
+def test_many_wake_ups_at_once_send_few_messages(own_client: redis.Redis, waker: Waker) -> None:
     for _ in range(1000):
         waker.wake()
-    eventually(lambda: ringing.llen(QUEUE))
+    eventually(lambda: own_client.llen(QUEUE))
 
-    assert ringing.llen(QUEUE) < 20
+    assert own_client.llen(QUEUE) < 20
 
 
-def test_a_ring_during_a_ring_is_followed_by_one_more() -> None:
-    begun, may_end, rings = threading.Event(), threading.Event(), []
+def test_wake_ups_during_a_wake_up_are_followed_by_one_more() -> None:
+    begun, may_end, sent = threading.Event(), threading.Event(), []
 
     def send() -> None:
-        rings.append(1)
+        sent.append(1)
         begun.set()
         may_end.wait(10)
 
@@ -74,42 +74,42 @@ def test_a_ring_during_a_ring_is_followed_by_one_more() -> None:
     for _ in range(5):
         waker.wake()
     may_end.set()
-    eventually(lambda: len(rings) == 2)
+    eventually(lambda: len(sent) == 2)
     waker.stop()
-    assert len(rings) == 2
+    assert len(sent) == 2
 
 
-def test_while_nobody_listens_messages_do_not_pile_up(ringing: redis.Redis) -> None:
+def test_while_nobody_listens_messages_do_not_pile_up(own_client: redis.Redis) -> None:
     for _ in range(MOST_WAITING + 30):
         send_wake_up()
 
-    assert ringing.llen(QUEUE) == MOST_WAITING
+    assert own_client.llen(QUEUE) == MOST_WAITING
 
 
-def test_a_killed_redis_costs_nobody_time_and_rings_again_when_it_is_back(
-    ringing: redis.Redis, waker: Waker, own_redis: EmbeddedRedis
+def test_a_killed_redis_costs_nobody_time_and_is_woken_again_when_it_is_back(
+    own_client: redis.Redis, waker: Waker, own_redis: EmbeddedRedis
 ) -> None:
     waker.wake()
-    eventually(lambda: ringing.llen(QUEUE))
+    eventually(lambda: own_client.llen(QUEUE))
     own_redis.kill()
     try:
         _assert_failures(waker)
     finally:
         own_redis.start()
-    _assert_wakes_again(waker, ringing)
+    _assert_wakes_again(waker, own_client)
 
 
-def test_a_frozen_redis_costs_nobody_time_and_rings_again_when_it_thaws(
-    ringing: redis.Redis, waker: Waker, own_redis: EmbeddedRedis
+def test_a_frozen_redis_costs_nobody_time_and_is_woken_again_when_it_thaws(
+    own_client: redis.Redis, waker: Waker, own_redis: EmbeddedRedis
 ) -> None:
     waker.wake()
-    eventually(lambda: ringing.llen(QUEUE))
+    eventually(lambda: own_client.llen(QUEUE))
     os.kill(own_redis.pid, signal.SIGSTOP)
     try:
         _assert_failures(waker)
     finally:
         os.kill(own_redis.pid, signal.SIGCONT)
-    _assert_wakes_again(waker, ringing)
+    _assert_wakes_again(waker, own_client)
 
 
 def test_a_redis_that_accepts_and_never_answers_costs_nobody_time(sqlite_url: str, waker: Waker) -> None:
@@ -119,16 +119,16 @@ def test_a_redis_that_accepts_and_never_answers_costs_nobody_time(sqlite_url: st
         waker.stop()
 
 
-def test_a_redis_that_refuses_to_write_ends_no_thread(ringing: redis.Redis, waker: Waker) -> None:
-    ringing.config_set("maxmemory", 1)
+def test_a_redis_that_refuses_to_write_ends_no_thread(own_client: redis.Redis, waker: Waker) -> None:
+    own_client.config_set("maxmemory", 1)
     try:
         _assert_failures(waker)
     finally:
-        ringing.config_set("maxmemory", 0)
-    _assert_wakes_again(waker, ringing)
+        own_client.config_set("maxmemory", 0)
+    _assert_wakes_again(waker, own_client)
 
 
-def test_a_bell_that_was_never_rung_has_no_thread_and_stops() -> None:
+def test_a_waker_that_never_woke_anybody_has_no_thread_and_stops() -> None:
     before = threading.active_count()
     waker = Waker()
     assert threading.active_count() == before
@@ -136,32 +136,32 @@ def test_a_bell_that_was_never_rung_has_no_thread_and_stops() -> None:
 
 
 def _assert_failures(waker: Waker) -> None:
-    """Rings fail twice, are counted, and keep one thread."""
-    before, threads = _failures(), _bells()
+    """Wake-ups fail twice, are counted, and keep one thread."""
+    before, threads = _failures(), _wakers()
 
     def failed_twice() -> bool:
         waker.wake()
         return _failures() >= before + 2
 
-    eventually(failed_twice, describe="two rings that failed")
-    assert _bells() <= threads + 1
+    eventually(failed_twice, describe="two wake-ups that failed")
+    assert _wakers() <= threads + 1
 
 
 def _assert_wakes_again(waker: Waker, client: redis.Redis) -> None:
-    def rung() -> bool:
+    def woken() -> bool:
         waker.wake()
         return bool(client.llen(QUEUE))
 
     eventually(lambda: client.delete(QUEUE) is not None)
-    eventually(rung, describe="the bell to ring again")
+    eventually(woken, describe="wake-ups to arrive again")
 
 
 def _failures() -> float:
     return float(next(iter(metrics.WAKE_UP_FAILURES.collect())).samples[0].value)
 
 
-def _bells() -> int:
-    """Of this test's own bell and of the process's other one, which attempts ring."""
+def _wakers() -> int:
+    """Threads of this test's own waker and of the process's other one, which attempts use."""
     return sum(thread.name == "waker" for thread in threading.enumerate())
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import sqlalchemy as sa
@@ -19,8 +19,8 @@ from models.reports import overview
 from models.work.work_rows import Lane, WorkStatus
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 from workers.cli.doctor.checks import Check, failed, fine, warning
-from workers.leadway.client import CallType, LeadwayClient
-from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, RetryableLeadwayError
+from workers.leadway.client import LeadwayClient
+from workers.leadway.errors import ErrorKind, LeadwayError
 from workers.process.connections import Connections
 
 CHECK_SECONDS = 15.0
@@ -48,9 +48,9 @@ def of_account(this: Connections, account: Account) -> Iterator[Check]:
 
     def client() -> LeadwayClient:
         deadline = time.monotonic() + CHECK_SECONDS
-        return this.leadway.for_account(account, lane=Lane.LIVE, deadline=deadline, also=seen.note)
+        return this.leadway.for_account(account, lane=Lane.LIVE, deadline=deadline, observe=seen.note)
 
-    error = _asked(lambda: _list_a_moment(client(), account))
+    error = _asked(lambda: client().probe(account))
     yield _of_token(account, error)
     if error is None or error.kind is ErrorKind.SCOPE:
         yield _of_scope(
@@ -69,14 +69,9 @@ def of_account(this: Connections, account: Account) -> Iterator[Check]:
 def _asked(ask: Callable[[], object]) -> LeadwayError | None:
     try:
         ask()
-    except (RetryableLeadwayError, PermanentLeadwayError) as error:
+    except LeadwayError as error:
         return error
     return None
-
-
-def _list_a_moment(client: LeadwayClient, account: Account) -> object:
-    until = account.added_at + timedelta(seconds=1)
-    return client.list_call_logs(since=account.added_at, until=until, call_type=CallType.LIVE, page_size=1)
 
 
 def _of_token(account: Account, error: LeadwayError | None) -> Check:
