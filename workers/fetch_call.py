@@ -6,8 +6,8 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
+from models.calls.call_log import SETTLED_AS_IT_IS_AFTER
 from models.calls.calls import CALL
-from models.calls.listed_calls import SETTLED_AS_IT_IS_AFTER
 from models.database import moment
 from models.failpoints import failpoint
 from models.intake import notifications
@@ -64,7 +64,7 @@ def _without_log(
         lifecycle.discard(connection, claim, **facts)
         return "wrong_kind"
     if error.kind is ErrorKind.NOT_FOUND:
-        accounts.record_success(connection, account.location_id)  # an answer: the API works
+        circuit_breaker.record_success(connection, account.location_id)  # an answer: the API works
         age = claim.claimed_at - claim.row["created_at"]
         if never_stored and age.total_seconds() >= NOT_FOUND_FOR_GOOD_SECONDS:
             lifecycle.dead_letter(connection, claim, cause="not_found", **facts)

@@ -213,7 +213,7 @@ def _request(sending: _Sending, worded: WordedFollowUp) -> str | None:
 def _after_failed_request(sending: _Sending, error: LeadwayError) -> str:
     """Reschedules as if nothing had been sent where the request provably was not executed; else unclear from now on."""
     if not error.reached:
-        posts = follow_ups.follow_ups.c.posts - 1
+        posts = follow_ups.follow_ups_table.c.posts - 1
         return _apply_policy(sending, error, status=WorkStatus.PENDING, intent_at=None, posts=posts)
     if FollowUpKind(sending.claim.row["kind"]) is FollowUpKind.TAG:
         return _apply_policy(sending, error, status=WorkStatus.PENDING, intent_at=None)  # a tag twice is a tag once
@@ -231,7 +231,7 @@ def _after_failed_request(sending: _Sending, error: LeadwayError) -> str:
 
 def _finish(sending: _Sending, remote_id: str | None) -> None:
     def write(connection: Connection) -> None:
-        accounts.record_success(connection, sending.account.location_id)
+        circuit_breaker.record_success(connection, sending.account.location_id)
         lifecycle.complete(connection, sending.claim, remote_id=remote_id, done_at=moment(), unclear_since=None)
 
     try:

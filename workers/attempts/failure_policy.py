@@ -49,8 +49,6 @@ GRANT_REFUSED = (
     " elsewhere. Install the app again and set what it gives with `leadway-calls accounts connect`."
 )
 """Detail of a token pause where the account's tokens come from an OAuth grant."""
-LONGEST_OPEN_SECONDS = 60.0
-"""The circuit breaker stays open for at most this long; then one attempt looks whether the outage is over."""
 SHORTEST_WAIT_SECONDS = 0.05
 
 
@@ -101,7 +99,7 @@ def apply_to_account(
     """
     if error.kind is ErrorKind.THROTTLED:
         seconds = seconds_until_retry(error, tries=1, first_delay=first_delay)
-        accounts.open_breaker(connection, account.location_id, seconds=seconds)
+        circuit_breaker.open_breaker(connection, account.location_id, seconds=seconds)
     elif error.kind in PAUSING:
         if not _has_another_token(connection, error, account=account):
             _pause(connection, error.kind, account=account, work=work)
@@ -140,12 +138,7 @@ def _pause(connection: Connection, kind: ErrorKind, *, account: Account, work: s
 
 
 def _record_outage(connection: Connection, *, account: Account, first_delay: float) -> None:
-    """Counts an outage; a few in a row open the account's circuit breaker, for longer with each further one."""
-    in_a_row = accounts.record_outage(connection, account.location_id)
-    if in_a_row is None or in_a_row < OUTAGES_BEFORE_OPEN:
-        return
-    further = in_a_row - OUTAGES_BEFORE_OPEN
-    seconds = min(LONGEST_OPEN_SECONDS, first_delay * 2.0 ** min(further, 10))
-    accounts.open_breaker(connection, account.location_id, seconds=seconds)
-    if further == 0:
+    """Counts an outage of the account's API, which may open its circuit breaker."""
+    seconds = circuit_breaker.record_outage(connection, account.location_id, first_seconds=first_delay)
+    if seconds is not None:
         log.warning("circuit_breaker_opened", location_id=account.location_id, seconds=seconds)

@@ -4,14 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from models.accounts import accounts
+from models.accounts import circuit_breaker
 from models.accounts.accounts import Account
 from models.calls import calls
 from models.calls.call_log import ActionType, CallLog
-from models.calls.listed_calls import SETTLED_AS_IT_IS_AFTER
 from models.failpoints import failpoint
 from models.work import lifecycle
-from models.work.lifecycle import Claim, Lane, Outcome
+from models.work.history import Outcome
+from models.work.lifecycle import Claim
+from models.work.work_rows import Lane
 from workers.follow_ups.planning import plan_follow_ups
 from workers.process.connections import Connections
 from workers.telemetry import metrics
@@ -30,7 +31,7 @@ def store_reading(
     location_id = account.location_id
     stored_at = claim.row["stored_at"]
     stored_for = claim.claimed_at - (stored_at or claim.claimed_at)
-    settled = call_log.is_settled or stored_for >= SETTLED_AS_IT_IS_AFTER
+    settled = call_log.is_settled_after(stored_for)
     # The attempt ends first: the UPDATE proves the fence and locks the row, so that the claim tells what is stored.
     if settled:
         lifecycle.complete(connection, claim)
@@ -51,7 +52,7 @@ def store_reading(
             stored_at=stored_at,
         )
     if account.outages_in_a_row:
-        accounts.record_success(connection, location_id)
+        circuit_breaker.record_success(connection, location_id)
     failpoint("call_before_commit")
     _measure(claim, call_log)
     return "settled" if settled else "unsettled"

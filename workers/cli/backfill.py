@@ -86,21 +86,17 @@ def backfill(
 
 def _estimate(this: "Connections", account: Account, *, since: datetime, until: datetime) -> Estimate:
     """Asks Leadway for the number of calls, by two requests for a page of one row each. Raises Failure."""
-    from workers.leadway.client import CallType
-    from workers.reconciling.close_window import PAGE_SIZE
 
     began = time.monotonic()
     numbers = [_number_of(this, account, each, since=since, until=until) for each in CallType]
     per_request = max(_seconds_per_page(this, account), (time.monotonic() - began) / len(numbers) + STORING_SECONDS)
     requests = sum(max(1, math.ceil(number / PAGE_SIZE)) for number in numbers)
     with this.database.reading() as connection:
-        stored = listed_calls.number_held(connection, account.location_id, since=since, until=until)
+        stored = listed_calls.count_stored(connection, account.location_id, since=since, until=until)
     return Estimate(sum(numbers), stored, requests, requests * per_request)
 
 
 def _number_of(this: "Connections", account: Account, call_type: str, *, since: datetime, until: datetime) -> int:
-    from workers.leadway.client import CallType
-    from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
 
     patience = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -174,7 +170,7 @@ def _run(
         except KeyboardInterrupt:
             raise Failure("stopped; the same command goes on from here") from None
     with this.database.reading() as connection:
-        done = runs.summary(connection, location_id, slot, first_id=first_id)
+        done = runs.totals(connection, location_id, slot, first_id=first_id)
     say(f"{count(done.listed, 'call')} listed, {done.held} here; {count(done.requests, 'request')}.")
 
 

@@ -61,7 +61,7 @@ def checked_time_zone(name: str, *, source: str = "--time-zone") -> str:
 
 def checked_location(location_id: str) -> str:
     """Raises Failure for what cannot be an id of Leadway's."""
-    if not _LOCATION_ID.fullmatch(location_id):
+    if not LEADWAY_ID.fullmatch(location_id):
         raise Failure(
             "LOCATION is the id of a Leadway location, from Settings > Business Profile: letters and digits, like"
             " ve9EPM428h8vShlRW1KT",

@@ -59,7 +59,7 @@ def _reconcile(this: Connections, location_id: str, since: datetime | None) -> b
         say(f"{location_id}: {reason}")
         return False
     with this.database.reading() as connection:
-        _show_summary(location_id, runs.summary(connection, location_id, slot, first_id=first_id))
+        _show_summary(location_id, runs.totals(connection, location_id, slot, first_id=first_id))
         say(f"  complete until {when(accounts.get(connection, location_id).complete_until)}")
     return True
 
@@ -73,7 +73,7 @@ def _open(connection: Connection, location_id: str, since: datetime | None) -> i
     return runs.first_of_run(connection, location_id, WindowKind.SINCE)
 
 
-def _show_summary(location_id: str, done: Summary) -> None:
+def _show_summary(location_id: str, done: RunTotals) -> None:
     say(
         f"{location_id}: {count(done.listed, 'call')} listed, {done.held} here; {done.unannounced} had not been"
         f" announced, {done.changed} brought up to date; {count(done.requests, 'request')}"

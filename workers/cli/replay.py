@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from models.accounts import accounts, pauses
 from models.calls import calls
 from models.follow_ups import follow_ups
+from models.follow_ups.references import reference_for
 from models.follow_ups.rules import PlannedFollowUp, Rules, SkipReason
 from models.follow_ups.rules_file import load_rules
 from models.reports import overview

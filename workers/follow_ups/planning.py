@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 from models.accounts.accounts import Account
 from models.calls.call_log import Action, CallLog
 from models.follow_ups import follow_ups
-from models.follow_ups.rules import CALL_KEY, PlannedFollowUp, Rules, follow_ups_for
-from models.work.lifecycle import Lane
+from models.follow_ups.rules import CALL_KEY, PlannedFollowUp, Rules, follow_ups_for, is_too_old
+from models.work.work_rows import Lane
 
 SUMMARY_PATIENCE_SECONDS = 120.0
 """Follow-ups of a log without a summary wait for one until the call has been stored for this long."""
@@ -42,7 +42,7 @@ def plan_follow_ups(
         call_log.call_id,
         planned,
         delay_seconds=0.0 if has_summary else max(0.0, SUMMARY_PATIENCE_SECONDS - stored_seconds),
-        lane=lane if lane >= Lane.RECONCILED else Lane.FOLLOW_UP,
+        lane=lane if lane.is_background else Lane.FOLLOW_UP,
     )
 
 
@@ -70,12 +70,6 @@ def follow_ups_asked_for(
         keyed_actions,
         rules,
         location_id=account.location_id,
-        too_old=not even_if_old and _is_too_old(call_log, account, now),
+        too_old=not even_if_old and is_too_old(call_log, now=now, age_hours=account.follow_up_age_hours),
         planned_as_call=planned_as_call,
     )
-
-
-def _is_too_old(call_log: CallLog, account: Account, now: datetime) -> bool:
-    """A call whose end is unknown is not too old."""
-    ended_at = call_log.ended_at
-    return ended_at is not None and (now - ended_at).total_seconds() > account.follow_up_age_hours * 3600

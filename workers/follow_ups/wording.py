@@ -159,7 +159,7 @@ def _look_up(
             raise
         return AppointmentLookup.UNAVAILABLE, None
     with this.database.reading() as connection:
-        used = follow_ups.appointments_told(connection, account.location_id, contact_id, but_call=call_log.call_id)
+        used = follow_ups.appointments_used(connection, account.location_id, contact_id, but_call=call_log.call_id)
     free = _with_exact_times([each for each in listed if each.appointment_id not in used], actions, client=client)
     found = match_bookings(actions, free, call_log=call_log, time_zone=account.time_zone).get(claim.row["action_key"])
     if found is not None:

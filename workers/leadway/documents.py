@@ -17,9 +17,6 @@ from workers.leadway.errors import UnreadableDocument
 
 T = TypeVar("T")
 
-ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-"""The form of Leadway's ids: opaque, but safe in a path."""
-
 # From voice-ai.json, the VoiceAiCallEnd page, and live answers.
 # fmt: off
 KNOWN_FIELDS = frozenset({

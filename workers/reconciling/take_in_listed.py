@@ -11,7 +11,7 @@ from models.accounts.accounts import Account
 from models.calls import calls, listed_calls
 from models.calls.call_log import CallLog
 from models.reconciling.windows import Window
-from models.work.lifecycle import WorkStatus
+from models.work.work_rows import WorkStatus
 from workers.attempts.storing import store_reading
 from workers.follow_ups.planning import plan_follow_ups
 from workers.process.connections import Connections
