@@ -131,8 +131,8 @@ def release_refresh(connection: Connection, location_id: str, claim: RefreshClai
 
 
 def expire_token(connection: Connection, location_id: str, token_encrypted: str | None) -> bool:
-    """Marks a token as expired that Leadway refused. Returns True if the account has another token already, or will
-    have one after a refresh."""
+    """Lets a token that Leadway refused expire. Returns True if the account has another token already, or will have
+    one after a refresh."""
     if current_token(connection, location_id).token_encrypted != token_encrypted:
         return True
     c = oauth_grants_table.c

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from models.database import UtcDateTime, insert, metadata, moment
 
 FIRST_PROBE_SECONDS = 30.0
-"""The delay of the first probe, which looks whether the pause has healed; each next one is twice as long."""
+"""The delay before the first probe of whether a pause has healed. Each next delay is twice as long."""
 LONGEST_PROBE_SECONDS = 1800.0
 
 

@@ -87,8 +87,8 @@ class CallLog:
         return not self.duration_seconds or bool(self.transcript.strip() and self.summary.strip())
 
     def is_settled_after(self, waited: timedelta) -> bool:
-        """Whether the log is settled, or will not change any more because it has been waited for so long.
+        """Whether the log is settled, or has lacked its words for so long that it counts as settled as it is.
 
-        `waited` is counted from the first storing of a fetched log, and from the end of a listed call.
+        `waited` counts from the first storing of a fetched log, and from the end of a listed call.
         """
         return self.is_settled or waited >= SETTLED_AS_IT_IS_AFTER

@@ -1,6 +1,6 @@
 """The coverage of the webhook: the share of calls that it announced, and the alarm with its likely cause.
 
-Reconciling makes up for a broken webhook without a sign, so this module tells people that it is broken.
+Reconciling stores unannounced calls too, so without this alarm nobody would notice a broken webhook.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from models.database import moment
 from models.intake.notifications import notifications_table
 from models.intake.rejection_counts import rejection_counts_table
 from models.reconciling.unresolved import IS_UNRESOLVED
-from models.reconciling.windows import reconciliations_table
+from models.reconciling.windows import WindowKind, reconciliations_table
 
 PATIENCE = timedelta(minutes=10)
 """An unannounced call that began later does not count: it may still go on, or its notification may be on its way."""
@@ -77,7 +77,7 @@ def of_account(connection: Connection, location_id: str) -> Completeness:
         sa.select(reconciliations_table.c.error)
         .where(
             reconciliations_table.c.location_id == location_id,
-            reconciliations_table.c.slot == "regular",
+            reconciliations_table.c.slot == WindowKind.REGULAR,
             reconciliations_table.c.finished_at.is_(None),
         )
         .limit(1)
