@@ -52,7 +52,7 @@ MUTATIONS = (
     Mutation(
         # What is closed has no due time, so the comparison with NULL alone would keep it from being claimed.
         "status check of the claim",
-        "models/work/lifecycle.py",
+        "models/work/work_rows.py",
         "table.c.status.in_(OPEN), table.c.next_attempt_at <= moment()",
         "sa.func.coalesce(table.c.next_attempt_at, moment()) <= moment()",
         ("follow-up done × its message comes late",),
@@ -67,7 +67,7 @@ MUTATIONS = (
     Mutation(
         "fence and lease checked by the intent",
         "models/work/lifecycle.py",
-        ".where(_is_ours(claim.work), table.c.lease_until > moment(seconds)).values(**values)",
+        ".where(_has_fence(claim.work), table.c.lease_until > moment(seconds)).values(**values)",
         '.where(claim.work.matches_parameters(), sa.bindparam("this_fence", type_=sa.Integer) > 0).values(**values)',
         ("follow_up_worded × suspend it",),
     ),
@@ -81,8 +81,8 @@ MUTATIONS = (
     Mutation(
         "deadline before sending",
         "workers/leadway/client.py",
-        "remaining = self._deadline - started\n        if",
-        "remaining = max(1.0, self._deadline - started)\n        if",
+        "seconds = self._deadline - time.monotonic()",
+        "seconds = max(1.0, self._deadline - time.monotonic())",
         ("intent_committed × freeze it",),
     ),
 )

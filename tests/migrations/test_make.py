@@ -29,6 +29,8 @@ CHANGES = {
     ),
 }
 """To models/calls/calls.py."""
+INSTALLED = ("-o", ".venv/installed", "-o", ".venv/installed-for-tests")
+"""For make: the copy installs nothing into the .venv that it shares, however new its files are."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def made(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_migration(checkout: Path, *variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["make", "--no-print-directory", "migration", *variables],
+        ["make", "--no-print-directory", *INSTALLED, "migration", *variables],
         cwd=checkout,
         env={"PATH": os.environ["PATH"]},
         capture_output=True,

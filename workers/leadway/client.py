@@ -227,11 +227,11 @@ class LeadwayClient:
         if not self._reserved:
             self._acquire()
         self._reserved = False
-        seconds = self._deadline - time.monotonic()
-        if seconds <= 0:
-            raise RetryableLeadwayError(ErrorKind.NO_TIME, endpoint=endpoint.name, reached=False)
         data = None if payload is None else json.dumps(payload).encode()
         request = requests.Request(endpoint.method, self._url + path, params=query, data=data, headers=headers)
+        seconds = self._deadline - time.monotonic()  # the last check before the socket: a thawed process stops here
+        if seconds <= 0:
+            raise RetryableLeadwayError(ErrorKind.NO_TIME, endpoint=endpoint.name, reached=False)
         answer = exchange(self._session, request, endpoint=endpoint.name, seconds=seconds, observe=self._observe)
         if not 200 <= answer.status < 300:
             raise sort_response(
