@@ -16,7 +16,7 @@ def main() -> None:
     set_up_logs(level=settings.log_level, form=settings.log_format)
     share_counters(settings)
     arm_failpoints(settings.failpoints_folder)
-    from webhook.app import create_app  # only now: metrics look for their files when they are imported
+    from webhook.app import alive, create_app  # only now: metrics look for their files when they are imported
 
     serve(
         lambda: create_app(settings),
@@ -25,6 +25,7 @@ def main() -> None:
         processes=settings.web_processes,
         threads=settings.web_threads,
         log_level=settings.log_level,
+        while_serving=lambda: alive(settings),
     )
 
 

@@ -12,13 +12,14 @@ from models.reports.call_list import CallFilter, Cursor
 from models.reports.overview import AccountOverview
 from models.settings import Settings
 from models.work import heartbeats
-from models.work.heartbeats import Heartbeat
+from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
 
 PAGE = 50
 REFRESH_SECONDS = 5
 CARDS = 6
 """With more accounts than that, those with nothing to tell are only counted."""
-NEEDED_ROLES = ("worker", "beat")
+NEEDED_ROLES = tuple(each for each in NEEDED_PROCESSES if each != "web")
+"""Whoever reads this page has been answered by a web process, whatever its heartbeat says."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 CHOICES = (

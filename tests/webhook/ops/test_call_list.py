@@ -13,8 +13,8 @@ from models.calls.calls import calls
 from models.database import Database
 from models.follow_ups.follow_ups import follow_ups
 from models.follow_ups.rules import SkipReason
-from models.work import heartbeats
 from models.work.lifecycle import WorkStatus
+from tests.support.hearts import beating
 from tests.webhook.ops.conftest import Pages, Store
 from webhook.ops import call_list
 
@@ -112,15 +112,15 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
 
 
 def test_the_status_says_which_processes_are_alive_and_which_are_missing(ops: Pages, database: Database) -> None:
-    with database.transaction() as connection:
-        heartbeats.beat(connection, "worker-1@host", process="worker", slots=32)
-    page = ops.text("/ops/")
+    with beating(database, "worker"):
+        page = ops.text("/ops/")
     assert "No beat is alive" in page
     assert "No worker is alive" not in page
     assert "1 alive, 32 at once" in page
-    with database.transaction() as connection:
-        heartbeats.beat(connection, "beat-1@host", process="beat")
-    assert "All is well" in ops.text("/ops/")
+    with beating(database):
+        page = ops.text("/ops/")
+    assert "All is well" in page
+    assert "<b>web</b> 1 alive" in page
 
 
 @pytest.mark.usefixtures("database")

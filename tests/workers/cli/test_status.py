@@ -1,24 +1,24 @@
 """`leadway-calls status`: what it tells, in both forms, and the exit status that goes with it."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
-from models.work import heartbeats
+from tests.support.hearts import beating
 from tests.workers.cli.conftest import LOCATION, SECRET, SUMMARY, TOKEN, TRANSCRIPT, Commands, Held
 
 KEYS = {"at", "verdict", "reasons", "database", "redis", "processes", "accounts"}
 
 
 @pytest.fixture
-def running(held: Held) -> Held:
-    """As if the processes were there."""
-    for process in ("web", "worker", "beat"):
-        held.do(heartbeats.beat, f"{process}-1@here", process=process, slots=32 if process == "worker" else 0)
-    return held
+def running(held: Held) -> Iterator[Held]:
+    """The heartbeats of all processes beat."""
+    with beating(held.database):
+        yield held
 
 
 def _json(run: Commands, **environment: str) -> Any:
@@ -91,10 +91,11 @@ def test_a_pause_needs_a_person_unless_a_person_made_it(
 
 
 def test_missing_processes_and_an_absent_redis_need_a_person(run: Commands, held: Held) -> None:
-    held.do(heartbeats.beat, "worker-1@here", process="worker", slots=32)
-    result = run("status", REDIS_URL="redis://:hidden@127.0.0.1:1/0")
+    with beating(held.database, "worker"):
+        result = run("status", REDIS_URL="redis://:hidden@127.0.0.1:1/0")
     assert result.exit_code == 1
     assert "no beat process is alive" in result.output
+    assert "no web process is alive" in result.output
     assert "no worker process" not in result.output
     assert "Redis does not answer" in result.output
     assert "hidden" not in result.output
