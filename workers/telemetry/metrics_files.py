@@ -4,7 +4,10 @@ import hashlib
 import os
 from pathlib import Path
 
+from prometheus_client import values
+
 from models.settings import Settings
+from workers.telemetry.shared_counters import ProcessName, fold
 
 
 def metrics_dir(settings: Settings) -> Path:
@@ -19,4 +22,7 @@ def share_counters(settings: Settings) -> None:
     """An entry point calls this before it imports `workers.telemetry.metrics`: prometheus_client looks only then."""
     directory = metrics_dir(settings)
     directory.mkdir(parents=True, exist_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory.resolve())
+    directory = directory.resolve()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    values.ValueClass = values.MultiProcessValue(ProcessName(directory))  # type: ignore[no-untyped-call]
+    fold(directory)

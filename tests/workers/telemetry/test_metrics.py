@@ -23,9 +23,10 @@ from workers.telemetry import metrics
 metrics.ENQUEUED.labels("call").inc(int(sys.argv[1]))
 if sys.argv[2:]:
     from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.multiprocess import MultiProcessCollector
+    from workers.telemetry.metrics_files import metrics_dir
+    from workers.telemetry.shared_counters import SharedCounters
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)
+    registry.register(SharedCounters(metrics_dir(Settings(database_url="sqlite:///x.db"))))
     print(generate_latest(registry).decode())
 """
 
