@@ -26,8 +26,8 @@ def test_what_waits_is_told_by_account_work_and_status_with_the_age_of_the_oldes
     intake.post(intake.message(young))
     done = intake.double.place_call()
     intake.post(intake.message(done))
-    intake.finish_call(done.call_id, at=datetime.now(UTC))
-    intake.change_call(old.call_id, created_at=datetime.now(UTC) - AN_HOUR_AGO)
+    intake.store_call(done.call_id, at=datetime.now(UTC))
+    intake.move_call(old.call_id, created_at=datetime.now(UTC) - AN_HOUR_AGO)
 
     told = intake.app.test_client().get("/metrics").text
     labels = f'{{location_id="{intake.double.location_id}",status="pending",work="call"}}'

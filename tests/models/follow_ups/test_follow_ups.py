@@ -199,7 +199,7 @@ def test_a_dead_one_that_never_got_out_is_sent_again_at_once(database: Database)
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
     with database.transaction() as connection:
-        lifecycle.dead_letter(connection, claim, cause="unknown_contact")
+        lifecycle.dead_letter(connection, claim, cause="contact_unknown")
     with database.transaction() as connection:
         assert follow_ups.resend(connection, follow_up_id)
     row = follow_up_row(database, follow_up_id)

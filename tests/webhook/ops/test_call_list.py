@@ -10,12 +10,12 @@ from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
 from models.calls.call_log import Action
 from models.calls.calls import calls
-from models.database import Database
-from models.follow_ups.follow_ups import follow_ups
+from models.database import Database, moment
 from models.follow_ups.rules import SkipReason
-from models.work.lifecycle import WorkStatus
+from models.work import lifecycle
+from models.work.lifecycle import Outcome, WorkStatus
 from tests.support.hearts import beating
-from tests.webhook.ops.conftest import Pages, Store
+from tests.webhook.ops.conftest import Pages, Store, begun_follow_up, dead_call
 from webhook.ops import call_list
 
 BOOKING = Action("APPOINTMENT_BOOKING", "Book", executed_at=datetime(2024, 1, 15, 10, 31, tzinfo=UTC))
@@ -69,13 +69,7 @@ def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Dat
     store("call-done")
     store("call-note", actions=(BOOKING,))
     store("call-other", location_id="LOC_2")
-    store("call-dead")
-    with database.transaction() as connection:
-        connection.execute(
-            sa.update(calls)
-            .where(calls.c.call_id == "call-dead")
-            .values(status=WorkStatus.DEAD, dead_cause="not_found")
-        )
+    dead_call(database, "call-dead", cause="not_found")
     assert ids(ops.text("/ops/?account=LOC_2")) == ["call-other"]
     assert ids(ops.text("/ops/?status=dead")) == ["call-dead"]
     assert ids(ops.text("/ops/?status=done&account=LOC_1")) == ["call-note", "call-done"]
@@ -95,11 +89,11 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
     ops: Pages, database: Database, store: Store
 ) -> None:
     store("call-1", actions=(BOOKING,))
-    store("call-2")
+    dead_call(database, "call-2", cause="poison")
+    claim = begun_follow_up(database)
     with database.transaction() as connection:
-        connection.execute(sa.update(follow_ups).values(status=WorkStatus.UNCLEAR, next_attempt_at=None))
-        connection.execute(
-            sa.update(calls).where(calls.c.call_id == "call-2").values(status=WorkStatus.DEAD, dead_cause="poison")
+        lifecycle.reschedule(
+            connection, claim, seconds=None, status=WorkStatus.UNCLEAR, outcome=Outcome.UNCLEAR, unclear_since=moment()
         )
         pauses.pause(connection, "LOC_1", cause=PauseCause.TOKEN, detail="Write a new token with set-token.")
     page = ops.text("/ops/")

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from models.accounts import accounts, oauth_grants, pauses
 from models.accounts.pauses import PauseCause
+from models.calls import calls
 from models.database import Database
 from models.intake import notifications, rejection_counts
 from models.intake.notifications import NotificationStatus
@@ -46,9 +47,10 @@ def well(at_work: AtWork, end: End) -> AtWork:
     """Everything alive, a notification came; only web does not listen where the settings say."""
     with at_work.database.transaction() as connection:
         notifications.record(
-            connection, dedupe_key="one", location_id=at_work.location_id, call_id="call-1", dialect="flat",
+            connection, dedupe_key="one", location_id=at_work.location_id, call_id="call-1", dialect="marketplace",
             authenticated_by="ed25519", status=NotificationStatus.ACCEPTED,
         )  # fmt: skip
+        calls.announce(connection, at_work.location_id, "call-1")
     at_work.settings.port = free_port()
     return at_work
 
@@ -147,8 +149,11 @@ def no_notification(at_work: AtWork) -> None:
 
 
 def unresolved_notification(at_work: AtWork) -> None:
-    values = {"status": NotificationStatus.UNRESOLVED, "reason": "call_id_of_another_kind"}
-    _write(at_work, lambda connection: connection.execute(sa.update(notifications.notifications).values(**values)))
+    reason = "call_id_of_another_kind"
+    _write(
+        at_work,
+        lambda connection: notifications.become_unresolved(connection, at_work.location_id, "call-1", reason=reason),
+    )
 
 
 def paused_by_a_person(at_work: AtWork) -> None:
