@@ -12,24 +12,20 @@ process id would not, because ids are used again, and each container has its own
 
 import fcntl
 import json
-import math
 import os
 import re
 import secrets
-import struct
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import structlog
 from prometheus_client.core import Metric
-from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+from workers.telemetry.counter_totals import Totals, outlives_its_process, values_in
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +34,6 @@ LOCK = "fold.lock"
 PRESENCE = ".alive"
 OURS = re.compile(r"(counter|histogram|summary|gauge_[a-z]+)_(\d+(?:-[0-9a-f]{8})?)\.db")
 """Kind and process of a file. METRICS_DIR may hold other files: a SQLite database ends in `.db` too."""
-LATEST = "gauge_mostrecent"
-"""The one kind of gauge that outlives its process; every gauge of our catalogue is one. Others are dropped with it."""
 READS = 20
 
 
@@ -94,9 +88,9 @@ class SharedCounters(Collector):
                 gauges = []
                 try:
                     for file in _files(self._directory, besides=ended.folded):
-                        if _outlives_its_process(file):
+                        if outlives_its_process(file):
                             ended.totals.add(file)
-                        elif _values(file):
+                        elif values_in(file):
                             gauges.append(str(file))
                     found = [*ended.totals.metrics(), *MultiProcessCollector.merge(gauges)]  # type: ignore[no-untyped-call]
                 except FileNotFoundError:
@@ -127,7 +121,7 @@ def _fold(directory: Path) -> None:
         alive = {name for name in {_name(file) for file in files} if _is_alive(directory, name)}
         done = [file for file in files if _name(file) not in alive]
         if done:
-            for file in filter(_outlives_its_process, done):
+            for file in filter(outlives_its_process, done):
                 ended.totals.add(file)
             names = [file.name for file in done]
             _replace(directory / ENDED, json.dumps({"folded": names, **ended.totals.as_json()}))
@@ -194,16 +188,8 @@ def _files(directory: Path, *, besides: Collection[str] = ()) -> list[Path]:
     return [directory / name for name in os.listdir(directory) if OURS.fullmatch(name) and name not in besides]
 
 
-def _kind(file: Path) -> str:
-    return file.name.rpartition("_")[0]
-
-
 def _name(file: Path) -> str:
     return file.stem.rpartition("_")[2]
-
-
-def _outlives_its_process(file: Path) -> bool:
-    return _kind(file) == LATEST or not _kind(file).startswith("gauge")
 
 
 def _remove(directory: Path, names: Iterable[str]) -> None:
@@ -226,65 +212,11 @@ def _replace(file: Path, text: str) -> None:
         os.close(directory)
 
 
-class _Totals:
-    """Numbers by prometheus_client's own key: metric, sample, labels and help text as one line of JSON."""
-
-    def __init__(self, stored: dict[str, Any]) -> None:
-        self._sums: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for kind, values in stored.get("sums", {}).items():
-            for key, value in values.items():
-                self._sums[kind, key].append(value)
-        self._latest: dict[str, tuple[float, float]] = {
-            key: (value, set_at) for key, (value, set_at) in stored.get("latest", {}).items()
-        }
-
-    def add(self, file: Path) -> None:
-        """Raises FileNotFoundError."""
-        kind = _kind(file)
-        for key, value, set_at in _values(file):
-            if kind != LATEST:
-                self._sums[kind, key].append(value)
-            elif set_at > self._latest.get(key, (0.0, 0.0))[1]:  # never set: 0
-                self._latest[key] = (value, set_at)
-
-    def as_json(self) -> dict[str, Any]:
-        sums: dict[str, dict[str, float]] = defaultdict(dict)
-        for (kind, key), values in self._sums.items():
-            sums[kind][key] = _rounded_up(values)
-        return {"sums": sums, "latest": self._latest}
-
-    def metrics(self) -> Iterable[Metric]:
-        """As prometheus_client tells them: buckets are stored each for itself, and told with all smaller ones."""
-        metrics: dict[str, Metric] = {}
-        values: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[float]] = defaultdict(list)
-        for (kind, key), found in self._sums.items():
-            metric, sample, labels, told = _parsed(key)
-            metrics.setdefault(metric, Metric(metric, told, kind))
-            values[metric, sample, labels] += found
-        buckets: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, float]] = defaultdict(dict)
-        for (metric, sample, labels), found in values.items():
-            total = math.fsum(found)  # in whatever order: another order must not make a sum smaller
-            if metrics[metric].type == "histogram" and sample == f"{metric}_bucket":
-                buckets[metric, tuple(each for each in labels if each[0] != "le")][dict(labels)["le"]] = total
-            else:
-                metrics[metric].add_sample(sample, dict(labels), total)
-        for (metric, labels), by_limit in buckets.items():
-            so_far = 0.0
-            for limit in sorted(by_limit, key=float):
-                so_far += by_limit[limit]
-                metrics[metric].add_sample(f"{metric}_bucket", {**dict(labels), "le": limit}, so_far)
-            metrics[metric].add_sample(f"{metric}_count", dict(labels), so_far)
-        for key, (value, _) in self._latest.items():
-            metric, sample, labels, told = _parsed(key)
-            metrics.setdefault(metric, Metric(metric, told, "gauge")).add_sample(sample, dict(labels), value)
-        return metrics.values()
-
-
 @dataclass(frozen=True)
 class _Ended:
     """What `ended.json` told when it was opened."""
 
-    totals: _Totals
+    totals: Totals
     folded: frozenset[str]
     """Files that `totals` holds already, although they may still be there."""
     _file: Path
@@ -305,7 +237,7 @@ def _ended(directory: Path) -> Iterator[_Ended]:
     try:
         opened = file.open("rb")
     except FileNotFoundError:
-        yield _Ended(_Totals({}), frozenset(), file, None)
+        yield _Ended(Totals({}), frozenset(), file, None)
         return
     with opened:
         try:
@@ -313,34 +245,4 @@ def _ended(directory: Path) -> Iterator[_Ended]:
         except ValueError:  # a disk that lost what it had confirmed
             log.error("metrics_of_ended_processes_unreadable", file=ENDED)
             stored = {}
-        yield _Ended(_Totals(stored), frozenset(stored.get("folded", ())), file, opened.fileno())
-
-
-def _values(file: Path) -> Sequence[tuple[str, float, float]]:
-    """Key, value, and when it was set (gauges only). Raises FileNotFoundError.
-
-    A file that is being made is empty; one whose process died with its machine may hold anything.
-    """
-    if not file.stat().st_size:
-        return ()
-    try:
-        found = [(key, value, at) for key, value, at, _ in MmapedDict.read_all_values_from_file(file)]  # type: ignore[no-untyped-call]
-        for key, _, _ in found:
-            _parsed(key)
-    except (ValueError, TypeError, AttributeError, struct.error, RuntimeError) as error:
-        log.warning("metrics_file_unreadable", file=file.name, error=type(error).__name__)
-        return ()
-    return found
-
-
-@lru_cache(maxsize=10_000)
-def _parsed(key: str) -> tuple[str, str, tuple[tuple[str, str], ...], str]:
-    """Metric, sample, labels, help text. Raises ValueError, TypeError, AttributeError."""
-    metric, sample, labels, told = json.loads(key)
-    return metric, sample, tuple(sorted(labels.items())), told
-
-
-def _rounded_up(values: Sequence[float]) -> float:
-    """Their sum, never below the exact one: a counter that goes down by a bit looks as if it began anew."""
-    total = math.fsum(values)
-    return math.nextafter(total, math.inf) if math.fsum([*values, -total]) > 0 else total
+        yield _Ended(Totals(stored), frozenset(stored.get("folded", ())), file, opened.fileno())
