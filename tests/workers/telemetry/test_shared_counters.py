@@ -101,8 +101,12 @@ for line in sys.stdin:
         assert parent.stdin is not None
         child = int(parent.stdout.readline())
         parent.wait(10)
-        assert _value(_scraped(tmp_path), CALLS) == 10
-        assert not [name for name in _files(tmp_path) if f"{parent.pid}-" in name], "the child does not keep them"
+
+        def the_parents_are_folded() -> bool:
+            assert _value(_scraped(tmp_path), CALLS) == 10
+            return not [name for name in _files(tmp_path) if f"{parent.pid}-" in name]
+
+        eventually(the_parents_are_folded, describe="the child to let go of its parent's lock")
         parent.stdin.write("count\n")
         parent.stdin.flush()
         parent.stdout.read()
