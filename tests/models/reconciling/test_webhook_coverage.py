@@ -88,6 +88,7 @@ def test_notifications_without_a_call_id_tell_it_too(database: Database) -> None
             dialect="workflow",
             authenticated_by="intake_header",
             status="unresolved",
+            reason="unresolved_merge_tag",
         )
     assert judge(database) is AlarmCause.WITHOUT_CALL_ID
 

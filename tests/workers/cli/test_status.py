@@ -83,7 +83,8 @@ def test_an_unclear_follow_up_needs_a_person_only_when_nothing_else_helps(run: C
 def test_a_pause_needs_a_person_unless_a_person_made_it(
     run: Commands, running: Held, cause: PauseCause, exit_code: int
 ) -> None:
-    running.do(pauses.pause, LOCATION, cause=cause, detail="What to do about it.")
+    work = "follow_up" if cause is PauseCause.SCOPE else pauses.ALL_WORK
+    running.do(pauses.pause, LOCATION, cause=cause, detail="What to do about it.", work=work)
     result = run("status")
     assert result.exit_code == exit_code
     assert f"by {cause}" in result.output
