@@ -2,7 +2,7 @@
 
 from models.failpoints import arm_failpoints
 from models.settings import SettingsError, read_settings
-from webhook.app import create_app
+from webhook.app import alive, create_app
 from webhook.server import serve
 from workers.telemetry.logs import set_up_logs
 from workers.telemetry.metrics_files import share_counters
@@ -24,6 +24,7 @@ def main() -> None:
         processes=settings.web_processes,
         threads=settings.web_threads,
         log_level=settings.log_level,
+        while_serving=lambda: alive(settings),
     )
 
 

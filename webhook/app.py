@@ -1,5 +1,10 @@
 """The web application: settings, database, logs, blueprints."""
 
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import structlog
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,6 +20,7 @@ from webhook.ops import pages
 from webhook.receiver import Receiver
 from webhook.rejection_counter import RejectionCounter
 from workers.app import connect_for_wake_ups
+from workers.process.heartbeat import heartbeating
 from workers.process.wake_up import Waker
 
 log = structlog.get_logger(__name__)
@@ -50,3 +56,17 @@ def create_app(settings: Settings | None = None) -> Flask:
         # The release or a worker writes it too; notifications are answered 429 until the database is there.
         log.error("account_not_written_at_start", error=type(error).__name__)
     return app
+
+
+@contextmanager
+def alive(settings: Settings) -> Iterator[None]:
+    """Writes the heartbeat of one web process while the block runs; entered after the fork.
+
+    The heartbeat has a connection pool and, on SQLite, a place among the writers of its own: it waits for the database
+    beside the receipts, not before them.
+    """
+    database = Database(settings.database_url, limits=WEB)
+    name = f"web-{secrets.token_hex(3)}@{socket.gethostname()}"
+    with heartbeating(database, name, process="web"):
+        yield
+    database.close()

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from flask import Blueprint, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
@@ -15,6 +15,7 @@ from models.reports import backlog
 from models.reports.backlog import Backlog
 from models.settings import Settings
 from webhook.deadline import DeadlinePool
+from workers.telemetry.shared_counters import SharedCounters
 
 PROBE_LIMIT_SECONDS = 1.0
 """Deadline of a probe's database call: a hanging database must not occupy the threads that notifications need."""
@@ -44,7 +45,7 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     def metrics() -> Response:
         registry = CollectorRegistry()
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            registry.register(SharedCounters(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
         else:
             registry.register(REGISTRY)
         registry.register(_BacklogCollector(database, pool))

@@ -11,6 +11,7 @@ import resource
 import select
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 10.0
 """How long running requests may go on after SIGTERM."""
+SPARE_SECONDS = 4.0
+"""After draining, before the arbiter kills the process: waitress' threads and the last heartbeat end meanwhile."""
 QUIET_SECONDS = 1.0
 """While draining, a connection that was silent for so long and has no request running is closed."""
 SILENCE_SECONDS = 25
@@ -46,20 +49,25 @@ def serve(
     processes: int,
     threads: int,
     log_level: str = "INFO",
+    while_serving: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Serves until SIGTERM, then leaves by SystemExit 0. `load` is called in each process after the fork, so that no
-    two processes share a connection. SIGTERM: no new connection, running requests end, at most DRAIN_SECONDS."""
+    two processes share a connection. SIGTERM: no new connection, running requests end, at most DRAIN_SECONDS.
+
+    `while_serving` is called in each process after the fork; its context ends when the process has drained, and must
+    end within SPARE_SECONDS."""
     logging.getLogger("waitress").addFilter(_without_path)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a short queue is how a burst looks
     _Application(
         load,
+        while_serving,
         {
             "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
             "workers": processes,
             "threads": threads,
             "worker_class": WaitressWorker,
             "backlog": BACKLOG,
-            "graceful_timeout": int(DRAIN_SECONDS) + 2,
+            "graceful_timeout": int(DRAIN_SECONDS + SPARE_SECONDS),
             "control_socket_disable": True,
             "logger_class": _Log,
             "loglevel": log_level.lower(),
@@ -88,9 +96,10 @@ class WaitressWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             ident=None,
             log_socket_errors=False,
         )
-        while self.alive and os.getppid() == self.ppid:
-            self.turn(1.0)
-        self.drain()
+        with self.app.while_serving():
+            while self.alive and os.getppid() == self.ppid:
+                self.turn(1.0)
+            self.drain()
 
     def handle_exit(self, sig: int, frame: object) -> None:
         """SIGTERM: remembered by the parent class; the pulled trigger ends the poll that is waiting."""
@@ -134,10 +143,15 @@ class WaitressWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    """Hands our settings and our `load` to gunicorn, in place of its command line."""
+    """Hands our settings, our `load` and `while_serving` to gunicorn, in place of its command line."""
 
-    def __init__(self, load: "Callable[[], WSGIApplication]", options: dict[str, Any]) -> None:
-        self._load, self._options = load, options
+    def __init__(
+        self,
+        load: "Callable[[], WSGIApplication]",
+        while_serving: Callable[[], AbstractContextManager[None]],
+        options: dict[str, Any],
+    ) -> None:
+        self._load, self._options, self.while_serving = load, options, while_serving
         super().__init__()
 
     def load_config(self) -> None:

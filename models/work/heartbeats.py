@@ -11,6 +11,8 @@ from models.database import UtcDateTime, insert, metadata, moment
 BEAT_SECONDS = 3.0
 GONE_AFTER_SECONDS = 10.0
 FORGOTTEN_AFTER_SECONDS = 86_400.0
+NEEDED_PROCESSES = ("web", "worker", "beat")
+"""Without one of each, calls or notes are not worked on."""
 
 heartbeats_table = sa.Table(
     "heartbeats",

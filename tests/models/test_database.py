@@ -208,7 +208,13 @@ def test_a_commit_whose_answer_was_lost_is_harmless_when_it_is_run_again(
 ) -> None:
     def receive(connection: sa.Connection) -> None:
         notifications.record(
-            connection, "one", location_id=LOCATION, call_id="1", dialect="x", authenticated_by="s", status="accepted"
+            connection,
+            "one",
+            location_id=LOCATION,
+            call_id="1",
+            dialect="thin",
+            authenticated_by="intake_header",
+            status="accepted",
         )
         calls.announce(connection, LOCATION, "1")
 

@@ -52,8 +52,8 @@ def _receive(database: Database, name: str, number: int) -> None:
             key,
             location_id=LOCATION,
             call_id=key,
-            dialect="x",
-            authenticated_by="secret",
+            dialect="thin",
+            authenticated_by="intake_header",
             status="accepted",
         )
         calls.announce(connection, LOCATION, key)

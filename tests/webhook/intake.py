@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,10 +10,13 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from models.calls.calls import calls_table
+from models.calls import calls
+from models.calls.call_log import CallLog, Source
 from models.database import COMMAND, Database
 from models.settings import Settings
-from models.work.work_rows import WorkStatus
+from models.work import lifecycle
+from models.work.history import Outcome
+from models.work.lifecycle import Claim
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.notifications import Message
 from webhook import receiver
@@ -95,10 +99,34 @@ class Intake:
         with self._eyes.transaction() as connection:
             connection.execute(sa.text(statement))
 
-    def change_call(self, call_id: str, **values: Any) -> None:
-        """Puts a call's row into a later state of its life."""
-        with self._eyes.transaction() as connection:
-            connection.execute(sa.update(calls_table).where(calls_table.c.call_id == call_id).values(**values))
+    def claim_call(self, call_id: str) -> Claim:
+        """As a worker does that begins to read it."""
+        key = (self.double.location_id, call_id)
+        claim = lifecycle.claim(self._eyes, calls.CALL, key, lease_seconds=3600, deadline_seconds=20, worker="worker-1")
+        assert claim is not None
+        return claim
 
-    def finish_call(self, call_id: str, *, at: Any) -> None:
-        self.change_call(call_id, status=WorkStatus.DONE, settled_at=at, stored_at=at, next_attempt_at=None)
+    def store_call(self, call_id: str, *, at: datetime, settled: bool = True) -> None:
+        """As a worker does that read it at that time; what is not settled is due again in an hour."""
+        claim = self.claim_call(call_id)
+        call_log = CallLog(call_id=call_id, source=Source.FETCH)
+        with self._eyes.transaction() as connection:
+            calls.save(connection, self.double.location_id, call_log, read_at=at, settled=settled, stored=claim.row)
+            if settled:
+                lifecycle.complete(connection, claim)
+            else:
+                lifecycle.reschedule(connection, claim, seconds=3600, outcome=Outcome.UNSETTLED)
+        times = {"stored_at": at, "settled_at": at} if settled else {"stored_at": at}
+        self.move_call(call_id, **times)
+
+    def give_up_call(self, call_id: str, *, cause: str) -> None:
+        claim = self.claim_call(call_id)
+        with self._eyes.transaction() as connection:
+            lifecycle.dead_letter(connection, claim, cause=cause)
+
+    def move_call(self, call_id: str, **times: datetime) -> None:
+        """What happened to it happened at another time."""
+        with self._eyes.transaction() as connection:
+            connection.execute(
+                sa.update(calls.calls_table).where(calls.calls_table.c.call_id == call_id).values(**times)
+            )

@@ -26,8 +26,8 @@ def test_what_waits_is_told_by_account_work_and_status_with_the_age_of_the_oldes
     intake.post(intake.message(young))
     done = intake.double.place_call()
     intake.post(intake.message(done))
-    intake.finish_call(done.call_id, at=datetime.now(UTC))
-    intake.change_call(old.call_id, created_at=datetime.now(UTC) - AN_HOUR_AGO)
+    intake.store_call(done.call_id, at=datetime.now(UTC))
+    intake.move_call(old.call_id, created_at=datetime.now(UTC) - AN_HOUR_AGO)
 
     told = intake.app.test_client().get("/metrics").text
     labels = f'{{location_id="{intake.double.location_id}",status="pending",work="call"}}'
@@ -54,7 +54,7 @@ def test_answers_are_counted_by_status_reason_and_credential(intake: Intake) -> 
     assert _value(after, "leadway_receipt_seconds_count") == _value(before, "leadway_receipt_seconds_count") + 2
 
 
-def test_one_scrape_tells_the_counters_of_two_web_processes_and_a_worker(
+def test_one_scrape_tells_the_counters_of_two_web_processes_and_a_worker_also_when_they_have_ended(
     sqlite_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     with World(tmp_path, database_url=sqlite_url, redis_url=redis_url, settings={"WEB_PROCESSES": "2"}) as world:
@@ -71,8 +71,23 @@ def test_one_scrape_tells_the_counters_of_two_web_processes_and_a_worker(
                 and _value(told, "leadway_stored_after_seconds_count") == 4
             )
 
-        for _ in range(4):  # whichever process answers
-            eventually(counted, describe=lambda: requests.get(f"{world.base_url}/metrics", timeout=5).text)
+        def counted_by_whichever_answers() -> None:
+            for _ in range(4):
+                eventually(counted, describe=lambda: requests.get(f"{world.base_url}/metrics", timeout=5).text)
+
+        counted_by_whichever_answers()
+        ended = _counting(world)
+        for name in ("web", "worker"):
+            world.processes.restart(name)
+        world.wait_for_web()
+        counted_by_whichever_answers()
+        assert ended
+        assert not ended & _counting(world)
+
+
+def _counting(world: World) -> set[str]:
+    """The processes that have files of their own."""
+    return {file.stem.rpartition("_")[2] for file in world.processes.folder.rglob("var/metrics/*/*.db")}
 
 
 def _value(told: str, series: str) -> float:

@@ -168,8 +168,7 @@ def test_the_same_call_told_in_two_dialects_is_two_notifications_and_one_call(in
 def test_a_repeat_brings_the_next_reading_of_an_unsettled_call_forward(intake: Intake) -> None:
     call = intake.double.place_call()
     intake.post(intake.message(call))
-    later = datetime.now(UTC) + HOUR
-    intake.change_call(call.call_id, next_attempt_at=later, stored_at=LONG_AGO)
+    intake.store_call(call.call_id, at=LONG_AGO, settled=False)
 
     intake.post(intake.message(call))
 
@@ -181,23 +180,22 @@ def test_a_repeat_brings_the_next_reading_of_an_unsettled_call_forward(intake: I
 def test_a_repeat_while_the_call_is_being_read_asks_for_another_reading_and_touches_no_lease(intake: Intake) -> None:
     call = intake.double.place_call()
     intake.post(intake.message(call))
-    lease = datetime.now(UTC) + HOUR
-    intake.change_call(
-        call.call_id, status=WorkStatus.RUNNING, lease_until=lease, next_attempt_at=lease, fence=1, requested=1
-    )
+    intake.claim_call(call.call_id)
+    before = _call(intake, call.call_id)
 
     intake.post(intake.message(call))
 
+    assert (before["status"], before["fence"], before["requested"]) == ("running", 1, 1)
     row = _call(intake, call.call_id)
-    assert (row["status"], row["lease_until"], row["next_attempt_at"]) == ("running", lease, lease)
-    assert (row["fence"], row["requested"]) == (1, 2)
+    assert {name for name in row if row[name] != before[name]} == {"requested"}
+    assert row["requested"] == 2
 
 
 def test_a_repeat_of_a_settled_call_changes_nothing(intake: Intake) -> None:
     call = intake.double.place_call()
     message = intake.message(call)
     intake.post(message)
-    intake.finish_call(call.call_id, at=LONG_AGO)
+    intake.store_call(call.call_id, at=LONG_AGO)
     before = intake.only_row("calls")
 
     assert intake.post(message).json == {"status": "duplicate"}
@@ -210,7 +208,7 @@ def test_a_repeat_revives_a_dead_call_unless_it_is_poison(intake: Intake, cause:
     call = intake.double.place_call()
     message = intake.message(call)
     intake.post(message)
-    intake.change_call(call.call_id, status=WorkStatus.DEAD, dead_cause=cause, next_attempt_at=None)
+    intake.give_up_call(call.call_id, cause=cause)
 
     intake.post(message)
 

@@ -236,7 +236,7 @@ def test_a_reading_that_began_earlier_than_the_stored_one_changes_nothing(at_wor
 def test_an_id_of_another_kind_leaves_no_row_and_an_unresolved_notification(at_work: AtWork) -> None:
     with at_work.database.transaction() as connection:
         notifications.record(
-            connection, "key", location_id=at_work.location_id, call_id="msg_123", dialect="flat",
+            connection, "key", location_id=at_work.location_id, call_id="msg_123", dialect="marketplace",
             authenticated_by="ed25519", status=NotificationStatus.ACCEPTED,
         )  # fmt: skip
     at_work.announce("msg_123")

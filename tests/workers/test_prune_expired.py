@@ -16,7 +16,7 @@ WORDS = ("summary", "transcript", "translation", "extracted_data", "document", "
 def notify(at_work: AtWork, key: str, **values: Any) -> None:
     with at_work.database.transaction() as connection:
         notifications.record(
-            connection, key, location_id=at_work.location_id, dialect="flat", authenticated_by="ed25519",
+            connection, key, location_id=at_work.location_id, dialect="marketplace", authenticated_by="ed25519",
             from_number="+15550100", document={"id": key}, **values,
         )  # fmt: skip
 

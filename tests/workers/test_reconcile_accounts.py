@@ -239,7 +239,7 @@ def test_the_period_is_short_while_calls_come_unannounced_and_longer_when_the_we
             "one",
             location_id=at_work.location_id,
             dialect="thin",
-            authenticated_by="secret",
+            authenticated_by="intake_header",
             status="accepted",
         )
     reconcile(at_work)

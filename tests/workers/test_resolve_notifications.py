@@ -26,7 +26,7 @@ def notified(at_work: AtWork, key: str = "one", **values: Any) -> int:
     """A notification that names no call; returns its id."""
     with at_work.database.transaction() as connection:
         notifications.record(
-            connection, key, location_id=at_work.location_id, dialect="workflow", authenticated_by="secret",
+            connection, key, location_id=at_work.location_id, dialect="workflow", authenticated_by="intake_header",
             status="unresolved", reason="unresolved_merge_tag", **values,
         )  # fmt: skip
         this = sa.select(table.c.notification_id).where(table.c.dedupe_key == key)
@@ -155,7 +155,7 @@ def test_an_id_of_another_kind_makes_its_notification_one_to_be_looked_for(at_wo
     with at_work.database.transaction() as connection:
         notifications.record(
             connection, "one", location_id=at_work.location_id, call_id="CA-of-the-telephone-company", dialect="thin",
-            authenticated_by="secret", status="accepted", contact_id=call.contact_id,
+            authenticated_by="intake_header", status="accepted", contact_id=call.contact_id,
         )  # fmt: skip
     from workers.fetch_call import fetch_call
 

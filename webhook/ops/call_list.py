@@ -11,14 +11,15 @@ from models.reports.call_list import CallFilter, Cursor
 from models.reports.overview import AccountOverview
 from models.settings import Settings
 from models.work import heartbeats
-from models.work.heartbeats import Heartbeat
+from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
 from webhook.ops import frame
 
 PAGE = 50
 """Calls per page."""
 CARDS = 6
 """With more accounts than CARDS, accounts without work and problems get no card and are only counted."""
-NEEDED_ROLES = ("worker", "beat")
+NEEDED_ROLES = tuple(each for each in NEEDED_PROCESSES if each != "web")
+"""Without web: whoever reads this page has been answered by a web process, whatever its heartbeat says."""
 
 CHOICES = (
     (CallFilter.PENDING, "waiting"),

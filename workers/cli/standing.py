@@ -13,13 +13,12 @@ from models.reports import overview
 from models.reports.overview import AccountOverview, Paused
 from models.settings import Settings, read_settings
 from models.work import heartbeats
-from models.work.heartbeats import Heartbeat
+from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
 from workers.cli.opened import Failure, expected_errors, opened
 from workers.cli.screen import count
 
 PING_SECONDS = 1.0
 FINE, NEEDS_A_PERSON, CANNOT_TELL = range(3)
-NEEDED_PROCESSES = ("worker", "beat")
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ def status(ctx: click.Context, in_json: bool) -> None:
     """Tells in one screen whether everything is well: each account's work, the processes, database and Redis.
 
     Exit status: 0 fine; 1 something needs a person: dead calls or follow-ups, an account whose token, location, scope
-    or version is refused, unclear follow-ups that only a person can settle, no worker or no beat alive, Redis away;
-    2 it cannot tell, because the database is away or not ready.
+    or version is refused, unclear follow-ups that only a person can settle, no web, worker or
+    beat alive, Redis away; 2 it cannot tell, because the database is away or not ready.
 
     \b
     Examples:

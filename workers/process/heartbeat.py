@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,16 +12,20 @@ from models.work import heartbeats
 
 log = structlog.get_logger(__name__)
 
+LEAVE_SECONDS = 2.0
+"""How long a process that ends waits for its row to be deleted. Longer: the row stays, and grows old."""
+
 
 @contextmanager
 def heartbeating(database: Database, name: str, *, process: str, slots: int = 0) -> Iterator[None]:
-    """Beats while the block runs, and takes its row away when the block ends. `slots`: attempts made at once.
+    """Beats while the block runs, and deletes its row when the block ends. `slots`: attempts made at once.
 
-    A database that is away stops nothing: the row grows old, as it should, and beats again afterwards.
+    Raises nothing for a database that is away or hangs, and never holds up the block: the row grows old, as it should,
+    and beats again afterwards. The thread alone writes the row, so no late beat brings a deleted row back.
     """
     stopped = threading.Event()
 
-    def beat_on() -> None:
+    def beat_until_stopped() -> None:
         missed = False
         while True:
             try:
@@ -32,14 +36,16 @@ def heartbeating(database: Database, name: str, *, process: str, slots: int = 0)
                     log.warning("heartbeat_missed", process=process, error=type(error).__name__)
                 missed = True
             if stopped.wait(heartbeats.BEAT_SECONDS):
-                return
+                break
+        try:
+            database.transact(lambda connection: heartbeats.leave(connection, name))
+        except SQLAlchemyError as error:
+            log.warning("heartbeat_not_removed", process=process, error=type(error).__name__)
 
-    heart = threading.Thread(target=beat_on, name="heart", daemon=True)
+    heart = threading.Thread(target=beat_until_stopped, name="heart", daemon=True)
     heart.start()
     try:
         yield
     finally:
         stopped.set()
-        heart.join(timeout=heartbeats.BEAT_SECONDS)
-        with suppress(SQLAlchemyError):
-            database.transact(lambda connection: heartbeats.leave(connection, name))
+        heart.join(timeout=LEAVE_SECONDS)

@@ -9,6 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from models.settings import Settings
 from workers.telemetry import metrics
+from workers.telemetry.shared_counters import ProcessName, fold
 
 
 def metrics_dir(settings: Settings) -> Path:
@@ -29,9 +30,10 @@ def share_counters(settings: Settings) -> None:
     directory = metrics_dir(settings).resolve()
     directory.mkdir(parents=True, exist_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MultiProcessValue(ProcessName(directory))  # type: ignore[no-untyped-call]
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
             for each in (metric, *getattr(metric, "_metrics", {}).values()):
                 if each._is_observable():
                     each._metric_init()
+    fold(directory)

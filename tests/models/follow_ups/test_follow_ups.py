@@ -52,6 +52,13 @@ def become_unclear(database: Database, follow_up_id: str) -> None:
         )
 
 
+def become_done(database: Database, follow_up_id: str) -> None:
+    claim = claimed_follow_up(database, follow_up_id)
+    assert intend(database, claim, body="words")
+    with database.transaction() as connection:
+        lifecycle.complete(connection, claim, remote_id="note-1", done_at=moment())
+
+
 def test_planning_twice_plans_once(database: Database) -> None:
     assert plan_all(database, planned(), planned(rule_id="other"), planned(action_key="id-2")) == 3
     before = rows(database)
@@ -63,7 +70,7 @@ def test_planning_twice_plans_once(database: Database) -> None:
 def test_a_fuller_log_adds_what_is_new_and_repeats_nothing_that_is_done(database: Database) -> None:
     plan_all(database, planned())
     (first,) = rows(database)
-    change(database, FOLLOW_UP, (first["follow_up_id"],), status=WorkStatus.DONE, next_attempt_at=None, attempts=1)
+    become_done(database, first["follow_up_id"])
     assert plan_all(database, planned(), planned(action_key="id-2")) == 1
     status = {row["action_key"]: row["status"] for row in rows(database)}
     assert status == {"id-1": WorkStatus.DONE, "id-2": WorkStatus.PENDING}
@@ -200,7 +207,7 @@ def test_a_dead_one_that_never_got_out_is_sent_again_at_once(database: Database)
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
     with database.transaction() as connection:
-        lifecycle.dead_letter(connection, claim, cause="unknown_contact")
+        lifecycle.dead_letter(connection, claim, cause="contact_unknown")
     with database.transaction() as connection:
         assert follow_ups.resend(connection, follow_up_id)
     row = follow_up_row(database, follow_up_id)
@@ -235,13 +242,13 @@ def test_an_unclear_one_is_looked_for_at_once_when_a_person_asks_and_its_window_
 
 
 def test_what_is_done_or_skipped_is_not_sent_again(database: Database) -> None:
-    plan_all(database, planned(skip_reason=SkipReason.TOO_OLD))
-    (row,) = rows(database)
-    with database.transaction() as connection:
-        assert not follow_ups.resend(connection, row["follow_up_id"])
-    change(database, FOLLOW_UP, (row["follow_up_id"],), status=WorkStatus.DONE)
-    with database.transaction() as connection:
-        assert not follow_ups.resend(connection, row["follow_up_id"])
+    plan_all(database, planned(skip_reason=SkipReason.TOO_OLD), planned(action_key="id-2"))
+    skipped, done = (row["follow_up_id"] for row in sorted(rows(database), key=lambda row: row["action_key"]))
+    become_done(database, done)
+    for follow_up_id in (skipped, done):
+        with database.transaction() as connection:
+            assert not follow_ups.resend(connection, follow_up_id)
+    assert [row["status"] for row in rows(database)].count(WorkStatus.SKIPPED) == 1
 
 
 def test_whoever_held_it_when_a_person_decided_writes_nothing(database: Database) -> None:

@@ -8,7 +8,7 @@ from models.intake.notifications import NotificationStatus
 from tests.models.rows import LOCATION, at_once, rows_of
 
 VALUES = {
-    "location_id": LOCATION, "call_id": "call-1", "dialect": "workflow", "authenticated_by": "secret",
+    "location_id": LOCATION, "call_id": "call-1", "dialect": "workflow", "authenticated_by": "intake_header",
     "status": NotificationStatus.ACCEPTED, "document": {"id": "call-1"},
 }  # fmt: skip
 

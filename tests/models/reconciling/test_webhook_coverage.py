@@ -81,7 +81,13 @@ def test_notifications_without_a_call_id_tell_it_too(database: Database) -> None
     known(database, unannounced=5)
     with database.transaction() as connection:
         notifications.record(
-            connection, "one", location_id=LOCATION, dialect="workflow", authenticated_by="secret", status="unresolved"
+            connection,
+            "one",
+            location_id=LOCATION,
+            dialect="workflow",
+            authenticated_by="intake_header",
+            status="unresolved",
+            reason="unresolved_merge_tag",
         )
     assert judge(database) is AlarmCause.WITHOUT_CALL_ID
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from flask import Flask
 from flask.testing import FlaskClient
@@ -18,9 +19,11 @@ from models.calls.call_log import Action, CallLog, Source
 from models.calls.calls import CALL
 from models.database import WEB, WORKER, Database
 from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP
 from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason
 from models.settings import Settings
 from models.work import lifecycle
+from models.work.lifecycle import Claim
 from webhook.ops import pages
 
 PASSWORD = "öps-pässword"
@@ -67,6 +70,31 @@ def database(database_url: str) -> Iterator[Database]:
         accounts.set_secret(connection, "LOC_1", SECRET)
     yield database
     database.close()
+
+
+def begun_follow_up(database: Database, **words: str) -> Claim:
+    """The one follow-up that is due, claimed, with its request on the way."""
+    with database.transaction() as connection:
+        follow_up_id = connection.execute(sa.select(follow_ups.follow_ups_table.c.follow_up_id)).scalar_one()
+    claim = lifecycle.claim(
+        database, FOLLOW_UP, (follow_up_id,), lease_seconds=60, deadline_seconds=20, worker="worker-1"
+    )
+    assert claim is not None
+    with database.transaction() as connection:
+        assert follow_ups.intend(connection, claim, seconds=1, **words)
+    return claim
+
+
+def dead_call(database: Database, call_id: str, *, cause: str) -> None:
+    """Announced, tried and dead-lettered."""
+    with database.transaction() as connection:
+        calls.announce(connection, "LOC_1", call_id)
+    claim = lifecycle.claim(
+        database, CALL, ("LOC_1", call_id), lease_seconds=60, deadline_seconds=20, worker="worker-1"
+    )
+    assert claim is not None
+    with database.transaction() as connection:
+        lifecycle.dead_letter(connection, claim, cause=cause)
 
 
 Store = Callable[..., None]

@@ -10,12 +10,13 @@ from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
 from models.calls.call_log import Action
 from models.calls.calls import calls_table
-from models.database import Database
-from models.follow_ups.follow_ups import follow_ups_table
+from models.database import Database, moment
 from models.follow_ups.rules import SkipReason
-from models.work import heartbeats
+from models.work import lifecycle
+from models.work.history import Outcome
 from models.work.work_rows import WorkStatus
-from tests.webhook.ops.conftest import Pages, Store
+from tests.support.hearts import beating
+from tests.webhook.ops.conftest import Pages, Store, begun_follow_up, dead_call
 from webhook.ops import call_list
 
 BOOKING = Action("APPOINTMENT_BOOKING", "Book", executed_at=datetime(2024, 1, 15, 10, 31, tzinfo=UTC))
@@ -71,13 +72,7 @@ def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Dat
     store("call-done")
     store("call-note", actions=(BOOKING,))
     store("call-other", location_id="LOC_2")
-    store("call-dead")
-    with database.transaction() as connection:
-        connection.execute(
-            sa.update(calls_table)
-            .where(calls_table.c.call_id == "call-dead")
-            .values(status=WorkStatus.DEAD, dead_cause="not_found")
-        )
+    dead_call(database, "call-dead", cause="not_found")
     assert ids(ops.text("/ops/?account=LOC_2")) == ["call-other"]
     assert ids(ops.text("/ops/?status=dead")) == ["call-dead"]
     assert ids(ops.text("/ops/?status=done&account=LOC_1")) == ["call-note", "call-done"]
@@ -97,13 +92,11 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
     ops: Pages, database: Database, store: Store
 ) -> None:
     store("call-1", actions=(BOOKING,))
-    store("call-2")
+    dead_call(database, "call-2", cause="poison")
+    claim = begun_follow_up(database)
     with database.transaction() as connection:
-        connection.execute(sa.update(follow_ups_table).values(status=WorkStatus.UNCLEAR, next_attempt_at=None))
-        connection.execute(
-            sa.update(calls_table)
-            .where(calls_table.c.call_id == "call-2")
-            .values(status=WorkStatus.DEAD, dead_cause="poison")
+        lifecycle.reschedule(
+            connection, claim, seconds=None, status=WorkStatus.UNCLEAR, outcome=Outcome.UNCLEAR, unclear_since=moment()
         )
         pauses.pause(connection, "LOC_1", cause=PauseCause.TOKEN, detail="Write a new token with set-token.")
     page = ops.text("/ops/")
@@ -116,15 +109,15 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
 
 
 def test_the_status_says_which_processes_are_alive_and_which_are_missing(ops: Pages, database: Database) -> None:
-    with database.transaction() as connection:
-        heartbeats.beat(connection, "worker-1@host", process="worker", slots=32)
-    page = ops.text("/ops/")
+    with beating(database, "worker"):
+        page = ops.text("/ops/")
     assert "No beat is alive" in page
     assert "No worker is alive" not in page
     assert "1 alive, 32 at once" in page
-    with database.transaction() as connection:
-        heartbeats.beat(connection, "beat-1@host", process="beat")
-    assert "All is well" in ops.text("/ops/")
+    with beating(database):
+        page = ops.text("/ops/")
+    assert "All is well" in page
+    assert "<b>web</b> 1 alive" in page
 
 
 @pytest.mark.usefixtures("database")

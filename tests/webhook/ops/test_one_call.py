@@ -9,8 +9,8 @@ from models.calls.call_log import Action
 from models.database import Database, moment
 from models.follow_ups.follow_ups import follow_ups_table
 from models.intake import notifications
-from models.work.work_rows import WorkStatus
-from tests.webhook.ops.conftest import Pages, Store
+from models.work import lifecycle
+from tests.webhook.ops.conftest import Pages, Store, begun_follow_up
 from webhook.ops.one_call import Turn, turns
 
 AT = datetime(2024, 1, 15, 10, 31, tzinfo=UTC)
@@ -24,12 +24,10 @@ def test_the_page_tells_the_whole_story_of_a_call(ops: Pages, database: Database
             connection, "key", location_id="LOC_1", call_id="call-1", dialect="thin", authenticated_by="intake_path",
             status="accepted",
         )  # fmt: skip
-        connection.execute(
-            sa.update(follow_ups_table).values(
-                status=WorkStatus.DONE, body="The words of the note.", remote_id="NOTE-7", done_at=moment()
-            )
-        )
-        reference = connection.execute(sa.select(follow_ups_table.c.follow_up_id)).scalar_one()
+    claim = begun_follow_up(database, body="The words of the note.")
+    with database.transaction() as connection:
+        lifecycle.complete(connection, claim, remote_id="NOTE-7", done_at=moment())
+    [reference] = claim.key
     page = ops.text("/ops/calls/LOC_1/call-1")
     for words in (
         "notification accepted (thin, by intake_path)", "fetch: done", "log stored", "A summary.", "Hello.", "transfer",
@@ -42,11 +40,11 @@ def test_a_note_that_is_not_there_yet_shows_its_next_attempt_and_last_error(
     ops: Pages, database: Database, store: Store
 ) -> None:
     store("call-1", actions=(TRANSFER,))
+    claim = begun_follow_up(database)
     with database.transaction() as connection:
+        lifecycle.reschedule(connection, claim, seconds=20, error="throttled", intent_at=None)
         connection.execute(
-            sa.update(follow_ups_table).values(
-                next_attempt_at=datetime(2024, 1, 15, 11, 0, 5, tzinfo=UTC), last_error="throttled"
-            )
+            sa.update(follow_ups_table).values(next_attempt_at=datetime(2024, 1, 15, 11, 0, 5, tzinfo=UTC))
         )
     page = ops.text("/ops/calls/LOC_1/call-1")
     assert "15 Jan 12:00:05.000" in page
@@ -63,8 +61,9 @@ def test_callers_words_stay_words_wherever_they_stand(ops: Pages, database: Data
         extracted_data={attack: attack, "list": [attack]},
         actions=(Action("CALL_TRANSFER", attack, parameters={attack: attack}),),
     )
+    claim = begun_follow_up(database, body=attack, title=attack)
     with database.transaction() as connection:
-        connection.execute(sa.update(follow_ups_table).values(body=attack, title=attack, last_error=attack))
+        lifecycle.dead_letter(connection, claim, cause="contact_unknown", error=attack, intent_at=None)
     page = ops.text("/ops/calls/LOC_1/call-1")
     assert "<script" not in page
     assert "&lt;script&gt;" in page

@@ -93,7 +93,7 @@ class Held:
     def announce(self, call_id: str) -> None:
         self.do(calls.announce, LOCATION, call_id)
         self.do(
-            notifications.record, f"webhook:{call_id}", location_id=LOCATION, call_id=call_id, dialect="event",
+            notifications.record, f"webhook:{call_id}", location_id=LOCATION, call_id=call_id, dialect="marketplace",
             authenticated_by="ed25519", status="accepted",
         )  # fmt: skip
 
@@ -126,12 +126,15 @@ class Held:
     def follow_up_done(self, call_id: str) -> str:
         follow_up_id: str = self.follow_up(call_id)["follow_up_id"]
         claim = self.claim(FOLLOW_UP, follow_up_id)
+        assert self.do(follow_ups.intend, claim, seconds=1, body="words")
         self.do(lifecycle.complete, claim, remote_id="note-42", done_at=moment())
         return follow_up_id
 
     def follow_up_dead(self, call_id: str) -> str:
         follow_up_id: str = self.follow_up(call_id)["follow_up_id"]
-        self.do(lifecycle.dead_letter, self.claim(FOLLOW_UP, follow_up_id), cause="rejected", http_status=400)
+        claim = self.claim(FOLLOW_UP, follow_up_id)
+        assert self.do(follow_ups.intend, claim, seconds=1, body="words")
+        self.do(lifecycle.dead_letter, claim, cause="contact_unknown", http_status=400, intent_at=None)
         return follow_up_id
 
     def follow_up_unclear(self, call_id: str, *, seconds: float | None = None) -> str:

@@ -1,24 +1,24 @@
 """`leadway-calls status`: what it tells, in both forms, and the exit status that goes with it."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
-from models.work import heartbeats
+from tests.support.hearts import beating
 from tests.workers.cli.conftest import LOCATION, SECRET, SUMMARY, TOKEN, TRANSCRIPT, Commands, Held
 
 KEYS = {"at", "verdict", "reasons", "database", "redis", "processes", "accounts"}
 
 
 @pytest.fixture
-def running(held: Held) -> Held:
-    """As if the processes were there."""
-    for process in ("web", "worker", "beat"):
-        held.do(heartbeats.beat, f"{process}-1@here", process=process, slots=32 if process == "worker" else 0)
-    return held
+def running(held: Held) -> Iterator[Held]:
+    """The heartbeats of all processes beat."""
+    with beating(held.database):
+        yield held
 
 
 def _json(run: Commands, **environment: str) -> Any:
@@ -57,13 +57,13 @@ def test_what_was_given_up_needs_a_person_and_is_named_with_its_cause(run: Comma
     follow_up_id = running.follow_up_dead("call-2")
     result = run("status")
     assert result.exit_code == 1
-    assert "1 call (not_found), 1 follow-up (rejected)" in result.output
+    assert "1 call (not_found), 1 follow-up (contact_unknown)" in result.output
     assert "call-1" in result.output
     assert follow_up_id in result.output.replace("\n", "")
     dead = _json(run)["accounts"][0]["dead"]
     assert {(each["work"], each["cause"], each["number"]) for each in dead} == {
         ("call", "not_found", 1),
-        ("follow_up", "rejected", 1),
+        ("follow_up", "contact_unknown", 1),
     }
 
 
@@ -83,7 +83,8 @@ def test_an_unclear_follow_up_needs_a_person_only_when_nothing_else_helps(run: C
 def test_a_pause_needs_a_person_unless_a_person_made_it(
     run: Commands, running: Held, cause: PauseCause, exit_code: int
 ) -> None:
-    running.do(pauses.pause, LOCATION, cause=cause, detail="What to do about it.")
+    work = "follow_up" if cause is PauseCause.SCOPE else pauses.ALL_WORK
+    running.do(pauses.pause, LOCATION, cause=cause, detail="What to do about it.", work=work)
     result = run("status")
     assert result.exit_code == exit_code
     assert f"by {cause}" in result.output
@@ -91,10 +92,11 @@ def test_a_pause_needs_a_person_unless_a_person_made_it(
 
 
 def test_missing_processes_and_an_absent_redis_need_a_person(run: Commands, held: Held) -> None:
-    held.do(heartbeats.beat, "worker-1@here", process="worker", slots=32)
-    result = run("status", REDIS_URL="redis://:hidden@127.0.0.1:1/0")
+    with beating(held.database, "worker"):
+        result = run("status", REDIS_URL="redis://:hidden@127.0.0.1:1/0")
     assert result.exit_code == 1
     assert "no beat process is alive" in result.output
+    assert "no web process is alive" in result.output
     assert "no worker process" not in result.output
     assert "Redis does not answer" in result.output
     assert "hidden" not in result.output

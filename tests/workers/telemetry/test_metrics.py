@@ -33,9 +33,10 @@ metrics.WEBHOOK_ALARM.labels("L1").set(int(sys.argv[1]))
 """
 TELL = """
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from workers.telemetry.metrics_files import metrics_dir
+from workers.telemetry.shared_counters import SharedCounters
 registry = CollectorRegistry()
-MultiProcessCollector(registry)
+registry.register(SharedCounters(metrics_dir(Settings(database_url="sqlite:///x.db"))))
 print(generate_latest(registry).decode())
 """
 

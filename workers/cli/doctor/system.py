@@ -28,10 +28,10 @@ from workers.process.connections import open_connections
 
 ANSWER_SECONDS = 2.0
 DATABASE_SKEW_SECONDS = 5.0
-NEEDED_PROCESSES_DO = {
+START = {
+    "web": "start it: `python -m webhook`; until then Leadway's notifications are refused by the connection",
     "worker": "start one: `python -m workers`",
     "beat": "start one: `python -m workers beat`",
-    "web": "start it: `python -m webhook`; until then Leadway's notifications are refused by the connection",
 }
 
 
@@ -122,14 +122,14 @@ def _of_schema(database: Database) -> Check:
 def _of_processes(database: Database) -> Iterator[Check]:
     with database.reading() as connection:
         known = heartbeats.all_of(connection)
-    for process, do in NEEDED_PROCESSES_DO.items():
+    for process in heartbeats.NEEDED_PROCESSES:
         alive = [each for each in known if each.process == process and each.is_alive]
         if alive:
             yield fine(process, f"{len(alive)} alive")
             continue
         heard = [each.seconds_ago for each in known if each.process == process]
         told = f"none is alive; last heard {min(heard):.0f} s ago" if heard else "none is alive, none was heard of"
-        yield failed(process, told, do)
+        yield failed(process, told, START[process])
 
 
 def _of_clock(database: Database) -> Check:

@@ -1,6 +1,6 @@
 """The doctor finds each thing that is wrong, says what to do about it, and changes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,11 +8,13 @@ import sqlalchemy as sa
 
 from models.accounts import accounts, oauth_grants, pauses
 from models.accounts.pauses import PauseCause
+from models.calls import calls
 from models.database import Database
 from models.intake import notifications, rejection_counts
 from models.intake.notifications import NotificationStatus
 from models.settings import Settings
-from models.work import heartbeats
+from models.work.heartbeats import heartbeats_table
+from tests.support.hearts import beating
 from tests.workers.conftest import AtWork, on_sqlite
 from workers.cli.doctor.checks import Check, Verdict
 from workers.cli.doctor.system import examine
@@ -30,16 +32,25 @@ def not_well(found: list[Check]) -> dict[str, Check]:
     return {check.name: check for check in found if check.verdict is not Verdict.OK}
 
 
+End = dict[str, Callable[[], None]]
+
+
 @pytest.fixture
-def well(at_work: AtWork) -> AtWork:
+def end(at_work: AtWork) -> Iterator[End]:
+    """Ends the heartbeat of a process."""
+    with beating(at_work.database) as end:
+        yield end
+
+
+@pytest.fixture
+def well(at_work: AtWork, end: End) -> AtWork:
     """Everything alive, a notification came; only web does not listen where the settings say."""
     with at_work.database.transaction() as connection:
-        for process in ("web", "worker", "beat"):
-            heartbeats.beat(connection, f"{process}-1", process=process, slots=8)
         notifications.record(
-            connection, dedupe_key="one", location_id=at_work.location_id, call_id="call-1", dialect="flat",
+            connection, dedupe_key="one", location_id=at_work.location_id, call_id="call-1", dialect="marketplace",
             authenticated_by="ed25519", status=NotificationStatus.ACCEPTED,
         )  # fmt: skip
+        calls.announce(connection, at_work.location_id, "call-1")
     at_work.settings.port = free_port()
     return at_work
 
@@ -49,7 +60,7 @@ def test_where_everything_is_well_nothing_fails_and_only_harmless_questions_are_
     assert set(not_well(found)) == {"webhook"}
     assert not_well(found)["webhook"].verdict is Verdict.WARNING
     told = {check.name for check in found}
-    assert {"Redis", "database", "worker", "beat", "API token", "limits", "notifications", "clock"} <= told
+    assert {"Redis", "database", "web", "worker", "beat", "API token", "limits", "notifications", "clock"} <= told
     assert {f"scope {scope}" for scope in (*SCOPES, "contacts.write")} <= told
     assert {request.method for request in well.requests()} == {"GET"}
     assert well.double.truth.notes() == []
@@ -66,14 +77,6 @@ def no_schema(at_work: AtWork) -> dict[str, object]:
 
 def no_redis(at_work: AtWork) -> dict[str, object]:
     return {"redis_url": f"redis://127.0.0.1:{free_port()}/0"}
-
-
-def no_worker(at_work: AtWork) -> None:
-    _write(at_work, lambda connection: heartbeats.leave(connection, "worker-1"))
-
-
-def no_beat(at_work: AtWork) -> None:
-    _write(at_work, lambda connection: heartbeats.leave(connection, "beat-1"))
 
 
 def no_account(at_work: AtWork) -> None:
@@ -147,9 +150,10 @@ def no_notification(at_work: AtWork) -> None:
 
 
 def unresolved_notification(at_work: AtWork) -> None:
-    values = {"status": NotificationStatus.UNRESOLVED, "reason": "call_id_of_another_kind"}
+    reason = "call_id_of_another_kind"
     _write(
-        at_work, lambda connection: connection.execute(sa.update(notifications.notifications_table).values(**values))
+        at_work,
+        lambda connection: notifications.become_unresolved(connection, at_work.location_id, "call-1", reason=reason),
     )
 
 
@@ -166,8 +170,6 @@ MISTAKES = [
     (no_database, "database", "DATABASE_URL"),
     (no_schema, "database schema", "migrate"),
     (no_redis, "Redis", "REDIS_URL"),
-    (no_worker, "worker", "python -m workers"),
-    (no_beat, "beat", "python -m workers beat"),
     (no_account, "accounts", "accounts add"),
     (no_token, "API token", "set-token"),
     (token_revoked, "API token", "set-token"),
@@ -198,6 +200,21 @@ def test_each_mistake_is_named_with_the_next_step(
     assert do in f"{found[name].told} {found[name].do}"
     assert found[name].do
     assert found[name].verdict is (Verdict.WARNING if name in A_WARNING else Verdict.FAILED)
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("process", "do"),
+    [("web", "python -m webhook"), ("worker", "python -m workers"), ("beat", "python -m workers beat")],
+)
+def test_each_process_that_is_not_alive_is_named_with_how_it_is_started(
+    well: AtWork, end: End, process: str, do: str
+) -> None:
+    end[process]()
+    found = not_well(checks(well))
+    assert set(found) == {"webhook", process}
+    assert found[process].verdict is Verdict.FAILED
+    assert f"`{do}`" in found[process].do
 
 
 @on_sqlite
@@ -244,10 +261,11 @@ def _everything(database: Database) -> dict[str, list[object]]:
         notifications.notifications_table,
         pauses.pauses_table,
         rejection_counts.rejection_counts_table,
-        heartbeats.heartbeats_table,
     )
     with database.reading() as connection:
-        return {table.name: [tuple(row) for row in connection.execute(sa.select(table))] for table in tables}
+        held = {table.name: [tuple(row) for row in connection.execute(sa.select(table))] for table in tables}
+        names = connection.execute(sa.select(heartbeats_table.c.name).order_by(heartbeats_table.c.name)).all()
+        return held | {"heartbeats": [tuple(row) for row in names]}  # theirs beat on meanwhile
 
 
 def _write(at_work: AtWork, write: Callable[..., object]) -> None:
