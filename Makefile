@@ -14,7 +14,7 @@ ALONE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo run test lint crash-test bench lock clean
+.PHONY: help install demo run test test-clocks lint crash-test bench lock clean
 
 help: ## lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  %s %-12s", $$1, $$2; $$1 = $$2 = ""; print}'
@@ -33,6 +33,9 @@ ifdef ARGS
 else
 	$(BIN)/python -m pytest $(ONE_BY_ONE) || $(ALONE)
 endif
+
+test-clocks: $(INSTALLED_FOR_TESTS) ## runs the tests at midnight, on a leap day and at a clock change; needs Debian's faketime
+	$(BIN)/python -m tests.clocks $(ONE_BY_ONE) $(ARGS)
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports
 	$(BIN)/ruff check

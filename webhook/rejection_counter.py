@@ -58,6 +58,15 @@ class RejectionCounter:
         finally:
             self._next_time()
 
+    def stop(self) -> None:
+        """Writes nothing more; returns when a write that is under way has ended."""
+        with self._lock:
+            timer = self._timer
+            self._counted.clear()
+        if timer is not None:
+            timer.cancel()
+            timer.join()
+
     def _next_time(self) -> None:
         """Only after the last write has ended: one that hangs keeps one thread and one connection, not all of them."""
         with self._lock:

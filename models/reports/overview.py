@@ -62,7 +62,11 @@ class OldestCall:
 
 @dataclass(frozen=True)
 class Today:
-    """Since midnight UTC. Calls are those that started today, follow-ups those of these calls."""
+    """Since midnight UTC. Calls are those first heard of today, follow-ups those of these calls.
+
+    Not those that started today: the notification of a call that ends at midnight comes a day later, and one
+    notification beside no call would look like a call that was lost.
+    """
 
     notifications: int
     calls_stored: int
@@ -93,9 +97,9 @@ def now(connection: Connection) -> datetime:
     return time
 
 
-def of_accounts(connection: Connection) -> list[AccountOverview]:
-    """One for each account that is served. A few indexed queries for each."""
-    at = now(connection)
+def of_accounts(connection: Connection, at: datetime | None = None) -> list[AccountOverview]:
+    """One for each account that is served, as of `at`, without it now. A few indexed queries for each."""
+    at = at or now(connection)
     return [_of(connection, account, at) for account in accounts.served(connection)]
 
 
@@ -211,7 +215,7 @@ def _oldest_waiting_call(connection: Connection, location_id: str, at: datetime)
 
 
 def _today(connection: Connection, location_id: str, midnight: datetime) -> Today:
-    started_today = sa.and_(calls.c.location_id == location_id, calls.c.started_at >= midnight)
+    heard_of_today = sa.and_(calls.c.location_id == location_id, calls.c.created_at >= midnight)
     of_today = sa.join(
         calls,
         follow_ups,
@@ -221,6 +225,6 @@ def _today(connection: Connection, location_id: str, midnight: datetime) -> Toda
     notified = sa.select(number).where(
         notifications.c.location_id == location_id, notifications.c.received_at >= midnight
     )
-    stored = sa.select(number).where(started_today, calls.c.stored_at.is_not(None))
-    done = sa.select(number).select_from(of_today).where(started_today, follow_ups.c.status == WorkStatus.DONE)
+    stored = sa.select(number).where(heard_of_today, calls.c.stored_at.is_not(None))
+    done = sa.select(number).select_from(of_today).where(heard_of_today, follow_ups.c.status == WorkStatus.DONE)
     return Today(*(int(connection.execute(query).scalar_one()) for query in (notified, stored, done)))

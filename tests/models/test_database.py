@@ -4,6 +4,7 @@ import multiprocessing
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
@@ -17,13 +18,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from models.accounts import accounts
 from models.calls import calls
+from models.calls.calls import CALL
 from models.database import WEB, WORKER, Database, UtcDateTime, earlier_of, moment
 from models.intake import notifications
+from models.work import heartbeats as beats
 from models.work import lifecycle
 from models.work.heartbeats import heartbeats
-from models.work.lifecycle import LeaseLost, WorkStatus
-from tests.models.rows import LOCATION, announce, call_row, claimed_call, rows_of
-from tests.models.writers import be_web, be_worker
+from models.work.lifecycle import LeaseLost, WorkStatus, claim
+from tests.support.rows import LOCATION, announce, call_row, claimed_call, rows_of
 from tests.support.waiting import eventually
 
 INSTANTS = [
@@ -350,6 +352,64 @@ def test_a_new_sqlite_file_is_opened_though_somebody_is_writing_to_it(tmp_path: 
     with closing(Database(f"sqlite:///{tmp_path / 'new.db'}")) as database, database.reading() as connection:
         assert connection.execute(sa.text("PRAGMA journal_mode")).scalar_one() == "wal"
     other.close()
+
+
+# Processes of their own: what ours do to the database all day
+
+
+def be_web(url: str, name: str, seconds: float) -> list[str]:
+    """Writes notifications down; returns the errors it saw.
+
+    It waits for the lock no longer than the sender of a notification does; then it is asked again.
+    """
+    return _be_busy(Database(url, limits=WEB), _receive, name, seconds)
+
+
+def be_worker(url: str, name: str, seconds: float) -> list[str]:
+    """Claims and finishes calls; returns the errors it saw."""
+    return _be_busy(Database(url, limits=WORKER), _work, name, seconds)
+
+
+def _be_busy(database: Database, act: Callable[[Database, str, int], None], name: str, seconds: float) -> list[str]:
+    errors: list[str] = []
+    deadline = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < deadline:
+        number += 1
+        started = time.monotonic()
+        try:
+            act(database, name, number)
+        except DBAPIError as error:
+            if database.limits is WORKER or time.monotonic() - started < WEB.lock:
+                errors.append(str(error.orig))
+        time.sleep(0.02)
+    database.close()
+    return errors
+
+
+def _receive(database: Database, name: str, number: int) -> None:
+    with database.transaction() as connection:
+        key = f"{name}-{number}"
+        notifications.record(
+            connection,
+            key,
+            location_id=LOCATION,
+            call_id=key,
+            dialect="x",
+            authenticated_by="secret",
+            status="accepted",
+        )
+        calls.announce(connection, LOCATION, key)
+
+
+def _work(database: Database, name: str, number: int) -> None:
+    database.transact(lambda connection: beats.beat(connection, name, process="worker"))
+    with database.reading() as connection:
+        rows = connection.execute(calls.calls.select().where(calls.calls.c.status == "pending").limit(3)).all()
+    for row in rows:
+        got = claim(database, CALL, (row.location_id, row.call_id), lease_seconds=60, deadline_seconds=20, worker=name)
+        if got is not None:
+            database.transact(lambda connection, mine=got: lifecycle.complete(connection, mine))  # type: ignore[misc]
 
 
 def test_two_web_and_four_worker_processes_write_to_one_sqlite_file_and_none_finds_it_locked(sqlite_url: str) -> None:

@@ -3,7 +3,7 @@
 import ast
 import re
 
-from tests.support.processes import ROOT
+from tests.support.clock import ROOT
 
 PAGE = ROOT / "docs" / "guarantees.md"
 NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")

@@ -8,7 +8,7 @@ import requests
 
 from tests.support.waiting import eventually
 from tests.support.world import World
-from tests.webhook.intake import Intake
+from tests.webhook.conftest import Intake
 
 AN_HOUR_AGO = timedelta(hours=1)
 

@@ -17,7 +17,7 @@ from models.calls import calls
 from models.work.lifecycle import WorkStatus as WorkStatus
 from tests.leadway_double.notifications import Dialect, Message, Proof
 from tests.support.world import World
-from tests.webhook.intake import PATH, Intake
+from tests.webhook.conftest import PATH, Intake
 from webhook import receiver
 from webhook.notification import MAX_BODY_BYTES
 from webhook.rejections import Reason, ReceiptStatus

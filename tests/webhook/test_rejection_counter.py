@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from models.intake import rejection_counts
 from tests.leadway_double.notifications import Dialect, Proof
 from tests.support.waiting import eventually
-from tests.webhook.intake import PATH, Intake
+from tests.webhook.conftest import PATH, Intake
 from webhook.rejections import Reason
 
 

@@ -11,7 +11,8 @@ import workers
 from models.accounts import pauses
 from models.accounts.pauses import PauseCause
 from models.settings import Settings
-from tests.workers.conftest import AtWork, meanwhile
+from tests.support.waiting import meanwhile
+from tests.support.worker import AtWork
 from workers.app import QUEUES, WAKE_UP_TRANSPORT, app, connect_broker, connect_for_wake_ups
 from workers.schedule import SCHEDULE
 

@@ -15,7 +15,8 @@ from models.accounts.pauses import PauseCause
 from models.calls.calls import calls
 from models.database import moment
 from tests.leadway_double.nouns import PlacedCall
-from tests.workers.conftest import AtWork, connect_anew, meanwhile
+from tests.support.waiting import meanwhile
+from tests.support.worker import AtWork, connect_anew
 from workers.dispatch_due import dispatch_due
 from workers.local.embedded_redis import free_port
 

@@ -15,8 +15,9 @@ from models.intake import notifications
 from models.intake.notifications import NotificationStatus
 from models.work.lifecycle import FAILURES_ALLOWED, Lane
 from tests.leadway_double.calls import TYPICAL_ACTIONS
-from tests.support.waiting import eventually
-from tests.workers.conftest import QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork, meanwhile, on_sqlite
+from tests.support.rows import on_sqlite
+from tests.support.waiting import eventually, meanwhile
+from tests.support.worker import QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork
 from workers.fetch_call import fetch_call
 
 HOUR = 3600.0

@@ -6,7 +6,8 @@ import pytest
 
 from models.accounts import pauses
 from models.accounts.pauses import ALL_WORK, PauseCause
-from tests.workers.conftest import TOLERATED, AtWork, on_sqlite
+from tests.support.rows import on_sqlite
+from tests.support.worker import TOLERATED, AtWork
 from workers.heal_pauses import heal_pauses
 
 

@@ -1,7 +1,9 @@
 """What Leadway lists is what we hold: after outages, on shifting pages, through failures and deaths of the reader."""
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,20 +14,28 @@ from models.database import moment
 from models.intake import notifications
 from models.reconciling import schedule
 from models.reconciling.windows import WindowKind, reconciliations
-from tests.support.waiting import eventually
-from tests.workers.conftest import AtWork, meanwhile
-from tests.workers.listing import (
-    DAY,
-    HOUR,
-    held_ids,
-    ids_of,
-    ledger,
-    list_requests,
-    reconcile,
-    was_served_since,
-)
+from tests.leadway_double.nouns import PlacedCall
+from tests.support.waiting import eventually, meanwhile
+from tests.support.worker import DAY, HOUR, AtWork, ledger, reconcile, was_served_since
 from workers.reconcile_accounts import AccountStandsStill, read_to_end, reconcile_accounts
 from workers.reconciling.read_page import PageOutcome, read_page
+
+
+def held_ids(at_work: AtWork) -> list[str]:
+    return sorted(row["call_id"] for row in at_work.rows("calls"))
+
+
+def ids_of(calls: Sequence[PlacedCall]) -> list[str]:
+    return sorted(call.call_id for call in calls)
+
+
+def list_requests(at_work: AtWork) -> int:
+    return len(at_work.requests("list"))
+
+
+def change_account(at_work: AtWork, **values: Any) -> None:
+    with at_work.database.transaction() as connection:
+        connection.execute(sa.update(accounts.accounts).values(**values))
 
 
 def test_after_an_outage_every_listed_call_has_its_row_with_what_it_says(at_work: AtWork) -> None:

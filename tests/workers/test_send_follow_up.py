@@ -13,8 +13,9 @@ from models.follow_ups.templates import carries_reference
 from models.work import lifecycle
 from models.work.lifecycle import FAILURES_ALLOWED, Claim
 from tests.leadway_double.nouns import Note
-from tests.support.waiting import eventually
-from tests.workers.conftest import QUICK_LEASE, RETRY_SECONDS, SETTLE_SECONDS, TOLERATED, AtWork, meanwhile, on_sqlite
+from tests.support.rows import on_sqlite
+from tests.support.waiting import eventually, meanwhile
+from tests.support.worker import QUICK_LEASE, RETRY_SECONDS, SETTLE_SECONDS, TOLERATED, AtWork
 from workers.send_follow_up import MOST_POSTS, send_follow_up
 from workers.telemetry import metrics
 

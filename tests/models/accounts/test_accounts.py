@@ -14,7 +14,8 @@ from models.accounts.pauses import PauseCause
 from models.accounts.token_encryption import TokenCipher
 from models.database import Database
 from models.settings import Settings
-from tests.models.rows import LOCATION, at_once, rows_of, seconds_until
+from tests.support.rows import LOCATION, rows_of, seconds_until
+from tests.support.waiting import at_once
 
 CIPHER = TokenCipher([Fernet.generate_key().decode()])
 TOKEN = "pit-0f1e2d3c-a-token-that-nobody-may-read"

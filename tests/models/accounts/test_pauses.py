@@ -5,7 +5,8 @@ import sqlalchemy as sa
 from models.accounts import pauses
 from models.accounts.pauses import ALL_WORK, PauseCause
 from models.database import Database, moment
-from tests.models.rows import LOCATION, at_once, seconds_until
+from tests.support.rows import LOCATION, seconds_until
+from tests.support.waiting import at_once
 
 
 def pause(database: Database, cause: PauseCause, *, work: str = ALL_WORK) -> bool:

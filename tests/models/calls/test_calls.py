@@ -17,11 +17,10 @@ from models.calls.calls import CALL, Origin
 from models.database import Database, moment
 from models.work import lifecycle
 from models.work.lifecycle import Lane, WorkStatus
-from tests.models.rows import (
+from tests.support.rows import (
     LOCATION,
     STARTED_AT,
     announce,
-    at_once,
     call_log,
     call_row,
     change,
@@ -31,6 +30,7 @@ from tests.models.rows import (
     run_out,
     seconds_until,
 )
+from tests.support.waiting import at_once
 
 KEY = (LOCATION, "call-1")
 FULL = call_log(

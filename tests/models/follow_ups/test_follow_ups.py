@@ -9,7 +9,7 @@ from models.follow_ups.follow_ups import FOLLOW_UP
 from models.follow_ups.rules import PlannedFollowUp, SkipReason
 from models.work import lifecycle
 from models.work.lifecycle import Claim, Lane, WorkStatus
-from tests.models.rows import (
+from tests.support.rows import (
     LOCATION,
     announce,
     change,

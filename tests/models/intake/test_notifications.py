@@ -5,7 +5,8 @@ from typing import Any
 from models.database import Database
 from models.intake import notifications
 from models.intake.notifications import NotificationStatus
-from tests.models.rows import LOCATION, at_once, rows_of
+from tests.support.rows import LOCATION, rows_of
+from tests.support.waiting import at_once
 
 VALUES = {
     "location_id": LOCATION, "call_id": "call-1", "dialect": "workflow", "authenticated_by": "secret",

@@ -11,7 +11,7 @@ from models.database import Database, moment
 from models.intake import notifications, rejection_counts
 from models.reconciling import webhook_coverage
 from models.reconciling.webhook_coverage import AlarmCause
-from tests.models.rows import LOCATION, announce
+from tests.support.rows import LOCATION, announce
 
 DAY = 86_400.0
 

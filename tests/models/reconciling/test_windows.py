@@ -12,7 +12,8 @@ from models.reconciling import runs, seen_ids, windows
 from models.reconciling.windows import Window, WindowKind
 from models.reconciling.windows import reconciliations as table
 from models.work.lifecycle import LeaseLost
-from tests.models.rows import LOCATION, announce, at_once, rows_of
+from tests.support.rows import LOCATION, announce, rows_of
+from tests.support.waiting import at_once
 
 HOUR = timedelta(hours=1)
 

@@ -15,18 +15,8 @@ from models.follow_ups.follow_ups import FOLLOW_UP
 from models.work import dispatch_order, heartbeats, lifecycle
 from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
 from models.work.lifecycle import Lane, WorkStatus
-from tests.models.rows import (
-    LOCATION,
-    announce,
-    at_once,
-    call_row,
-    change,
-    claim_call,
-    claimed_call,
-    make_due,
-    plan,
-    run_out,
-)
+from tests.support.rows import LOCATION, announce, call_row, change, claim_call, claimed_call, make_due, plan, run_out
+from tests.support.waiting import at_once
 
 WIDE = DispatchLimits(in_all=1000, per_account=1000)
 

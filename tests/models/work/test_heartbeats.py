@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from models.database import Database, moment
 from models.work import heartbeats
-from tests.models.rows import rows_of
+from tests.support.rows import rows_of
 
 
 def beat(database: Database, name: str, *, process: str = "worker", slots: int = 0, age: float = 0) -> None:

@@ -14,10 +14,9 @@ from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
 from models.work import lifecycle
 from models.work.lifecycle import FAILURES_ALLOWED, Claim, Lane, LeaseLost, Outcome, WorkStatus
-from tests.models.rows import (
+from tests.support.rows import (
     LOCATION,
     announce,
-    at_once,
     call_log,
     call_row,
     change,
@@ -32,6 +31,7 @@ from tests.models.rows import (
     run_out,
     seconds_until,
 )
+from tests.support.waiting import at_once
 
 KEY = (LOCATION, "call-1")
 

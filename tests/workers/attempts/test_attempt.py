@@ -12,8 +12,8 @@ from models.calls.calls import CALL, calls
 from models.database import moment
 from models.work import lifecycle
 from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED, Claim
-from tests.support.waiting import eventually
-from tests.workers.conftest import AtWork, meanwhile
+from tests.support.waiting import eventually, meanwhile
+from tests.support.worker import AtWork
 from workers.attempts.attempt import attempt
 from workers.attempts.isolation import isolation
 from workers.process.connections import Connections

@@ -5,7 +5,8 @@ import pytest
 from models.accounts import accounts, pauses
 from models.accounts.accounts import OUTAGES_BEFORE_OPEN
 from models.accounts.pauses import PauseCause
-from tests.workers.conftest import RETRY_SECONDS, TOLERATED, AtWork, on_sqlite
+from tests.support.rows import on_sqlite
+from tests.support.worker import RETRY_SECONDS, TOLERATED, AtWork
 from workers.dispatch_due import dispatch_due
 
 DENIALS = [

@@ -4,8 +4,7 @@ import threading
 
 import pytest
 
-from tests.support.waiting import eventually
-from tests.workers.conftest import meanwhile
+from tests.support.waiting import eventually, meanwhile
 from workers.attempts.isolation import Isolation, IsolationTimeout
 
 PATIENCE = 20.0

@@ -9,7 +9,8 @@ import pytest
 from models.database import Database
 from models.follow_ups.languages import Language, long_time
 from tests.leadway_double.nouns import Appointment, PlacedCall
-from tests.workers.conftest import RETRY_SECONDS, TOLERATED, AtWork, on_sqlite
+from tests.support.rows import on_sqlite
+from tests.support.worker import RETRY_SECONDS, TOLERATED, AtWork
 from workers.follow_ups.wording import LOOK_AGAIN_FOR, LOOKUPS_TRIED
 
 BOOKED = {"actions": ["APPOINTMENT_BOOKING"], "booked": True}

@@ -15,8 +15,8 @@ from models.database import moment
 from models.work import lifecycle
 from models.work.lifecycle import WorkStatus
 from tests.leadway_double.oauth import App
-from tests.models.rows import at_once
-from tests.workers.conftest import AtWork
+from tests.support.waiting import at_once
+from tests.support.worker import AtWork
 from workers.attempts.failure_policy import apply_policy
 from workers.heal_pauses import heal_pauses
 from workers.leadway.client import open_session

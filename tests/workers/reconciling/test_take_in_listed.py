@@ -8,14 +8,7 @@ import sqlalchemy as sa
 from models.calls.calls import CALL
 from models.work.lifecycle import LeaseLost, WorkStatus, complete
 from tests.leadway_double.nouns import PlacedCall
-from tests.workers.conftest import AtWork
-from tests.workers.listing import (
-    DAY,
-    HOUR,
-    backfill,
-    reconcile,
-    was_served_since,
-)
+from tests.support.worker import DAY, HOUR, AtWork, backfill, reconcile, was_served_since
 
 SAME_WHEN_FETCHED = (
     "status", "started_at", "duration_seconds", "agent_id", "agent_deleted", "contact_id", "message_id", "from_number",

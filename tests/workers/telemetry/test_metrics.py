@@ -9,7 +9,7 @@ import prometheus_client
 from prometheus_client.metrics import MetricWrapperBase
 
 from models.settings import Settings
-from tests.support.processes import ROOT
+from tests.support.clock import ROOT, python_path, shared_clock
 from workers.telemetry import metrics
 from workers.telemetry.metrics_files import metrics_dir
 
@@ -77,7 +77,7 @@ def test_the_folder_of_counters_shows_nothing_of_the_databases_password() -> Non
 def _count(folder: Path, *words: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", COUNTS_FROM_ANOTHER_PROCESS, *words],
-        cwd=folder, env={"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True,
+        cwd=folder, env={"PYTHONPATH": python_path(), **shared_clock()}, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from models.intake.notifications import notifications as table
 from models.reconciling import schedule, unresolved
 from models.reconciling.windows import reconciliations
 from tests.leadway_double.nouns import PlacedCall
-from tests.workers.conftest import AtWork, on_sqlite
-from tests.workers.listing import HOUR, ledger, reconcile, was_served_since
+from tests.support.rows import on_sqlite
+from tests.support.worker import HOUR, AtWork, ledger, reconcile, was_served_since
 from workers.reconcile_accounts import read_to_end
 from workers.reconciling.close_window import NO_CALL_FOUND
 

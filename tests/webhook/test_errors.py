@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.leadway_double.notifications import Dialect, Proof
 from tests.support.world import World
-from tests.webhook.intake import PATH, Intake
+from tests.webhook.conftest import PATH, Intake
 from webhook.notification import MAX_BODY_BYTES
 
 MANY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,0 +1,74 @@
+"""`make test-clocks`: the tests at four moments at which tests that hold all day fail, by libfaketime.
+
+libfaketime is preloaded into every process of the tests, PostgreSQL and Redis too, and shifts what they read from
+CLOCK_REALTIME; CLOCK_MONOTONIC, by which all of them wait, stays as it is. Words after the target go to pytest, and
+`--clock NAME` runs one clock: make test-clocks ARGS="--clock midnight tests/models".
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from argparse import ArgumentParser
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tests.support.clock import ROOT, SLEEP_FIX
+
+LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/local/lib/faketime/libfaketimeMT.so.1")
+NOTHING_COLLECTED = 5
+
+
+@dataclass(frozen=True)
+class Clock:
+    start: datetime
+    zone: str
+    """Of the processes, not of the accounts."""
+    why: str
+
+
+CLOCKS = {
+    "midnight": Clock(datetime(2027, 6, 15, 23, 59, 40, tzinfo=UTC), "UTC", "the day ends under running tests"),
+    "new-day": Clock(datetime(2027, 6, 16, 0, 20, tzinfo=UTC), "UTC", "an hour ago was yesterday"),
+    "leap-day": Clock(datetime(2028, 2, 29, 12, tzinfo=UTC), "Asia/Kathmandu", "a month's last day, of no other year"),
+    "clock-change": Clock(
+        datetime(2027, 11, 7, 5, 59, 40, tzinfo=UTC), "America/New_York", "the hour from 01:00 comes a second time"
+    ),
+}
+
+
+def main(words: list[str]) -> int:
+    parser = ArgumentParser(prog="python -m tests.clocks")
+    parser.add_argument("--clock", choices=CLOCKS, action="append")
+    options, for_pytest = parser.parse_known_args(words)
+    library = next((found for pattern in LIBRARIES for found in Path("/").glob(pattern[1:])), None)
+    if library is None:
+        sys.stderr.write("libfaketime is needed: apt-get install faketime\n")
+        return 2
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it; what `&` starts would ignore it
+    codes = {name: _run(name, CLOCKS[name], library, for_pytest) for name in options.clock or CLOCKS}
+    print("".join(f"{name}: {'holds' if not code else 'FAILED'}\n" for name, code in codes.items()), end="")
+    return max(codes.values())
+
+
+def _run(name: str, clock: Clock, library: Path, for_pytest: list[str]) -> int:
+    print(f"--- {name}: {clock.start:%Y-%m-%d %H:%M:%S} UTC, zone {clock.zone}: {clock.why}", flush=True)
+    offset = (clock.start - datetime.now(UTC)) // timedelta(seconds=1)
+    code = subprocess.run(
+        [sys.executable, "-m", "pytest", *for_pytest],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "LD_PRELOAD": str(library),
+            "FAKETIME": f"{offset:+d}s",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "TZ": clock.zone,
+            "PYTHONPATH": str(SLEEP_FIX),
+        },
+    ).returncode
+    return 0 if code == NOTHING_COLLECTED else code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
