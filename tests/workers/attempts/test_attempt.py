@@ -12,7 +12,7 @@ from models.calls.calls import CALL, calls
 from models.database import moment
 from models.work import lifecycle
 from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED, Claim
-from tests.support.waiting import eventually, meanwhile
+from tests.support.waiting import meanwhile
 from tests.support.worker import AtWork
 from workers.attempts.attempt import attempt
 from workers.attempts.isolation import isolation
@@ -103,7 +103,7 @@ def test_a_suspect_waits_until_its_neighbours_have_ended(at_work: AtWork) -> Non
     at_work.announce("suspect")
     at_work.announce("neighbour")
     lose_leases(at_work, "suspect", ISOLATED_AFTER)
-    inside, may_end, order = threading.Event(), threading.Event(), list[str]()
+    inside, may_end, ran, order = threading.Event(), threading.Event(), threading.Event(), list[str]()
 
     def hold(_this: Connections, _claim: Claim) -> str:
         inside.set()
@@ -113,12 +113,13 @@ def test_a_suspect_waits_until_its_neighbours_have_ended(at_work: AtWork) -> Non
 
     def run(_this: Connections, _claim: Claim) -> str:
         order.append("suspect")
+        ran.set()
         return "ran"
 
     with meanwhile(lambda: attempt_call(at_work, "neighbour", hold)):
         assert inside.wait(10)
         with meanwhile(lambda: attempt_call(at_work, "suspect", run)):
-            eventually(lambda: isolation._is_exclusive)
+            assert not ran.wait(0.3), "a neighbour is still inside"
             may_end.set()
     assert order == ["neighbour", "suspect"]
     assert at_work.call("suspect")["isolated"]
