@@ -112,6 +112,11 @@ def booked_call(call_id: str) -> CallLog:
 def store(database: Database, log: CallLog, *, location_id: str = LOCATION, **notified: Any) -> None:
     """Announced by a notification, claimed and stored as settled, with the follow-ups of the built-in rules."""
     notify(database, log.call_id, location_id=location_id, **notified)
+    fetch(database, log, location_id=location_id)
+
+
+def fetch(database: Database, log: CallLog, *, location_id: str = LOCATION) -> None:
+    """The same for a call that was announced before."""
     claim = claim_call(database, log.call_id, location_id=location_id)
     assert claim is not None
     with database.transaction() as connection:
@@ -123,6 +128,13 @@ def store(database: Database, log: CallLog, *, location_id: str = LOCATION, **no
 
 def dead_call(database: Database, call_id: str, *, cause: str = "not_found", location_id: str = LOCATION) -> None:
     notify(database, call_id, location_id=location_id)
+    dead_letter_call(database, call_id, cause=cause, location_id=location_id)
+
+
+def dead_letter_call(
+    database: Database, call_id: str, *, cause: str = "not_found", location_id: str = LOCATION
+) -> None:
+    """The same for a call that was announced before."""
     claim = claim_call(database, call_id, location_id=location_id)
     assert claim is not None
     write(database, lifecycle.dead_letter, claim, cause=cause, http_status=404, trace_id="trace-7")

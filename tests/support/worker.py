@@ -19,6 +19,7 @@ from models.settings import Settings
 from models.work.lifecycle import WorkKind
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import Note, PlacedCall, SeenRequest
+from tests.support.rows import dead_letter_call
 from workers.app import WORKER_TRANSPORT, app, connect_broker
 from workers.fetch_call import fetch_call
 from workers.process.connections import Connections, open_connections
@@ -82,6 +83,14 @@ class AtWork:
         row = self.maybe_call(call)
         assert row is not None
         return row
+
+    def replay(self, call: PlacedCall | str) -> None:
+        """A person asks for another reading."""
+        with self.database.transaction() as connection:
+            assert calls.replay(connection, self.location_id, _id(call))
+
+    def dead_letter(self, call: PlacedCall | str, *, cause: str) -> None:
+        dead_letter_call(self.database, _id(call), cause=cause, location_id=self.location_id)
 
     def maybe_call(self, call: PlacedCall | str) -> sa.RowMapping | None:
         with self.database.reading() as connection:

@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,12 +13,12 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from models.calls.calls import calls
+from models.calls.calls import CALL
 from models.database import COMMAND, Database
 from models.settings import Settings
-from models.work.lifecycle import WorkStatus
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.notifications import Message
+from tests.support import rows
 from tests.support.rows import ENCRYPTION_KEY
 from webhook import receiver
 from webhook.app import create_app
@@ -53,7 +54,7 @@ class Intake:
             writers = DeadlinePool(self.settings.web_threads, seconds=PATIENCE_SECONDS, name="receipt")
             self.app.extensions[receiver.EXTENSION] = replace(self.receiver, writers=writers)
         self.secret = {"X-Intake-Secret": self.double.intake_secret}
-        self._eyes = Database(self.settings.database_url, limits=COMMAND)
+        self.database = Database(self.settings.database_url, limits=COMMAND)
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +63,7 @@ class Intake:
         self.receiver.waker.stop()
         self.receiver.rejection_counter.stop()  # it would write into the database of the next test
         self.receiver.database.close()
-        self._eyes.close()
+        self.database.close()
 
     @property
     def receiver(self) -> Receiver:
@@ -84,7 +85,7 @@ class Intake:
         return self.send(body, {"X-GHL-Signature": self.double.sign(body)})
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        with self._eyes.reading() as connection:
+        with self.database.reading() as connection:
             return [dict(row) for row in connection.execute(sa.text(f"SELECT * FROM {table}")).mappings()]
 
     def only_row(self, table: str) -> dict[str, Any]:
@@ -92,16 +93,12 @@ class Intake:
         return row
 
     def change_schema(self, statement: str) -> None:
-        with self._eyes.transaction() as connection:
+        with self.database.transaction() as connection:
             connection.execute(sa.text(statement))
 
-    def change_call(self, call_id: str, **values: Any) -> None:
-        """Puts a call's row into a later state of its life."""
-        with self._eyes.transaction() as connection:
-            connection.execute(sa.update(calls).where(calls.c.call_id == call_id).values(**values))
-
-    def finish_call(self, call_id: str, *, at: Any) -> None:
-        self.change_call(call_id, status=WorkStatus.DONE, settled_at=at, stored_at=at, next_attempt_at=None)
+    def change_call(self, call_id: str, **times: datetime) -> None:
+        """Time passes for a call."""
+        rows.change(self.database, CALL, (self.double.location_id, call_id), **times)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import requests
 
+from tests.support.rows import call_log, fetch
 from tests.support.waiting import eventually
 from tests.support.world import World
 from tests.webhook.conftest import Intake
@@ -26,7 +27,7 @@ def test_what_waits_is_told_by_account_work_and_status_with_the_age_of_the_oldes
     intake.post(intake.message(young))
     done = intake.double.place_call()
     intake.post(intake.message(done))
-    intake.finish_call(done.call_id, at=datetime.now(UTC))
+    fetch(intake.database, call_log(done.call_id), location_id=intake.double.location_id)
     intake.change_call(old.call_id, created_at=datetime.now(UTC) - AN_HOUR_AGO)
 
     told = intake.app.test_client().get("/metrics").text

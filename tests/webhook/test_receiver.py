@@ -14,8 +14,8 @@ from werkzeug.test import TestResponse
 
 from models.accounts import accounts
 from models.calls import calls
-from models.work.lifecycle import WorkStatus as WorkStatus
 from tests.leadway_double.notifications import Dialect, Message, Proof
+from tests.support.rows import call_log, claim_call, dead_letter_call, fetch
 from tests.support.world import World
 from tests.webhook.conftest import PATH, Intake
 from webhook import receiver
@@ -181,23 +181,23 @@ def test_a_repeat_brings_the_next_reading_of_an_unsettled_call_forward(intake: I
 def test_a_repeat_while_the_call_is_being_read_asks_for_another_reading_and_touches_no_lease(intake: Intake) -> None:
     call = intake.double.place_call()
     intake.post(intake.message(call))
-    lease = datetime.now(UTC) + HOUR
-    intake.change_call(
-        call.call_id, status=WorkStatus.RUNNING, lease_until=lease, next_attempt_at=lease, fence=1, requested=1
-    )
+    claim = claim_call(intake.database, call.call_id, location_id=intake.double.location_id)
+    assert claim is not None
+    before = _call(intake, call.call_id)
 
     intake.post(intake.message(call))
 
     row = _call(intake, call.call_id)
-    assert (row["status"], row["lease_until"], row["next_attempt_at"]) == ("running", lease, lease)
-    assert (row["fence"], row["requested"]) == (1, 2)
+    assert {name for name in row if row[name] != before[name]} == {"requested"}
+    assert (row["status"], row["requested"]) == ("running", 2)
 
 
 def test_a_repeat_of_a_settled_call_changes_nothing(intake: Intake) -> None:
     call = intake.double.place_call()
     message = intake.message(call)
     intake.post(message)
-    intake.finish_call(call.call_id, at=LONG_AGO)
+    fetch(intake.database, call_log(call.call_id), location_id=intake.double.location_id)
+    intake.change_call(call.call_id, stored_at=LONG_AGO, settled_at=LONG_AGO)
     before = intake.only_row("calls")
 
     assert intake.post(message).json == {"status": "duplicate"}
@@ -210,7 +210,7 @@ def test_a_repeat_revives_a_dead_call_unless_it_is_poison(intake: Intake, cause:
     call = intake.double.place_call()
     message = intake.message(call)
     intake.post(message)
-    intake.change_call(call.call_id, status=WorkStatus.DEAD, dead_cause=cause, next_attempt_at=None)
+    dead_letter_call(intake.database, call.call_id, cause=cause, location_id=intake.double.location_id)
 
     intake.post(message)
 

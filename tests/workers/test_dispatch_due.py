@@ -12,8 +12,9 @@ from kombu.exceptions import OperationalError
 from models.accounts import accounts, pauses
 from models.accounts.accounts import OUTAGES_BEFORE_OPEN
 from models.accounts.pauses import PauseCause
-from models.calls.calls import calls
+from models.calls.calls import CALL, calls
 from models.database import moment
+from models.work.lifecycle import claim
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.waiting import meanwhile
 from tests.support.worker import AtWork, connect_anew
@@ -170,7 +171,10 @@ def test_a_claim_clears_the_mark_so_that_its_next_try_is_sent_when_due(at_work: 
 
 def test_a_lease_that_ran_out_is_sent_again(at_work: AtWork) -> None:
     [call] = announced(at_work, 1)
-    at_work.change_call(call, status="running", lease_until=moment(5), next_attempt_at=moment(5), running_on="gone")
+    lost = claim(
+        at_work.database, CALL, (at_work.location_id, call.call_id), lease_seconds=5, deadline_seconds=3, worker="gone"
+    )
+    assert lost is not None
     dispatch_due()
     assert arguments(at_work) == []
     at_work.time_passes(6)

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError
@@ -26,6 +25,7 @@ from tests.support.rows import (
     change,
     claim_call,
     claimed_call,
+    fetch,
     rows_of,
     run_out,
     seconds_until,
@@ -385,19 +385,15 @@ def test_a_settled_call_that_was_taken_in_without_follow_ups_is_read_again_when_
 ) -> None:
     with database.transaction() as connection:
         calls.announce(
-            connection, "loc", "backfilled", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False
+            connection, LOCATION, "backfilled", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False
         )
-        connection.execute(
-            sa.update(calls.calls).values(status=WorkStatus.DONE, settled_at=moment(), next_attempt_at=None)
-        )
+    fetch(database, call_log("backfilled"))
     with database.transaction() as connection:
-        calls.announce(connection, "loc", "backfilled")
-        row = calls.get(connection, "loc", "backfilled")
+        calls.announce(connection, LOCATION, "backfilled")
+        row = calls.get(connection, LOCATION, "backfilled")
     assert row is not None
     assert (row["status"], row["plans_follow_ups"], row["lane"]) == (WorkStatus.PENDING, True, Lane.LIVE)
+    fetch(database, call_log("backfilled"))
     with database.transaction() as connection:
-        connection.execute(
-            sa.update(calls.calls).values(status=WorkStatus.DONE, settled_at=moment(), next_attempt_at=None)
-        )
-        calls.announce(connection, "loc", "backfilled")
-        assert calls.get(connection, "loc", "backfilled")["status"] == WorkStatus.DONE  # type: ignore[index]
+        calls.announce(connection, LOCATION, "backfilled")
+        assert calls.get(connection, LOCATION, "backfilled")["status"] == WorkStatus.DONE  # type: ignore[index]

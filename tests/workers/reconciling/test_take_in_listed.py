@@ -82,7 +82,7 @@ def test_a_fetch_that_is_under_way_writes_nothing_after_the_list_was_stored(at_w
 def test_a_dead_call_that_is_listed_lives(at_work: AtWork) -> None:
     call = place(at_work)
     at_work.announce(call)
-    at_work.change_call(call, status=WorkStatus.DEAD, next_attempt_at=None, dead_cause="poison")
+    at_work.dead_letter(call, cause="poison")
     reconcile(at_work)
     row = at_work.call(call)
     assert (row["status"], row["dead_cause"]) == ("done", None)
@@ -208,7 +208,7 @@ def test_with_list_fetch_off_listed_calls_are_announced_and_fetched_one_by_one(a
     call, known = place(at_work), at_work.fetched(ago=500)
     dead = place(at_work)
     at_work.announce(dead)
-    at_work.change_call(dead, status=WorkStatus.DEAD, next_attempt_at=None, dead_cause="not_found")
+    at_work.dead_letter(dead, cause="not_found")
     at_work.double.change_call(known.call_id, summary="Newer.")
 
     [window] = reconcile(at_work)

@@ -12,6 +12,7 @@ from models.settings import Settings
 from tests.support.clock import ROOT, python_path, shared_clock
 from tests.support.rows import on_sqlite
 from tests.support.worker import AtWork
+from webhook.app import create_app
 from workers.telemetry import metrics
 from workers.telemetry.metrics_files import metrics_dir
 
@@ -23,6 +24,7 @@ import sys
 share_counters(Settings(database_url="sqlite:///x.db"))
 from tests.support.rows import on_sqlite
 from tests.support.worker import AtWork
+from webhook.app import create_app
 from workers.telemetry import metrics
 metrics.ENQUEUED.labels("call").inc(int(sys.argv[1]))
 if sys.argv[2:]:
@@ -34,9 +36,10 @@ if sys.argv[2:]:
 """
 
 
-def test_the_page_names_exactly_the_metrics_that_there_are() -> None:
+def test_the_page_names_exactly_the_metrics_that_there_are(sqlite_url: str, redis_url: str) -> None:
     in_code = {_name(each) for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)}
-    gauges = set(re.findall(r'"(leadway_[a-z_]+)"', (ROOT / "webhook" / "health.py").read_text()))
+    web = create_app(Settings(database_url=sqlite_url, redis_url=redis_url)).test_client()
+    gauges = set(re.findall(r"^# TYPE (leadway_\w+)(?<!_created) gauge", web.get("/metrics").text, re.MULTILINE))
     in_page = re.findall(r"^\| `(leadway_[a-z_]+)`", PAGE.read_text(), re.MULTILINE)
 
     assert set(in_page) == in_code | gauges
