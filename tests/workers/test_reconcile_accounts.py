@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -31,11 +30,6 @@ def ids_of(calls: Sequence[PlacedCall]) -> list[str]:
 
 def list_requests(at_work: AtWork) -> int:
     return len(at_work.requests("list"))
-
-
-def change_account(at_work: AtWork, **values: Any) -> None:
-    with at_work.database.transaction() as connection:
-        connection.execute(sa.update(accounts.accounts).values(**values))
 
 
 def test_after_an_outage_every_listed_call_has_its_row_with_what_it_says(at_work: AtWork) -> None:

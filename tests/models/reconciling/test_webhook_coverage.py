@@ -16,15 +16,23 @@ from tests.support.rows import LOCATION, announce
 DAY = 86_400.0
 
 
-def known(database: Database, *, announced: int = 0, unannounced: int = 0, ago: float = 3600.0, **values: Any) -> None:
-    """Calls that began so long ago; later ones are newer."""
+def known(
+    database: Database,
+    *,
+    announced: int = 0,
+    unannounced: int = 0,
+    ago: float = 3600.0,
+    at: datetime | None = None,
+    **values: Any,
+) -> None:
+    """Calls that began `ago` seconds ago, or at `at`; each a second after the one before."""
     with database.reading() as connection:
         number = connection.execute(sa.select(sa.func.count()).select_from(calls)).scalar_one()
     origins = [Origin.NOTIFICATION] * announced + [Origin.RECONCILE] * unannounced
     for position, origin in enumerate(origins):
         call_id = f"call-{number + position}"
         announce(database, call_id, origin=values.get("origin", origin))
-        began = moment(-ago + position)
+        began = moment(-ago + position) if at is None else at + timedelta(seconds=position)
         with database.transaction() as connection:
             this = sa.update(calls).where(calls.c.call_id == call_id)
             connection.execute(this.values(created_at=began, started_at=began))
@@ -100,10 +108,11 @@ def test_the_alarm_is_raised_once_and_status_can_tell_it(database: Database) -> 
 
 
 def test_the_share_of_each_day_is_told(database: Database) -> None:
-    known(database, announced=3, unannounced=1, ago=2 * DAY)
-    known(database, announced=2, ago=60)
+    yesterday = datetime.now(UTC).replace(hour=12, minute=0) - timedelta(days=1)
+    known(database, announced=3, unannounced=1, at=yesterday - timedelta(days=1))
+    known(database, announced=2, at=yesterday)
     with database.reading() as connection:
-        days = webhook_coverage.by_day(connection, LOCATION, since=datetime.now(UTC) - timedelta(days=7))
+        days = webhook_coverage.by_day(connection, LOCATION, since=yesterday - timedelta(days=7))
     assert [(day.calls, day.announced) for day in days] == [(4, 3), (2, 2)]
     assert days[0].share == 0.75
-    assert days[0].day < days[1].day
+    assert [day.day for day in days] == [(yesterday - timedelta(days=1)).date(), yesterday.date()]
