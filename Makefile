@@ -27,7 +27,7 @@ demo: $(INSTALLED) ## shows the whole system against a simulated Leadway; ctrl-C
 run: $(INSTALLED) ## runs the whole system on the real Leadway, from the environment and .env
 	@exec $(BIN)/python -m workers.local.run
 
-test: $(INSTALLED_FOR_TESTS) ## runs every test, on SQLite and PostgreSQL (some only: make test ARGS="-k bell")
+test: $(INSTALLED_FOR_TESTS) ## runs every test, on SQLite and PostgreSQL (some only: make test ARGS="-k wake_up")
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
