@@ -34,7 +34,7 @@ else
 	$(BIN)/python -m pytest $(ONE_BY_ONE) || $(ALONE)
 endif
 
-test-clocks: $(INSTALLED_FOR_TESTS) ## runs the tests at midnight, on a leap day and at a clock change; needs Debian's faketime
+test-clocks: $(INSTALLED_FOR_TESTS) ## runs the tests at midnight, on a leap day and at a clock change; needs a C compiler
 	$(BIN)/python -m tests.clocks $(ONE_BY_ONE) $(ARGS)
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports

@@ -33,7 +33,7 @@ from models.settings import Settings
 from tests.demo_journeys import is_complete, journey
 from tests.demo_scenes import ACCOUNTS, ENGLISH, SCENES, SPANISH, Scene
 from tests.leadway_double.double import LeadwayDouble
-from tests.support.clock import python_path
+from tests.support.clock import ROOT
 from workers.local.embedded_redis import free_port
 from workers.local.run import run_all
 
@@ -133,7 +133,7 @@ class Demo:
             "OPS_PASSWORD": self.password,
             "PORT": str(self.port),
             "FLOWER_PORT": str(self.flower_port),
-            "PYTHONPATH": python_path(),
+            "PYTHONPATH": str(ROOT),
             **SHORTENED,
         }
 

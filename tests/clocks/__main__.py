@@ -1,6 +1,6 @@
-"""`make test-clocks`: the tests at four moments at which tests that hold all day fail, by libfaketime.
+"""`make test-clocks`: the tests at four moments at which tests that hold all day fail. Needs a C compiler.
 
-libfaketime is preloaded into every process of the tests, PostgreSQL and Redis too, and shifts what they read from
+`shifted.c` is preloaded into every process of the tests, PostgreSQL and Redis too, and moves what they read from
 CLOCK_REALTIME; CLOCK_MONOTONIC, by which all of them wait, stays as it is. Words after the target go to pytest, and
 `--clock NAME` runs one clock: make test-clocks ARGS="--clock midnight tests/models".
 """
@@ -9,14 +9,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from argparse import ArgumentParser
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.support.clock import ROOT, SLEEP_FIX
+from tests.support.clock import ROOT
 
-LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/local/lib/faketime/libfaketimeMT.so.1")
+SOURCE = Path(__file__).with_name("shifted.c")
 FAILED = 1
 ALONE = ("--last-failed", "--last-failed-no-failures", "none")
 
@@ -43,27 +44,20 @@ def main(words: list[str]) -> int:
     parser = ArgumentParser(prog="python -m tests.clocks")
     parser.add_argument("--clock", choices=CLOCKS, action="append")
     options, for_pytest = parser.parse_known_args(words)
-    library = next((found for pattern in LIBRARIES for found in Path("/").glob(pattern[1:])), None)
-    if library is None:
-        sys.stderr.write("libfaketime is needed: apt-get install faketime\n")
-        return 2
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it; what `&` starts would ignore it
-    codes = {name: _run(name, CLOCKS[name], library, for_pytest) for name in options.clock or CLOCKS}
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "shifted.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, SOURCE], check=True)
+        Path(folder).chmod(0o755)  # PostgreSQL may run as another user
+        codes = {name: _run(name, CLOCKS[name], library, for_pytest) for name in options.clock or CLOCKS}
     print("".join(f"{name}: {'holds' if not code else 'FAILED'}\n" for name, code in codes.items()), end="")
     return max(codes.values())
 
 
 def _run(name: str, clock: Clock, library: Path, for_pytest: list[str]) -> int:
     print(f"--- {name}: {clock.start:%Y-%m-%d %H:%M:%S} UTC, zone {clock.zone}: {clock.why}", flush=True)
-    offset = (clock.start - datetime.now(UTC)) // timedelta(seconds=1)
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": str(library),
-        "FAKETIME": f"{offset:+d}s",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "TZ": clock.zone,
-        "PYTHONPATH": str(SLEEP_FIX),
-    }
+    shift = (clock.start - datetime.now(UTC)) // timedelta(seconds=1)
+    environment = {**os.environ, "LD_PRELOAD": str(library), "CLOCK_SHIFT": str(shift), "TZ": clock.zone}
     code = subprocess.run([sys.executable, "-m", "pytest", *for_pytest], cwd=ROOT, env=environment).returncode
     if code == FAILED:  # as `make test` does: what failed in a crowd gets one more chance alone
         code = subprocess.run([sys.executable, "-m", "pytest", *ALONE], cwd=ROOT, env=environment).returncode

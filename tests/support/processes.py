@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support.clock import ROOT, python_path, shared_clock
+from tests.support.clock import ROOT, shared_clock
 from tests.support.waiting import eventually
 from workers.local.embedded_redis import end_with_parent
 
@@ -44,7 +44,7 @@ class Processes:
             **shared_clock(),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "HOME": str(folder),
-            "PYTHONPATH": python_path(),
+            "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             **environment,
         }

@@ -9,7 +9,7 @@ import prometheus_client
 from prometheus_client.metrics import MetricWrapperBase
 
 from models.settings import Settings
-from tests.support.clock import ROOT, python_path, shared_clock
+from tests.support.clock import ROOT, shared_clock
 from tests.support.rows import on_sqlite
 from tests.support.worker import AtWork
 from webhook.app import create_app
@@ -92,7 +92,7 @@ def test_the_folder_of_counters_shows_nothing_of_the_databases_password() -> Non
 def _count(folder: Path, *words: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", COUNTS_FROM_ANOTHER_PROCESS, *words],
-        cwd=folder, env={"PYTHONPATH": python_path(), **shared_clock()}, check=True, capture_output=True, text=True,
+        cwd=folder, env={"PYTHONPATH": str(ROOT), **shared_clock()}, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
 
 
