@@ -308,11 +308,14 @@ def test_a_statement_that_takes_longer_than_the_web_process_waits_is_cancelled(p
     database.close()
 
 
-def test_times_are_told_in_utc_whatever_the_server_thinks(postgresql_url: str) -> None:
+def test_times_are_told_in_utc_whatever_zone_the_server_has(postgresql_url: str) -> None:
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        connection.execute("ALTER ROLE postgres SET timezone = 'Asia/Kathmandu'")
     database = Database(postgresql_url)
-    with database.reading() as connection:
+    with closing(database), psycopg.connect(postgresql_url, autocommit=True) as other, database.reading() as connection:
+        assert other.execute("SHOW timezone").fetchone() == ("Asia/Kathmandu",)
+        other.execute("ALTER ROLE postgres RESET timezone")
         assert connection.execute(sa.text("SELECT now()")).scalar_one().utcoffset() == timedelta()
-    database.close()
 
 
 SECRET_WORDS = "the caller said something private"
