@@ -25,7 +25,7 @@ from models.work import heartbeats as beats
 from models.work import lifecycle
 from models.work.heartbeats import heartbeats
 from models.work.lifecycle import LeaseLost, WorkStatus, claim
-from tests.support.rows import LOCATION, announce, call_row, claimed_call, rows_of
+from tests.support.rows import LOCATION, announce, call_row, claimed_call, rows_of, write
 from tests.support.waiting import eventually
 
 INSTANTS = [
@@ -419,8 +419,7 @@ def _work(database: Database, name: str, number: int) -> None:
 def test_two_web_and_four_worker_processes_write_to_one_sqlite_file_and_none_finds_it_locked(sqlite_url: str) -> None:
     """None without having waited for it: a lock that cannot be waited for (SQLITE_BUSY at once) would be a bug."""
     database = Database(sqlite_url)
-    with database.transaction() as connection:
-        accounts.add(connection, LOCATION)
+    write(database, accounts.add, LOCATION)
     with ProcessPoolExecutor(6, mp_context=multiprocessing.get_context("spawn")) as processes:
         running = [processes.submit(be_web, sqlite_url, f"web-{n}", 3.0) for n in range(2)]
         running += [processes.submit(be_worker, sqlite_url, f"worker-{n}", 3.0) for n in range(4)]

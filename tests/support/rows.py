@@ -47,6 +47,12 @@ def write(database: Database, function: Callable[..., T], *arguments: Any, **nam
         return function(connection, *arguments, **named)
 
 
+def read(database: Database, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Calls a function of the models that only reads."""
+    with database.reading() as connection:
+        return function(connection, *arguments, **named)
+
+
 def add_account(database: Database, location_id: str = LOCATION, **values: Any) -> None:
     """A served account with TOKEN and SECRET."""
     with database.transaction() as connection:
@@ -182,8 +188,7 @@ def claimed_follow_up(database: Database, follow_up_id: str, **how: Any) -> Clai
 
 
 def only_follow_up(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> sa.RowMapping:
-    with database.reading() as connection:
-        [row] = follow_ups.of_call(connection, location_id, call_id)
+    [row] = read(database, follow_ups.of_call, location_id, call_id)
     return row
 
 
@@ -224,15 +229,13 @@ def _claimed_only_follow_up(database: Database, call_id: str) -> Claim:
 
 
 def call_row(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> sa.RowMapping:
-    with database.reading() as connection:
-        row = calls.get(connection, location_id, call_id)
+    row = read(database, calls.get, location_id, call_id)
     assert row is not None
     return row
 
 
 def follow_up_row(database: Database, follow_up_id: str) -> sa.RowMapping:
-    with database.reading() as connection:
-        row = follow_ups.get(connection, follow_up_id)
+    row = read(database, follow_ups.get, follow_up_id)
     assert row is not None
     return row
 

@@ -19,7 +19,7 @@ from models.settings import Settings
 from models.work.lifecycle import WorkKind
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import Note, PlacedCall, SeenRequest
-from tests.support.rows import dead_letter_call
+from tests.support.rows import dead_letter_call, read, write
 from workers.app import WORKER_TRANSPORT, app, connect_broker
 from workers.fetch_call import fetch_call
 from workers.process.connections import Connections, open_connections
@@ -60,8 +60,7 @@ class AtWork:
     # Calls
 
     def announce(self, call: PlacedCall | str, **how: Any) -> None:
-        with self.database.transaction() as connection:
-            calls.announce(connection, self.location_id, _id(call), **how)
+        write(self.database, calls.announce, self.location_id, _id(call), **how)
 
     def fetch(self, call: PlacedCall | str) -> sa.RowMapping:
         """One attempt; returns the row afterwards."""
@@ -86,15 +85,13 @@ class AtWork:
 
     def replay(self, call: PlacedCall | str) -> None:
         """A person asks for another reading."""
-        with self.database.transaction() as connection:
-            assert calls.replay(connection, self.location_id, _id(call))
+        assert write(self.database, calls.replay, self.location_id, _id(call))
 
     def dead_letter(self, call: PlacedCall | str, *, cause: str) -> None:
         dead_letter_call(self.database, _id(call), cause=cause, location_id=self.location_id)
 
     def maybe_call(self, call: PlacedCall | str) -> sa.RowMapping | None:
-        with self.database.reading() as connection:
-            return calls.get(connection, self.location_id, _id(call))
+        return read(self.database, calls.get, self.location_id, _id(call))
 
     # Follow-ups
 
@@ -105,8 +102,7 @@ class AtWork:
         return str(row["follow_up_id"])
 
     def follow_ups_of(self, call: PlacedCall | str) -> list[sa.RowMapping]:
-        with self.database.reading() as connection:
-            return follow_ups.of_call(connection, self.location_id, _id(call))
+        return read(self.database, follow_ups.of_call, self.location_id, _id(call))
 
     def send(self, follow_up_id: str) -> sa.RowMapping:
         send_follow_up(follow_up_id)
@@ -117,8 +113,7 @@ class AtWork:
         return self.send(follow_up_id)
 
     def follow_up(self, follow_up_id: str) -> sa.RowMapping:
-        with self.database.reading() as connection:
-            row = follow_ups.get(connection, follow_up_id)
+        row = read(self.database, follow_ups.get, follow_up_id)
         assert row is not None
         return row
 
@@ -131,8 +126,7 @@ class AtWork:
     # Rows and time
 
     def account(self) -> accounts.Account:
-        with self.database.reading() as connection:
-            return accounts.get(connection, self.location_id)
+        return read(self.database, accounts.get, self.location_id)
 
     def pauses(self) -> set[tuple[str, str]]:
         return {(row["cause"], row["work"]) for row in self.rows("pauses")}

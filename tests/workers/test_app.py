@@ -8,6 +8,7 @@ import pytest
 
 from models.accounts import pauses
 from models.accounts.pauses import PauseCause
+from tests.support.rows import write
 from tests.support.waiting import meanwhile
 from tests.support.worker import AtWork
 from workers.app import QUEUES, app
@@ -55,12 +56,10 @@ def something_to_do(at_work: AtWork, name: str) -> tuple[Any, ...]:
     at_work.settings.leadway_retention_days = 30
     old = at_work.fetched(actions=["CALL_TRANSFER"], ago=31 * 86_400)
     follow_up_id = at_work.owed()
-    with at_work.database.transaction() as connection:
-        pauses.pause(connection, at_work.location_id, cause=PauseCause.VERSION, detail="why")
+    write(at_work.database, pauses.pause, at_work.location_id, cause=PauseCause.VERSION, detail="why")
     at_work.time_passes(31)
     at_work.change_call(old, created_at=old.created_at)
-    with at_work.database.transaction() as connection:
-        pauses.resume(connection, at_work.location_id)
+    write(at_work.database, pauses.resume, at_work.location_id)
     call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True)
     at_work.announce(call)
     given: dict[str, tuple[Any, ...]] = {

@@ -16,6 +16,7 @@ from models.calls.calls import CALL, calls
 from models.database import moment
 from models.work.lifecycle import claim
 from tests.leadway_double.nouns import PlacedCall
+from tests.support.rows import write
 from tests.support.waiting import meanwhile
 from tests.support.worker import AtWork, connect_anew
 from workers.dispatch_due import dispatch_due
@@ -121,20 +122,17 @@ def test_one_account_gets_no_more_than_its_share_of_the_slots(at_work: AtWork) -
 @pytest.mark.parametrize("cause", [PauseCause.PERSON, PauseCause.TOKEN])
 def test_a_paused_account_gets_nothing_until_it_goes_on(at_work: AtWork, cause: PauseCause) -> None:
     announced(at_work, 2)
-    with at_work.database.transaction() as connection:
-        pauses.pause(connection, at_work.location_id, cause=cause, detail="why")
+    write(at_work.database, pauses.pause, at_work.location_id, cause=cause, detail="why")
     dispatch_due()
     assert (arguments(at_work), marked(at_work)) == ([], 0)
-    with at_work.database.transaction() as connection:
-        pauses.resume(connection, at_work.location_id)
+    write(at_work.database, pauses.resume, at_work.location_id)
     dispatch_due()
     assert len(arguments(at_work)) == 2
 
 
 def test_an_account_that_rests_gets_nothing_until_its_rest_is_over(at_work: AtWork) -> None:
     announced(at_work, 2)
-    with at_work.database.transaction() as connection:
-        accounts.open_breaker(connection, at_work.location_id, seconds=30)
+    write(at_work.database, accounts.open_breaker, at_work.location_id, seconds=30)
     dispatch_due()
     assert arguments(at_work) == []
     at_work.time_passes(31)

@@ -14,6 +14,7 @@ from models.intake import notifications
 from models.reconciling import schedule
 from models.reconciling.windows import WindowKind, reconciliations
 from tests.leadway_double.nouns import PlacedCall
+from tests.support.rows import write
 from tests.support.waiting import eventually, meanwhile
 from tests.support.worker import DAY, HOUR, AtWork, ledger, reconcile, was_served_since
 from workers.reconcile_accounts import AccountStandsStill, read_to_end, reconcile_accounts
@@ -264,8 +265,7 @@ def test_a_log_that_appears_later_than_the_overlap_is_found_by_the_daily_listing
         schedule.open_due(connection, list_fetch=True)
         assert {row["kind"] for row in ledger(at_work)} == {"regular"}, "it was listed just now"
         connection.execute(sa.update(accounts.accounts).values(next_relist_at=moment(-1)))
-    with at_work.database.transaction() as connection:
-        schedule.open_due(connection, list_fetch=True)
+    write(at_work.database, schedule.open_due, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, WindowKind.DAILY)
     assert stored_ids(at_work) == [late.call_id]
 

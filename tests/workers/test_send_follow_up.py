@@ -14,7 +14,7 @@ from models.follow_ups.templates import carries_reference
 from models.work import lifecycle
 from models.work.lifecycle import FAILURES_ALLOWED, Claim
 from tests.leadway_double.nouns import Note
-from tests.support.rows import on_sqlite
+from tests.support.rows import on_sqlite, write
 from tests.support.waiting import eventually, meanwhile
 from tests.support.worker import QUICK_LEASE, RETRY_SECONDS, SETTLE_SECONDS, TOLERATED, AtWork
 from workers.send_follow_up import MOST_POSTS, send_follow_up
@@ -79,8 +79,9 @@ def claimed(at_work: AtWork, follow_up_id: str, *, worker: str = "worker-2") -> 
 def died_after_intent(at_work: AtWork, follow_up_id: str) -> None:
     """A worker process committed its intent and was never heard of again."""
     claim = claimed(at_work, follow_up_id)
-    with at_work.database.transaction() as connection:
-        assert follow_ups.intend(connection, claim, seconds=1, body=f"words\n\nLeadway call reference: {follow_up_id}")
+    assert write(
+        at_work.database, follow_ups.intend, claim, seconds=1, body=f"words\n\nLeadway call reference: {follow_up_id}"
+    )
 
 
 def note_by_hand(at_work: AtWork, follow_up_id: str, *, ago: float = 0) -> str:
@@ -418,8 +419,7 @@ def test_is_there_ends_it_and_send_again_writes_it_at_once(at_work: AtWork) -> N
     assert at_work.send(not_there)["status"] == "done"
     assert not at_work.notes(there)
     assert one_note(at_work, not_there)
-    with at_work.database.transaction() as connection:
-        assert not follow_ups.settle_by_person(connection, there, is_there=False)
+    assert not write(at_work.database, follow_ups.settle_by_person, there, is_there=False)
 
 
 # Tasks, tags, workflows

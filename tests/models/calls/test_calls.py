@@ -29,6 +29,7 @@ from tests.support.rows import (
     rows_of,
     run_out,
     seconds_until,
+    write,
 )
 from tests.support.waiting import at_once
 
@@ -226,8 +227,7 @@ def test_a_new_call_is_due_at_once_and_a_known_one_is_told_from_it(database: Dat
 
 def test_many_announcements_at_once_make_one_call(database: Database) -> None:
     def announce_it() -> bool:
-        with database.transaction() as connection:
-            return calls.announce(connection, *KEY)
+        return write(database, calls.announce, *KEY)
 
     assert sorted(at_once([announce_it] * 8)) == [False] * 7 + [True]
     assert len(rows_of(database, calls.calls)) == 1
@@ -296,8 +296,7 @@ def test_a_backfilled_call_gets_follow_ups_when_it_is_announced_before_it_settle
 @pytest.mark.parametrize("origin", list(Origin))
 def test_a_dead_call_is_revived_by_a_notification_and_by_a_listing(database: Database, origin: Origin) -> None:
     claim = claimed_call(database)
-    with database.transaction() as connection:
-        lifecycle.dead_letter(connection, claim, cause="not_found")
+    write(database, lifecycle.dead_letter, claim, cause="not_found")
     announce(database, "call-1", origin=origin)
     row = call_row(database)
     assert (row["status"], row["dead_cause"], row["failures"]) == (WorkStatus.PENDING, None, 0)
@@ -312,8 +311,7 @@ def test_poison_is_not_revived_by_a_notification_or_a_listing_but_by_a_person(an
     for origin in Origin:
         announce(announced, "call-1", origin=origin)
     assert call_row(announced)["status"] == WorkStatus.DEAD
-    with announced.transaction() as connection:
-        assert calls.replay(connection, *KEY)
+    assert write(announced, calls.replay, *KEY)
     row = call_row(announced)
     assert (row["status"], row["dead_cause"], row["lost_leases"], row["lost_isolated"]) == (
         WorkStatus.PENDING,

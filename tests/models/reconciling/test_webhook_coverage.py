@@ -11,7 +11,7 @@ from models.database import Database, moment
 from models.intake import notifications, rejection_counts
 from models.reconciling import webhook_coverage
 from models.reconciling.webhook_coverage import AlarmCause
-from tests.support.rows import LOCATION, announce
+from tests.support.rows import LOCATION, announce, read, write
 
 DAY = 86_400.0
 
@@ -39,8 +39,7 @@ def known(
 
 
 def judge(database: Database) -> AlarmCause | None:
-    with database.reading() as connection:
-        return webhook_coverage.judge(connection, LOCATION)
+    return read(database, webhook_coverage.judge, LOCATION)
 
 
 def test_a_webhook_that_announces_nearly_every_call_is_well(database: Database) -> None:
@@ -80,8 +79,7 @@ def test_a_few_calls_backfilled_calls_and_calls_of_a_moment_ago_are_no_alarm(dat
 )
 def test_what_was_refused_tells_the_likely_cause(database: Database, refused: str, cause: AlarmCause) -> None:
     known(database, unannounced=5)
-    with database.transaction() as connection:
-        rejection_counts.count(connection, refused, number=3, trace={})
+    write(database, rejection_counts.count, refused, number=3, trace={})
     assert judge(database) is cause
     assert cause.sentence
 
@@ -111,8 +109,7 @@ def test_the_share_of_each_day_is_told(database: Database) -> None:
     yesterday = datetime.now(UTC).replace(hour=12, minute=0) - timedelta(days=1)
     known(database, announced=3, unannounced=1, at=yesterday - timedelta(days=1))
     known(database, announced=2, at=yesterday)
-    with database.reading() as connection:
-        days = webhook_coverage.by_day(connection, LOCATION, since=yesterday - timedelta(days=7))
+    days = read(database, webhook_coverage.by_day, LOCATION, since=yesterday - timedelta(days=7))
     assert [(day.calls, day.announced) for day in days] == [(4, 3), (2, 2)]
     assert days[0].share == 0.75
     assert [day.day for day in days] == [(yesterday - timedelta(days=1)).date(), yesterday.date()]

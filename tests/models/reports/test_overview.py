@@ -6,12 +6,11 @@ from datetime import datetime, timedelta
 from models.database import Database
 from models.reports import overview
 from models.reports.overview import Today
-from tests.support.rows import booked_call, call_row, done_follow_up, notify, store
+from tests.support.rows import booked_call, call_row, done_follow_up, notify, read, store
 
 
 def today(database: Database, at: datetime) -> Today:
-    with database.reading() as connection:
-        [account] = overview.of_accounts(connection, at)
+    [account] = read(database, overview.of_accounts, at)
     return account.today
 
 

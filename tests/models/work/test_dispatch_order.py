@@ -15,7 +15,18 @@ from models.follow_ups.follow_ups import FOLLOW_UP
 from models.work import dispatch_order, heartbeats, lifecycle
 from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
 from models.work.lifecycle import Lane, WorkStatus
-from tests.support.rows import LOCATION, announce, call_row, change, claim_call, claimed_call, make_due, plan, run_out
+from tests.support.rows import (
+    LOCATION,
+    announce,
+    call_row,
+    change,
+    claim_call,
+    claimed_call,
+    make_due,
+    plan,
+    run_out,
+    write,
+)
 from tests.support.waiting import at_once
 
 WIDE = DispatchLimits(in_all=1000, per_account=1000)
@@ -45,14 +56,12 @@ def add_account(database: Database, location_id: str, *, due_calls: int = 0) -> 
 
 
 def beat(database: Database, name: str) -> None:
-    with database.transaction() as connection:
-        heartbeats.beat(connection, name, process="worker", slots=8)
+    write(database, heartbeats.beat, name, process="worker", slots=8)
 
 
 def test_nothing_due_takes_nothing(database: Database) -> None:
     claim = claimed_call(database)
-    with database.transaction() as connection:
-        lifecycle.reschedule(connection, claim, seconds=60)
+    write(database, lifecycle.reschedule, claim, seconds=60)
     assert take(database) == []
 
 
@@ -78,8 +87,7 @@ def test_a_mark_is_void_after_half_a_minute(database: Database) -> None:
 def test_a_mark_is_taken_back_when_its_message_could_not_be_sent(database: Database) -> None:
     announce(database, "call-1")
     taken = take(database)
-    with database.transaction() as connection:
-        dispatch_order.clear_marks(connection, taken)
+    write(database, dispatch_order.clear_marks, taken)
     assert take(database) == taken
 
 
@@ -162,8 +170,7 @@ def test_a_lease_that_ran_out_is_sent_again(database: Database) -> None:
 
 def test_a_resting_account_gets_nothing_until_its_rest_is_over(database: Database) -> None:
     announce(database, "call-1")
-    with database.transaction() as connection:
-        accounts.open_breaker(connection, LOCATION, seconds=60)
+    write(database, accounts.open_breaker, LOCATION, seconds=60)
     assert take(database) == []
     with database.transaction() as connection:
         connection.execute(sa.update(accounts_table).values(open_until=moment(-1)))
@@ -172,23 +179,20 @@ def test_a_resting_account_gets_nothing_until_its_rest_is_over(database: Databas
 
 def test_a_removed_account_gets_nothing(database: Database) -> None:
     announce(database, "call-1")
-    with database.transaction() as connection:
-        accounts.remove(connection, LOCATION)
+    write(database, accounts.remove, LOCATION)
     assert take(database) == []
 
 
 def test_a_paused_account_gets_nothing_and_takes_no_room(database: Database) -> None:
     add_account(database, "paused", due_calls=5)
     announce(database, "call-1")
-    with database.transaction() as connection:
-        pauses.pause(connection, "paused", cause=PauseCause.TOKEN, detail="set a new one")
+    write(database, pauses.pause, "paused", cause=PauseCause.TOKEN, detail="set a new one")
     assert call_ids(take(database, limits=DispatchLimits(in_all=1, per_account=1))) == ["call-1"]
 
 
 def test_a_pause_of_the_follow_ups_leaves_the_calls_to_go_on(database: Database) -> None:
     plan(database)
-    with database.transaction() as connection:
-        pauses.pause(connection, LOCATION, cause=PauseCause.SCOPE, detail="contacts.write", work="follow_up")
+    write(database, pauses.pause, LOCATION, cause=PauseCause.SCOPE, detail="contacts.write", work="follow_up")
     assert [each.work for each in take(database)] == [CALL]
 
 
@@ -200,8 +204,7 @@ def test_after_an_outage_one_attempt_goes_ahead(database: Database) -> None:
             accounts.record_outage(connection, "struck")
     assert Counter(each.key[0] for each in take(database)) == {"struck": 1, "well": 3}
     assert take(database) == []
-    with database.transaction() as connection:
-        accounts.record_success(connection, "struck")
+    write(database, accounts.record_success, "struck")
     assert len(take(database)) == 8
 
 
@@ -215,8 +218,7 @@ def test_what_has_ended_is_not_sent(database: Database) -> None:
 def test_a_claim_takes_the_mark_away_and_so_does_every_outcome(database: Database) -> None:
     claim = claimed_call(database)
     change(database, CALL, claim.key, enqueued_at=moment(), enqueued_epoch="one")
-    with database.transaction() as connection:
-        lifecycle.reschedule(connection, claim, seconds=60)
+    write(database, lifecycle.reschedule, claim, seconds=60)
     make_due(database, CALL, claim.key)
     assert call_ids(take(database)) == ["call-1"]
     assert claim_call(database, "call-1") is not None

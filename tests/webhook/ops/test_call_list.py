@@ -12,7 +12,7 @@ from models.calls.call_log import Action
 from models.calls.calls import calls
 from models.database import Database
 from models.work import heartbeats
-from tests.support.rows import LOCATION, dead_call, store, unclear_follow_up
+from tests.support.rows import LOCATION, dead_call, store, unclear_follow_up, write
 from tests.webhook.ops.conftest import Pages, a_call
 from webhook.ops import call_list
 
@@ -63,8 +63,7 @@ def test_paging_shows_every_call_once_even_where_many_came_in_one_moment(
 
 
 def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Database) -> None:
-    with database.transaction() as connection:
-        accounts.add(connection, OTHER, name="Other")
+    write(database, accounts.add, OTHER, name="Other")
     store(database, a_call("call-done"))
     store(database, a_call("call-note", actions=(BOOKING,)))
     store(database, a_call("call-other"), location_id=OTHER)
@@ -90,8 +89,7 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
     store(database, a_call("call-1", actions=(BOOKING,)))
     unclear_follow_up(database, "call-1")
     dead_call(database, "call-2", cause="poison")
-    with database.transaction() as connection:
-        pauses.pause(connection, LOCATION, cause=PauseCause.TOKEN, detail="Write a new token with set-token.")
+    write(database, pauses.pause, LOCATION, cause=PauseCause.TOKEN, detail="Write a new token with set-token.")
     page = ops.text("/ops/")
     assert "All is well" not in page
     for words in (
@@ -102,14 +100,12 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
 
 
 def test_the_status_says_which_processes_are_alive_and_which_are_missing(ops: Pages, database: Database) -> None:
-    with database.transaction() as connection:
-        heartbeats.beat(connection, "worker-1@host", process="worker", slots=32)
+    write(database, heartbeats.beat, "worker-1@host", process="worker", slots=32)
     page = ops.text("/ops/")
     assert "No beat is alive" in page
     assert "No worker is alive" not in page
     assert "1 alive, 32 at once" in page
-    with database.transaction() as connection:
-        heartbeats.beat(connection, "beat-1@host", process="beat")
+    write(database, heartbeats.beat, "beat-1@host", process="beat")
     assert "All is well" in ops.text("/ops/")
 
 

@@ -3,7 +3,7 @@
 from models.accounts import accounts
 from models.database import Database
 from models.intake import notifications, rejection_counts
-from tests.support.rows import LOCATION, store
+from tests.support.rows import LOCATION, store, write
 from tests.webhook.ops.conftest import Pages, a_call
 from webhook.rejections import Reason
 
@@ -59,8 +59,7 @@ def test_refusals_are_counted_by_reason_with_its_sentence_and_what_the_last_one_
 
 
 def test_it_says_what_an_account_still_lacks(ops: Pages, database: Database) -> None:
-    with database.transaction() as connection:
-        accounts.add(connection, OTHER)
+    write(database, accounts.add, OTHER)
     page = ops.text("/ops/setup")
     assert f"leadway-calls accounts set-token {OTHER}" in page
     assert "No intake secret: only signed notifications are accepted" in page

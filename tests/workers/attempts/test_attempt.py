@@ -12,6 +12,7 @@ from models.calls.calls import CALL, calls
 from models.database import moment
 from models.work import lifecycle
 from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED, Claim
+from tests.support.rows import read, write
 from tests.support.waiting import meanwhile
 from tests.support.worker import AtWork
 from workers.attempts.attempt import attempt
@@ -137,10 +138,8 @@ def test_a_suspect_that_finds_no_room_stays_as_it_was(at_work: AtWork) -> None:
 def test_a_paused_suspect_does_not_ask_the_others_to_leave(at_work: AtWork) -> None:
     at_work.announce("suspect")
     lose_leases(at_work, "suspect", ISOLATED_AFTER)
-    with at_work.database.transaction() as connection:
-        pauses.pause(connection, at_work.location_id, cause=PauseCause.PERSON, detail="why")
-    with at_work.database.reading() as connection:
-        assert not lifecycle.needs_isolation(connection, CALL, (at_work.location_id, "suspect"))
+    write(at_work.database, pauses.pause, at_work.location_id, cause=PauseCause.PERSON, detail="why")
+    assert not read(at_work.database, lifecycle.needs_isolation, CALL, (at_work.location_id, "suspect"))
     before = at_work.call("suspect")
     assert attempt_call(at_work, "suspect") == before
 

@@ -15,6 +15,7 @@ from tests.support.rows import (
     SECRET,
     TOKEN,
     booked_call,
+    read,
     store,
     write,
 )
@@ -24,14 +25,12 @@ OTHER = "AnotherLocation00001"
 
 
 def _token(database: Database, location_id: str = LOCATION) -> str | None:
-    with database.reading() as connection:
-        encrypted = accounts.get(connection, location_id).api_token_encrypted
+    encrypted = read(database, accounts.get, location_id).api_token_encrypted
     return None if encrypted is None else cipher_for([ENCRYPTION_KEY]).decrypt(encrypted)
 
 
 def _owner(database: Database, secret: str) -> str | None:
-    with database.reading() as connection:
-        return accounts.location_for_secret(connection, hash_secret(secret))
+    return read(database, accounts.location_for_secret, hash_secret(secret))
 
 
 def test_two_lines_on_standard_input_are_the_token_and_the_secret(run: Commands, unserved: Database) -> None:
@@ -42,8 +41,7 @@ def test_two_lines_on_standard_input_are_the_token_and_the_secret(run: Commands,
     assert result.exit_code == 0, result.output
     assert _token(unserved) == TOKEN
     assert _owner(unserved, SECRET) == LOCATION
-    with unserved.reading() as connection:
-        account = accounts.get(connection, LOCATION)
+    account = read(unserved, accounts.get, LOCATION)
     assert (account.name, account.language, account.time_zone) == ("Dental", "es", "Europe/Madrid")
     assert account.follow_up_age_hours == 48
     assert TOKEN not in run.printed
@@ -81,8 +79,7 @@ def test_adding_it_again_replaces_only_what_is_given(run: Commands, served: Data
     assert "shown only now" not in result.output
     assert _token(served) == "pit-new"
     assert _owner(served, SECRET) == LOCATION
-    with served.reading() as connection:
-        account = accounts.get(connection, LOCATION)
+    account = read(served, accounts.get, LOCATION)
     assert (account.name, account.language) == ("Dental Madrid", "es")
 
 
@@ -108,8 +105,7 @@ def test_what_cannot_work_is_refused_and_nothing_is_written(
     assert told in result.output
     assert TOKEN not in result.output
     assert "contraseña" not in result.output
-    with unserved.reading() as connection:
-        assert accounts.served(connection) == []
+    assert read(unserved, accounts.served) == []
 
 
 def test_a_location_that_is_no_id_is_refused(run: Commands) -> None:
@@ -132,8 +128,7 @@ def test_a_secret_that_another_account_has_is_refused_whole(run: Commands, serve
     result = run(*words, stdin=f"{TOKEN}\n{SECRET}\n")
     assert result.exit_code == 1
     assert "another account has this intake secret" in result.output
-    with served.reading() as connection:
-        assert not accounts.is_served(connection, OTHER)
+    assert not read(served, accounts.is_served, OTHER)
 
 
 def test_a_new_token_ends_the_pause_that_the_old_one_caused(run: Commands, served: Database) -> None:

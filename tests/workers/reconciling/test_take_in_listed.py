@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from models.calls.calls import CALL
 from models.work.lifecycle import LeaseLost, WorkStatus, complete
 from tests.leadway_double.nouns import PlacedCall
+from tests.support.rows import write
 from tests.support.worker import DAY, HOUR, AtWork, backfill, reconcile, was_served_since
 
 SAME_WHEN_FETCHED = (
@@ -167,8 +168,7 @@ def test_a_person_who_asked_for_a_fetch_still_gets_it(at_work: AtWork) -> None:
     from models.calls.calls import replay
 
     call = at_work.fetched(ago=600)
-    with at_work.database.transaction() as connection:
-        replay(connection, at_work.location_id, call.call_id)
+    write(at_work.database, replay, at_work.location_id, call.call_id)
     at_work.double.change_call(call.call_id, summary="Newer.")
     reconcile(at_work)
     row = at_work.call(call)
