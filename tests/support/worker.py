@@ -19,7 +19,7 @@ from models.settings import Settings
 from models.work.lifecycle import WorkKind
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import Note, PlacedCall, SeenRequest
-from tests.support.rows import dead_letter_call, read, write
+from tests.support.rows import change, dead_letter_call, read, rows_of, seconds_until, write
 from workers.app import WORKER_TRANSPORT, app, connect_broker
 from workers.fetch_call import fetch_call
 from workers.process.connections import Connections, open_connections
@@ -132,17 +132,14 @@ class AtWork:
         return {(row["cause"], row["work"]) for row in self.rows("pauses")}
 
     def rows(self, table: str) -> list[sa.RowMapping]:
-        found = schema.metadata.tables[table]
-        with self.database.reading() as connection:
-            return list(connection.execute(sa.select(found).order_by(*found.primary_key)).mappings())
+        return rows_of(self.database, schema.metadata.tables[table])
 
     def attempts_of(self, key: str) -> list[str]:
         """The outcomes of a call's or a follow-up's tries, in order."""
         return [row["outcome"] for row in self.rows("attempts") if key in (row["follow_up_id"], row["call_id"])]
 
     def change(self, work: WorkKind, *key: str, **values: Any) -> None:
-        with self.database.transaction() as connection:
-            connection.execute(sa.update(work.table).where(work.matches(key)).values(**values))
+        change(self.database, work, key, **values)
 
     def change_call(self, call: PlacedCall | str, **values: Any) -> None:
         self.change(CALL, self.location_id, _id(call), **values)
@@ -151,10 +148,7 @@ class AtWork:
         self.change(FOLLOW_UP, follow_up_id, next_attempt_at=moment(-1))
 
     def seconds_until(self, then: datetime) -> float:
-        """By the database's clock."""
-        with self.database.reading() as connection:
-            now = connection.execute(sa.select(moment())).scalar_one()
-        return (then - now).total_seconds()
+        return seconds_until(self.database, then)
 
     def time_passes(self, seconds: float) -> None:
         """For our rows, for the double, and for the budget, which forgets its holds."""
