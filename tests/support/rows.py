@@ -73,7 +73,7 @@ def announce(database: Database, *call_ids: str, location_id: str = LOCATION, **
 def notify(
     database: Database, call_id: str, *, location_id: str = LOCATION, dialect: str = "event", proof: str = "ed25519"
 ) -> None:
-    """A call that was announced by a notification, which is written down too."""
+    """Writes a notification down and announces its call, as the web process does at receipt."""
     with database.transaction() as connection:
         notifications.record(
             connection, f"webhook:{call_id}", location_id=location_id, call_id=call_id, dialect=dialect,
@@ -103,7 +103,7 @@ def call_log(call_id: str = "call-1", *, source: Source = Source.FETCH, **values
 
 
 def booked_call(call_id: str) -> CallLog:
-    """A whole log, which asks for one note."""
+    """A log that is complete, of a call an hour ago; the built-in rules ask for one note."""
     started_at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     booking = Action(
         action_type="APPOINTMENT_BOOKING", name="Book", action_id="a1", executed_at=started_at + timedelta(seconds=40),
@@ -116,13 +116,13 @@ def booked_call(call_id: str) -> CallLog:
 
 
 def store(database: Database, log: CallLog, *, location_id: str = LOCATION, **notified: Any) -> None:
-    """Announced by a notification, claimed and stored as settled, with the follow-ups of the built-in rules."""
+    """Announces the call of `log` by a notification, then fetches it."""
     notify(database, log.call_id, location_id=location_id, **notified)
     fetch(database, log, location_id=location_id)
 
 
 def fetch(database: Database, log: CallLog, *, location_id: str = LOCATION) -> None:
-    """The same for a call that was announced before."""
+    """Claims an announced call, stores `log` as settled and plans the follow-ups of the built-in rules."""
     claim = claim_call(database, log.call_id, location_id=location_id)
     assert claim is not None
     with database.transaction() as connection:
@@ -140,7 +140,7 @@ def dead_call(database: Database, call_id: str, *, cause: str = "not_found", loc
 def dead_letter_call(
     database: Database, call_id: str, *, cause: str = "not_found", location_id: str = LOCATION
 ) -> None:
-    """The same for a call that was announced before."""
+    """Claims an announced call and dead-letters it."""
     claim = claim_call(database, call_id, location_id=location_id)
     assert claim is not None
     write(database, lifecycle.dead_letter, claim, cause=cause, http_status=404, trace_id="trace-7")
@@ -193,7 +193,7 @@ def only_follow_up(database: Database, call_id: str = "call-1", *, location_id: 
 
 
 def done_follow_up(database: Database, call_id: str = "call-1", *, body: str = "words") -> str:
-    """The call's only follow-up is written; returns its id."""
+    """Claims, intends and completes the only follow-up of a call; returns its id."""
     claim = _intended_only_follow_up(database, call_id, body=body)
     write(database, lifecycle.complete, claim, remote_id="note-42", done_at=moment())
     return claim.key[0]
@@ -206,7 +206,7 @@ def dead_follow_up(database: Database, call_id: str = "call-1") -> str:
 
 
 def unclear_follow_up(database: Database, call_id: str = "call-1", *, seconds: float | None = None) -> str:
-    """Nobody knows whether it was written; looked for again after `seconds`, None: it waits for a person."""
+    """Makes the only follow-up of a call unclear; returns its id. Due after `seconds`; None: it waits for a person."""
     claim = _intended_only_follow_up(database, call_id, body="words")
     write(
         database, lifecycle.reschedule, claim, seconds=seconds, status=WorkStatus.UNCLEAR, counted=True,

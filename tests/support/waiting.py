@@ -64,7 +64,7 @@ def at_once(tasks: Sequence[Callable[[], T]]) -> list[T]:
 
 @contextmanager
 def meanwhile(task: Callable[[], object]) -> Iterator[threading.Thread]:
-    """Runs `task` beside the block, and waits for its end afterwards. What it raises fails the test."""
+    """Runs `task` in a thread during the block and waits for its end. An error of `task` fails the test."""
     raised: list[BaseException] = []
 
     def run() -> None:

@@ -185,7 +185,7 @@ def connect_anew(settings: Settings) -> None:
 
 
 def forget_connections() -> None:
-    """Closes none and uses none of the connections to Redis that this process has. Celery has no public way to."""
+    """Makes this process connect to Redis anew when it publishes next. Celery offers no public function for it."""
     app._after_fork()
 
 
@@ -193,7 +193,7 @@ def forget_connections() -> None:
 
 
 def was_served_since(at_work: AtWork, seconds: float) -> None:
-    """The account was added so long ago, and is complete until then: whatever came since is not known."""
+    """The account was added `seconds` ago and is complete until then."""
     with at_work.database.transaction() as connection:
         then = moment(-seconds)
         connection.execute(
