@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is one of the table's: never an exception, never a 5xx, on both databases."""
+"""What is answered whatever is sent: one answer of the table, never an exception, never a 5xx, on both databases."""
 
 import contextlib
 import gzip
