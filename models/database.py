@@ -109,7 +109,7 @@ class Database:
 
     def __init__(self, url: str, *, limits: Limits = WORKER) -> None:
         self.limits = limits
-        self.engine = _engine(sa.make_url(url), limits)
+        self.engine = engine_for(sa.make_url(url), limits)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
 
@@ -184,7 +184,7 @@ def _is_transient(error: DBAPIError | WriterTimeout) -> bool:
     return error.connection_invalidated or isinstance(error, OperationalError)
 
 
-def _engine(url: sa.URL, limits: Limits) -> sa.Engine:
+def engine_for(url: sa.URL, limits: Limits) -> sa.Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, limits)
     options = (

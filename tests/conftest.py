@@ -1,4 +1,8 @@
-"""What every test may ask for: a real Redis, a real SQLite and PostgreSQL with the schema, each empty and its own."""
+"""What every test may ask for: a real Redis, a real SQLite and PostgreSQL with the schema, each empty and its own.
+
+Three harnesses stand on them: rows in a database (`tests.support.rows`), a worker in this process
+(`tests.support.worker`), and the whole system as processes (`tests.support.world`).
+"""
 
 import itertools
 import logging
@@ -13,17 +17,27 @@ import pytest
 import redis as redis_client
 import sqlalchemy as sa
 import structlog
-from hypothesis import HealthCheck, settings
+import structlog.testing
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from pydantic import SecretStr
 
 from migrations import migrate
 from models import database as database_module
+from models.accounts import accounts
+from models.database import WORKER, Database
+from models.settings import Settings
+from tests.leadway_double.double import LeadwayDouble
+from tests.support import rows
+from tests.support.rows import ENCRYPTION_KEY
 from tests.support.services import EmbeddedRedis, PostgresServer
+from tests.support.worker import RETRY_SECONDS, SETTLE_SECONDS, AtWork, connect_anew
 
 _numbers = itertools.count(1)
 
 # How quick an example is says something about the machine, and ours may be busy.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+hypothesis_settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("unhurried")
 
 TEMPLATE = "leadway_template"
 
@@ -42,7 +56,7 @@ def logs_as_they_were() -> Iterator[None]:
 def shared_engines() -> Iterator[Collection[sa.Engine]]:
     """One engine for one database, whoever opens it: an engine remembers the statements that it has compiled."""
     made: dict[tuple[sa.URL, database_module.Limits], sa.Engine] = {}
-    make = database_module._engine
+    make = database_module.engine_for
 
     def once(url: sa.URL, limits: database_module.Limits) -> sa.Engine:
         if (url, limits) not in made:
@@ -50,7 +64,7 @@ def shared_engines() -> Iterator[Collection[sa.Engine]]:
         return made[url, limits]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database_module, "_engine", once)
+        patch.setattr(database_module, "engine_for", once)
         yield made.values()
 
 
@@ -130,9 +144,24 @@ def sqlite_url(sqlite_template: Path, kept_sqlite_file: Path, engines_at_rest: N
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """Each test that asks for it runs twice, on SQLite and on PostgreSQL."""
+    """Each test that asks for it runs twice, on SQLite and on PostgreSQL, unless it is marked `on_sqlite`."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture
+def unserved(database_url: str) -> Iterator[Database]:
+    """A database with the schema and no account."""
+    opened = Database(database_url, limits=WORKER)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def database(unserved: Database) -> Database:
+    """A database with the schema that serves LOCATION, without credentials."""
+    rows.write(unserved, accounts.add, rows.LOCATION)
+    return unserved
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -145,3 +174,41 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     name = f"empty_{os.getpid()}_{next(_numbers)}"
     yield server.create_database(name)
     server.drop_database(name)
+
+
+@pytest.fixture
+def double() -> Iterator[LeadwayDouble]:
+    with LeadwayDouble() as started:
+        started.set_rate_limit(per_window=None, announced=3000)
+        yield started
+
+
+@pytest.fixture
+def at_work(
+    database_url: str, redis_url: str, double: LeadwayDouble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[AtWork]:
+    """A worker with its one account. Its times are those of production; tests move them instead of waiting."""
+    monkeypatch.chdir(tmp_path)  # no .env of the developer's
+    settings = Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        leadway_api_url=double.url,
+        leadway_location_id=double.location_id,
+        leadway_api_token=SecretStr(double.token),
+        leadway_time_zone="America/New_York",
+        leadway_settle_seconds=SETTLE_SECONDS,
+        leadway_retry_seconds=RETRY_SECONDS,
+        leadway_lease_seconds=20,
+        leadway_requests_per_10_seconds=3000,
+        token_encryption_keys=(SecretStr(ENCRYPTION_KEY),),
+    )
+    connect_anew(settings)
+    worker = AtWork(settings, double)
+    worker.database.transact(
+        lambda connection: accounts.upsert_from_settings(connection, settings, cipher=worker.this.cipher)
+    )
+    with structlog.testing.capture_logs() as worker.said:
+        yield worker
+    worker.this.close()
+    for event in worker.said:  # shown if the test failed
+        print(event)

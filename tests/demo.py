@@ -33,10 +33,10 @@ from models.settings import Settings
 from tests.demo_journeys import is_complete, journey
 from tests.demo_scenes import ACCOUNTS, ENGLISH, SCENES, SPANISH, Scene
 from tests.leadway_double.double import LeadwayDouble
+from tests.support.clock import ROOT
 from workers.local.embedded_redis import free_port
 from workers.local.run import run_all
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path("var/demo")
 LOOK_SECONDS = 0.2
 SHORTENED = {"LEADWAY_RETRY_SECONDS": "1", "LEADWAY_SETTLE_SECONDS": "6"}

@@ -60,6 +60,15 @@ class RejectionCounter:
         finally:
             self._next_time()
 
+    def stop(self) -> None:
+        """Writes nothing more; returns when a write that is under way has ended."""
+        with self._lock:
+            timer = self._timer
+            self._counted.clear()
+        if timer is not None:
+            timer.cancel()
+            timer.join()
+
     def _next_time(self) -> None:
         """Starts a timer only after the last write ended, so a hanging write occupies one thread and one connection."""
         with self._lock:

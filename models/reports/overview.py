@@ -66,7 +66,11 @@ class OldestCall:
 
 @dataclass(frozen=True)
 class Today:
-    """Counts since midnight UTC: of notifications that came, of calls that began, of these calls' follow-ups."""
+    """Counts since midnight UTC: of notifications that came, of calls first heard of, of these calls' follow-ups.
+
+    Not of calls that began today: the notification of a call that ends at midnight comes a day later, and one
+    notification beside no call would look like a call that was lost.
+    """
 
     notifications: int
     calls_stored: int
@@ -99,9 +103,9 @@ def now(connection: Connection) -> datetime:
     return time
 
 
-def of_accounts(connection: Connection) -> list[AccountOverview]:
-    """One for each account that is served, at the cost of a few indexed queries each."""
-    at = now(connection)
+def of_accounts(connection: Connection, at: datetime | None = None) -> list[AccountOverview]:
+    """One for each account that is served, as of `at` (default: now), at the cost of a few indexed queries each."""
+    at = at or now(connection)
     return [_of(connection, account, at) for account in accounts.served(connection)]
 
 
@@ -225,7 +229,7 @@ def _oldest_waiting_call(connection: Connection, location_id: str, at: datetime)
 
 
 def _today(connection: Connection, location_id: str, midnight: datetime) -> Today:
-    started_today = sa.and_(calls_table.c.location_id == location_id, calls_table.c.started_at >= midnight)
+    heard_of_today = sa.and_(calls_table.c.location_id == location_id, calls_table.c.created_at >= midnight)
     of_today = sa.join(
         calls_table,
         follow_ups_table,
@@ -238,6 +242,6 @@ def _today(connection: Connection, location_id: str, midnight: datetime) -> Toda
     notified = sa.select(number).where(
         notifications_table.c.location_id == location_id, notifications_table.c.received_at >= midnight
     )
-    stored = sa.select(number).where(started_today, calls_table.c.stored_at.is_not(None))
-    done = sa.select(number).select_from(of_today).where(started_today, follow_ups_table.c.status == WorkStatus.DONE)
+    stored = sa.select(number).where(heard_of_today, calls_table.c.stored_at.is_not(None))
+    done = sa.select(number).select_from(of_today).where(heard_of_today, follow_ups_table.c.status == WorkStatus.DONE)
     return Today(*(int(connection.execute(query).scalar_one()) for query in (notified, stored, done)))

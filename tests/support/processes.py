@@ -15,10 +15,10 @@ from typing import Self
 
 import psutil
 
+from tests.support.clock import ROOT, shared_clock
 from tests.support.waiting import eventually
 from workers.local.embedded_redis import end_with_parent
 
-ROOT = Path(__file__).resolve().parents[2]
 SHOWN_LINES = 40
 
 
@@ -39,9 +39,11 @@ class Processes:
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """`environment` is all that the processes get, besides PATH with this Python's folder first."""
+        """`environment` is all that the processes get, besides the clock of this process and PATH with the folder of
+        this Python first."""
         self.folder = folder
         self.environment = {
+            **shared_clock(),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "HOME": str(folder),
             "PYTHONPATH": str(ROOT),

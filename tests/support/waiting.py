@@ -1,7 +1,9 @@
-"""Waiting for something that another process will do."""
+"""Waiting for what another process does, and doing things at the same time in threads."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -35,3 +37,46 @@ def eventually(
             last = f"raised {error!r}" if error is not None else repr(seen)
             raise AssertionError(f"not within {timeout:g} s: {told or look}; seen last: {last}") from error
         time.sleep(every)
+
+
+def at_once(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """Runs all in threads that start together; returns their results, or raises what one of them raised."""
+    barrier = threading.Barrier(len(tasks))
+    results: list[T | None] = [None] * len(tasks)
+    raised: list[BaseException] = []
+
+    def run(number: int, task: Callable[[], T]) -> None:
+        try:
+            barrier.wait(20)
+            results[number] = task()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=run, args=each) for each in enumerate(tasks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    if raised:
+        raise raised[0]
+    return results  # type: ignore[return-value]
+
+
+@contextmanager
+def meanwhile(task: Callable[[], object]) -> Iterator[threading.Thread]:
+    """Runs `task` in a thread during the block and waits for its end. An error of `task` fails the test."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            task()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield thread
+    thread.join(30)
+    assert not thread.is_alive()
+    if raised:
+        raise raised[0]

@@ -1,9 +1,10 @@
-"""A whole system for tests from outside: the Leadway double, a database, a Redis, and processes of the Procfile.
+"""The third of three harnesses, a whole system seen from outside: the double, a database, a Redis, and processes.
 
 It reads the database with plain SQL and talks to the web process over HTTP, as anybody could.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -91,6 +92,19 @@ class World:
             return bool(self.rows("SELECT count(*) FROM accounts"))
         except sa.exc.DBAPIError:
             return False
+
+    @contextmanager
+    def another(self, line: str, *, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+        """A second process of a line that is running already; gives the name under which its heart beats."""
+        before = self._alive(line)
+        self.processes.start(line, name=f"{line}-2", environment=environment)
+        try:
+            yield eventually(lambda: self._alive(line) - before, timeout=30, describe=f"another {line}").pop()
+        finally:
+            self.processes.stop(f"{line}-2")
+
+    def _alive(self, line: str) -> set[str]:
+        return {row["name"] for row in self.rows("SELECT name FROM heartbeats WHERE process = :line", line=line)}
 
     def wait_for_web(self) -> None:
         eventually(lambda: self.answers("/readyz"), timeout=30, describe="web to be ready")

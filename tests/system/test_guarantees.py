@@ -1,9 +1,8 @@
 """The page about what is promised names its proofs: they have to exist."""
 
-import ast
 import re
 
-from tests.support.processes import ROOT
+from tests.support.clock import ROOT
 
 PAGE = ROOT / "docs" / "guarantees.md"
 NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
@@ -26,5 +25,4 @@ def _exists(file: str, test: str) -> bool:
     path = ROOT / file
     if not path.exists():
         return False
-    functions = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
-    return not test or test in functions
+    return not test or f"\ndef {test}(" in path.read_text()

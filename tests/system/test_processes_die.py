@@ -6,7 +6,6 @@ import signal
 import time
 
 from tests.crash.stage import Stage
-from tests.support.another import another
 from tests.support.traffic import NOTES_OF, Traffic, assert_each_note_once
 from tests.support.waiting import eventually
 
@@ -29,7 +28,7 @@ def test_a_worker_that_is_told_to_stop_ends_what_it_has_in_hand_and_leaves_the_r
     stage_on_sqlite: Stage,
 ) -> None:
     stage, world = stage_on_sqlite, stage_on_sqlite.world
-    with another(stage, "worker") as name:
+    with stage.world.another("worker") as name:
         world.double.fault("fetch", "delay", seconds=0.7)
         world.double.fault("list", "shortened", count=0)  # a list would take the rows over
         with Traffic(world, per_second=10) as traffic:
@@ -46,7 +45,7 @@ def test_a_worker_that_is_told_to_stop_ends_what_it_has_in_hand_and_leaves_the_r
 
 def test_two_workers_started_with_the_same_command_share_the_work(stage_on_sqlite: Stage) -> None:
     stage = stage_on_sqlite
-    with another(stage, "worker") as name:
+    with stage.world.another("worker") as name:
         with Traffic(stage.world, per_second=6) as traffic:
             eventually(lambda: _attempts(stage, name), describe="an attempt by the second worker")
             eventually(lambda: _attempts(stage, name, others=True), describe="an attempt by the first worker")
@@ -56,7 +55,7 @@ def test_two_workers_started_with_the_same_command_share_the_work(stage_on_sqlit
 
 def test_two_beats_at_once_send_nothing_twice(stage_on_sqlite: Stage) -> None:
     stage = stage_on_sqlite
-    with another(stage, "beat"):
+    with stage.world.another("beat"):
         with Traffic(stage.world, per_second=6) as traffic:
             eventually(lambda: len(traffic.calls) >= 12, describe="twelve calls")
         stage.wait_for_peace(traffic.calls)

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 import redis
 
 from tests.crash.stage import PROCESSES, Stage
-from tests.support.another import another
 from tests.support.black_hole import BlackHoleProxy
 from tests.support.traffic import NOTES_OF, Traffic, assert_each_note_once
 from tests.support.waiting import eventually
@@ -107,7 +106,7 @@ def test_a_worker_notices_that_its_connections_are_dead_though_nobody_closed_the
     assert port is not None
     with (
         BlackHoleProxy(port) as proxy,
-        another(stage, "worker", environment={"REDIS_URL": url.replace(f":{port}/", f":{proxy.port}/")}) as name,
+        stage.world.another("worker", environment={"REDIS_URL": url.replace(f":{port}/", f":{proxy.port}/")}) as name,
         Traffic(world, per_second=5) as traffic,
     ):
         eventually(lambda: _attempts_by(stage, name), describe="the second worker to be at work")

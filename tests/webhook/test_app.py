@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from models.database import COMMAND, Database
 from models.work import heartbeats
 from tests.support.waiting import eventually
-from tests.webhook.intake import Intake
+from tests.webhook.conftest import Intake
 from webhook.app import alive
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import requests
 
+from tests.support.rows import call_log, fetch
 from tests.support.waiting import eventually
 from tests.support.world import World
-from tests.webhook.intake import Intake
+from tests.webhook.conftest import Intake
 
 AN_HOUR_AGO = timedelta(hours=1)
 
@@ -26,8 +27,8 @@ def test_what_waits_is_told_by_account_work_and_status_with_the_age_of_the_oldes
     intake.post(intake.message(young))
     done = intake.double.place_call()
     intake.post(intake.message(done))
-    intake.store_call(done.call_id, at=datetime.now(UTC))
-    intake.move_call(old.call_id, created_at=datetime.now(UTC) - AN_HOUR_AGO)
+    fetch(intake.database, call_log(done.call_id), location_id=intake.double.location_id)
+    intake.change_call(old.call_id, created_at=datetime.now(UTC) - AN_HOUR_AGO)
 
     told = intake.app.test_client().get("/metrics").text
     labels = f'{{location_id="{intake.double.location_id}",status="pending",work="call"}}'

@@ -16,8 +16,9 @@ from models.accounts import accounts
 from models.calls import calls
 from models.work.work_rows import WorkStatus as WorkStatus
 from tests.leadway_double.notifications import Dialect, Message, Proof
+from tests.support.rows import call_log, claim_call, dead_letter_call, fetch
 from tests.support.world import World
-from tests.webhook.intake import PATH, Intake
+from tests.webhook.conftest import PATH, Intake
 from webhook import receiver
 from webhook.notification import MAX_BODY_BYTES
 from webhook.rejections import Reason, ReceiptStatus
@@ -180,7 +181,8 @@ def test_a_repeat_brings_the_next_reading_of_an_unsettled_call_forward(intake: I
 def test_a_repeat_while_the_call_is_being_read_asks_for_another_reading_and_touches_no_lease(intake: Intake) -> None:
     call = intake.double.place_call()
     intake.post(intake.message(call))
-    intake.claim_call(call.call_id)
+    claim = claim_call(intake.database, call.call_id, location_id=intake.double.location_id)
+    assert claim is not None
     before = _call(intake, call.call_id)
 
     intake.post(intake.message(call))
@@ -188,14 +190,15 @@ def test_a_repeat_while_the_call_is_being_read_asks_for_another_reading_and_touc
     assert (before["status"], before["fence"], before["requested"]) == ("running", 1, 1)
     row = _call(intake, call.call_id)
     assert {name for name in row if row[name] != before[name]} == {"requested"}
-    assert row["requested"] == 2
+    assert (row["status"], row["requested"]) == ("running", 2)
 
 
 def test_a_repeat_of_a_settled_call_changes_nothing(intake: Intake) -> None:
     call = intake.double.place_call()
     message = intake.message(call)
     intake.post(message)
-    intake.store_call(call.call_id, at=LONG_AGO)
+    fetch(intake.database, call_log(call.call_id), location_id=intake.double.location_id)
+    intake.change_call(call.call_id, stored_at=LONG_AGO, settled_at=LONG_AGO)
     before = intake.only_row("calls")
 
     assert intake.post(message).json == {"status": "duplicate"}
@@ -208,7 +211,7 @@ def test_a_repeat_revives_a_dead_call_unless_it_is_poison(intake: Intake, cause:
     call = intake.double.place_call()
     message = intake.message(call)
     intake.post(message)
-    intake.give_up_call(call.call_id, cause=cause)
+    dead_letter_call(intake.database, call.call_id, cause=cause, location_id=intake.double.location_id)
 
     intake.post(message)
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from webhook.rejections import RETRY_AFTER_SECONDS, Reason, ReceiptStatus
+from webhook.rejections import Reason, ReceiptStatus
 
 BY_HTTP_STATUS = {
     202: {ReceiptStatus.IGNORED, ReceiptStatus.UNRESOLVED},
@@ -33,4 +33,3 @@ def test_no_answer_is_a_server_error_because_the_vendors_older_rule_never_repeat
 
 def test_only_what_could_not_be_written_down_is_asked_for_again() -> None:
     assert [reason for reason in Reason if reason.http_status == 429] == [Reason.CANNOT_WRITE_DOWN]
-    assert RETRY_AFTER_SECONDS > 0

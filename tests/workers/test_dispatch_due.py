@@ -12,10 +12,13 @@ from kombu.exceptions import OperationalError
 from models.accounts import accounts, circuit_breaker, pauses
 from models.accounts.circuit_breaker import OUTAGES_BEFORE_OPEN
 from models.accounts.pauses import PauseCause
-from models.calls.calls import calls_table
+from models.calls.calls import CALL, calls_table
 from models.database import moment
+from models.work.lifecycle import claim
 from tests.leadway_double.nouns import PlacedCall
-from tests.workers.conftest import AtWork, connect_anew, meanwhile
+from tests.support.rows import write
+from tests.support.waiting import meanwhile
+from tests.support.worker import AtWork, connect_anew
 from workers.dispatch_due import dispatch_due
 from workers.local.embedded_redis import free_port
 
@@ -119,20 +122,17 @@ def test_one_account_gets_no_more_than_its_share_of_the_slots(at_work: AtWork) -
 @pytest.mark.parametrize("cause", [PauseCause.PERSON, PauseCause.TOKEN])
 def test_a_paused_account_gets_nothing_until_it_goes_on(at_work: AtWork, cause: PauseCause) -> None:
     announced(at_work, 2)
-    with at_work.database.transaction() as connection:
-        pauses.pause(connection, at_work.location_id, cause=cause, detail="why")
+    write(at_work.database, pauses.pause, at_work.location_id, cause=cause, detail="why")
     dispatch_due()
     assert (arguments(at_work), marked(at_work)) == ([], 0)
-    with at_work.database.transaction() as connection:
-        pauses.resume(connection, at_work.location_id)
+    write(at_work.database, pauses.resume, at_work.location_id)
     dispatch_due()
     assert len(arguments(at_work)) == 2
 
 
 def test_an_account_that_rests_gets_nothing_until_its_rest_is_over(at_work: AtWork) -> None:
     announced(at_work, 2)
-    with at_work.database.transaction() as connection:
-        circuit_breaker.open_breaker(connection, at_work.location_id, seconds=30)
+    write(at_work.database, circuit_breaker.open_breaker, at_work.location_id, seconds=30)
     dispatch_due()
     assert arguments(at_work) == []
     at_work.time_passes(31)
@@ -169,7 +169,10 @@ def test_a_claim_clears_the_mark_so_that_its_next_try_is_sent_when_due(at_work: 
 
 def test_a_lease_that_ran_out_is_sent_again(at_work: AtWork) -> None:
     [call] = announced(at_work, 1)
-    at_work.change_call(call, status="running", lease_until=moment(5), next_attempt_at=moment(5), running_on="gone")
+    lost = claim(
+        at_work.database, CALL, (at_work.location_id, call.call_id), lease_seconds=5, deadline_seconds=3, worker="gone"
+    )
+    assert lost is not None
     dispatch_due()
     assert arguments(at_work) == []
     at_work.time_passes(6)

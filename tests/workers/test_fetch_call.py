@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from models.calls.call_log import CallLog, Source
 from models.calls.calls import CALL, Origin, calls_table, save
@@ -16,8 +15,9 @@ from models.intake.notifications import NotificationStatus
 from models.work.lifecycle import FAILURES_ALLOWED
 from models.work.work_rows import Lane
 from tests.leadway_double.calls import TYPICAL_ACTIONS
-from tests.support.waiting import eventually
-from tests.workers.conftest import QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork, meanwhile, on_sqlite
+from tests.support.rows import on_sqlite
+from tests.support.waiting import eventually, meanwhile
+from tests.support.worker import QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork
 from workers.fetch_call import fetch_call
 
 HOUR = 3600.0
@@ -187,8 +187,7 @@ def test_a_fuller_log_later_adds_follow_ups_and_repeats_none(at_work: AtWork) ->
     assert sorted(each["rule_id"] for each in follow_ups) == ["booking-note", "transfer-note"]
     for each in follow_ups:
         at_work.send(each["follow_up_id"])
-    with at_work.database.transaction() as connection:
-        connection.execute(sa.update(calls_table).values(status="pending", next_attempt_at=moment(-1)))
+    at_work.replay(call)
     at_work.fetch(call)
     assert len(at_work.follow_ups_of(call)) == 2
 
@@ -199,7 +198,7 @@ def test_a_transfer_that_only_the_flag_tells_of_is_told_once_when_its_action_tur
     at_work.fetch(call)
     [by_flag] = at_work.follow_ups_of(call)
     at_work.time_passes(61)
-    at_work.change_call(call, status="pending", next_attempt_at=moment(-1))
+    at_work.replay(call)
     at_work.fetch(call)
     assert [each["follow_up_id"] for each in at_work.follow_ups_of(call)] == [by_flag["follow_up_id"]]
     assert len(at_work.rows("call_actions")) == 1
@@ -211,7 +210,7 @@ def test_an_older_copy_erases_nothing(at_work: AtWork) -> None:
     at_work.announce(call)
     newest = at_work.fetch(call)
     assert newest["status"] == "done"
-    at_work.change_call(call, status="pending", next_attempt_at=moment(-1))
+    at_work.replay(call)
     at_work.double.fault("fetch", "older_copy", times=1)
     row = at_work.fetch(call)
     for name in ("summary", "transcript", "contact_id", "settled_at", "stored_at"):

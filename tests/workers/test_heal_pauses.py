@@ -6,13 +6,13 @@ import pytest
 
 from models.accounts import pauses
 from models.accounts.pauses import ALL_WORK, PauseCause
-from tests.workers.conftest import TOLERATED, AtWork, on_sqlite
+from tests.support.rows import on_sqlite, write
+from tests.support.worker import TOLERATED, AtWork
 from workers.heal_pauses import heal_pauses
 
 
 def pause(at_work: AtWork, cause: PauseCause, *, work: str = ALL_WORK) -> None:
-    with at_work.database.transaction() as connection:
-        pauses.pause(connection, at_work.location_id, cause=cause, detail="why", work=work)
+    write(at_work.database, pauses.pause, at_work.location_id, cause=cause, detail="why", work=work)
 
 
 def next_probe(at_work: AtWork) -> datetime | None:

@@ -6,7 +6,7 @@ from models.calls.calls import Origin
 from models.intake import notifications
 from models.intake.notifications import NotificationStatus
 from models.work.work_rows import Lane
-from tests.workers.conftest import AtWork
+from tests.support.worker import AtWork
 from workers.prune_expired import prune_expired
 
 DAY = 86_400.0

@@ -1,6 +1,7 @@
 """What Leadway lists is what we hold: after outages, on shifting pages, through failures and deaths of the reader."""
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -12,20 +13,24 @@ from models.database import moment
 from models.intake import notifications
 from models.reconciling import schedule
 from models.reconciling.windows import WindowKind, reconciliations_table
-from tests.support.waiting import eventually
-from tests.workers.conftest import AtWork, meanwhile
-from tests.workers.listing import (
-    DAY,
-    HOUR,
-    held_ids,
-    ids_of,
-    ledger,
-    list_requests,
-    reconcile,
-    was_served_since,
-)
+from tests.leadway_double.nouns import PlacedCall
+from tests.support.rows import write
+from tests.support.waiting import eventually, meanwhile
+from tests.support.worker import DAY, HOUR, AtWork, ledger, reconcile, was_served_since
 from workers.reconcile_accounts import AccountStandsStill, read_to_end, reconcile_accounts
 from workers.reconciling.read_page import PageOutcome, read_page
+
+
+def stored_ids(at_work: AtWork) -> list[str]:
+    return sorted(row["call_id"] for row in at_work.rows("calls"))
+
+
+def ids_of(calls: Sequence[PlacedCall]) -> list[str]:
+    return sorted(call.call_id for call in calls)
+
+
+def list_requests(at_work: AtWork) -> int:
+    return len(at_work.requests("list"))
 
 
 def test_after_an_outage_every_listed_call_has_its_row_with_what_it_says(at_work: AtWork) -> None:
@@ -35,7 +40,7 @@ def test_after_an_outage_every_listed_call_has_its_row_with_what_it_says(at_work
 
     [window] = reconcile(at_work)
 
-    assert held_ids(at_work) == ids_of(placed + trials)
+    assert stored_ids(at_work) == ids_of(placed + trials)
     rows = at_work.rows("calls")
     assert Counter(row["status"] for row in rows) == {"done": 127}
     assert all(row["read_from"] == "list" and row["transcript"] and row["origin"] == "reconcile" for row in rows)
@@ -69,7 +74,7 @@ def test_a_run_begins_before_the_mark_because_calls_are_listed_by_their_start(at
 
     reconcile(at_work)
 
-    assert held_ids(at_work) == [long_call.call_id]
+    assert stored_ids(at_work) == [long_call.call_id]
 
 
 def test_the_mark_never_moves_back(at_work: AtWork) -> None:
@@ -85,7 +90,7 @@ def test_a_new_account_is_complete_from_the_time_it_was_added(at_work: AtWork) -
 
     reconcile(at_work)
 
-    assert held_ids(at_work) == [just_ended.call_id]
+    assert stored_ids(at_work) == [just_ended.call_id]
     account = at_work.account()
     assert account.complete_from == account.added_at
 
@@ -95,7 +100,7 @@ def test_both_shapes_of_the_envelope_are_read(at_work: AtWork) -> None:
     was_served_since(at_work, 3 * HOUR)
     placed = at_work.double.place_calls(60, over=2 * HOUR)
     [window] = reconcile(at_work)
-    assert held_ids(at_work) == ids_of(placed)
+    assert stored_ids(at_work) == ids_of(placed)
     assert (window["listed"], window["held"]) == (60, 60)
 
 
@@ -107,7 +112,7 @@ def test_pages_that_shift_while_being_read_lose_nothing(at_work: AtWork, inserti
 
     [window] = reconcile(at_work)
 
-    assert held_ids(at_work) == ids_of(at_work.double.truth.calls())
+    assert stored_ids(at_work) == ids_of(at_work.double.truth.calls())
     assert (window["listed"], window["held"]) == (140 + insertions, 140 + insertions)
     assert window["finished_at"] is not None
 
@@ -121,7 +126,7 @@ def test_a_list_that_shows_fewer_than_it_tells_keeps_the_mark_and_says_why(at_wo
     [window] = reconcile(at_work)
 
     assert window["finished_at"] is not None, "the list recovered, so did the window"
-    assert len(held_ids(at_work)) == 80
+    assert len(stored_ids(at_work)) == 80
     after = at_work.account().complete_until
     assert before is not None
     assert after is not None
@@ -138,7 +143,7 @@ def test_a_long_window_is_cut_into_several_and_the_mark_moves_with_each(
 
     windows = reconcile(at_work)
 
-    assert held_ids(at_work) == ids_of(placed)
+    assert stored_ids(at_work) == ids_of(placed)
     assert len(windows) > 3
     assert all(window["listed"] == window["held"] and window["finished_at"] for window in windows)
     assert all(a["window_until"] == b["window_from"] for a, b in pairwise(windows))
@@ -155,7 +160,7 @@ def test_an_api_that_fails_in_between_only_delays(at_work: AtWork) -> None:
 
     [window] = reconcile(at_work)
 
-    assert held_ids(at_work) == ids_of(placed)
+    assert stored_ids(at_work) == ids_of(placed)
     assert (window["listed"], window["held"], window["error"]) == (130, 130, None)
     assert at_work.account().complete_until == window["window_until"]
 
@@ -175,7 +180,7 @@ def test_a_revoked_token_pauses_the_account_and_the_run_goes_on_where_it_was(at_
         pauses.resume(connection, at_work.location_id)
         connection.execute(sa.update(reconciliations_table).values(next_attempt_at=moment()))
     read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
-    assert held_ids(at_work) == ids_of(placed)
+    assert stored_ids(at_work) == ids_of(placed)
 
 
 def test_a_reader_that_comes_back_after_its_lease_writes_nothing(at_work: AtWork) -> None:
@@ -195,7 +200,7 @@ def test_a_reader_that_comes_back_after_its_lease_writes_nothing(at_work: AtWork
         after = ledger(at_work)
     assert steps == [PageOutcome.LEASE_LOST]
     assert ledger(at_work) == after
-    assert len(held_ids(at_work)) == 50
+    assert len(stored_ids(at_work)) == 50
 
 
 def test_two_readers_at_once_share_the_pages(at_work: AtWork) -> None:
@@ -207,7 +212,7 @@ def test_two_readers_at_once_share_the_pages(at_work: AtWork) -> None:
     with meanwhile(lambda: read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)):
         read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
     [window] = ledger(at_work)
-    assert held_ids(at_work) == ids_of(placed)
+    assert stored_ids(at_work) == ids_of(placed)
     assert (window["listed"], window["held"]) == (200, 200)
     assert list_requests(at_work) == 6
 
@@ -254,16 +259,15 @@ def test_a_log_that_appears_later_than_the_overlap_is_found_by_the_daily_listing
     was_served_since(at_work, 2 * DAY)
     late = at_work.double.place_call(ago=DAY, listed_late=100)
     reconcile(at_work)
-    assert held_ids(at_work) == []
+    assert stored_ids(at_work) == []
     at_work.double.set_clock(200)
     with at_work.database.transaction() as connection:
         schedule.open_due(connection, list_fetch=True)
         assert {row["kind"] for row in ledger(at_work)} == {"regular"}, "it was listed just now"
         connection.execute(sa.update(accounts.accounts_table).values(next_relist_at=moment(-1)))
-    with at_work.database.transaction() as connection:
-        schedule.open_due(connection, list_fetch=True)
+    write(at_work.database, schedule.open_due, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, WindowKind.DAILY)
-    assert held_ids(at_work) == [late.call_id]
+    assert stored_ids(at_work) == [late.call_id]
 
 
 def test_many_waiting_calls_are_taken_from_the_list_fifty_with_each_request(

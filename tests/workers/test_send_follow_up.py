@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from models.database import moment
 from models.follow_ups import follow_ups
@@ -13,10 +14,10 @@ from models.follow_ups.references import carries_reference
 from models.work import lifecycle
 from models.work.lifecycle import FAILURES_ALLOWED, Claim
 from tests.leadway_double.nouns import Note
-from tests.support.waiting import eventually
-from tests.workers.conftest import QUICK_LEASE, RETRY_SECONDS, SETTLE_SECONDS, TOLERATED, AtWork, meanwhile, on_sqlite
+from tests.support.rows import on_sqlite, write
+from tests.support.waiting import eventually, meanwhile
+from tests.support.worker import QUICK_LEASE, RETRY_SECONDS, SETTLE_SECONDS, TOLERATED, AtWork
 from workers.send_follow_up import MOST_POSTS, send_follow_up
-from workers.telemetry import metrics
 
 LOOKS = {"note": "list_notes", "task": "list_tasks"}
 
@@ -78,8 +79,9 @@ def claimed(at_work: AtWork, follow_up_id: str, *, worker: str = "worker-2") -> 
 def died_after_intent(at_work: AtWork, follow_up_id: str) -> None:
     """A worker process committed its intent and was never heard of again."""
     claim = claimed(at_work, follow_up_id)
-    with at_work.database.transaction() as connection:
-        assert follow_ups.intend(connection, claim, seconds=1, body=f"words\n\nLeadway call reference: {follow_up_id}")
+    assert write(
+        at_work.database, follow_ups.intend, claim, seconds=1, body=f"words\n\nLeadway call reference: {follow_up_id}"
+    )
 
 
 def note_by_hand(at_work: AtWork, follow_up_id: str, *, ago: float = 0) -> str:
@@ -267,14 +269,18 @@ def test_a_contact_that_is_gone_when_it_is_looked_for_waits_for_a_person(at_work
     assert (row["status"], row["next_attempt_at"], row["last_error"]) == ("unclear", None, "contact_unknown")
 
 
+def doubled() -> float:
+    return REGISTRY.get_sample_value("leadway_doubled_total") or 0.0
+
+
 def test_found_twice_is_done_with_the_oldest_and_counted(at_work: AtWork) -> None:
     follow_up_id = at_work.owed()
     become_unclear(at_work, follow_up_id)
     oldest = note_by_hand(at_work, follow_up_id, ago=30)
-    before = metrics.DOUBLED._value.get()
+    before = doubled()
     row = at_work.send_when_due(follow_up_id)
     assert (row["status"], row["remote_id"]) == ("done", oldest)
-    assert metrics.DOUBLED._value.get() == before + 1
+    assert doubled() == before + 1
     assert [each["number"] for each in at_work.said if each["event"] == "follow_up_doubled"] == [2]
     assert len(at_work.notes(follow_up_id)) == 2, "nothing is deleted by itself"
 
@@ -413,8 +419,7 @@ def test_is_there_ends_it_and_send_again_writes_it_at_once(at_work: AtWork) -> N
     assert at_work.send(not_there)["status"] == "done"
     assert not at_work.notes(there)
     assert one_note(at_work, not_there)
-    with at_work.database.transaction() as connection:
-        assert not follow_ups.settle_by_person(connection, there, is_there=False)
+    assert not write(at_work.database, follow_ups.settle_by_person, there, is_there=False)
 
 
 # Tasks, tags, workflows

@@ -206,13 +206,15 @@ def match_bookings(
 def _added_after(appointment: Appointment, executed_at: datetime, time_zone: str) -> datetime | None:
     """When the appointment was added, if that was soon after the action; else None.
 
-    A time without a zone may be UTC or in the account's zone, so both readings are tried.
+    A time without a zone may be UTC or in the account's zone, so both readings are tried. In the account's zone one
+    hour of the year comes twice; then both of its readings are tried.
     """
     if appointment.added_at is None:
         return None
     readings = [appointment.added_at]
     if "added_at" in appointment.zoneless:
-        readings.append(appointment.added_at.replace(tzinfo=zone_of(time_zone)[0]))
+        local = appointment.added_at.replace(tzinfo=zone_of(time_zone)[0])
+        readings += [local.astimezone(UTC), local.replace(fold=1).astimezone(UTC)]
     fitting = [each for each in readings if -CLOCKS_DIFFER_BY <= each - executed_at <= BOOKED_UP_TO]
     return min(fitting, default=None)
 

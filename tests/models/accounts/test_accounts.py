@@ -14,20 +14,19 @@ from models.accounts.pauses import PauseCause
 from models.accounts.token_encryption import TokenCipher
 from models.database import Database
 from models.settings import Settings
-from tests.models.rows import LOCATION, at_once, rows_of
+from tests.support.rows import LOCATION, read, rows_of, write
+from tests.support.waiting import at_once
 
 CIPHER = TokenCipher([Fernet.generate_key().decode()])
 TOKEN = "pit-0f1e2d3c-a-token-that-nobody-may-read"
 
 
 def in_transaction(database: Database, what: Any, *given: Any, **named: Any) -> Any:
-    with database.transaction() as connection:
-        return what(connection, *given, **named)
+    return write(database, what, *given, **named)
 
 
 def location_for(database: Database, secret: str) -> str | None:
-    with database.reading() as connection:
-        return accounts.location_for_secret(connection, hash_secret(secret))
+    return read(database, accounts.location_for_secret, hash_secret(secret))
 
 
 def row(database: Database, location_id: str = LOCATION) -> dict[str, Any]:
@@ -191,8 +190,7 @@ def test_the_environment_wins_over_what_was_set_since(database: Database) -> Non
     assert CIPHER.decrypt(row(database)["api_token_encrypted"]) == TOKEN
     assert row(database)["language"] == "es"
     assert location_for(database, "of the environment") == location_for(database, "another secret") == LOCATION
-    with database.reading() as connection:
-        assert pauses.of_account(connection, LOCATION) == []
+    assert read(database, pauses.of_account, LOCATION) == []
 
 
 def test_what_the_environment_does_not_say_stays(database: Database) -> None:
@@ -205,8 +203,7 @@ def test_what_the_environment_does_not_say_stays(database: Database) -> None:
 def test_the_environment_takes_its_account_back_when_it_was_removed(database: Database) -> None:
     in_transaction(database, accounts.remove, LOCATION)
     upsert(database, leadway_api_token=TOKEN)
-    with database.reading() as connection:
-        assert accounts.is_served(connection, LOCATION)
+    assert read(database, accounts.is_served, LOCATION)
     assert CIPHER.decrypt(row(database)["api_token_encrypted"]) == TOKEN
 
 

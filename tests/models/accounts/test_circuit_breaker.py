@@ -9,7 +9,7 @@ from models.accounts import circuit_breaker
 from models.accounts.accounts import accounts_table
 from models.accounts.circuit_breaker import LONGEST_OPEN_SECONDS, OUTAGES_BEFORE_OPEN
 from models.database import Database, moment
-from tests.models.rows import LOCATION, rows_of, seconds_until
+from tests.support.rows import LOCATION, rows_of, seconds_until
 
 
 def record_outage(database: Database, location_id: str = LOCATION, *, first_seconds: float = 5.0) -> float | None:

@@ -5,12 +5,12 @@ import sqlalchemy as sa
 from models.accounts import pauses
 from models.accounts.pauses import ALL_WORK, PauseCause
 from models.database import Database, moment
-from tests.models.rows import LOCATION, at_once, seconds_until
+from tests.support.rows import LOCATION, read, seconds_until, write
+from tests.support.waiting import at_once
 
 
 def pause(database: Database, cause: PauseCause, *, work: str = ALL_WORK) -> bool:
-    with database.transaction() as connection:
-        return pauses.pause(connection, LOCATION, cause=cause, detail="what to do", work=work)
+    return write(database, pauses.pause, LOCATION, cause=cause, detail="what to do", work=work)
 
 
 def causes(database: Database) -> set[str]:
@@ -36,8 +36,7 @@ def test_each_cause_holds_by_itself_and_ends_by_itself(database: Database) -> No
         assert pauses.resume(connection, LOCATION, causes=[PauseCause.TOKEN])
         assert not pauses.resume(connection, LOCATION, causes=[PauseCause.TOKEN])
     assert causes(database) == {PauseCause.PERSON}
-    with database.transaction() as connection:
-        assert pauses.resume(connection, LOCATION)
+    assert write(database, pauses.resume, LOCATION)
     assert causes(database) == set()
 
 
@@ -45,8 +44,7 @@ def test_pausing_again_for_the_same_cause_is_told_and_changes_nothing(database: 
     assert pause(database, PauseCause.SCOPE, work="call")
     let_probes_be_due(database)
     probe(database)
-    with database.reading() as connection:
-        before = pauses.of_account(connection, LOCATION)
+    before = read(database, pauses.of_account, LOCATION)
     assert not pause(database, PauseCause.SCOPE, work="call")
     assert pause(database, PauseCause.SCOPE, work="follow_up"), "another kind of work"
     with database.reading() as connection:

@@ -8,7 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from models.accounts.token_encryption import TokenCipher, TokenUnreadable, cipher_for
-from tests.models.rows import at_once
+from tests.support.waiting import at_once
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 

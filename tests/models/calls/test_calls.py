@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError
@@ -17,20 +16,22 @@ from models.calls.calls import CALL, Origin
 from models.database import Database, moment
 from models.work import lifecycle
 from models.work.work_rows import Lane, WorkStatus
-from tests.models.rows import (
+from tests.support.rows import (
     LOCATION,
     STARTED_AT,
     announce,
-    at_once,
     call_log,
     call_row,
     change,
     claim_call,
     claimed_call,
+    fetch,
     rows_of,
     run_out,
     seconds_until,
+    write,
 )
+from tests.support.waiting import at_once
 
 KEY = (LOCATION, "call-1")
 FULL = call_log(
@@ -226,8 +227,7 @@ def test_a_new_call_is_due_at_once_and_a_known_one_is_told_from_it(database: Dat
 
 def test_many_announcements_at_once_make_one_call(database: Database) -> None:
     def announce_it() -> bool:
-        with database.transaction() as connection:
-            return calls.announce(connection, *KEY)
+        return write(database, calls.announce, *KEY)
 
     assert sorted(at_once([announce_it] * 8)) == [False] * 7 + [True]
     assert len(rows_of(database, calls.calls_table)) == 1
@@ -296,8 +296,7 @@ def test_a_backfilled_call_gets_follow_ups_when_it_is_announced_before_it_settle
 @pytest.mark.parametrize("origin", list(Origin))
 def test_a_dead_call_is_revived_by_a_notification_and_by_a_listing(database: Database, origin: Origin) -> None:
     claim = claimed_call(database)
-    with database.transaction() as connection:
-        lifecycle.dead_letter(connection, claim, cause="not_found")
+    write(database, lifecycle.dead_letter, claim, cause="not_found")
     announce(database, "call-1", origin=origin)
     row = call_row(database)
     assert (row["status"], row["dead_cause"], row["failures"]) == (WorkStatus.PENDING, None, 0)
@@ -312,8 +311,7 @@ def test_poison_is_not_revived_by_a_notification_or_a_listing_but_by_a_person(an
     for origin in Origin:
         announce(announced, "call-1", origin=origin)
     assert call_row(announced)["status"] == WorkStatus.DEAD
-    with announced.transaction() as connection:
-        assert calls.replay(connection, *KEY)
+    assert write(announced, calls.replay, *KEY)
     row = call_row(announced)
     assert (row["status"], row["dead_cause"], row["lost_leases"], row["lost_isolated"]) == (
         WorkStatus.PENDING,
@@ -385,19 +383,15 @@ def test_a_settled_call_that_was_taken_in_without_follow_ups_is_read_again_when_
 ) -> None:
     with database.transaction() as connection:
         calls.announce(
-            connection, "loc", "backfilled", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False
+            connection, LOCATION, "backfilled", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False
         )
-        connection.execute(
-            sa.update(calls.calls_table).values(status=WorkStatus.DONE, settled_at=moment(), next_attempt_at=None)
-        )
+    fetch(database, call_log("backfilled"))
     with database.transaction() as connection:
-        calls.announce(connection, "loc", "backfilled")
-        row = calls.get(connection, "loc", "backfilled")
+        calls.announce(connection, LOCATION, "backfilled")
+        row = calls.get(connection, LOCATION, "backfilled")
     assert row is not None
     assert (row["status"], row["plans_follow_ups"], row["lane"]) == (WorkStatus.PENDING, True, Lane.LIVE)
+    fetch(database, call_log("backfilled"))
     with database.transaction() as connection:
-        connection.execute(
-            sa.update(calls.calls_table).values(status=WorkStatus.DONE, settled_at=moment(), next_attempt_at=None)
-        )
-        calls.announce(connection, "loc", "backfilled")
-        assert calls.get(connection, "loc", "backfilled")["status"] == WorkStatus.DONE  # type: ignore[index]
+        calls.announce(connection, LOCATION, "backfilled")
+        assert calls.get(connection, LOCATION, "backfilled")["status"] == WorkStatus.DONE  # type: ignore[index]

@@ -10,7 +10,7 @@ from models.follow_ups.rules import PlannedFollowUp, SkipReason
 from models.work import lifecycle
 from models.work.lifecycle import Claim
 from models.work.work_rows import Lane, WorkStatus
-from tests.models.rows import (
+from tests.support.rows import (
     LOCATION,
     announce,
     change,
@@ -23,6 +23,7 @@ from tests.models.rows import (
     rows_of,
     run_out,
     seconds_until,
+    write,
 )
 
 
@@ -30,8 +31,7 @@ def plan_all(
     database: Database, *wanted: PlannedFollowUp, delay_seconds: float = 0, lane: Lane = Lane.FOLLOW_UP
 ) -> int:
     announce(database, "call-1")
-    with database.transaction() as connection:
-        return follow_ups.plan(connection, LOCATION, "call-1", wanted, delay_seconds=delay_seconds, lane=lane)
+    return write(database, follow_ups.plan, LOCATION, "call-1", wanted, delay_seconds=delay_seconds, lane=lane)
 
 
 def rows(database: Database) -> list[sa.RowMapping]:
@@ -39,8 +39,7 @@ def rows(database: Database) -> list[sa.RowMapping]:
 
 
 def intend(database: Database, claim: Claim, *, seconds: float = 20, **words: str) -> bool:
-    with database.transaction() as connection:
-        return follow_ups.intend(connection, claim, seconds=seconds, **words)
+    return write(database, follow_ups.intend, claim, seconds=seconds, **words)
 
 
 def become_unclear(database: Database, follow_up_id: str) -> None:
@@ -94,8 +93,7 @@ def test_what_waits_for_the_summary_is_brought_forward_when_it_came(database: Da
 def test_a_follow_up_that_waits_after_a_try_is_not_brought_forward_by_planning_again(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
-    with database.transaction() as connection:
-        lifecycle.reschedule(connection, claim, seconds=300, counted=True)
+    write(database, lifecycle.reschedule, claim, seconds=300, counted=True)
     assert plan_all(database, planned()) == 0
     assert seconds_until(database, follow_up_row(database, follow_up_id)["next_attempt_at"]) > 200
 
@@ -162,8 +160,7 @@ def test_no_intent_when_somebody_took_over(database: Database) -> None:
 def test_no_intent_after_the_end(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
-    with database.transaction() as connection:
-        lifecycle.complete(connection, claim, remote_id="note-1", done_at=moment())
+    write(database, lifecycle.complete, claim, remote_id="note-1", done_at=moment())
     assert not intend(database, claim)
 
 
@@ -182,8 +179,7 @@ def test_a_person_who_found_it_settles_an_unclear_one(database: Database) -> Non
 def test_a_person_who_did_not_find_it_has_it_sent_again(database: Database) -> None:
     follow_up_id = plan(database)
     become_unclear(database, follow_up_id)
-    with database.transaction() as connection:
-        assert follow_ups.settle_by_person(connection, follow_up_id, is_there=False)
+    assert write(database, follow_ups.settle_by_person, follow_up_id, is_there=False)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["intent_at"], row["unclear_since"]) == (WorkStatus.PENDING, None, None)
     assert (row["posts"], row["absences"]) == (0, 0)
@@ -206,10 +202,8 @@ def test_a_person_settles_nothing_while_it_runs_and_nothing_unknown(database: Da
 def test_a_dead_one_that_never_got_out_is_sent_again_at_once(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
-    with database.transaction() as connection:
-        lifecycle.dead_letter(connection, claim, cause="contact_unknown")
-    with database.transaction() as connection:
-        assert follow_ups.resend(connection, follow_up_id)
+    write(database, lifecycle.dead_letter, claim, cause="contact_unknown")
+    assert write(database, follow_ups.resend, follow_up_id)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["dead_cause"], row["unclear_since"]) == (WorkStatus.PENDING, None, None)
     assert claim_follow_up(database, follow_up_id) is not None
@@ -219,11 +213,9 @@ def test_a_dead_one_that_may_have_got_out_is_looked_for_first(database: Database
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
     assert intend(database, claim, body="words")
-    with database.transaction() as connection:
-        lifecycle.dead_letter(connection, claim, cause="poison")
+    write(database, lifecycle.dead_letter, claim, cause="poison")
     intent_at = follow_up_row(database, follow_up_id)["intent_at"]
-    with database.transaction() as connection:
-        assert follow_ups.resend(connection, follow_up_id)
+    assert write(database, follow_ups.resend, follow_up_id)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["unclear_since"], row["body"]) == (WorkStatus.UNCLEAR, intent_at, "words")
     assert (row["intent_at"], row["absences"], row["posts"]) == (intent_at, 0, 0)
@@ -234,8 +226,7 @@ def test_an_unclear_one_is_looked_for_at_once_when_a_person_asks_and_its_window_
     follow_up_id = plan(database)
     become_unclear(database, follow_up_id)
     since = follow_up_row(database, follow_up_id)["unclear_since"]
-    with database.transaction() as connection:
-        assert follow_ups.resend(connection, follow_up_id)
+    assert write(database, follow_ups.resend, follow_up_id)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["unclear_since"]) == (WorkStatus.UNCLEAR, since)
     assert seconds_until(database, row["next_attempt_at"]) <= 0
@@ -255,8 +246,7 @@ def test_whoever_held_it_when_a_person_decided_writes_nothing(database: Database
     follow_up_id = plan(database)
     become_unclear(database, follow_up_id)
     stale = claimed_follow_up_as_it_was(database, follow_up_id)
-    with database.transaction() as connection:
-        follow_ups.settle_by_person(connection, follow_up_id, is_there=False)
+    write(database, follow_ups.settle_by_person, follow_up_id, is_there=False)
     assert not intend(database, stale)
     with pytest.raises(lifecycle.LeaseLost), database.transaction() as connection:
         lifecycle.complete(connection, stale)

@@ -5,7 +5,8 @@ from typing import Any
 from models.database import Database
 from models.intake import notifications
 from models.intake.notifications import NotificationStatus
-from tests.models.rows import LOCATION, at_once, rows_of
+from tests.support.rows import LOCATION, rows_of, write
+from tests.support.waiting import at_once
 
 VALUES = {
     "location_id": LOCATION, "call_id": "call-1", "dialect": "workflow", "authenticated_by": "intake_header",
@@ -14,8 +15,7 @@ VALUES = {
 
 
 def record(database: Database, dedupe_key: str, **values: Any) -> bool:
-    with database.transaction() as connection:
-        return notifications.record(connection, dedupe_key, **{**VALUES, **values})
+    return write(database, notifications.record, dedupe_key, **{**VALUES, **values})
 
 
 def test_a_notification_is_written_down_once_and_its_repeats_are_counted(database: Database) -> None:
@@ -41,8 +41,7 @@ def test_the_notifications_of_an_id_that_names_no_call_become_unresolved(databas
     record(database, "two")
     record(database, "another call", call_id="call-2")
     record(database, "another account", location_id="loc-two")
-    with database.transaction() as connection:
-        notifications.become_unresolved(connection, LOCATION, "call-1", reason="call_id_of_another_kind")
+    write(database, notifications.become_unresolved, LOCATION, "call-1", reason="call_id_of_another_kind")
     rows = {row["dedupe_key"]: row for row in rows_of(database, notifications.notifications_table)}
     for name in ("one", "two"):
         assert (rows[name]["status"], rows[name]["call_id"]) == (NotificationStatus.UNRESOLVED, None)

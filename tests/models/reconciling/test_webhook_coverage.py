@@ -1,5 +1,6 @@
 """The truth about the webhook: how many calls it announced, when that is too few, and the likely cause."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,28 +11,35 @@ from models.database import Database, moment
 from models.intake import notifications, rejection_counts
 from models.reconciling import webhook_coverage
 from models.reconciling.webhook_coverage import AlarmCause
-from tests.models.rows import LOCATION, announce
+from tests.support.rows import LOCATION, announce, read, write
 
 DAY = 86_400.0
 
 
-def known(database: Database, *, announced: int = 0, unannounced: int = 0, ago: float = 3600.0, **values: Any) -> None:
-    """Calls that began so long ago; later ones are newer."""
+def known(
+    database: Database,
+    *,
+    announced: int = 0,
+    unannounced: int = 0,
+    ago: float = 3600.0,
+    at: datetime | None = None,
+    **values: Any,
+) -> None:
+    """Calls that began `ago` seconds ago, or at `at`; each a second after the one before."""
     with database.reading() as connection:
         number = connection.execute(sa.select(sa.func.count()).select_from(calls_table)).scalar_one()
     origins = [Origin.NOTIFICATION] * announced + [Origin.RECONCILE] * unannounced
     for position, origin in enumerate(origins):
         call_id = f"call-{number + position}"
         announce(database, call_id, origin=values.get("origin", origin))
-        began = moment(-ago + position)
+        began = moment(-ago + position) if at is None else at + timedelta(seconds=position)
         with database.transaction() as connection:
             this = sa.update(calls_table).where(calls_table.c.call_id == call_id)
             connection.execute(this.values(created_at=began, started_at=began))
 
 
 def judge(database: Database) -> AlarmCause | None:
-    with database.reading() as connection:
-        return webhook_coverage.judge(connection, LOCATION)
+    return read(database, webhook_coverage.judge, LOCATION)
 
 
 def test_a_webhook_that_announces_nearly_every_call_is_well(database: Database) -> None:
@@ -71,8 +79,7 @@ def test_a_few_calls_backfilled_calls_and_calls_of_a_moment_ago_are_no_alarm(dat
 )
 def test_what_was_refused_tells_the_likely_cause(database: Database, refused: str, cause: AlarmCause) -> None:
     known(database, unannounced=5)
-    with database.transaction() as connection:
-        rejection_counts.count(connection, refused, number=3, trace={})
+    write(database, rejection_counts.count, refused, number=3, trace={})
     assert judge(database) is cause
     assert cause.sentence
 

@@ -12,7 +12,8 @@ from models.reconciling import runs, seen_ids, windows
 from models.reconciling.windows import Window, WindowKind
 from models.reconciling.windows import reconciliations_table as table
 from models.work.lifecycle import LeaseLost
-from tests.models.rows import LOCATION, announce, at_once, rows_of
+from tests.support.rows import LOCATION, announce, read, rows_of, write
+from tests.support.waiting import at_once
 
 HOUR = timedelta(hours=1)
 
@@ -69,8 +70,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_reader_writes_nothing(databa
     taken_over = claimed(database)
     with pytest.raises(LeaseLost), database.transaction() as connection:
         windows.release(connection, late, next_page=9)
-    with database.transaction() as connection:
-        windows.release(connection, taken_over, next_page=2)
+    write(database, windows.release, taken_over, next_page=2)
     with pytest.raises(LeaseLost), database.transaction() as connection:
         windows.release(connection, taken_over, next_page=3)
     assert rows_of(database, table)[0]["next_page"] == 2
@@ -78,8 +78,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_reader_writes_nothing(databa
 
 def test_paused_resting_and_removed_accounts_are_not_read(database: Database) -> None:
     open_run(database)
-    with database.transaction() as connection:
-        pause(connection, LOCATION, cause=PauseCause.PERSON, detail="")
+    write(database, pause, LOCATION, cause=PauseCause.PERSON, detail="")
     assert claim(database) is None
     with database.transaction() as connection:
         connection.execute(sa.text("DELETE FROM pauses"))
@@ -92,16 +91,14 @@ def test_paused_resting_and_removed_accounts_are_not_read(database: Database) ->
 
 def test_backfills_are_read_by_their_command_only(database: Database) -> None:
     open_run(database, kind=WindowKind.BACKFILL)
-    with database.reading() as connection:
-        assert windows.due(connection, limit=10) == []
+    assert read(database, windows.due, limit=10) == []
     assert claim(database) is not None
 
 
 def test_the_most_urgent_windows_come_first(database: Database) -> None:
     for kind in (WindowKind.DAILY, WindowKind.REGULAR, WindowKind.BURST):
         open_run(database, kind=kind)
-    with database.reading() as connection:
-        assert windows.due(connection, limit=10) == [3, 2, 1]
+    assert read(database, windows.due, limit=10) == [3, 2, 1]
 
 
 def test_what_the_list_has_shown_is_counted_once_however_often_it_stood_there(database: Database) -> None:

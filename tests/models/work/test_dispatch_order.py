@@ -15,10 +15,9 @@ from models.follow_ups.follow_ups import FOLLOW_UP
 from models.work import dispatch_order, heartbeats, lifecycle
 from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
 from models.work.work_rows import Lane, WorkStatus
-from tests.models.rows import (
+from tests.support.rows import (
     LOCATION,
     announce,
-    at_once,
     call_row,
     change,
     claim_call,
@@ -26,7 +25,9 @@ from tests.models.rows import (
     make_due,
     plan,
     run_out,
+    write,
 )
+from tests.support.waiting import at_once
 
 WIDE = DispatchLimits(in_all=1000, per_account=1000)
 
@@ -57,14 +58,12 @@ def add_account(database: Database, location_id: str, *, due_calls: int = 0) -> 
 
 
 def beat(database: Database, name: str) -> None:
-    with database.transaction() as connection:
-        heartbeats.beat(connection, name, process="worker", slots=8)
+    write(database, heartbeats.beat, name, process="worker", slots=8)
 
 
 def test_nothing_due_takes_nothing(database: Database) -> None:
     claim = claimed_call(database)
-    with database.transaction() as connection:
-        lifecycle.reschedule(connection, claim, seconds=60)
+    write(database, lifecycle.reschedule, claim, seconds=60)
     assert take(database) == []
 
 
@@ -90,8 +89,7 @@ def test_a_mark_is_void_after_half_a_minute(database: Database) -> None:
 def test_a_mark_is_taken_back_when_its_message_could_not_be_sent(database: Database) -> None:
     announce(database, "call-1")
     taken = take(database)
-    with database.transaction() as connection:
-        dispatch_order.clear_marks(connection, taken)
+    write(database, dispatch_order.clear_marks, taken)
     assert take(database) == taken
 
 
@@ -174,8 +172,7 @@ def test_a_lease_that_ran_out_is_sent_again(database: Database) -> None:
 
 def test_a_resting_account_gets_nothing_until_its_rest_is_over(database: Database) -> None:
     announce(database, "call-1")
-    with database.transaction() as connection:
-        circuit_breaker.open_breaker(connection, LOCATION, seconds=60)
+    write(database, circuit_breaker.open_breaker, LOCATION, seconds=60)
     assert take(database) == []
     with database.transaction() as connection:
         connection.execute(sa.update(accounts_table).values(open_until=moment(-1)))
@@ -184,23 +181,20 @@ def test_a_resting_account_gets_nothing_until_its_rest_is_over(database: Databas
 
 def test_a_removed_account_gets_nothing(database: Database) -> None:
     announce(database, "call-1")
-    with database.transaction() as connection:
-        accounts.remove(connection, LOCATION)
+    write(database, accounts.remove, LOCATION)
     assert take(database) == []
 
 
 def test_a_paused_account_gets_nothing_and_takes_no_room(database: Database) -> None:
     add_account(database, "paused", due_calls=5)
     announce(database, "call-1")
-    with database.transaction() as connection:
-        pauses.pause(connection, "paused", cause=PauseCause.TOKEN, detail="set a new one")
+    write(database, pauses.pause, "paused", cause=PauseCause.TOKEN, detail="set a new one")
     assert call_ids(take(database, limits=DispatchLimits(in_all=1, per_account=1))) == ["call-1"]
 
 
 def test_a_pause_of_the_follow_ups_leaves_the_calls_to_go_on(database: Database) -> None:
     plan(database)
-    with database.transaction() as connection:
-        pauses.pause(connection, LOCATION, cause=PauseCause.SCOPE, detail="contacts.write", work="follow_up")
+    write(database, pauses.pause, LOCATION, cause=PauseCause.SCOPE, detail="contacts.write", work="follow_up")
     assert [each.work for each in take(database)] == [CALL]
 
 
@@ -212,8 +206,7 @@ def test_after_an_outage_one_attempt_goes_ahead(database: Database) -> None:
             circuit_breaker.record_outage(connection, "struck", first_seconds=0)
     assert Counter(each.key[0] for each in take(database)) == {"struck": 1, "well": 3}
     assert take(database) == []
-    with database.transaction() as connection:
-        circuit_breaker.record_success(connection, "struck")
+    write(database, circuit_breaker.record_success, "struck")
     assert len(take(database)) == 8
 
 
@@ -227,8 +220,7 @@ def test_what_has_ended_is_not_sent(database: Database) -> None:
 def test_a_claim_takes_the_mark_away_and_so_does_every_outcome(database: Database) -> None:
     claim = claimed_call(database)
     change(database, CALL, claim.key, enqueued_at=moment(), enqueued_epoch="one")
-    with database.transaction() as connection:
-        lifecycle.reschedule(connection, claim, seconds=60)
+    write(database, lifecycle.reschedule, claim, seconds=60)
     make_due(database, CALL, claim.key)
     assert call_ids(take(database)) == ["call-1"]
     assert claim_call(database, "call-1") is not None

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from models.database import Database, moment
 from models.work import heartbeats
-from tests.models.rows import rows_of
+from tests.support.rows import read, rows_of, write
 
 
 def beat(database: Database, name: str, *, process: str = "worker", slots: int = 0, age: float = 0) -> None:
@@ -16,8 +16,7 @@ def beat(database: Database, name: str, *, process: str = "worker", slots: int =
 
 
 def test_the_slots_of_all_live_workers_count_together(database: Database) -> None:
-    with database.reading() as connection:
-        assert heartbeats.live_slots(connection) == 0
+    assert read(database, heartbeats.live_slots) == 0
     beat(database, "one", slots=32)
     beat(database, "two", slots=8)
     beat(database, "web", process="web", slots=99)
@@ -43,15 +42,12 @@ def test_a_process_that_beats_again_is_alive_again_and_keeps_its_start(database:
 def test_a_process_that_ends_on_purpose_is_gone_at_once(database: Database) -> None:
     beat(database, "one")
     beat(database, "two")
-    with database.transaction() as connection:
-        heartbeats.leave(connection, "one")
-    with database.reading() as connection:
-        assert heartbeats.live_workers(connection) == ["two"]
+    write(database, heartbeats.leave, "one")
+    assert read(database, heartbeats.live_workers) == ["two"]
 
 
 def test_processes_that_are_gone_for_a_day_are_forgotten(database: Database) -> None:
     beat(database, "yesterday's", age=86_500)
     beat(database, "today's", age=86_000)
-    with database.transaction() as connection:
-        heartbeats.forget_gone(connection)
+    write(database, heartbeats.forget_gone)
     assert [row["name"] for row in rows_of(database, heartbeats.heartbeats_table)] == ["today's"]

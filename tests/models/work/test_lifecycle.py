@@ -16,10 +16,9 @@ from models.work import history, lifecycle
 from models.work.history import Outcome
 from models.work.lifecycle import FAILURES_ALLOWED, Claim, LeaseLost
 from models.work.work_rows import Lane, WorkStatus
-from tests.models.rows import (
+from tests.support.rows import (
     LOCATION,
     announce,
-    at_once,
     call_log,
     call_row,
     change,
@@ -30,10 +29,13 @@ from tests.models.rows import (
     follow_up_row,
     make_due,
     plan,
+    read,
     rows_of,
     run_out,
     seconds_until,
+    write,
 )
+from tests.support.waiting import at_once
 
 KEY = (LOCATION, "call-1")
 
@@ -47,13 +49,11 @@ def lose_lease(database: Database, *, isolated: bool = False) -> Claim | None:
 
 
 def finish(database: Database, claim: Claim) -> None:
-    with database.transaction() as connection:
-        lifecycle.complete(connection, claim)
+    write(database, lifecycle.complete, claim)
 
 
 def postpone(database: Database, claim: Claim, **how: object) -> None:
-    with database.transaction() as connection:
-        lifecycle.reschedule(connection, claim, **{"seconds": 5.0, **how})  # type: ignore[arg-type]
+    write(database, lifecycle.reschedule, claim, **{"seconds": 5.0, **how})  # type: ignore[arg-type]
 
 
 def test_one_of_many_who_claim_at_once_gets_the_row(database: Database) -> None:
@@ -112,18 +112,15 @@ def test_an_unknown_row_is_not_claimed(database: Database) -> None:
 
 def test_a_paused_account_is_not_claimed_from_until_it_is_resumed(database: Database) -> None:
     announce(database, "call-1")
-    with database.transaction() as connection:
-        pauses.pause(connection, LOCATION, cause=PauseCause.TOKEN, detail="set a new one")
+    write(database, pauses.pause, LOCATION, cause=PauseCause.TOKEN, detail="set a new one")
     assert claim_call(database, "call-1") is None
-    with database.transaction() as connection:
-        pauses.resume(connection, LOCATION)
+    write(database, pauses.resume, LOCATION)
     assert claim_call(database, "call-1") is not None
 
 
 def test_a_pause_of_one_kind_of_work_leaves_the_other_to_go_on(database: Database) -> None:
     follow_up_id = plan(database)
-    with database.transaction() as connection:
-        pauses.pause(connection, LOCATION, cause=PauseCause.SCOPE, detail="contacts.write", work="follow_up")
+    write(database, pauses.pause, LOCATION, cause=PauseCause.SCOPE, detail="contacts.write", work="follow_up")
     assert claim_follow_up(database, follow_up_id) is None
     assert claim_call(database, "call-1") is not None
 
@@ -207,18 +204,15 @@ def test_a_run_out_lease_is_taken_over_counted_and_told(database: Database) -> N
 def test_a_row_that_lost_two_leases_is_given_out_alone_only(database: Database) -> None:
     announce(database, "call-1")
     lose_lease(database)
-    with database.reading() as connection:
-        assert not lifecycle.needs_isolation(connection, CALL, KEY)
+    assert not read(database, lifecycle.needs_isolation, CALL, KEY)
     lose_lease(database)
     assert claim_call(database, "call-1") is None
-    with database.reading() as connection:
-        assert lifecycle.needs_isolation(connection, CALL, KEY)
+    assert read(database, lifecycle.needs_isolation, CALL, KEY)
     alone = claim_call(database, "call-1", isolated=True)
     assert alone is not None
     assert alone.row["isolated"]
     assert (alone.row["lost_leases"], alone.row["lost_isolated"]) == (2, 0)
-    with database.reading() as connection:
-        assert not lifecycle.needs_isolation(connection, CALL, KEY), "it runs"
+    assert not read(database, lifecycle.needs_isolation, CALL, KEY), "it runs"
 
 
 def test_a_lease_lost_alone_twice_makes_the_row_dead_of_poison(database: Database) -> None:
@@ -319,8 +313,7 @@ def test_what_is_asked_for_while_it_runs_is_due_at_once_when_postponed(database:
 
 def test_a_replay_while_it_runs_makes_the_finished_row_due_again(database: Database) -> None:
     claim = claimed_call(database)
-    with database.transaction() as connection:
-        assert calls.replay(connection, *KEY)
+    assert write(database, calls.replay, *KEY)
     finish(database, claim)
     assert call_row(database)["status"] == WorkStatus.PENDING
     again = claim_call(database, "call-1")
@@ -340,14 +333,12 @@ def test_a_notification_while_it_runs_does_not_repeat_what_is_finished(database:
 def test_what_is_asked_for_while_it_runs_is_not_given_up_but_due_at_once(database: Database) -> None:
     claim = claimed_call(database)
     announce(database, "call-1")
-    with database.transaction() as connection:
-        lifecycle.dead_letter(connection, claim, cause="not_found", status=WorkStatus.DEAD)
+    write(database, lifecycle.dead_letter, claim, cause="not_found", status=WorkStatus.DEAD)
     row = call_row(database)
     assert (row["status"], row["dead_cause"]) == (WorkStatus.PENDING, None)
     again = claim_call(database, "call-1")
     assert again is not None
-    with database.transaction() as connection:
-        lifecycle.dead_letter(connection, again, cause="not_found")
+    write(database, lifecycle.dead_letter, again, cause="not_found")
     row = call_row(database)
     assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == (WorkStatus.DEAD, "not_found", None)
 
@@ -358,8 +349,7 @@ def test_an_attempt_that_broke_is_made_again_and_dead_after_too_many(database: D
         make_due(database, CALL, KEY)
         claim = claim_call(database, "call-1")
         assert claim is not None
-        with database.transaction() as connection:
-            lifecycle.abort(connection, claim, error="KeyError", first_seconds=5)
+        write(database, lifecycle.abort, claim, error="KeyError", first_seconds=5)
         row = call_row(database)
         assert row["failures"] == row["attempts"] == number
     assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == (WorkStatus.DEAD, "broken", None)
@@ -382,8 +372,7 @@ def test_an_attempt_that_broke_for_the_last_time_is_made_again_when_asked_for_me
 def test_a_follow_up_that_broke_before_its_request_is_tried_again(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
-    with database.transaction() as connection:
-        lifecycle.abort(connection, claim, error="KeyError", first_seconds=5)
+    write(database, lifecycle.abort, claim, error="KeyError", first_seconds=5)
     row = follow_up_row(database, follow_up_id)
     assert (row["status"], row["unclear_since"]) == (WorkStatus.PENDING, None)
 
@@ -405,8 +394,7 @@ def test_a_follow_up_that_broke_after_its_intent_is_unclear_and_never_dead(datab
 def test_whoever_died_after_the_intent_left_it_unclear_since_the_end_of_the_lease(database: Database) -> None:
     follow_up_id = plan(database)
     claim = claimed_follow_up(database, follow_up_id)
-    with database.transaction() as connection:
-        follow_ups.intend(connection, claim, seconds=5)
+    write(database, follow_ups.intend, claim, seconds=5)
     run_out(database, FOLLOW_UP, (follow_up_id,))
     lease_end = follow_up_row(database, follow_up_id)["lease_until"]
     taken_over = claimed_follow_up(database, follow_up_id, extra=UNCLEAR_FROM_THE_LEASE)
@@ -427,8 +415,7 @@ def test_an_unclear_row_keeps_its_window_whoever_asks(database: Database) -> Non
 def test_a_row_that_is_no_work_is_dropped_with_a_line_in_the_history(database: Database) -> None:
     announce(database, "call-2")
     claim = claimed_call(database)
-    with database.transaction() as connection:
-        lifecycle.discard(connection, claim, error="wrong_kind", http_status=422)
+    write(database, lifecycle.discard, claim, error="wrong_kind", http_status=422)
     assert [row["call_id"] for row in rows_of(database, calls.calls_table)] == ["call-2"]
     (told,) = rows_of(database, history.attempts_table)
     assert (told["outcome"], told["error"], told["http_status"]) == (Outcome.DROPPED, "wrong_kind", 422)

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from models.database import Database
-from tests.webhook.ops.conftest import PASSWORD, SECRET, TOKEN, Pages, pages_on
+from tests.support.rows import LOCATION, SECRET, TOKEN, store
+from tests.webhook.ops.conftest import PASSWORD, Pages, a_call, pages_on
 from workers.local.embedded_redis import free_port
 
-PATHS = ("/ops/", "/ops/setup", "/ops/calls/LOC_1/call-1", "/ops/static/ops.css")
+PATHS = ("/ops/", "/ops/setup", f"/ops/calls/{LOCATION}/call-1", "/ops/static/ops.css")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -55,18 +56,18 @@ def test_the_pages_only_read(path: str, ops: Pages) -> None:
         assert ops.client.open(path, method=method).status_code in (401, 405)
 
 
-def test_no_page_shows_a_token_a_secret_or_what_they_are_stored_as(ops: Pages, database: Database, store) -> None:
-    store("call-1")
+def test_no_page_shows_a_token_a_secret_or_what_they_are_stored_as(ops: Pages, database: Database) -> None:
+    store(database, a_call("call-1"))
     with database.reading() as connection:
         row = connection.exec_driver_sql(
             "SELECT api_token_encrypted, intake_secret_hash FROM accounts"
         ).one()  # fmt: skip
-    shown = "".join(ops.text(path) for path in ("/ops/", "/ops/setup", "/ops/calls/LOC_1/call-1"))
+    shown = "".join(ops.text(path) for path in ("/ops/", "/ops/setup", f"/ops/calls/{LOCATION}/call-1"))
     for hidden in (TOKEN, SECRET, PASSWORD, *row):
         assert hidden not in shown
 
 
-@pytest.mark.parametrize("path", ["/ops/", "/ops/setup", "/ops/calls/LOC_1/call-1"])
+@pytest.mark.parametrize("path", ["/ops/", "/ops/setup", f"/ops/calls/{LOCATION}/call-1"])
 def test_while_the_database_is_away_a_calm_page_says_so(path: str) -> None:
     answer = pages_on(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing").get(path)
     assert answer.status_code == 503

@@ -10,25 +10,23 @@ from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
 from models.calls.call_log import Action
 from models.calls.calls import calls_table
-from models.database import Database, moment
-from models.follow_ups.rules import SkipReason
-from models.work import lifecycle
-from models.work.history import Outcome
-from models.work.work_rows import WorkStatus
+from models.database import Database
 from tests.support.hearts import beating
-from tests.webhook.ops.conftest import Pages, Store, begun_follow_up, dead_call
+from tests.support.rows import LOCATION, dead_call, store, unclear_follow_up, write
+from tests.webhook.ops.conftest import Pages, a_call
 from webhook.ops import call_list
 
+OTHER = "AnotherLocation00001"
 BOOKING = Action("APPOINTMENT_BOOKING", "Book", executed_at=datetime(2024, 1, 15, 10, 31, tzinfo=UTC))
 
 
 def ids(page: str) -> list[str]:
-    return re.findall(r'class="time"><a href="/ops/calls/LOC_\d/([^"]+)"', page)
+    return re.findall(r'class="time"><a href="/ops/calls/\w+/([^"]+)"', page)
 
 
-def test_calls_come_newest_first_with_the_time_in_the_accounts_zone(ops: Pages, store: Store) -> None:
+def test_calls_come_newest_first_with_the_time_in_the_accounts_zone(ops: Pages, database: Database) -> None:
     for number in range(3):
-        store(f"call-{number}")
+        store(database, a_call(f"call-{number}"))
     page = ops.text("/ops/")
     assert ids(page) == ["call-2", "call-1", "call-0"]
     assert "Mon 15 Jan 2024, 11:30" in page
@@ -36,20 +34,20 @@ def test_calls_come_newest_first_with_the_time_in_the_accounts_zone(ops: Pages, 
     assert "1 min 35 s" in page
 
 
-def test_actions_and_the_state_of_each_note_are_shown_beside_their_call(ops: Pages, store: Store) -> None:
-    store("call-1", actions=(BOOKING, Action("HOLOGRAM_SENT")))
-    store("call-2", actions=(BOOKING,), skip_reason=SkipReason.TRIAL_CALL, trial_call=True)
+def test_actions_and_the_state_of_each_note_are_shown_beside_their_call(ops: Pages, database: Database) -> None:
+    store(database, a_call("call-1", actions=(BOOKING, Action("HOLOGRAM_SENT"))))
+    store(database, a_call("call-2", actions=(BOOKING,), trial_call=True))
     page = ops.text("/ops/")
     for words in ("booking", "hologram sent", "<b>note</b> waiting", "<b>note</b> skipped: trial call"):
         assert words in page
 
 
 def test_paging_shows_every_call_once_even_where_many_came_in_one_moment(
-    ops: Pages, database: Database, store: Store, monkeypatch: pytest.MonkeyPatch
+    ops: Pages, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(call_list, "PAGE", 4)
     for number in range(11):
-        store(f"call-{number:02d}")
+        store(database, a_call(f"call-{number:02d}"))
     with database.transaction() as connection:
         connection.execute(
             sa.update(calls_table)
@@ -66,39 +64,34 @@ def test_paging_shows_every_call_once_even_where_many_came_in_one_moment(
     assert len(seen) == 11
 
 
-def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Database, store: Store) -> None:
-    with database.transaction() as connection:
-        accounts.add(connection, "LOC_2", name="Other")
-    store("call-done")
-    store("call-note", actions=(BOOKING,))
-    store("call-other", location_id="LOC_2")
-    dead_call(database, "call-dead", cause="not_found")
-    assert ids(ops.text("/ops/?account=LOC_2")) == ["call-other"]
+def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Database) -> None:
+    write(database, accounts.add, OTHER, name="Other")
+    store(database, a_call("call-done"))
+    store(database, a_call("call-note", actions=(BOOKING,)))
+    store(database, a_call("call-other"), location_id=OTHER)
+    dead_call(database, "call-dead")
+    assert ids(ops.text(f"/ops/?account={OTHER}")) == ["call-other"]
     assert ids(ops.text("/ops/?status=dead")) == ["call-dead"]
-    assert ids(ops.text("/ops/?status=done&account=LOC_1")) == ["call-note", "call-done"]
+    assert ids(ops.text(f"/ops/?status=done&account={LOCATION}")) == ["call-note", "call-done"]
     assert ids(ops.text("/ops/?status=follow-up-open")) == ["call-note"]
     assert ids(ops.text("/ops/?status=follow-up-unclear")) == []
     assert "given up: not found" in ops.text("/ops/")
 
 
-def test_callers_words_are_shown_as_words(ops: Pages, store: Store) -> None:
-    store("call-1", from_number="<img src=x onerror=alert(1)>", actions=(Action("<b>BOLD</b>"),))
+def test_callers_words_are_shown_as_words(ops: Pages, database: Database) -> None:
+    store(database, a_call("call-1", from_number="<img src=x onerror=alert(1)>", actions=(Action("<b>BOLD</b>"),)))
     page = ops.text("/ops/")
     assert "<img" not in page
     assert "<b>bold" not in page.lower()
 
 
 def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_do(
-    ops: Pages, database: Database, store: Store
+    ops: Pages, database: Database
 ) -> None:
-    store("call-1", actions=(BOOKING,))
+    store(database, a_call("call-1", actions=(BOOKING,)))
+    unclear_follow_up(database, "call-1")
     dead_call(database, "call-2", cause="poison")
-    claim = begun_follow_up(database)
-    with database.transaction() as connection:
-        lifecycle.reschedule(
-            connection, claim, seconds=None, status=WorkStatus.UNCLEAR, outcome=Outcome.UNCLEAR, unclear_since=moment()
-        )
-        pauses.pause(connection, "LOC_1", cause=PauseCause.TOKEN, detail="Write a new token with set-token.")
+    write(database, pauses.pause, LOCATION, cause=PauseCause.TOKEN, detail="Write a new token with set-token.")
     page = ops.text("/ops/")
     assert "All is well" not in page
     for words in (

@@ -3,9 +3,11 @@
 from models.accounts import accounts
 from models.database import Database
 from models.intake import notifications, rejection_counts
-from tests.webhook.ops.conftest import Pages, Store
+from tests.support.rows import LOCATION, store, write
+from tests.webhook.ops.conftest import Pages, a_call
 from webhook.rejections import Reason
 
+OTHER = "AnotherLocation00001"
 TRACE = {"bytes": 812, "content_type": "<text/evil>", "credentials": ["X-GHL-Signature"]}
 
 
@@ -18,25 +20,20 @@ def test_it_says_which_address_and_header_to_paste(ops: Pages, database: Databas
 
 
 def test_it_shows_how_the_last_notification_was_proven_and_what_became_of_its_call(
-    ops: Pages, database: Database, store: Store
+    ops: Pages, database: Database
 ) -> None:
     assert "No notification has come" in ops.text("/ops/setup")
-    store("call-1")
-    with database.transaction() as connection:
-        notifications.record(
-            connection, "key", location_id="LOC_1", call_id="call-1", dialect="thin", authenticated_by="intake_header",
-            status="accepted",
-        )  # fmt: skip
+    store(database, a_call("call-1"), dialect="thin", proof="intake_header")
     page = ops.text("/ops/setup")
     assert "proven by intake secret in the header" in page
-    assert 'href="/ops/calls/LOC_1/call-1"' in page
+    assert f'href="/ops/calls/{LOCATION}/call-1"' in page
 
 
 def test_it_says_why_a_notification_was_ignored_or_left_unresolved(ops: Pages, database: Database) -> None:
     with database.transaction() as connection:
         for number, reason in enumerate(("location_not_served", "unresolved_merge_tag", "a_reason_of_tomorrow")):
             notifications.record(
-                connection, f"key-{number}", location_id="LOC_1" if number else None, dialect="workflow",
+                connection, f"key-{number}", location_id=LOCATION if number else None, dialect="workflow",
                 authenticated_by="ed25519", status="ignored", reason=reason,
             )  # fmt: skip
     page = ops.text("/ops/setup")
@@ -62,9 +59,8 @@ def test_refusals_are_counted_by_reason_with_its_sentence_and_what_the_last_one_
 
 
 def test_it_says_what_an_account_still_lacks(ops: Pages, database: Database) -> None:
-    with database.transaction() as connection:
-        accounts.add(connection, "LOC_2")
+    write(database, accounts.add, OTHER)
     page = ops.text("/ops/setup")
-    assert "leadway-calls accounts set-token LOC_2" in page
+    assert f"leadway-calls accounts set-token {OTHER}" in page
     assert "No intake secret: only signed notifications are accepted" in page
-    assert "set-token LOC_1" not in page
+    assert f"set-token {LOCATION}" not in page

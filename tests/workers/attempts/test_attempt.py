@@ -12,8 +12,9 @@ from models.calls.calls import CALL, calls_table
 from models.database import moment
 from models.work import lifecycle
 from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED, Claim
-from tests.support.waiting import eventually
-from tests.workers.conftest import AtWork, meanwhile
+from tests.support.rows import read, write
+from tests.support.waiting import meanwhile
+from tests.support.worker import AtWork
 from workers.attempts.attempt import attempt
 from workers.attempts.isolation import isolation
 from workers.process.connections import Connections
@@ -103,7 +104,7 @@ def test_a_suspect_waits_until_its_neighbours_have_ended(at_work: AtWork) -> Non
     at_work.announce("suspect")
     at_work.announce("neighbour")
     lose_leases(at_work, "suspect", ISOLATED_AFTER)
-    inside, may_end, order = threading.Event(), threading.Event(), list[str]()
+    inside, may_end, ran, order = threading.Event(), threading.Event(), threading.Event(), list[str]()
 
     def hold(_this: Connections, _claim: Claim) -> str:
         inside.set()
@@ -113,12 +114,13 @@ def test_a_suspect_waits_until_its_neighbours_have_ended(at_work: AtWork) -> Non
 
     def run(_this: Connections, _claim: Claim) -> str:
         order.append("suspect")
+        ran.set()
         return "ran"
 
     with meanwhile(lambda: attempt_call(at_work, "neighbour", hold)):
         assert inside.wait(10)
         with meanwhile(lambda: attempt_call(at_work, "suspect", run)):
-            eventually(lambda: isolation._is_exclusive)
+            assert not ran.wait(0.3), "a neighbour is still inside"
             may_end.set()
     assert order == ["neighbour", "suspect"]
     assert at_work.call("suspect")["isolated"]
@@ -136,10 +138,8 @@ def test_a_suspect_that_finds_no_room_stays_as_it_was(at_work: AtWork) -> None:
 def test_a_paused_suspect_does_not_ask_the_others_to_leave(at_work: AtWork) -> None:
     at_work.announce("suspect")
     lose_leases(at_work, "suspect", ISOLATED_AFTER)
-    with at_work.database.transaction() as connection:
-        pauses.pause(connection, at_work.location_id, cause=PauseCause.PERSON, detail="why")
-    with at_work.database.reading() as connection:
-        assert not lifecycle.needs_isolation(connection, CALL, (at_work.location_id, "suspect"))
+    write(at_work.database, pauses.pause, at_work.location_id, cause=PauseCause.PERSON, detail="why")
+    assert not read(at_work.database, lifecycle.needs_isolation, CALL, (at_work.location_id, "suspect"))
     before = at_work.call("suspect")
     assert attempt_call(at_work, "suspect") == before
 

@@ -5,7 +5,8 @@ import pytest
 from models.accounts import accounts, pauses
 from models.accounts.circuit_breaker import OUTAGES_BEFORE_OPEN
 from models.accounts.pauses import PauseCause
-from tests.workers.conftest import RETRY_SECONDS, TOLERATED, AtWork, on_sqlite
+from tests.support.rows import on_sqlite, write
+from tests.support.worker import RETRY_SECONDS, TOLERATED, AtWork
 from workers.dispatch_due import dispatch_due
 
 DENIALS = [
@@ -53,8 +54,7 @@ def test_a_missing_token_pauses_and_a_new_one_goes_on_at_once(at_work: AtWork) -
     at_work.fetch(call)
     assert at_work.pauses() == {("token", "all")}
     new = at_work.double.rotate_token(new="pit-new-0002")
-    with at_work.database.transaction() as connection:
-        accounts.set_token(connection, at_work.location_id, new, cipher=at_work.this.cipher)
+    write(at_work.database, accounts.set_token, at_work.location_id, new, cipher=at_work.this.cipher)
     assert not at_work.pauses()
     assert at_work.fetch_when_due(call)["status"] == "done"
 

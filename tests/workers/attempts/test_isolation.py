@@ -4,11 +4,12 @@ import threading
 
 import pytest
 
-from tests.support.waiting import eventually
-from tests.workers.conftest import meanwhile
+from tests.support.waiting import meanwhile
 from workers.attempts.isolation import Isolation, IsolationTimeout
 
 PATIENCE = 20.0
+A_MOMENT = 0.3
+"""In which what may begin has begun."""
 
 
 def stay(isolation: Isolation, entered: threading.Event, leave: threading.Event) -> None:
@@ -25,11 +26,12 @@ def test_any_number_run_in_company() -> None:
 
 def test_a_suspect_waits_for_its_neighbours_and_newcomers_wait_for_it() -> None:
     isolation = Isolation()
-    entered, leave, alone, done = (threading.Event() for _ in range(4))
+    entered, leave, arrived, alone, done = (threading.Event() for _ in range(5))
     newcomer_entered, newcomer_may_leave = threading.Event(), threading.Event()
     newcomer_may_leave.set()
 
     def be_suspect() -> None:
+        arrived.set()
         with isolation.exclusive(patience_seconds=PATIENCE):
             alone.set()
             assert done.wait(PATIENCE)
@@ -37,9 +39,10 @@ def test_a_suspect_waits_for_its_neighbours_and_newcomers_wait_for_it() -> None:
     with meanwhile(lambda: stay(isolation, entered, leave)):
         assert entered.wait(PATIENCE)
         with meanwhile(be_suspect):
-            eventually(lambda: isolation._is_exclusive)
-            assert not alone.is_set(), "a neighbour is still inside"
+            assert arrived.wait(PATIENCE)
+            assert not alone.wait(A_MOMENT), "a neighbour is still inside"
             with meanwhile(lambda: stay(isolation, newcomer_entered, newcomer_may_leave)):
+                assert not newcomer_entered.wait(A_MOMENT), "the suspect waits already"
                 leave.set()
                 assert alone.wait(PATIENCE)
                 assert not newcomer_entered.is_set()

@@ -9,71 +9,77 @@ from models.accounts.intake_secrets import hash_secret
 from models.accounts.pauses import PauseCause
 from models.accounts.token_encryption import cipher_for
 from models.database import Database
-from tests.workers.cli.conftest import KEY, LOCATION, SECRET, TOKEN, Commands, Held
+from tests.support.rows import (
+    ENCRYPTION_KEY,
+    LOCATION,
+    SECRET,
+    TOKEN,
+    booked_call,
+    read,
+    store,
+    write,
+)
+from tests.workers.cli.conftest import Commands
 
 OTHER = "AnotherLocation00001"
 
 
 def _token(database: Database, location_id: str = LOCATION) -> str | None:
-    with database.reading() as connection:
-        encrypted = accounts.get(connection, location_id).api_token_encrypted
-    return None if encrypted is None else cipher_for([KEY]).decrypt(encrypted)
+    encrypted = read(database, accounts.get, location_id).api_token_encrypted
+    return None if encrypted is None else cipher_for([ENCRYPTION_KEY]).decrypt(encrypted)
 
 
 def _owner(database: Database, secret: str) -> str | None:
-    with database.reading() as connection:
-        return accounts.location_for_secret(connection, hash_secret(secret))
+    return read(database, accounts.location_for_secret, hash_secret(secret))
 
 
-def test_two_lines_on_standard_input_are_the_token_and_the_secret(run: Commands, database: Database) -> None:
+def test_two_lines_on_standard_input_are_the_token_and_the_secret(run: Commands, unserved: Database) -> None:
     result = run(
         "accounts", "add", LOCATION, "--token-stdin", "--intake-secret-stdin", "--name", "Dental", "--language", "es",
         "--time-zone", "Europe/Madrid", "--follow-up-age-hours", "48", stdin=f"{TOKEN}\r\n{SECRET}\n",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert _token(database) == TOKEN
-    assert _owner(database, SECRET) == LOCATION
-    with database.reading() as connection:
-        account = accounts.get(connection, LOCATION)
+    assert _token(unserved) == TOKEN
+    assert _owner(unserved, SECRET) == LOCATION
+    account = read(unserved, accounts.get, LOCATION)
     assert (account.name, account.language, account.time_zone) == ("Dental", "es", "Europe/Madrid")
     assert account.follow_up_age_hours == 48
     assert TOKEN not in run.printed
     assert SECRET not in run.printed
 
 
-def test_with_the_token_alone_a_secret_is_made_and_shown_once(run: Commands, database: Database) -> None:
+def test_with_the_token_alone_a_secret_is_made_and_shown_once(run: Commands, unserved: Database) -> None:
     result = run("accounts", "add", LOCATION, "--token-stdin", stdin=f"{TOKEN}\n")
     found = re.search(r"https://YOUR-HOST/webhooks/leadway/(\S+)", result.output)
     assert found is not None
     assert f"X-Intake-Secret: {found[1]}" in result.output
-    assert _owner(database, found[1]) == LOCATION
+    assert _owner(unserved, found[1]) == LOCATION
     assert found[1] not in run("accounts", "show", LOCATION).output
 
 
-def test_with_the_secret_alone_the_account_waits_for_its_token(run: Commands, database: Database) -> None:
+def test_with_the_secret_alone_the_account_waits_for_its_token(run: Commands, unserved: Database) -> None:
     result = run("accounts", "add", LOCATION, "--intake-secret-stdin", stdin=f"{SECRET}\n")
     assert result.exit_code == 0
     assert "has no API token yet" in result.output
-    assert _owner(database, SECRET) == LOCATION
+    assert _owner(unserved, SECRET) == LOCATION
     assert "no API token" in run("accounts", "list").output
 
 
-def test_without_flags_it_prompts_and_an_empty_secret_makes_a_new_one(run: Commands, database: Database) -> None:
+def test_without_flags_it_prompts_and_an_empty_secret_makes_a_new_one(run: Commands, unserved: Database) -> None:
     result = run("accounts", "add", LOCATION, stdin=f"{TOKEN}\n\n")
     assert result.exit_code == 0, result.output
     assert "shown only now" in result.output
-    assert _token(database) == TOKEN
+    assert _token(unserved) == TOKEN
     assert TOKEN not in run.printed
 
 
-def test_adding_it_again_replaces_only_what_is_given(run: Commands, held: Held) -> None:
+def test_adding_it_again_replaces_only_what_is_given(run: Commands, served: Database) -> None:
     result = run("accounts", "add", LOCATION, "--token-stdin", "--language", "es", stdin="pit-new\n")
     assert "was served already and is updated" in result.output
     assert "shown only now" not in result.output
-    assert _token(held.database) == "pit-new"
-    assert _owner(held.database, SECRET) == LOCATION
-    with held.database.reading() as connection:
-        account = accounts.get(connection, LOCATION)
+    assert _token(served) == "pit-new"
+    assert _owner(served, SECRET) == LOCATION
+    account = read(served, accounts.get, LOCATION)
     assert (account.name, account.language) == ("Dental Madrid", "es")
 
 
@@ -92,15 +98,14 @@ def test_adding_it_again_replaces_only_what_is_given(run: Commands, held: Held) 
     ],
 )
 def test_what_cannot_work_is_refused_and_nothing_is_written(
-    run: Commands, database: Database, words: tuple[str, ...], stdin: str | bytes, told: str
+    run: Commands, unserved: Database, words: tuple[str, ...], stdin: str | bytes, told: str
 ) -> None:
     result = run("accounts", "add", LOCATION, *words, stdin=stdin)
     assert result.exit_code == 2
     assert told in result.output
     assert TOKEN not in result.output
     assert "contraseña" not in result.output
-    with database.reading() as connection:
-        assert accounts.served(connection) == []
+    assert read(unserved, accounts.served) == []
 
 
 def test_a_location_that_is_no_id_is_refused(run: Commands) -> None:
@@ -109,34 +114,33 @@ def test_a_location_that_is_no_id_is_refused(run: Commands) -> None:
     assert "LOCATION is the id" in result.output
 
 
-def test_a_short_or_unfitting_secret_is_taken_with_a_warning(run: Commands, database: Database) -> None:
+def test_a_short_or_unfitting_secret_is_taken_with_a_warning(run: Commands, unserved: Database) -> None:
     words = ("accounts", "add", LOCATION, "--token-stdin", "--intake-secret-stdin")
     result = run(*words, stdin=f"{TOKEN}\nshort/one\n")
     assert result.exit_code == 0
     assert "is short (9 characters)" in result.output
     assert "a URL cannot carry" in result.output
-    assert _owner(database, "short/one") == LOCATION
+    assert _owner(unserved, "short/one") == LOCATION
 
 
-def test_a_secret_that_another_account_has_is_refused_whole(run: Commands, held: Held) -> None:
+def test_a_secret_that_another_account_has_is_refused_whole(run: Commands, served: Database) -> None:
     words = ("accounts", "add", OTHER, "--token-stdin", "--intake-secret-stdin")
     result = run(*words, stdin=f"{TOKEN}\n{SECRET}\n")
     assert result.exit_code == 1
     assert "another account has this intake secret" in result.output
-    with held.database.reading() as connection:
-        assert not accounts.is_served(connection, OTHER)
+    assert not read(served, accounts.is_served, OTHER)
 
 
-def test_a_new_token_ends_the_pause_that_the_old_one_caused(run: Commands, held: Held) -> None:
-    held.do(pauses.pause, LOCATION, cause=PauseCause.TOKEN, detail="Set a new one.")
+def test_a_new_token_ends_the_pause_that_the_old_one_caused(run: Commands, served: Database) -> None:
+    write(served, pauses.pause, LOCATION, cause=PauseCause.TOKEN, detail="Set a new one.")
     result = run("accounts", "set-token", LOCATION, "--token-stdin", stdin="pit-new\n")
     assert result.exit_code == 0
-    assert _token(held.database) == "pit-new"
-    assert held.do(pauses.of_account, LOCATION) == []
+    assert _token(served) == "pit-new"
+    assert write(served, pauses.of_account, LOCATION) == []
     assert "pit-new" not in run.printed
 
 
-def test_a_token_that_the_environment_will_undo_is_warned_about(run: Commands, held: Held) -> None:
+def test_a_token_that_the_environment_will_undo_is_warned_about(run: Commands, served: Database) -> None:
     result = run(
         "accounts", "set-token", LOCATION, "--token-stdin", stdin="pit-new\n",
         LEADWAY_LOCATION_ID=LOCATION, LEADWAY_API_TOKEN=TOKEN,
@@ -144,20 +148,20 @@ def test_a_token_that_the_environment_will_undo_is_warned_about(run: Commands, h
     assert "LEADWAY_API_TOKEN is set and wins at the next start" in result.output
 
 
-def test_a_rotated_secret_leaves_the_old_one_valid_until_it_is_dropped(run: Commands, held: Held) -> None:
+def test_a_rotated_secret_leaves_the_old_one_valid_until_it_is_dropped(run: Commands, served: Database) -> None:
     first = run("accounts", "rotate-secret", LOCATION)
     made = re.search(r"X-Intake-Secret: (\S+)", first.output)
     assert made is not None
-    assert {_owner(held.database, each) for each in (SECRET, made[1])} == {LOCATION}
+    assert {_owner(served, each) for each in (SECRET, made[1])} == {LOCATION}
     assert "previous one is still valid" in run("accounts", "show", LOCATION).output
     second = run("accounts", "rotate-secret", LOCATION, "--secret-stdin", "--drop-old", stdin=f"{made[1]}\n")
     assert "refused from now on" in second.output
     assert made[1] not in second.output
-    assert _owner(held.database, SECRET) is None
-    assert _owner(held.database, made[1]) == LOCATION
+    assert _owner(served, SECRET) is None
+    assert _owner(served, made[1]) == LOCATION
 
 
-def test_a_pause_by_a_person_is_shown_with_its_reason_and_ended(run: Commands, held: Held) -> None:
+def test_a_pause_by_a_person_is_shown_with_its_reason_and_ended(run: Commands, served: Database) -> None:
     assert "is paused" in run("accounts", "pause", LOCATION, "--reason", "they tidy up").output
     assert "already" in run("accounts", "pause", LOCATION).output
     shown = run("accounts", "show", LOCATION).output
@@ -168,13 +172,13 @@ def test_a_pause_by_a_person_is_shown_with_its_reason_and_ended(run: Commands, h
     assert "was not paused" in run("accounts", "resume", LOCATION).output
 
 
-def test_removing_asks_keeps_the_calls_and_forgets_the_credentials(run: Commands, held: Held) -> None:
-    held.store("call-1")
+def test_removing_asks_keeps_the_calls_and_forgets_the_credentials(run: Commands, served: Database) -> None:
+    store(served, booked_call("call-1"))
     assert run("accounts", "remove", LOCATION, stdin="n\n").exit_code == 1
-    assert _token(held.database) == TOKEN
+    assert _token(served) == TOKEN
     assert run("accounts", "remove", LOCATION, "--yes").exit_code == 0
-    assert _token(held.database) is None
-    assert _owner(held.database, SECRET) is None
+    assert _token(served) is None
+    assert _owner(served, SECRET) is None
     assert run("call", "call-1").exit_code == 0
     refused = run("accounts", "set-token", LOCATION, "--token-stdin", stdin="pit-new\n")
     assert refused.exit_code == 1
@@ -189,13 +193,13 @@ def test_an_unknown_account_is_told_with_how_to_add_it(run: Commands, command: s
     assert f"accounts add {OTHER}" in result.output
 
 
-def test_a_token_that_the_keys_do_not_open_is_told_not_raised(run: Commands, held: Held) -> None:
+def test_a_token_that_the_keys_do_not_open_is_told_not_raised(run: Commands, served: Database) -> None:
     result = run("accounts", "show", LOCATION, TOKEN_ENCRYPTION_KEYS="A" * 43 + "=")
     assert result.exit_code == 0
     assert "TOKEN_ENCRYPTION_KEYS" in result.output
 
 
-def test_what_an_account_is_called_cannot_steer_the_terminal(run: Commands, held: Held) -> None:
-    held.do(accounts.add, LOCATION, name="\x1b[2Jgone [bold]")
+def test_what_an_account_is_called_cannot_steer_the_terminal(run: Commands, served: Database) -> None:
+    write(served, accounts.add, LOCATION, name="\x1b[2Jgone [bold]")
     for words in (("accounts", "list"), ("accounts", "show", LOCATION), ("status",)):
         assert "\x1b" not in run(*words).output

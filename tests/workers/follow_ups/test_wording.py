@@ -6,11 +6,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from models.calls.call_log import Action
 from models.database import Database
 from models.follow_ups.languages import Language, long_time
 from tests.leadway_double.nouns import Appointment, PlacedCall
-from tests.workers.conftest import RETRY_SECONDS, TOLERATED, AtWork, on_sqlite
-from workers.follow_ups.wording import LOOK_AGAIN_FOR, LOOKUPS_TRIED
+from tests.support.rows import call_log, on_sqlite
+from tests.support.worker import RETRY_SECONDS, TOLERATED, AtWork
+from workers.follow_ups.wording import LOOK_AGAIN_FOR, LOOKUPS_TRIED, match_bookings
+from workers.leadway.documents import Appointment as ListedAppointment
 
 BOOKED = {"actions": ["APPOINTMENT_BOOKING"], "booked": True}
 HOUR = 3600.0
@@ -54,6 +57,20 @@ def test_the_time_is_exact_also_where_the_account_is_set_to_another_zone_than_th
     assert f"{appointment.starts_at.astimezone(ZoneInfo('Europe/Madrid')):%H:%M} (Europe/Madrid)" in body
     assert "reservó una cita" in body
     assert "Resumen:" in body
+
+
+@pytest.mark.parametrize(
+    "executed_at", [datetime(2027, 11, 7, 5, 9, 55, tzinfo=UTC), datetime(2027, 11, 7, 6, 9, 55, tzinfo=UTC)]
+)
+def test_a_booking_in_the_hour_that_comes_twice_is_found_by_its_time_without_a_zone(executed_at: datetime) -> None:
+    """01:10 in New York: five seconds after either."""
+    action = Action("APPOINTMENT_BOOKING", executed_at=executed_at)
+    appointment = ListedAppointment(
+        "appointment-1", calendar_id=None, contact_id=None, title="", status="", starts_at=None, ends_at=None,
+        added_at=datetime(2027, 11, 7, 1, 10, tzinfo=UTC), zoneless=frozenset({"added_at"}),
+    )  # fmt: skip
+    found = match_bookings([("key", action)], [appointment], call_log=call_log(), time_zone="America/New_York")
+    assert found == {"key": appointment}
 
 
 def test_an_appointment_that_shows_up_later_is_waited_for(at_work: AtWork) -> None:

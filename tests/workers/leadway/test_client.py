@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -93,7 +94,9 @@ def server() -> Iterator[Server]:
     server.server_close()
 
 
-def client_of(url: str, *, seconds: float = 5, **changes: Any) -> LeadwayClient:
+def client_of(
+    url: str, *, seconds: float = 5, session: requests.Session | None = None, **changes: Any
+) -> LeadwayClient:
     settings: dict[str, Any] = {
         "version": "2021-07-28",
         "token": lambda: TOKEN,
@@ -103,8 +106,7 @@ def client_of(url: str, *, seconds: float = 5, **changes: Any) -> LeadwayClient:
         "acquire": lambda: None,
         "observe": lambda *seen: None,
     }
-    session = changes.pop("session", None) or open_session(pool_size=4)
-    return LeadwayClient(session, url=url, **(settings | changes))
+    return LeadwayClient(session or open_session(pool_size=4), url=url, **(settings | changes))
 
 
 def replying(status: int, document: Any, headers: Mapping[str, str] | None = None) -> Answer:
@@ -407,8 +409,9 @@ def test_a_tls_connection_cut_after_the_request_is_unclear_and_a_wrong_certifica
         client_of(url).create_note("p1", body="b")
     assert caught.value.reached is False
     assert server.requests == []
-    client = client_of(url)
-    client._session.verify = certificate
+    session = open_session(pool_size=4)
+    session.verify = certificate
+    client = client_of(url, session=session)
     with pytest.raises(RetryableLeadwayError) as caught:
         client.create_note("p1", body="b")
     assert caught.value.reached is True

@@ -17,9 +17,8 @@ from models.reconciling.windows import WindowKind
 from models.work import lifecycle
 from models.work.work_rows import WorkStatus
 from tests.leadway_double.oauth import App
-from tests.models.rows import at_once
-from tests.workers.conftest import AtWork
-from tests.workers.listing import HOUR, was_served_since
+from tests.support.waiting import at_once
+from tests.support.worker import HOUR, AtWork, was_served_since
 from workers.attempts.failure_policy import apply_policy
 from workers.heal_pauses import heal_pauses
 from workers.leadway.credentials import Credentials

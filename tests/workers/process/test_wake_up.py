@@ -14,6 +14,7 @@ import redis
 from models.settings import Settings
 from tests.support.services import EmbeddedRedis
 from tests.support.waiting import eventually
+from tests.support.worker import forget_connections
 from workers.app import app, connect_for_wake_ups
 from workers.process.wake_up import MOST_WAITING, Waker, send_wake_up
 from workers.telemetry import metrics
@@ -170,7 +171,7 @@ def _pointed_at(redis_url: str, database_url: str) -> Iterator[None]:
     """As a new web process would be: without connections from before."""
     before = {name: app.conf[name] for name in ("broker_url", "broker_transport_options", "broker_pool_limit")}
     connect_for_wake_ups(Settings(database_url=database_url, redis_url=redis_url))
-    app._after_fork()
+    forget_connections()
     yield
     app.conf.update(before)
-    app._after_fork()
+    forget_connections()

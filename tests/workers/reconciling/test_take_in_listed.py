@@ -9,14 +9,8 @@ from models.calls.calls import CALL
 from models.work.lifecycle import LeaseLost, complete
 from models.work.work_rows import WorkStatus
 from tests.leadway_double.nouns import PlacedCall
-from tests.workers.conftest import AtWork
-from tests.workers.listing import (
-    DAY,
-    HOUR,
-    backfill,
-    reconcile,
-    was_served_since,
-)
+from tests.support.rows import write
+from tests.support.worker import DAY, HOUR, AtWork, backfill, reconcile, was_served_since
 
 SAME_WHEN_FETCHED = (
     "status", "started_at", "duration_seconds", "agent_id", "agent_deleted", "contact_id", "message_id", "from_number",
@@ -90,7 +84,7 @@ def test_a_fetch_that_is_under_way_writes_nothing_after_the_list_was_stored(at_w
 def test_a_dead_call_that_is_listed_lives(at_work: AtWork) -> None:
     call = place(at_work)
     at_work.announce(call)
-    at_work.change_call(call, status=WorkStatus.DEAD, next_attempt_at=None, dead_cause="poison")
+    at_work.dead_letter(call, cause="poison")
     reconcile(at_work)
     row = at_work.call(call)
     assert (row["status"], row["dead_cause"]) == ("done", None)
@@ -175,8 +169,7 @@ def test_a_person_who_asked_for_a_fetch_still_gets_it(at_work: AtWork) -> None:
     from models.calls.calls import replay
 
     call = at_work.fetched(ago=600)
-    with at_work.database.transaction() as connection:
-        replay(connection, at_work.location_id, call.call_id)
+    write(at_work.database, replay, at_work.location_id, call.call_id)
     at_work.double.change_call(call.call_id, summary="Newer.")
     reconcile(at_work)
     row = at_work.call(call)
@@ -216,7 +209,7 @@ def test_with_list_fetch_off_listed_calls_are_announced_and_fetched_one_by_one(a
     call, known = place(at_work), at_work.fetched(ago=500)
     dead = place(at_work)
     at_work.announce(dead)
-    at_work.change_call(dead, status=WorkStatus.DEAD, next_attempt_at=None, dead_cause="not_found")
+    at_work.dead_letter(dead, cause="not_found")
     at_work.double.change_call(known.call_id, summary="Newer.")
 
     [window] = reconcile(at_work)

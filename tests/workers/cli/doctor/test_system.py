@@ -15,7 +15,8 @@ from models.intake.notifications import NotificationStatus
 from models.settings import Settings
 from models.work.heartbeats import heartbeats_table
 from tests.support.hearts import beating
-from tests.workers.conftest import AtWork, on_sqlite
+from tests.support.rows import on_sqlite
+from tests.support.worker import AtWork
 from workers.cli.doctor.checks import Check, Verdict
 from workers.cli.doctor.system import examine
 from workers.local.embedded_redis import free_port

@@ -11,8 +11,8 @@ from models.intake.notifications import notifications_table as table
 from models.reconciling import schedule
 from models.reconciling.windows import reconciliations_table
 from tests.leadway_double.nouns import PlacedCall
-from tests.workers.conftest import AtWork, on_sqlite
-from tests.workers.listing import HOUR, ledger, reconcile, was_served_since
+from tests.support.rows import on_sqlite, write
+from tests.support.worker import HOUR, AtWork, ledger, reconcile, was_served_since
 from workers.reconcile_accounts import read_to_end
 from workers.reconciling.close_window import NO_CALL_FOUND
 
@@ -35,8 +35,7 @@ def notified(at_work: AtWork, key: str = "one", **values: Any) -> int:
 
 def look(at_work: AtWork, notification_id: int, *, times: int = 1) -> None:
     """Opens what is due and reads the notification's window as often."""
-    with at_work.database.transaction() as connection:
-        schedule.open_due(connection, list_fetch=True)
+    write(at_work.database, schedule.open_due, list_fetch=True)
     for _ in range(times):
         with at_work.database.transaction() as connection:
             connection.execute(sa.update(reconciliations_table).values(next_attempt_at=moment(-1)))
@@ -129,8 +128,7 @@ def test_what_stays_unresolved_keeps_its_reason_and_a_repeat_looks_again(at_work
     look(at_work, notification_id)
     assert len([row for row in ledger(at_work) if row["kind"] == "narrow"]) == 1, "nothing new came"
     notified(at_work, contact_id="nobody")  # the same once more
-    with at_work.database.transaction() as connection:
-        schedule.open_due(connection, list_fetch=True)
+    write(at_work.database, schedule.open_due, list_fetch=True)
     assert len([row for row in ledger(at_work) if row["kind"] == "narrow"]) == 2
 
 
@@ -144,8 +142,7 @@ def test_a_regular_run_resolves_too(at_work: AtWork) -> None:
 def test_of_a_flood_only_a_few_are_looked_for_one_by_one(at_work: AtWork) -> None:
     for number in range(9):
         notified(at_work, str(number), contact_id=f"contact-{number}")
-    with at_work.database.transaction() as connection:
-        schedule.open_due(connection, list_fetch=True)
+    write(at_work.database, schedule.open_due, list_fetch=True)
     assert sum(row["kind"] == "narrow" for row in ledger(at_work)) == schedule.NARROW_AT_ONCE
 
 
@@ -170,7 +167,6 @@ def test_a_list_that_refuses_the_contact_is_given_up_for_it_alone(at_work: AtWor
     at_work.settings.leadway_retry_seconds = 0.01
     notification_id = notified(at_work, contact_id="nobody")
     at_work.double.fault("list", "status", status=422)
-    with at_work.database.transaction() as connection:
-        schedule.open_due(connection, list_fetch=True)
+    write(at_work.database, schedule.open_due, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, f"narrow:{notification_id}")
     assert of_kind(at_work)["error"] == "refused"

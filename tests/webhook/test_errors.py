@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is one of the table's: never an exception, never a 5xx, on both databases."""
+"""What is answered whatever is sent: one answer of the table, never an exception, never a 5xx, on both databases."""
 
 import contextlib
 import gzip
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.leadway_double.notifications import Dialect, Proof
 from tests.support.world import World
-from tests.webhook.intake import PATH, Intake
+from tests.webhook.conftest import PATH, Intake
 from webhook.notification import MAX_BODY_BYTES
 
 MANY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,16 +1,10 @@
-"""A worker at work inside the test: its databases, its Redis, its Leadway, and time that passes when told to."""
+"""The second of three harnesses: a worker in this process, with its Redis, its Leadway and a clock to be moved."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
-import structlog.testing
-from pydantic import SecretStr
 
 from models import schema
 from models.accounts import accounts
@@ -19,20 +13,25 @@ from models.calls.calls import CALL
 from models.database import Database, UtcDateTime, moment
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP
+from models.reconciling import schedule, windows
+from models.reconciling.windows import WindowKind
 from models.settings import Settings
 from models.work.work_rows import WorkKind
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import Note, PlacedCall, SeenRequest
+from tests.support.rows import change, dead_letter_call, read, rows_of, seconds_until, write
 from workers.app import WORKER_TRANSPORT, app, connect_broker
 from workers.fetch_call import fetch_call
 from workers.process.connections import Connections, open_connections
+from workers.reconcile_accounts import read_to_end
 from workers.send_follow_up import send_follow_up
 
-ENCRYPTION_KEY = "yOOLGmZm2jPvkVC9FjV3pT0vU6T4nJX3XcD5xZ2s0bQ="
 SETTLE_SECONDS = 120.0
 RETRY_SECONDS = 5.0
 QUICK_LEASE = 1.5
 """For tests in which Leadway hangs: an attempt is given up after 0.9 s."""
+HOUR = 3600.0
+DAY = 24 * HOUR
 TOLERATED = 4.0
 """Seconds by which a due time may differ: the machine may be busy."""
 STAYS = {("calls", "started_at")}
@@ -61,8 +60,7 @@ class AtWork:
     # Calls
 
     def announce(self, call: PlacedCall | str, **how: Any) -> None:
-        with self.database.transaction() as connection:
-            calls.announce(connection, self.location_id, _id(call), **how)
+        write(self.database, calls.announce, self.location_id, _id(call), **how)
 
     def fetch(self, call: PlacedCall | str) -> sa.RowMapping:
         """One attempt; returns the row afterwards."""
@@ -85,9 +83,15 @@ class AtWork:
         assert row is not None
         return row
 
+    def replay(self, call: PlacedCall | str) -> None:
+        """A person asks for another reading."""
+        assert write(self.database, calls.replay, self.location_id, _id(call))
+
+    def dead_letter(self, call: PlacedCall | str, *, cause: str) -> None:
+        dead_letter_call(self.database, _id(call), cause=cause, location_id=self.location_id)
+
     def maybe_call(self, call: PlacedCall | str) -> sa.RowMapping | None:
-        with self.database.reading() as connection:
-            return calls.get(connection, self.location_id, _id(call))
+        return read(self.database, calls.get, self.location_id, _id(call))
 
     # Follow-ups
 
@@ -98,8 +102,7 @@ class AtWork:
         return str(row["follow_up_id"])
 
     def follow_ups_of(self, call: PlacedCall | str) -> list[sa.RowMapping]:
-        with self.database.reading() as connection:
-            return follow_ups.of_call(connection, self.location_id, _id(call))
+        return read(self.database, follow_ups.of_call, self.location_id, _id(call))
 
     def send(self, follow_up_id: str) -> sa.RowMapping:
         send_follow_up(follow_up_id)
@@ -110,8 +113,7 @@ class AtWork:
         return self.send(follow_up_id)
 
     def follow_up(self, follow_up_id: str) -> sa.RowMapping:
-        with self.database.reading() as connection:
-            row = follow_ups.get(connection, follow_up_id)
+        row = read(self.database, follow_ups.get, follow_up_id)
         assert row is not None
         return row
 
@@ -124,24 +126,20 @@ class AtWork:
     # Rows and time
 
     def account(self) -> accounts.Account:
-        with self.database.reading() as connection:
-            return accounts.get(connection, self.location_id)
+        return read(self.database, accounts.get, self.location_id)
 
     def pauses(self) -> set[tuple[str, str]]:
         return {(row["cause"], row["work"]) for row in self.rows("pauses")}
 
     def rows(self, table: str) -> list[sa.RowMapping]:
-        found = schema.metadata.tables[table]
-        with self.database.reading() as connection:
-            return list(connection.execute(sa.select(found).order_by(*found.primary_key)).mappings())
+        return rows_of(self.database, schema.metadata.tables[table])
 
     def attempts_of(self, key: str) -> list[str]:
         """The outcomes of a call's or a follow-up's tries, in order."""
         return [row["outcome"] for row in self.rows("attempts") if key in (row["follow_up_id"], row["call_id"])]
 
     def change(self, work: WorkKind, *key: str, **values: Any) -> None:
-        with self.database.transaction() as connection:
-            connection.execute(sa.update(work.table).where(work.matches(key)).values(**values))
+        change(self.database, work, key, **values)
 
     def change_call(self, call: PlacedCall | str, **values: Any) -> None:
         self.change(CALL, self.location_id, _id(call), **values)
@@ -150,10 +148,7 @@ class AtWork:
         self.change(FOLLOW_UP, follow_up_id, next_attempt_at=moment(-1))
 
     def seconds_until(self, then: datetime) -> float:
-        """By the database's clock."""
-        with self.database.reading() as connection:
-            now = connection.execute(sa.select(moment())).scalar_one()
-        return (then - now).total_seconds()
+        return seconds_until(self.database, then)
 
     def time_passes(self, seconds: float) -> None:
         """For our rows, for the double, and for the budget, which forgets its holds."""
@@ -182,75 +177,51 @@ def _move_back(connection: Any, table: sa.Table, span: timedelta) -> None:
             connection.execute(sa.update(table).where(this).values(moved))
 
 
-@contextmanager
-def meanwhile(task: Callable[[], object]) -> Iterator[threading.Thread]:
-    """Runs `task` beside the block, and waits for its end afterwards. What it raises fails the test."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            task()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    yield thread
-    thread.join(30)
-    assert not thread.is_alive()
-    if raised:
-        raise raised[0]
-
-
 def connect_anew(settings: Settings) -> None:
     """As a worker process connects when it starts, whatever this process was connected to before."""
     app.conf.update(broker_transport_options=WORKER_TRANSPORT, task_publish_retry=True, broker_pool_limit=10)
     connect_broker(settings)
-    app._pool = app.amqp._producer_pool = None
+    forget_connections()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def kept_database_url(request: pytest.FixtureRequest) -> str:
-    return str(request.getfixturevalue(f"{request.param}_url"))
+def forget_connections() -> None:
+    """Makes this process connect to Redis anew when it publishes next. Celery offers no public function for it."""
+    app._after_fork()
 
 
-on_sqlite = pytest.mark.parametrize("kept_database_url", ["sqlite"], indirect=True)
-"""For tables of answers: how one is sorted is the same on every database."""
+# Reading Leadway's list
 
 
-@pytest.fixture
-def double() -> Iterator[LeadwayDouble]:
-    with LeadwayDouble() as started:
-        started.set_rate_limit(per_window=None, announced=3000)
-        yield started
+def was_served_since(at_work: AtWork, seconds: float) -> None:
+    """The account was added `seconds` ago and is complete until then."""
+    with at_work.database.transaction() as connection:
+        then = moment(-seconds)
+        connection.execute(
+            sa.update(accounts.accounts_table).values(
+                added_at=then, complete_from=then, complete_until=then, next_reconcile_at=None
+            )
+        )
 
 
-@pytest.fixture
-def at_work(
-    kept_database_url: str, redis_url: str, double: LeadwayDouble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[AtWork]:
-    """A worker with its one account. Its times are those of production; tests move them instead of waiting."""
-    monkeypatch.chdir(tmp_path)  # no .env of the developer's
-    settings = Settings(
-        database_url=kept_database_url,
-        redis_url=redis_url,
-        leadway_api_url=double.url,
-        leadway_location_id=double.location_id,
-        leadway_api_token=SecretStr(double.token),
-        leadway_time_zone="America/New_York",
-        leadway_settle_seconds=SETTLE_SECONDS,
-        leadway_retry_seconds=RETRY_SECONDS,
-        leadway_lease_seconds=20,
-        leadway_requests_per_10_seconds=3000,
-        token_encryption_keys=(SecretStr(ENCRYPTION_KEY),),
-    )
-    connect_anew(settings)
-    worker = AtWork(settings, double)
-    worker.database.transact(
-        lambda connection: accounts.upsert_from_settings(connection, settings, cipher=worker.this.cipher)
-    )
-    with structlog.testing.capture_logs() as worker.said:
-        yield worker
-    worker.this.close()
-    for event in worker.said:  # shown if the test failed
-        print(event)
+def reconcile(at_work: AtWork, *, margin_seconds: float = 0.0) -> list[sa.RowMapping]:
+    """One regular run until now; returns the ledger."""
+    with at_work.database.transaction() as connection:
+        now = connection.execute(sa.select(moment(-margin_seconds))).scalar_one()
+        schedule.open_regular(connection, at_work.location_id, until=now)
+    read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
+    return ledger(at_work)
+
+
+def backfill(at_work: AtWork, *, days: float, follow_ups: bool = False) -> list[sa.RowMapping]:
+    with at_work.database.transaction() as connection:
+        now = connection.execute(sa.select(moment())).scalar_one()
+        windows.open_run(
+            connection, at_work.location_id, kind=WindowKind.BACKFILL, since=now - timedelta(days=days), until=now,
+            plans_follow_ups=follow_ups,
+        )  # fmt: skip
+    read_to_end(at_work.this, at_work.location_id, WindowKind.BACKFILL)
+    return ledger(at_work)
+
+
+def ledger(at_work: AtWork) -> list[sa.RowMapping]:
+    return at_work.rows("reconciliations")

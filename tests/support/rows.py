@@ -1,0 +1,274 @@
+"""The first of three harnesses: rows in a database, each written by the function of the product that writes it.
+
+Functions take the database first and stand alone; `LOCATION` is the account that the fixture `database` serves.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import pytest
+import sqlalchemy as sa
+
+from models.accounts import accounts
+from models.accounts.token_encryption import cipher_for
+from models.calls import calls
+from models.calls.call_log import Action, CallLog, Source
+from models.calls.calls import CALL
+from models.database import Database, moment
+from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FOLLOW_UP
+from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason, follow_ups_for
+from models.follow_ups.rules_file import load_rules
+from models.intake import notifications
+from models.work import lifecycle
+from models.work.lifecycle import Claim, claim
+from models.work.work_rows import WorkKind, WorkStatus
+
+T = TypeVar("T")
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For what cannot differ between databases, as the table of answers."""
+
+LOCATION = "ve9EPM428h8vShlRW1KT"
+ENCRYPTION_KEY = "yOOLGmZm2jPvkVC9FjV3pT0vU6T4nJX3XcD5xZ2s0bQ="
+TOKEN = "pit-0c7a9e9e-1111-4222-8333-944455566677"
+SECRET = "a-secret-that-nobody-else-has-0123456789"
+STARTED_AT = datetime(2024, 5, 6, 7, 8, 9, 123000, tzinfo=UTC)
+SUMMARY = "The caller booked a cleaning."
+TRANSCRIPT = "bot:Hello.\nhuman:My name is Jane Roe"
+
+
+# Accounts
+
+
+def write(database: Database, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Calls a function of the models in a transaction of its own."""
+    with database.transaction() as connection:
+        return function(connection, *arguments, **named)
+
+
+def read(database: Database, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Calls a function of the models that only reads."""
+    with database.reading() as connection:
+        return function(connection, *arguments, **named)
+
+
+def add_account(database: Database, location_id: str = LOCATION, **values: Any) -> None:
+    """A served account with TOKEN and SECRET."""
+    with database.transaction() as connection:
+        accounts.add(connection, location_id, **values)
+        accounts.set_token(connection, location_id, TOKEN, cipher=cipher_for([ENCRYPTION_KEY]))
+        accounts.set_secret(connection, location_id, SECRET)
+
+
+# Calls
+
+
+def announce(database: Database, *call_ids: str, location_id: str = LOCATION, **how: Any) -> None:
+    with database.transaction() as connection:
+        for call_id in call_ids:
+            calls.announce(connection, location_id, call_id, **how)
+
+
+def notify(
+    database: Database,
+    call_id: str,
+    *,
+    location_id: str = LOCATION,
+    dialect: str = "marketplace",
+    proof: str = "ed25519",
+) -> None:
+    """Writes a notification down and announces its call, as the web process does at receipt."""
+    with database.transaction() as connection:
+        notifications.record(
+            connection, f"webhook:{call_id}", location_id=location_id, call_id=call_id, dialect=dialect,
+            authenticated_by=proof, status="accepted",
+        )  # fmt: skip
+        calls.announce(connection, location_id, call_id)
+
+
+def claim_call(
+    database: Database, call_id: str, *, worker: str = "worker-1", isolated: bool = False, location_id: str = LOCATION
+) -> Claim | None:
+    return claim(
+        database, CALL, (location_id, call_id), lease_seconds=60, deadline_seconds=20, worker=worker, isolated=isolated
+    )
+
+
+def claimed_call(database: Database, call_id: str = "call-1", **how: Any) -> Claim:
+    """Announced, if it was not yet, and claimed."""
+    announce(database, call_id)
+    got = claim_call(database, call_id, **how)
+    assert got is not None
+    return got
+
+
+def call_log(call_id: str = "call-1", *, source: Source = Source.FETCH, **values: Any) -> CallLog:
+    return CallLog(call_id=call_id, source=source, **values)
+
+
+def booked_call(call_id: str) -> CallLog:
+    """A log that is complete, of a call an hour ago; the built-in rules ask for one note."""
+    started_at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    booking = Action(
+        action_type="APPOINTMENT_BOOKING", name="Book", action_id="a1", executed_at=started_at + timedelta(seconds=40),
+        parameters={"calendarId": "cal"},
+    )  # fmt: skip
+    return call_log(
+        call_id, contact_id="contact-1", agent_id="agent-1", from_number="+34600000000", started_at=started_at,
+        duration_seconds=75.0, summary=SUMMARY, transcript=TRANSCRIPT, actions=(booking,), document={"id": call_id},
+    )  # fmt: skip
+
+
+def store(database: Database, log: CallLog, *, location_id: str = LOCATION, **notified: Any) -> None:
+    """Announces the call of `log` by a notification, then fetches it."""
+    notify(database, log.call_id, location_id=location_id, **notified)
+    fetch(database, log, location_id=location_id)
+
+
+def fetch(database: Database, log: CallLog, *, location_id: str = LOCATION) -> None:
+    """Claims an announced call, stores `log` as settled and plans the follow-ups of the built-in rules."""
+    claim = claim_call(database, log.call_id, location_id=location_id)
+    assert claim is not None
+    with database.transaction() as connection:
+        lifecycle.complete(connection, claim)
+        keyed = calls.save(connection, location_id, log, read_at=claim.claimed_at, settled=True, stored=claim.row)
+        planned = follow_ups_for(log, keyed, load_rules(None), location_id=location_id)
+        follow_ups.plan(connection, location_id, log.call_id, planned)
+
+
+def dead_call(database: Database, call_id: str, *, cause: str = "not_found", location_id: str = LOCATION) -> None:
+    notify(database, call_id, location_id=location_id)
+    dead_letter_call(database, call_id, cause=cause, location_id=location_id)
+
+
+def dead_letter_call(
+    database: Database, call_id: str, *, cause: str = "not_found", location_id: str = LOCATION
+) -> None:
+    """Claims an announced call and dead-letters it."""
+    claim = claim_call(database, call_id, location_id=location_id)
+    assert claim is not None
+    write(database, lifecycle.dead_letter, claim, cause=cause, http_status=404, trace_id="trace-7")
+
+
+# Follow-ups
+
+
+def plan(database: Database, call_id: str = "call-1", *, action_key: str = "id-1", **how: Any) -> str:
+    """A planned follow-up of an announced call; returns its id."""
+    announce(database, call_id)
+    with database.transaction() as connection:
+        follow_ups.plan(connection, LOCATION, call_id, [planned(action_key=action_key)], **how)
+        rows = follow_ups.of_call(connection, LOCATION, call_id)
+    return str(next(row["follow_up_id"] for row in rows if row["action_key"] == action_key))
+
+
+def planned(
+    *,
+    rule_id: str = "rule",
+    action_key: str = "id-1",
+    contact_id: str | None = "contact-1",
+    skip_reason: SkipReason | None = None,
+) -> PlannedFollowUp:
+    return PlannedFollowUp(rule_id, action_key, FollowUpKind.NOTE, contact_id, skip_reason)
+
+
+def claim_follow_up(database: Database, follow_up_id: str, *, isolated: bool = False, **how: Any) -> Claim | None:
+    return claim(
+        database,
+        FOLLOW_UP,
+        (follow_up_id,),
+        lease_seconds=60,
+        deadline_seconds=20,
+        worker="worker-1",
+        isolated=isolated,
+        **how,
+    )
+
+
+def claimed_follow_up(database: Database, follow_up_id: str, **how: Any) -> Claim:
+    got = claim_follow_up(database, follow_up_id, **how)
+    assert got is not None
+    return got
+
+
+def only_follow_up(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> sa.RowMapping:
+    [row] = read(database, follow_ups.of_call, location_id, call_id)
+    return row
+
+
+def done_follow_up(database: Database, call_id: str = "call-1", *, body: str = "words") -> str:
+    """Claims, intends and completes the only follow-up of a call; returns its id."""
+    claim = _intended_only_follow_up(database, call_id, body=body)
+    write(database, lifecycle.complete, claim, remote_id="note-42", done_at=moment())
+    return claim.key[0]
+
+
+def dead_follow_up(database: Database, call_id: str = "call-1") -> str:
+    """Claims and intends the only follow-up of a call; Leadway does not know its contact. Returns its id."""
+    claim = _intended_only_follow_up(database, call_id, body="words")
+    write(database, lifecycle.dead_letter, claim, cause="contact_unknown", http_status=400, intent_at=None)
+    return claim.key[0]
+
+
+def unclear_follow_up(database: Database, call_id: str = "call-1", *, seconds: float | None = None) -> str:
+    """Makes the only follow-up of a call unclear; returns its id. Due after `seconds`; None: it waits for a person."""
+    claim = _intended_only_follow_up(database, call_id, body="words")
+    write(
+        database, lifecycle.reschedule, claim, seconds=seconds, status=WorkStatus.UNCLEAR, counted=True,
+        error="timed_out", unclear_since=moment(),
+    )  # fmt: skip
+    return claim.key[0]
+
+
+def _intended_only_follow_up(database: Database, call_id: str, *, body: str) -> Claim:
+    claim = _claimed_only_follow_up(database, call_id)
+    assert write(database, follow_ups.intend, claim, seconds=1, body=body)
+    return claim
+
+
+def _claimed_only_follow_up(database: Database, call_id: str) -> Claim:
+    return claimed_follow_up(database, str(only_follow_up(database, call_id)["follow_up_id"]))
+
+
+# What is stored, and time
+
+
+def call_row(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> sa.RowMapping:
+    row = read(database, calls.get, location_id, call_id)
+    assert row is not None
+    return row
+
+
+def follow_up_row(database: Database, follow_up_id: str) -> sa.RowMapping:
+    row = read(database, follow_ups.get, follow_up_id)
+    assert row is not None
+    return row
+
+
+def rows_of(database: Database, table: sa.Table) -> list[sa.RowMapping]:
+    with database.reading() as connection:
+        return list(connection.execute(sa.select(table).order_by(*table.primary_key)).mappings())
+
+
+def run_out(database: Database, work: WorkKind, key: tuple[str, ...]) -> None:
+    """The lease of a running row ends."""
+    change(database, work, key, lease_until=moment(-1), next_attempt_at=moment(-1))
+
+
+def make_due(database: Database, work: WorkKind, key: tuple[str, ...]) -> None:
+    change(database, work, key, next_attempt_at=moment(-1))
+
+
+def change(database: Database, work: WorkKind, key: tuple[str, ...], **values: Any) -> None:
+    with database.transaction() as connection:
+        changed = connection.execute(sa.update(work.table).where(work.matches(key)).values(**values))
+        assert changed.rowcount == 1  # type: ignore[attr-defined]
+
+
+def seconds_until(database: Database, then: datetime) -> float:
+    """By the database's clock."""
+    with database.reading() as connection:
+        now = connection.execute(sa.select(moment())).scalar_one()
+    return (then - now).total_seconds()

@@ -1,0 +1,142 @@
+"""`leadway-calls replay`: what a person sends round again, and what is never repeated."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.accounts import accounts
+from models.calls import calls
+from models.database import Database
+from models.follow_ups import follow_ups
+from models.work import lifecycle
+from models.work.work_rows import WorkStatus
+from tests.support.rows import (
+    LOCATION,
+    booked_call,
+    call_row,
+    claim_call,
+    dead_call,
+    dead_follow_up,
+    done_follow_up,
+    notify,
+    only_follow_up,
+    store,
+    unclear_follow_up,
+    write,
+)
+from tests.workers.cli.conftest import Commands
+
+OTHER = "AnotherLocation00001"
+EVERY_BOOKING_IS_TAGGED = """
+[[rule]]
+id = "booking-tag"
+action = "APPOINTMENT_BOOKING"
+kind = "tag"
+tags = ["booked by phone"]
+"""
+
+
+@pytest.mark.parametrize("words", [("replay", "call-1"), ("replay", "call", "call-1")])
+def test_a_replayed_call_is_due_whatever_its_status(run: Commands, served: Database, words: tuple[str, ...]) -> None:
+    store(served, booked_call("call-1"))
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    assert call_row(served, "call-1")["status"] == WorkStatus.PENDING
+    assert claim_call(served, "call-1")
+    assert run(*words).exit_code == 0
+    assert call_row(served, "call-1")["replayed"]
+
+
+def test_all_dead_calls_are_replayed_of_one_account_or_of_all(run: Commands, served: Database) -> None:
+    for name in ("call-1", "call-2"):
+        dead_call(served, name, cause="poison")
+    write(served, accounts.add, OTHER)
+    write(served, calls.announce, OTHER, "call-3")
+    write(served, lifecycle.dead_letter, claim_call(served, "call-3", location_id=OTHER), cause="not_found")
+    assert "1 dead call " in run("replay", "call", "--dead", "--location", OTHER).output
+    assert call_row(served, "call-1")["status"] == WorkStatus.DEAD
+    assert "2 dead calls " in run("replay", "--dead").output
+    assert call_row(served, "call-1")["status"] == WorkStatus.PENDING
+    assert run("replay", "call", "--dead", "--location", "nobody").exit_code == 1
+    assert run("replay", "call").exit_code == 2
+    assert run("replay", "call", "call-1", "--dead").exit_code == 2
+
+
+def test_planning_again_adds_what_todays_rules_ask_for_and_repeats_nothing(
+    run: Commands, served: Database, tmp_path: Path
+) -> None:
+    store(served, booked_call("call-1"))
+    note = done_follow_up(served, "call-1")
+    rules = tmp_path / "rules.toml"
+    rules.write_text(EVERY_BOOKING_IS_TAGGED)
+    assert "nothing that is not planned already" in run("replay", "plan", "call-1").output
+    shown = run("replay", "plan", "call-1", "--dry-run", LEADWAY_RULES_FILE=str(rules))
+    assert "booking-tag" in shown.output
+    assert len(_follow_ups(served)) == 1
+    planned = run("replay", "plan", "call-1", LEADWAY_RULES_FILE=str(rules))
+    assert "1 follow-up will be sent now" in planned.output
+    assert _follow_ups(served) == {note: "done"} | {each: "pending" for each in _follow_ups(served) if each != note}
+    assert len(_follow_ups(served)) == 2
+    assert "nothing that is not" in run("replay", "plan", "call-1", LEADWAY_RULES_FILE=str(rules)).output
+
+
+def test_an_old_call_is_planned_only_when_a_person_insists(run: Commands, served: Database, tmp_path: Path) -> None:
+    store(served, booked_call("call-1"))
+    write(served, accounts.add, LOCATION, follow_up_age_hours=0)
+    rules = tmp_path / "rules.toml"
+    rules.write_text(EVERY_BOOKING_IS_TAGGED)
+    refused = run("replay", "plan", "call-1", LEADWAY_RULES_FILE=str(rules))
+    assert "too_old" in refused.output
+    assert len(_follow_ups(served)) == 1
+    assert run("replay", "plan", "call-1", "--even-if-old", LEADWAY_RULES_FILE=str(rules)).exit_code == 0
+    assert sorted(_follow_ups(served).values()) == ["pending", "pending"]
+
+
+def test_what_was_skipped_is_sent_when_its_reason_is_gone(run: Commands, served: Database) -> None:
+    store(served, replace(booked_call("call-1"), contact_id=None))
+    assert list(_follow_ups(served).values()) == ["skipped"]
+    assert "no_contact" in run("replay", "plan", "call-1").output
+    with served.transaction() as connection:
+        connection.execute(calls.calls_table.update().values(contact_id="contact-9"))
+    assert "1 follow-up will be sent" in run("replay", "plan", "call-1").output
+    row = only_follow_up(served, "call-1")
+    assert (row["status"], row["contact_id"], row["skip_reason"]) == ("pending", "contact-9", None)
+
+
+def test_a_call_that_is_not_stored_cannot_be_planned_and_bad_rules_are_told(
+    run: Commands, served: Database, tmp_path: Path
+) -> None:
+    notify(served, "call-1")
+    assert "not stored yet" in run("replay", "plan", "call-1").output
+    rules = tmp_path / "rules.toml"
+    rules.write_text("[[rule]\n")
+    result = run("replay", "plan", "call-1", LEADWAY_RULES_FILE=str(rules))
+    assert result.exit_code == 2
+    assert "line 1" in result.output
+
+
+def test_a_dead_follow_up_is_sent_again_and_a_done_one_never(run: Commands, served: Database) -> None:
+    store(served, booked_call("call-1"))
+    dead = dead_follow_up(served, "call-1")
+    assert f"replay follow-up {dead}" in run("follow-up", dead).output.replace("\n  ", " ").replace("\n", " ")
+    assert run("replay", "follow-up", dead).exit_code == 0
+    assert only_follow_up(served, "call-1")["status"] == WorkStatus.PENDING
+    done_follow_up(served, "call-1")
+    refused = run("replay", "follow-up", dead)
+    assert refused.exit_code == 1
+    assert "never written twice" in refused.output
+    assert run("replay", "follow-up", "unknown").exit_code == 1
+
+
+def test_an_unclear_one_is_looked_for_before_it_is_sent_again(run: Commands, served: Database) -> None:
+    store(served, booked_call("call-1"))
+    follow_up_id = unclear_follow_up(served, "call-1")
+    assert run("replay", "follow-up", follow_up_id).exit_code == 0
+    row = only_follow_up(served, "call-1")
+    assert (row["status"], row["intent_at"] is not None) == (WorkStatus.UNCLEAR, True)
+
+
+def _follow_ups(served: Database) -> dict[str, str]:
+    with served.reading() as connection:
+        return {row["follow_up_id"]: row["status"] for row in follow_ups.of_call(connection, LOCATION, "call-1")}
