@@ -198,7 +198,8 @@ child = os.fork()
 if not child:
     count(7)
     os.write(writing, b"!")
-    sys.stdin.read()
+    while True:
+        signal.pause()
 os.read(reading, 1)
 lists = 0
 def fold_before_the_second_list(event, arguments):
@@ -323,6 +324,7 @@ def _started(folder: Path, code: str, *words: str, **environment: str) -> subpro
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
