@@ -147,6 +147,12 @@ def test_every_document_that_the_code_refers_to_exists() -> None:
     assert sorted(name for name in named if not any(ROOT.glob(f"{name}*"))) == []
 
 
+@pytest.mark.parametrize("document", OF_TODAY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z][a-z-]*)", document.read_text(), re.MULTILINE)) - targets == set()
+
+
 # Decisions and words
 
 

@@ -14,7 +14,8 @@ from werkzeug.test import TestResponse
 
 from models.accounts import accounts
 from models.calls import calls
-from models.work.work_rows import WorkStatus as WorkStatus
+from models.work import lifecycle
+from models.work.history import Outcome
 from tests.leadway_double.notifications import Dialect, Message, Proof
 from tests.support.rows import call_log, claim_call, dead_letter_call, fetch
 from tests.support.world import World
@@ -169,7 +170,19 @@ def test_the_same_call_told_in_two_dialects_is_two_notifications_and_one_call(in
 def test_a_repeat_brings_the_next_reading_of_an_unsettled_call_forward(intake: Intake) -> None:
     call = intake.double.place_call()
     intake.post(intake.message(call))
-    intake.store_call(call.call_id, at=LONG_AGO, settled=False)
+    claim = claim_call(intake.database, call.call_id, location_id=intake.double.location_id)
+    assert claim is not None
+    with intake.database.transaction() as connection:
+        lifecycle.reschedule(connection, claim, seconds=2 * HOUR.total_seconds(), outcome=Outcome.UNSETTLED)
+        calls.save(
+            connection,
+            intake.double.location_id,
+            call_log(call.call_id),
+            read_at=claim.claimed_at,
+            settled=False,
+            stored=claim.row,
+        )
+    assert _call(intake, call.call_id)["next_attempt_at"] > datetime.now(UTC) + HOUR
 
     intake.post(intake.message(call))
 

@@ -46,7 +46,7 @@ def test_a_call_is_told_from_its_notification_to_its_note(run: Commands, served:
             result.output, "heard of, by notification", what, "done", "Actions", "APPOINTMENT", "Follow-ups",
             follow_up_id, "note-42",
         )  # fmt: skip
-    assert "notification accepted (event, by ed25519)" in result.output
+    assert "notification accepted (marketplace, by ed25519)" in result.output
     assert max(map(len, result.output.splitlines())) <= 80
 
 

@@ -66,7 +66,7 @@ def test_a_booking_in_the_hour_that_comes_twice_is_found_by_its_time_without_a_z
     """01:10 in New York: five seconds after either."""
     action = Action("APPOINTMENT_BOOKING", executed_at=executed_at)
     appointment = ListedAppointment(
-        "appointment-1", calendar_id=None, contact_id=None, title="", status="", starts_at=None, ends_at=None,
+        "appointment-1", calendar_id=None, title="", status="", starts_at=None,
         added_at=datetime(2027, 11, 7, 1, 10, tzinfo=UTC), zoneless=frozenset({"added_at"}),
     )  # fmt: skip
     found = match_bookings([("key", action)], [appointment], call_log=call_log(), time_zone="America/New_York")

@@ -265,10 +265,11 @@ def test_files_of_the_release_before_are_folded_once_their_processes_have_ended(
     shared.mkdir()
     before = """
 import sys
-from workers.telemetry import metrics
-metrics.ENQUEUED.labels("call").inc()
+from prometheus_client import Counter
+enqueued = Counter("leadway_enqueued_total", "Messages.", ["work"]).labels("call")
+enqueued.inc()
 for line in sys.stdin:
-    metrics.ENQUEUED.labels("call").inc()
+    enqueued.inc()
     print(flush=True)
 """
     with _counting(tmp_path, before, PROMETHEUS_MULTIPROC_DIR=str(shared)) as living:

@@ -14,7 +14,7 @@ from models.accounts.pauses import ALL_WORK, PauseCause
 from models.calls.calls import calls_table
 from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
 from models.intake import notifications
-from models.reconciling.webhook_coverage import AlarmCause as AlarmCause
+from models.reconciling.webhook_coverage import AlarmCause
 from models.reports import overview
 from models.work.work_rows import Lane, WorkStatus
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
