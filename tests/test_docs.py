@@ -1,6 +1,7 @@
 """What the documents say about the code and about each other is there: settings, places, links, decisions, words."""
 
 import importlib
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -111,10 +112,12 @@ def _is_there(place: str) -> bool:
     parts = place.split(".")
     for length in range(len(parts), 0, -1):
         if _is_module(parts[:length]):
-            found: Any = importlib.import_module(".".join(parts[:length]))
+            module = ".".join(parts[:length])
+            found: Any = importlib.import_module(module)
             for name in parts[length:]:
                 found = getattr(found, name, None)
-            return found is not None
+            has_home = inspect.isfunction(found) or inspect.isclass(found)
+            return found is not None and (not has_home or found.__module__ == module)  # not merely imported there
     return False
 
 

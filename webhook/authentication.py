@@ -112,7 +112,7 @@ def verify(
     """Proves who sent a notification: by X-GHL-Signature, else X-WH-Signature, else X-Intake-Secret, else the path.
 
     The first credential present decides alone. A signature header with the value "N/A" counts as absent, as in the
-    vendor's own checks (reference section 4). A signature covers the raw bytes of the body and nothing else.
+    vendor's own checks. A signature covers the raw bytes of the body and nothing else.
     `account_for_secret` maps the hash of a secret (`hash_secret`) to a location id, or None.
 
     Raises NotAuthenticated, and what `account_for_secret` raises.

@@ -2,7 +2,7 @@
 
 No body makes `read` raise: an unreadable body becomes a `Notification` with a reason.
 
-Four dialects are distinguished (reference section 3), because a bare `id` means something else in each. In a flat
+Four dialects are distinguished, because a bare `id` means something else in each. In a flat
 VoiceAiCallEnd, `id` is the call. In a workflow's body (recognised by `contact_id`, `workflow`, `triggerData` or
 `customData`), `id` is the contact, the opportunity or the appointment that triggered the workflow; so only fields whose
 name says "call" are read there. A `type` of VoiceAiCallEnd outweighs the shape. A nested `location` or `contact` alone

@@ -3,20 +3,39 @@
 Commands read and write rows; workers do the rest. Only `reconcile`, `backfill` and `doctor` ask Leadway themselves.
 """
 
+import importlib
+
 import click
 
-from workers.cli.accounts import accounts
-from workers.cli.backfill import backfill
-from workers.cli.call import call
-from workers.cli.doctor.command import doctor
-from workers.cli.follow_up import follow_up
-from workers.cli.migrate import migrate
-from workers.cli.reconcile import reconcile
-from workers.cli.replay import replay
-from workers.cli.status import status
+MODULES = {
+    "migrate": "workers.cli.migrate",
+    "accounts": "workers.cli.accounts",
+    "status": "workers.cli.status",
+    "doctor": "workers.cli.doctor.command",
+    "call": "workers.cli.call",
+    "follow-up": "workers.cli.follow_up",
+    "replay": "workers.cli.replay",
+    "reconcile": "workers.cli.reconcile",
+    "backfill": "workers.cli.backfill",
+}
+"""Where each command is, which has the command's name: only the module of the command that is run is imported."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """A group that imports a command when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in MODULES:
+            return None
+        module = importlib.import_module(MODULES[cmd_name])
+        found: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return found
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
     """Receives Leadway's call notifications, keeps every call log, writes each CRM note exactly once.
 
@@ -25,7 +44,3 @@ def main() -> None:
 
     Exit status: 0 done, 1 refused or not found, 2 wrong usage or settings. `status` has its own.
     """
-
-
-for command in (migrate, accounts, status, doctor, call, follow_up, replay, reconcile, backfill):
-    main.add_command(command)
