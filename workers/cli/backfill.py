@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from models.accounts import accounts
 from models.accounts.accounts import Account
 from models.calls import listed_calls
+from models.database import now
 from models.reconciling import runs, windows
 from models.reconciling.windows import Window, WindowKind
-from models.reports import overview
 from models.work.work_rows import Lane
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
@@ -70,7 +70,7 @@ def backfill(
     with opened() as this:
         with this.database.reading() as connection:
             account = accounts.get(connection, location)
-            until = until or account.complete_from or overview.now(connection)
+            until = until or account.complete_from or now(connection)
         if until <= since:
             raise click.UsageError(f"nothing lies between: --from is {when(since)}, the end is {when(until)}")
         slot = f"{WindowKind.BACKFILL}:{since.isoformat()}/{until.isoformat()}{'+notes' if follow_ups else ''}"

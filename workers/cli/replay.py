@@ -8,11 +8,11 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts, pauses
 from models.calls import calls
+from models.database import now
 from models.follow_ups import follow_ups
 from models.follow_ups.references import reference_for
 from models.follow_ups.rules import PlannedFollowUp, Rules, SkipReason
 from models.follow_ups.rules_file import load_rules
-from models.reports import overview
 from models.work.work_rows import WorkStatus
 from workers.cli.call import find_call
 from workers.cli.opened import Failure, opened
@@ -159,7 +159,7 @@ def _planned(
         calls.as_call_log(row),
         calls.keyed_actions(connection, location_id, call_id),
         account=accounts.get(connection, location_id),
-        now=overview.now(connection),
+        now=now(connection),
         even_if_old=even_if_old,
     )
 
