@@ -125,7 +125,7 @@ def store_new(
 def take_over(
     connection: Connection, location_id: str, call_id: str, *, read_at: datetime, worker: str
 ) -> Claim | None:
-    """Claims the call's row whatever its status, for a reading of `read_at`. Returns None when our reading is not older.
+    """Claims the call's row whatever its status, for a reading of `read_at`. Returns None if ours is not older.
 
     In the same transaction the caller completes or reschedules the row, then stores the reading, as `store_reading`
     does for every reading.

@@ -143,7 +143,7 @@ def _stored(row: sa.RowMapping) -> sa.RowMapping:
     if row["stored_at"] is None:
         raise Failure(f"its log is not stored yet: `leadway-calls call {row['call_id']}` tells why")
     if row["settled_at"] is None:
-        raise Failure("its log is not final yet: it is planned by itself when it is read again")
+        raise Failure("its log is not settled yet: it is planned by itself when it is read again")
     if row["document"] is None:
         raise Failure("its log was emptied when its retention time ran out: there is nothing left to plan from")
     return row
