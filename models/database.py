@@ -79,6 +79,12 @@ def _moment_in_sqlite(element: moment, compiler: Any, **options: Any) -> str:
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', {seconds}))"
 
 
+def now(connection: Connection) -> datetime:
+    """The time by the database's clock."""
+    at: datetime = connection.execute(sa.select(moment())).scalar_one()
+    return at
+
+
 @dataclass(frozen=True)
 class Limits:
     """How long a process waits for the database, in seconds, and how often it repeats a transaction that broke."""

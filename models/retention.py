@@ -26,7 +26,11 @@ WORDS: Mapping[sa.Table, Mapping[str, object]] = {
     follow_ups_table: {"title": None, "body": None},
     notifications_table: {"document": None, "from_number": None},
 }  # fmt: skip
-"""By table: the columns that hold a person's words or telephone number, each with its value once it is emptied."""
+"""By table: the columns that hold a person's words or telephone number, each with its value once it is emptied.
+
+`call_actions.action_name` is not one of them: it is the name that the account's owner gave to the agent's configured
+action, no word of a caller.
+"""
 
 
 def empty_calls(connection: Connection, *, days: int) -> int:
@@ -52,8 +56,11 @@ def empty_calls(connection: Connection, *, days: int) -> int:
 
 
 def empty_notifications(connection: Connection, *, days: int) -> int:
-    """Empties a batch of notifications that came last more than `days` ago: ignored and unresolved ones, and those of
-    a call that never had a log. Returns how many."""
+    """Empties a batch of notifications that came last more than `days` ago, whatever their status. Returns how many.
+
+    `empty_calls` has emptied those of old calls that are done or dead. This reaches the others: ignored and unresolved
+    ones, those of a call that never had a log, and those of a call that is still open.
+    """
     emptied = WORDS[notifications_table]
     old = sa.select(notifications_table.c.notification_id).where(
         notifications_table.c.last_received_at < moment(-86_400.0 * days),

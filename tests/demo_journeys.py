@@ -28,7 +28,7 @@ def _fetched(told: Timeline) -> list[str]:
     tries = [each for each in told.attempts if each["work"] == "call"]
     last = tries[-1] if tries else None
     if told.call["status"] == "dead" or last is None or last["started_at"] is None:
-        return [f"given up: {told.call['dead_cause']}"]
+        return [f"dead: {told.call['dead_cause']}"]
     milliseconds = round(1000 * (last["ended_at"] - last["started_at"]).total_seconds())
     tried = f" at the {_ordinal(len(tries))} reading" if len(tries) > 1 else ""
     number = len(told.actions)
@@ -54,7 +54,7 @@ def _how(told: Timeline, row: sa.RowMapping) -> str:
     if row["status"] == "skipped":
         return f"skipped: {str(row['skip_reason']).replace('_', ' ')}"
     if row["status"] == "dead":
-        return f"given up: {row['dead_cause']}"
+        return f"dead: {row['dead_cause']}"
     outcomes = [each["outcome"] for each in told.attempts if each["follow_up_id"] == row["follow_up_id"]]
     if "unclear" not in outcomes:
         return "written"

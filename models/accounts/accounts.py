@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -88,6 +88,14 @@ class Account:
     removed_at: datetime | None
     complete_from: datetime | None
     complete_until: datetime | None
+
+
+ForAll = TypeVar("ForAll", int, int | None)
+
+
+def requests_per_10_seconds(own: int | None, *, for_all: ForAll) -> int | ForAll:
+    """The pace of an account: its own number of requests in 10 s, else `for_all`, the number set for all accounts."""
+    return own or for_all
 
 
 _COLUMNS = tuple(accounts_table.c[name] for name in Account.__dataclass_fields__)

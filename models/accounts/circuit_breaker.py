@@ -6,14 +6,31 @@
   outage opens it for twice as long.
 """
 
+from datetime import datetime
+from enum import StrEnum
+
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts.accounts import accounts_table
+from models.accounts.accounts import Account, accounts_table
 from models.database import moment
 
 OUTAGES_BEFORE_OPEN = 5
 LONGEST_OPEN_SECONDS = 60.0
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+def state_of(account: Account, at: datetime) -> BreakerState:
+    """The state of the account's breaker, to be shown. `at`: the time by the database's clock."""
+    if account.open_until is not None and account.open_until > at:
+        return BreakerState.OPEN
+    return BreakerState.HALF_OPEN if account.outages_in_a_row >= OUTAGES_BEFORE_OPEN else BreakerState.CLOSED
+
 
 _open_until = accounts_table.c.open_until
 _outages = accounts_table.c.outages_in_a_row

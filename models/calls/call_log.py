@@ -87,8 +87,11 @@ class CallLog:
         return not self.duration_seconds or bool(self.transcript.strip() and self.summary.strip())
 
     def is_settled_after(self, waited: timedelta) -> bool:
-        """Whether the log is settled, or has lacked its words for so long that it counts as settled as it is.
+        """Whether the log is settled, or lacks its words and counts as settled as it is, because `waited` is long.
 
-        `waited` counts from the first storing of a fetched log, and from the end of a listed call.
+        Callers take `waited` up to the reading from where they know it: for a call that is stored already, fetched or
+        listed, from its first storing; for a new call of a list, from its end; for the first fetched reading it is 0.
+        A stored call that Leadway does not find any more (404) has no log to ask here: `workers.fetch_call` ends it
+        when it was first heard of SETTLED_AS_IT_IS_AFTER ago.
         """
         return self.is_settled or waited >= SETTLED_AS_IT_IS_AFTER

@@ -12,7 +12,7 @@ from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog, Source
 from models.database import Json, UtcDateTime, earlier_of, insert, metadata, moment
 from models.work import lifecycle
-from models.work.work_rows import NEVER_TRIED, NOT_DONE, Lane, WorkKind, WorkStatus, schedule_columns
+from models.work.work_rows import NEVER_TRIED, NOT_DONE, POISON, Lane, WorkKind, WorkStatus, schedule_columns
 
 
 class Origin(StrEnum):
@@ -140,7 +140,7 @@ def _announce_again(
         connection.execute(sa.update(calls_table).where(owed_nothing).values(plans_follow_ups=sa.true()))
     connection.execute(
         sa.update(calls_table)
-        .where(this, calls_table.c.status == WorkStatus.DEAD, calls_table.c.dead_cause != "poison")
+        .where(this, calls_table.c.status == WorkStatus.DEAD, calls_table.c.dead_cause != POISON)
         .values(lane=lane, **lifecycle.revive(calls_table))
     )
     waiting = calls_table.c.status == WorkStatus.PENDING

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog
 from models.calls.calls import CALL, Origin, action_row, call_actions_table, calls_table, log_columns
-from models.database import insert, moment
+from models.database import insert, now
 from models.work import lifecycle
 from models.work.lifecycle import Claim
 from models.work.work_rows import NEVER_TRIED, Lane, WorkStatus
@@ -93,13 +93,13 @@ def store_new(
     """
     if not call_logs:
         return {}
-    now: datetime = connection.execute(sa.select(moment())).scalar_one()
+    at = now(connection)
     rows = [
         {
             **log_columns(call_log), **NEVER_TRIED,
-            **_schedule(call_log, read_at=read_at, now=now, reread_seconds=reread_seconds),
+            **_schedule(call_log, read_at=read_at, at=at, reread_seconds=reread_seconds),
             "location_id": location_id, "call_id": call_log.call_id, "lane": lane, "origin": origin,
-            "plans_follow_ups": plans_follow_ups, "created_at": now, "stored_at": now, "read_at": read_at,
+            "plans_follow_ups": plans_follow_ups, "created_at": at, "stored_at": at, "read_at": read_at,
             "read_from": call_log.source, "requested": 1,
         }
         for call_log in call_logs
@@ -125,8 +125,10 @@ def store_new(
 def take_over(
     connection: Connection, location_id: str, call_id: str, *, read_at: datetime, worker: str
 ) -> Claim | None:
-    """Claims the call's row whatever its status, for a reading of `read_at` that the caller stores in the same
-    transaction before it completes or reschedules the row. Returns None when our reading is not older than that.
+    """Claims the call's row whatever its status, for a reading of `read_at`. Returns None if ours is not older.
+
+    In the same transaction the caller completes or reschedules the row, then stores the reading, as `store_reading`
+    does for every reading.
 
     A fetch that a person asked for is not replaced by a list row: the call is still due afterwards.
     """
@@ -176,10 +178,10 @@ def _are(location_id: str, call_ids: Collection[str]) -> sa.ColumnElement[bool]:
     return sa.and_(calls_table.c.location_id == location_id, calls_table.c.call_id.in_(call_ids))
 
 
-def _schedule(call_log: CallLog, *, read_at: datetime, now: datetime, reread_seconds: float) -> dict[str, Any]:
+def _schedule(call_log: CallLog, *, read_at: datetime, at: datetime, reread_seconds: float) -> dict[str, Any]:
     settled = call_log.is_settled_after(read_at - (call_log.ended_at or read_at))
     return {
         "status": WorkStatus.DONE if settled else WorkStatus.PENDING,
-        "next_attempt_at": None if settled else now + timedelta(seconds=reread_seconds),
-        "settled_at": now if settled else None,
+        "next_attempt_at": None if settled else at + timedelta(seconds=reread_seconds),
+        "settled_at": at if settled else None,
     }

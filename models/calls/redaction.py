@@ -33,7 +33,7 @@ def storable_text(text: str) -> str:
 
     They are replaced, not removed: an id with a NUL in it must not become another, usable id.
     """
-    return _UNSTORABLE.sub("\ufffd", text)
+    return _UNSTORABLE.sub(_REPLACED, text)
 
 
 class _Context(Enum):
@@ -65,7 +65,11 @@ _SECRET_QUERY_NAME = re.compile(_SECRET_NAME.pattern + "|^(key|code|hash|hmac|se
 _USER_INFO = re.compile(r"(://)([^/?#\s]*)(?=@)")
 _QUERY_PAIR = re.compile(r"(?<=[?&;#])([^=&;#?\s]+)=([^&;#\s]+)")
 _QUOTED_NAME = re.compile(r"""["']([^"']{1,64})["']\s*:""")
-_CREDENTIALS = re.compile(r"(?i)\b((?:bearer|basic)\s+)((?=\S*\d)[A-Za-z0-9._~+/=-]{16,})")
+_REPLACED = "\ufffd"
+"""Stands for a NUL or a lone surrogate (`storable_text`)."""
+_SCHEMES = "|".join(f"{_REPLACED}*".join(scheme) for scheme in ("bearer", "basic"))
+_CREDENTIALS = re.compile(rf"(?i)\b((?:{_SCHEMES})(?:{_REPLACED}*\s)+)((?=\S*\d)[A-Za-z0-9._~+/={_REPLACED}-]{{16,}})")
+"""Matches as if the replaced characters were not there: a NUL inside a credential must not leave its other half."""
 
 
 def _copy(value: Any, key: bytes, context: _Context, depth: int) -> Any:
@@ -136,7 +140,7 @@ def _copy_text(text: str, key: bytes, context: _Context, depth: int) -> str:
         return text
     if context in (_Context.SECRET, _Context.HEADERS):
         return _conceal(text, key)
-    if text.lstrip()[:1] in ("{", "["):
+    if text.replace(_REPLACED, "").lstrip()[:1] in ("{", "["):
         return _copy_json_text(text, key, depth)
     return _conceal_parts(text, key)
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from models.accounts.accounts import accounts_table
 from models.calls.calls import calls_table
-from models.database import moment
+from models.database import moment, now
 from models.intake.notifications import notifications_table
 from models.reconciling.unresolved import IS_UNRESOLVED, LOOKED_FOR
 from models.reconciling.windows import WindowKind, forget_uneventful, open_run, reconciliations_table
@@ -67,17 +67,17 @@ def anything_due(connection: Connection) -> bool:
 
 def open_due(connection: Connection, *, list_fetch: bool) -> None:
     """Opens every window whose time has come. `list_fetch`: also burst windows, which store calls from the list."""
-    now = _now(connection)
+    at = now(connection)
     for account in connection.execute(sa.select(accounts_table).where(accounts_table.c.removed_at.is_(None))):
-        if account.next_reconcile_at is None or account.next_reconcile_at <= now:
-            open_regular(connection, account.location_id, until=now - MARGIN)
-        if account.next_relist_at is None or account.next_relist_at <= now:
-            _open_daily(connection, account, now=now)
+        if account.next_reconcile_at is None or account.next_reconcile_at <= at:
+            open_regular(connection, account.location_id, until=at - MARGIN)
+        if account.next_relist_at is None or account.next_relist_at <= at:
+            _open_daily(connection, account, at=at)
     for notification in connection.execute(_unresolved_without_window().limit(100)).all():
-        _open_narrow(connection, notification, now=now)
+        _open_narrow(connection, notification, at=at)
     if list_fetch:
         for backlog in connection.execute(_accounts_with_backlog()).all():
-            _open_burst(connection, backlog.location_id, oldest=backlog.oldest_at, now=now)
+            _open_burst(connection, backlog.location_id, oldest=backlog.oldest_at, at=at)
 
 
 def open_regular(connection: Connection, location_id: str, *, until: datetime) -> bool:
@@ -95,23 +95,23 @@ def open_regular(connection: Connection, location_id: str, *, until: datetime) -
 
 def next_regular(connection: Connection, location_id: str) -> None:
     """Sets when the next regular run is due: soon while calls come unannounced, later while the webhook works."""
-    now = _now(connection)
+    at = now(connection)
     unannounced = sa.select(sa.func.coalesce(sa.func.sum(reconciliations_table.c.unannounced), 0)).where(
-        reconciliations_table.c.location_id == location_id, reconciliations_table.c.started_at > now - STILL_FINDING
+        reconciliations_table.c.location_id == location_id, reconciliations_table.c.started_at > at - STILL_FINDING
     )
     last_notification = sa.select(sa.func.max(notifications_table.c.last_received_at)).where(
-        notifications_table.c.location_id == location_id, notifications_table.c.received_at > now - LOOKED_FOR
+        notifications_table.c.location_id == location_id, notifications_table.c.received_at > at - LOOKED_FOR
     )
     unresolved = sa.select(sa.literal(1)).where(
         notifications_table.c.location_id == location_id,
         IS_UNRESOLVED,
-        notifications_table.c.last_received_at > now - SILENT_AFTER,
+        notifications_table.c.last_received_at > at - SILENT_AFTER,
     )
     last = connection.execute(last_notification).scalar_one()
     if connection.execute(unannounced).scalar_one() or connection.execute(unresolved).first():
         seconds = PERIOD_WHILE_FINDING_SECONDS
     else:
-        seconds = PERIOD_WHILE_SILENT_SECONDS if last is None or last < now - SILENT_AFTER else PERIOD_SECONDS
+        seconds = PERIOD_WHILE_SILENT_SECONDS if last is None or last < at - SILENT_AFTER else PERIOD_SECONDS
     connection.execute(
         sa.update(accounts_table)
         .where(accounts_table.c.location_id == location_id)
@@ -126,15 +126,15 @@ def waiting_calls(connection: Connection, location_id: str) -> int:
     return int(connection.execute(waiting).scalar_one())
 
 
-def _open_daily(connection: Connection, account: Any, *, now: datetime) -> None:
+def _open_daily(connection: Connection, account: Any, *, at: datetime) -> None:
     """The first daily window opens a day after the account's first check here. None opens while the watermark lags
     behind, because the regular window lists the same days then."""
-    lags = account.complete_until is None or account.complete_until < now - 2 * OVERLAP
+    lags = account.complete_until is None or account.complete_until < at - 2 * OVERLAP
     if account.next_relist_at is not None and lags:
         return
     if account.next_relist_at is not None:
-        since = max(now - RELISTED, account.added_at - OVERLAP)
-        open_run(connection, account.location_id, kind=WindowKind.DAILY, since=since, until=now - MARGIN)
+        since = max(at - RELISTED, account.added_at - OVERLAP)
+        open_run(connection, account.location_id, kind=WindowKind.DAILY, since=since, until=at - MARGIN)
         forget_uneventful(connection, account.location_id)
     connection.execute(
         sa.update(accounts_table)
@@ -164,7 +164,7 @@ def _unresolved_without_window() -> sa.Select[Any]:
     )
 
 
-def _open_narrow(connection: Connection, notification: Any, *, now: datetime) -> None:
+def _open_narrow(connection: Connection, notification: Any, *, at: datetime) -> None:
     open_windows = sa.select(sa.func.count()).where(
         reconciliations_table.c.location_id == notification.location_id,
         reconciliations_table.c.kind == WindowKind.NARROW,
@@ -180,7 +180,7 @@ def _open_narrow(connection: Connection, notification: Any, *, now: datetime) ->
         kind=WindowKind.NARROW,
         slot=f"{WindowKind.NARROW}:{notification.notification_id}",
         since=around - back,
-        until=min(around, now) + OVERLAP,
+        until=min(around, at) + OVERLAP,
         contact_id=notification.contact_id,
         notification_id=notification.notification_id,
         delay_seconds=LOOK_DELAYS_SECONDS[0],
@@ -203,14 +203,14 @@ def _accounts_with_backlog() -> sa.Select[Any]:
     )
 
 
-def _open_burst(connection: Connection, location_id: str, *, oldest: datetime, now: datetime) -> None:
+def _open_burst(connection: Connection, location_id: str, *, oldest: datetime, at: datetime) -> None:
     recently = sa.select(sa.literal(1)).where(
         reconciliations_table.c.location_id == location_id,
         reconciliations_table.c.kind == WindowKind.BURST,
-        reconciliations_table.c.started_at > now - BURST_PAUSE,
+        reconciliations_table.c.started_at > at - BURST_PAUSE,
     )
     if connection.execute(recently).first() is None:
-        open_run(connection, location_id, kind=WindowKind.BURST, since=oldest - OVERLAP, until=now)
+        open_run(connection, location_id, kind=WindowKind.BURST, since=oldest - OVERLAP, until=at)
 
 
 _IS_WAITING = sa.and_(calls_table.c.status == WorkStatus.PENDING, calls_table.c.stored_at.is_(None))
@@ -218,8 +218,3 @@ _IS_WAITING = sa.and_(calls_table.c.status == WorkStatus.PENDING, calls_table.c.
 
 def _is_due(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
     return sa.or_(column.is_(None), column <= moment())
-
-
-def _now(connection: Connection) -> datetime:
-    now: datetime = connection.execute(sa.select(moment())).scalar_one()
-    return now

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.calls.calls import CALL, calls_table
-from models.database import moment
+from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
 from models.work.work_rows import NOT_DONE
 
@@ -24,7 +24,7 @@ class Backlog:
 
 def all_work(connection: Connection) -> list[Backlog]:
     """The age of a row counts from its creation, of an unclear follow-up from when its outcome became unclear."""
-    now = connection.execute(sa.select(moment())).scalar_one()
+    at = now(connection)
     found = []
     unclear_since = sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.planned_at)
     for work, since in ((CALL, calls_table.c.created_at), (FOLLOW_UP, unclear_since)):
@@ -40,7 +40,7 @@ def all_work(connection: Connection) -> list[Backlog]:
             .group_by(table.c.location_id, table.c.status)
         )
         found += [
-            Backlog(row.location_id, work.name, row.status, row.number, (now - row.oldest_at).total_seconds())
+            Backlog(row.location_id, work.name, row.status, row.number, (at - row.oldest_at).total_seconds())
             for row in rows
         ]
     return found

@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
-from models.calls.calls import CALL, calls_table
-from models.database import moment
+from models.calls.calls import CALL, Origin, calls_table
+from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
 from models.intake.notifications import notifications_table
 from models.reconciling import webhook_coverage
@@ -69,7 +69,8 @@ class Today:
     """Counts since midnight UTC: of notifications that came, of calls first heard of, of these calls' follow-ups.
 
     Not of calls that began today: the notification of a call that ends at midnight comes a day later, and one
-    notification beside no call would look like a call that was lost.
+    notification beside no call would look like a call that was lost. Calls that only a backfill brought are left out:
+    thousands of calls of past years beside three notifications would look like a webhook that is broken.
     """
 
     notifications: int
@@ -95,12 +96,6 @@ class AccountOverview:
     last_notification_at: datetime | None
     today: Today
     completeness: Completeness
-
-
-def now(connection: Connection) -> datetime:
-    """The time by the database's clock."""
-    time: datetime = connection.execute(sa.select(moment())).scalar_one()
-    return time
 
 
 def of_accounts(connection: Connection, at: datetime | None = None) -> list[AccountOverview]:
@@ -229,7 +224,10 @@ def _oldest_waiting_call(connection: Connection, location_id: str, at: datetime)
 
 
 def _today(connection: Connection, location_id: str, midnight: datetime) -> Today:
-    heard_of_today = sa.and_(calls_table.c.location_id == location_id, calls_table.c.created_at >= midnight)
+    only_backfilled = sa.and_(calls_table.c.origin == Origin.BACKFILL, calls_table.c.announced_at.is_(None))
+    heard_of_today = sa.and_(
+        calls_table.c.location_id == location_id, calls_table.c.created_at >= midnight, ~only_backfilled
+    )
     of_today = sa.join(
         calls_table,
         follow_ups_table,

@@ -52,7 +52,7 @@ def events(timeline: Timeline) -> list[Event]:
     steps = (
         ("created_at", f"heard of, by {call['origin']}"),
         ("stored_at", "log stored"),
-        ("settled_at", "log final"),
+        ("settled_at", "log settled"),
     )
     found = [Event(call[name], text) for name, text in steps if call[name] is not None]
     found += [_of_notification(row) for row in timeline.notifications]

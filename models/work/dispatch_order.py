@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts import circuit_breaker
-from models.accounts.accounts import accounts_table
+from models.accounts.accounts import accounts_table, requests_per_10_seconds
 from models.accounts.pauses import is_paused
 from models.database import moment, on_postgresql
 from models.work.heartbeats import live_workers
-from models.work.work_rows import Lane, WorkKind, WorkStatus, is_due
+from models.work.work_rows import Lane, WorkKind, WorkStatus, is_due, is_in_background
 
 SECONDS_IN_FLIGHT = 1.2
 """An account has as many rows in flight as its budget lets through in this time: less than a row of the live lanes
@@ -103,7 +103,7 @@ def _allowed(limits: DispatchLimits, account: _DueAccount) -> int:
     """How many rows of the account may be in flight: one if its circuit breaker is half-open."""
     if account.half_open:
         return 1
-    per_10_seconds = account.per_10_seconds or limits.per_10_seconds
+    per_10_seconds = requests_per_10_seconds(account.per_10_seconds, for_all=limits.per_10_seconds)
     if per_10_seconds is None:
         return limits.per_account
     return min(limits.per_account, max(FEWEST_IN_FLIGHT, math.ceil(SECONDS_IN_FLIGHT * per_10_seconds / 10)))
@@ -237,7 +237,7 @@ def _count_in_flight(table: sa.Table) -> sa.Select[Any]:
         sa.select(
             table.c.location_id,
             sa.func.count().label("number"),
-            sa.func.sum(sa.case((table.c.lane > Lane.RETRY, 1), else_=0)).label("background"),
+            sa.func.sum(sa.case((is_in_background(table), 1), else_=0)).label("background"),
         )
         .where(sa.or_(table.c.enqueued_at.is_not(None), table.c.lease_until.is_not(None)))
         .where(sa.or_(~_mark_is_void(table), leased))

@@ -6,7 +6,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.database import UtcDateTime, insert, metadata, moment
+from models.database import UtcDateTime, insert, metadata, moment, now
 
 BEAT_SECONDS = 3.0
 GONE_AFTER_SECONDS = 10.0
@@ -71,12 +71,12 @@ def live_slots(connection: Connection) -> int:
 
 def all_of(connection: Connection) -> list[Heartbeat]:
     """One for each process that is alive or ended without `leave` in the last day."""
-    now = connection.execute(sa.select(moment())).scalar_one()
+    at = now(connection)
     rows = connection.execute(
         sa.select(heartbeats_table).order_by(heartbeats_table.c.process, heartbeats_table.c.started_at)
     )
     return [
-        Heartbeat(row.name, row.process, row.slots, row.started_at, (now - row.beat_at).total_seconds()) for row in rows
+        Heartbeat(row.name, row.process, row.slots, row.started_at, (at - row.beat_at).total_seconds()) for row in rows
     ]
 
 

@@ -19,7 +19,7 @@ from models.accounts.pauses import is_paused
 from models.database import Database, moment
 from models.work import history
 from models.work.history import Outcome
-from models.work.work_rows import Lane, WorkKind, WorkStatus, is_due
+from models.work.work_rows import POISON, Lane, WorkKind, WorkStatus, is_due
 
 ISOLATED_AFTER = 2
 """Leases lost in a row after which a row is suspected of poison and runs in isolation: its neighbours survive it."""
@@ -250,7 +250,7 @@ def _claim(
         )  # fmt: skip
     if row["lost_isolated"] >= POISON_AFTER_LOST_ISOLATED:
         ours = Claim(work, key, row["fence"], row["attempts"], row["failures"], row["claimed_at"], 0.0, row)
-        dead_letter(connection, ours, cause="poison", error="each attempt ended the worker process that made it")
+        dead_letter(connection, ours, cause=POISON, error="each attempt ended the worker process that made it")
         return None
     return row
 

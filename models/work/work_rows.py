@@ -25,6 +25,8 @@ class WorkStatus(StrEnum):
     SKIPPED = "skipped"
 
 
+POISON = "poison"
+"""The cause of a dead row whose every attempt ended its worker process. Only a person revives it."""
 OPEN = (WorkStatus.PENDING, WorkStatus.RUNNING, WorkStatus.UNCLEAR)
 NOT_DONE = sa.text("status NOT IN ('done', 'skipped')")
 """As SQL text, because a partial index serves only a condition that is written like the index's own."""
@@ -100,6 +102,11 @@ NEVER_TRIED: Mapping[str, Any] = {
     "replayed": False,
 }  # fmt: skip
 """Column values of a new row, for statements that write its columns themselves."""
+
+
+def is_in_background(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Whether the row's lane is a background lane."""
+    return table.c.lane.in_([int(lane) for lane in Lane if lane.is_background])
 
 
 def is_due(table: sa.Table) -> sa.ColumnElement[bool]:

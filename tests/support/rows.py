@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 import sqlalchemy as sa
 
-from models.accounts import accounts
+from models.accounts import accounts, circuit_breaker
 from models.accounts.token_encryption import cipher_for
 from models.calls import calls
 from models.calls.call_log import Action, CallLog, Source
@@ -60,6 +60,19 @@ def add_account(database: Database, location_id: str = LOCATION, **values: Any) 
         accounts.add(connection, location_id, **values)
         accounts.set_token(connection, location_id, TOKEN, cipher=cipher_for([ENCRYPTION_KEY]))
         accounts.set_secret(connection, location_id, SECRET)
+
+
+def open_breaker_by_outages(database: Database) -> None:
+    """Records outages of LOCATION until its circuit breaker is open."""
+    for _ in range(circuit_breaker.OUTAGES_BEFORE_OPEN):
+        write(database, circuit_breaker.record_outage, LOCATION, first_seconds=30.0)
+
+
+def half_open_breaker(database: Database) -> None:
+    """The circuit breaker of LOCATION has been open for long enough."""
+    open_breaker_by_outages(database)
+    with database.transaction() as connection:
+        connection.execute(sa.update(accounts.accounts_table).values(open_until=moment(-1)))
 
 
 # Calls

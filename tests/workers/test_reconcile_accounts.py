@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from models.accounts import accounts, pauses
 from models.calls.calls import calls_table
-from models.database import moment
+from models.database import moment, now
 from models.intake import notifications
 from models.reconciling import schedule
 from models.reconciling.windows import WindowKind, reconciliations_table
@@ -189,8 +189,7 @@ def test_a_reader_that_comes_back_after_its_lease_writes_nothing(at_work: AtWork
     at_work.double.fault("list", "delay", seconds=1.0, times=1)
     steps: list[PageOutcome] = []
     with at_work.database.transaction() as connection:
-        now = connection.execute(sa.select(moment())).scalar_one()
-        schedule.open_regular(connection, at_work.location_id, until=now)
+        schedule.open_regular(connection, at_work.location_id, until=now(connection))
     [window] = ledger(at_work)
     with meanwhile(lambda: steps.append(read_page(at_work.this, window["reconciliation_id"]))):
         eventually(lambda: at_work.requests("list"))
@@ -203,12 +202,35 @@ def test_a_reader_that_comes_back_after_its_lease_writes_nothing(at_work: AtWork
     assert len(stored_ids(at_work)) == 50
 
 
+@pytest.mark.parametrize("ended_by", [KeyboardInterrupt, RuntimeError])
+def test_a_database_that_cannot_be_written_at_the_end_replaces_no_other_error(
+    at_work: AtWork, monkeypatch: pytest.MonkeyPatch, ended_by: type[BaseException]
+) -> None:
+    def end(*_: object, **__: object) -> None:
+        raise ended_by
+
+    def release(*_: object, **__: object) -> None:
+        raise sa.exc.TimeoutError("no connection of the pool was free in time")
+
+    was_served_since(at_work, 5 * HOUR)
+    at_work.double.place_call(ago=600)
+    with at_work.database.transaction() as connection:
+        schedule.open_regular(connection, at_work.location_id, until=now(connection))
+    [window] = ledger(at_work)
+    monkeypatch.setattr("workers.reconciling.read_page.seen_ids.record", end)
+    monkeypatch.setattr("workers.reconciling.read_page.windows.release", release)
+    if ended_by is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            read_page(at_work.this, window["reconciliation_id"])
+    else:
+        assert read_page(at_work.this, window["reconciliation_id"]) is PageOutcome.RESCHEDULED
+
+
 def test_two_readers_at_once_share_the_pages(at_work: AtWork) -> None:
     was_served_since(at_work, 5 * HOUR)
     placed = at_work.double.place_calls(200, over=4 * HOUR, ago=300)
     with at_work.database.transaction() as connection:
-        now = connection.execute(sa.select(moment())).scalar_one()
-        schedule.open_regular(connection, at_work.location_id, until=now)
+        schedule.open_regular(connection, at_work.location_id, until=now(connection))
     with meanwhile(lambda: read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)):
         read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
     [window] = ledger(at_work)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from flask import Blueprint, render_template, request, url_for
 
-from models.database import Database
+from models.database import Database, now
 from models.reports import call_list, overview
 from models.reports.call_list import CallFilter, Cursor
 from models.reports.overview import AccountOverview
@@ -25,10 +25,10 @@ CHOICES = (
     (CallFilter.PENDING, "waiting"),
     (CallFilter.RUNNING, "being fetched"),
     (CallFilter.DONE, "stored"),
-    (CallFilter.DEAD, "given up"),
+    (CallFilter.DEAD, "dead"),
     (CallFilter.FOLLOW_UP_OPEN, "a note is still due"),
     (CallFilter.FOLLOW_UP_UNCLEAR, "a note is unclear"),
-    (CallFilter.FOLLOW_UP_DEAD, "a note was given up"),
+    (CallFilter.FOLLOW_UP_DEAD, "a note is dead"),
 )
 
 
@@ -39,8 +39,8 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
         shown = _filter(request.args.get("status", ""))
         after = _cursor(request.args.get("after", ""))
         with database.reading() as connection:
-            now = overview.now(connection)
-            accounts = overview.of_accounts(connection)
+            at = now(connection)
+            accounts = overview.of_accounts(connection, at)
             processes = heartbeats.all_of(connection)
             found = call_list.newest(connection, limit=PAGE + 1, location_id=location_id, shown=shown, after=after)
         more = len(found) > PAGE
@@ -49,7 +49,7 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
             listed=found[:PAGE],
             next_page=_page_url(location_id, shown, found[PAGE - 1].cursor) if more else None,
             first_page=_page_url(location_id, shown, None) if after else None,
-            now=now,
+            now=at,
             accounts=accounts,
             carded=[each for each in accounts if len(accounts) <= CARDS or needs_a_look(each)],
             problems=problems(accounts, processes),
@@ -94,7 +94,7 @@ def problems(accounts: list[AccountOverview], processes: list[Heartbeat]) -> lis
         found += [Problem(f"{name} is paused ({pause.cause}).", pause.detail) for pause in each.paused]
         if number := sum(dead.number for dead in each.dead):
             causes = ", ".join(sorted({dead.cause.replace("_", " ") for dead in each.dead}))
-            found.append(Problem(f"{name}: {number} given up ({causes}).", "Look at each, then leadway-calls replay."))
+            found.append(Problem(f"{name}: {number} dead ({causes}).", "Look at each, then leadway-calls replay."))
         if each.unclear.for_a_person:
             found.append(
                 Problem(

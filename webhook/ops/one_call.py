@@ -8,8 +8,8 @@ from flask.typing import ResponseReturnValue
 from models.accounts import accounts
 from models.accounts.accounts import UnknownAccount
 from models.calls import calls
-from models.database import Database
-from models.reports import overview, timeline
+from models.database import Database, now
+from models.reports import timeline
 from models.reports.timeline import Timeline
 from webhook.ops.frame import REFRESH_SECONDS
 
@@ -20,7 +20,7 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
     @blueprint.get("/calls/<location_id>/<call_id>")
     def call(location_id: str, call_id: str) -> ResponseReturnValue:
         with database.reading() as connection:
-            now = overview.now(connection)
+            at = now(connection)
             row = calls.get(connection, location_id, call_id)
             if row is None:
                 return make_response(render_template("unknown_call.html", call_id=call_id), 404)
@@ -38,7 +38,7 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
             turns=turns(row["transcript"] or ""),
             account=account,
             time_zone=account.time_zone if account else "UTC",
-            now=now,
+            now=at,
             refresh=REFRESH_SECONDS if open_work else None,
         )
 

@@ -12,9 +12,8 @@ from sqlalchemy import Connection
 from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
 from models.calls import calls
-from models.database import Database
+from models.database import Database, now
 from models.intake import notifications, rejection_counts
-from models.reports import overview
 from webhook.authentication import INTAKE_HEADER
 from webhook.ops import frame
 
@@ -26,18 +25,18 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
     @blueprint.get("/setup")
     def setup() -> str:
         with database.reading() as connection:
-            now = overview.now(connection)
+            at = now(connection)
             with_secret = accounts.with_intake_secret(connection)
             served = [
                 _setup_of(connection, account, has_secret=account.location_id in with_secret)
                 for account in accounts.served(connection)
             ]
             newest = notifications.newest(connection, limit=NOTIFICATIONS_SHOWN)
-            refused = by_reason(rejection_counts.since(connection, now - REJECTIONS_SHOWN))
+            refused = by_reason(rejection_counts.since(connection, at - REJECTIONS_SHOWN))
         address = frame.address()
         return render_template(
             "setup.html",
-            now=now,
+            now=at,
             url=f"{address}/webhooks/leadway",
             url_is_local=frame.loopback_host() is not None,
             header=INTAKE_HEADER,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint
 
+from models.accounts import circuit_breaker
 from models.follow_ups import languages
 from webhook.rejections import Reason
 
@@ -35,6 +36,7 @@ def teach(blueprint: Blueprint) -> None:
     ):
         blueprint.add_app_template_filter(filter_, filter_.__name__)
     blueprint.add_app_template_filter(as_json, "as_json")
+    blueprint.add_app_template_filter(circuit_breaker.state_of, "breaker_state")
 
 
 def call_state(call: Mapping[str, Any]) -> Said:
@@ -44,9 +46,9 @@ def call_state(call: Mapping[str, Any]) -> Said:
         case "running":
             return Said("being fetched", "busy")
         case "dead":
-            return Said(f"given up: {_plain(call['dead_cause'] or 'cause unknown')}", "bad")
+            return Said(f"dead: {_plain(call['dead_cause'] or 'cause unknown')}", "bad")
         case "pending" if call["stored_at"] is not None:
-            return Said("stored, log not final", "busy")
+            return Said("stored, log not settled", "busy")
         case "pending":
             return Said("waiting", "busy")
         case other:
@@ -64,7 +66,7 @@ def follow_up_state(status: str, skip_reason: str | None = None) -> Said:
         case "unclear":
             return Said("unclear", "warn")
         case "dead":
-            return Said("given up", "bad")
+            return Said("dead", "bad")
         case "skipped":
             return Said(f"skipped: {_plain(skip_reason or 'no reason kept')}", "calm")
         case other:

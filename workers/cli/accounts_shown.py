@@ -1,14 +1,17 @@
 """`leadway-calls accounts list` and `accounts show`: everything about an account but its token and secrets."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import click
 from sqlalchemy import Connection
 
-from models.accounts import accounts, pauses
+from models.accounts import accounts, circuit_breaker, pauses
 from models.accounts.accounts import Account
+from models.accounts.circuit_breaker import BreakerState
 from models.accounts.token_encryption import TokenUnreadable
+from models.database import now
 from workers.cli.opened import Opened, opened
 from workers.cli.screen import NOTHING, heading, say, show_facts, show_table, when
 
@@ -65,8 +68,19 @@ def _facts(this: Opened, connection: Connection, account: Account) -> Iterator[t
         yield "removed", f"{when(account.removed_at)}: not served; `accounts add` takes it back"
     yield "complete", f"from {when(account.complete_from)} until {when(account.complete_until)}"
     if account.outages_in_a_row:
-        breaker = f"; circuit breaker open until {when(account.open_until)}" if account.open_until else ""
-        yield "API outages", f"{account.outages_in_a_row} in a row{breaker}"
+        yield "API outages", api_outages(account, now(connection))
+
+
+def api_outages(account: Account, at: datetime) -> str:
+    """The outages in a row and the state of the circuit breaker at `at`, by the database's clock."""
+    number = f"{account.outages_in_a_row} in a row"
+    match circuit_breaker.state_of(account, at):
+        case BreakerState.OPEN:
+            return f"{number}; circuit breaker open until {when(account.open_until)}"
+        case BreakerState.HALF_OPEN:
+            return f"{number}; circuit breaker half-open: one attempt tests the API"
+        case BreakerState.CLOSED:
+            return number
 
 
 def _token(this: Opened, account: Account) -> str:

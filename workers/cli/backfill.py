@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from models.accounts import accounts
 from models.accounts.accounts import Account
 from models.calls import listed_calls
+from models.database import now
 from models.reconciling import runs, windows
 from models.reconciling.windows import Window, WindowKind
-from models.reports import overview
 from models.work.work_rows import Lane
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
@@ -70,7 +70,7 @@ def backfill(
     with opened() as this:
         with this.database.reading() as connection:
             account = accounts.get(connection, location)
-            until = until or account.complete_from or overview.now(connection)
+            until = until or account.complete_from or now(connection)
         if until <= since:
             raise click.UsageError(f"nothing lies between: --from is {when(since)}, the end is {when(until)}")
         slot = f"{WindowKind.BACKFILL}:{since.isoformat()}/{until.isoformat()}{'+notes' if follow_ups else ''}"
@@ -84,9 +84,8 @@ def backfill(
             _run(connections, account, slot, estimate, since=since, until=until, follow_ups=follow_ups)
 
 
-def _estimate(this: "Connections", account: Account, *, since: datetime, until: datetime) -> Estimate:
+def _estimate(this: Connections, account: Account, *, since: datetime, until: datetime) -> Estimate:
     """Asks Leadway for the number of calls, by two requests for a page of one row each. Raises Failure."""
-
     began = time.monotonic()
     numbers = [_number_of(this, account, each, since=since, until=until) for each in CallType]
     per_request = max(_seconds_per_page(this, account), (time.monotonic() - began) / len(numbers) + STORING_SECONDS)
@@ -96,8 +95,7 @@ def _estimate(this: "Connections", account: Account, *, since: datetime, until: 
     return Estimate(sum(numbers), stored, requests, requests * per_request)
 
 
-def _number_of(this: "Connections", account: Account, call_type: str, *, since: datetime, until: datetime) -> int:
-
+def _number_of(this: Connections, account: Account, call_type: str, *, since: datetime, until: datetime) -> int:
     patience = time.monotonic() + PATIENCE_SECONDS
     while True:
         deadline = time.monotonic() + this.attempt_seconds
@@ -114,7 +112,7 @@ def _number_of(this: "Connections", account: Account, call_type: str, *, since: 
             return page.total or 0
 
 
-def _show(estimate: Estimate, this: "Connections", account: Account, *, interrupted: bool, follow_ups: bool) -> None:
+def _show(estimate: Estimate, this: Connections, account: Account, *, interrupted: bool, follow_ups: bool) -> None:
     allowed = this.leadway.allowance(account).per_10_seconds / 10
     share = min(1.0, estimate.requests / max(estimate.seconds, 1e-9) / allowed)
     say(f"{count(estimate.calls, 'call')} listed, of which {estimate.stored} are here already.")
@@ -155,7 +153,7 @@ def _run(
         bar = progress.add_task(location_id, total=estimate.calls)
         began = time.monotonic()
 
-        def on_page(_outcome: "PageOutcome", _window: Window) -> None:
+        def on_page(_outcome: PageOutcome, _window: Window) -> None:
             nonlocal began
             with this.database.reading() as connection:
                 done = runs.totals(connection, location_id, slot, first_id=first_id)
@@ -174,6 +172,6 @@ def _run(
     say(f"{count(done.listed, 'call')} listed, {done.held} here; {count(done.requests, 'request')}.")
 
 
-def _seconds_per_page(this: "Connections", account: Account) -> float:
+def _seconds_per_page(this: Connections, account: Account) -> float:
     """From one page to the next, by what Leadway allows this account."""
     return 10 / (SHARE_OF_BUDGET * this.leadway.allowance(account).per_10_seconds)

@@ -82,7 +82,7 @@ def _next(row: sa.RowMapping, paused: list[str]) -> str:
         case _ if row["next_attempt_at"] is None:
             return "nothing: it is complete"
         case _:
-            what = "fetched" if row["stored_at"] is None else "read again, the log was not final"
+            what = "fetched" if row["stored_at"] is None else "read again, the log was not settled"
             waits = f", but the account is paused by {', '.join(paused)}" if paused else ""
             return f"{what} at {when(row['next_attempt_at'])}{waits}"
 

@@ -6,10 +6,10 @@ import click
 from sqlalchemy import Connection
 
 from models.accounts import accounts
+from models.database import now
 from models.reconciling import runs, schedule, windows
 from models.reconciling.runs import RunTotals
 from models.reconciling.windows import WindowKind
-from models.reports import overview
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, when
@@ -36,7 +36,7 @@ def reconcile(location: str | None, since: datetime | None) -> None:
             if location is not None:
                 accounts.get(connection, location)
             served = [account.location_id for account in accounts.served(connection)]
-            if since is not None and since >= overview.now(connection):
+            if since is not None and since >= now(connection):
                 raise click.UsageError("--since has to be in the past")
         if location is not None and location not in served:
             raise Failure(
@@ -65,11 +65,11 @@ def _reconcile(this: Connections, location_id: str, since: datetime | None) -> b
 
 
 def _open(connection: Connection, location_id: str, since: datetime | None) -> int:
-    now = overview.now(connection)
+    until = now(connection)
     if since is None:
-        schedule.open_regular(connection, location_id, until=now)
+        schedule.open_regular(connection, location_id, until=until)
         return runs.first_of_run(connection, location_id, WindowKind.REGULAR)
-    windows.open_run(connection, location_id, kind=WindowKind.SINCE, since=since, until=now)
+    windows.open_run(connection, location_id, kind=WindowKind.SINCE, since=since, until=until)
     return runs.first_of_run(connection, location_id, WindowKind.SINCE)
 
 

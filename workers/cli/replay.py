@@ -8,11 +8,11 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts, pauses
 from models.calls import calls
+from models.database import now
 from models.follow_ups import follow_ups
 from models.follow_ups.references import reference_for
 from models.follow_ups.rules import PlannedFollowUp, Rules, SkipReason
 from models.follow_ups.rules_file import load_rules
-from models.reports import overview
 from models.work.work_rows import WorkStatus
 from workers.cli.call import find_call
 from workers.cli.opened import Failure, opened
@@ -143,7 +143,7 @@ def _stored(row: sa.RowMapping) -> sa.RowMapping:
     if row["stored_at"] is None:
         raise Failure(f"its log is not stored yet: `leadway-calls call {row['call_id']}` tells why")
     if row["settled_at"] is None:
-        raise Failure("its log is not final yet: it is planned by itself when it is read again")
+        raise Failure("its log is not settled yet: it is planned by itself when it is read again")
     if row["document"] is None:
         raise Failure("its log was emptied when its retention time ran out: there is nothing left to plan from")
     return row
@@ -159,7 +159,7 @@ def _planned(
         calls.as_call_log(row),
         calls.keyed_actions(connection, location_id, call_id),
         account=accounts.get(connection, location_id),
-        now=overview.now(connection),
+        now=now(connection),
         even_if_old=even_if_old,
     )
 

@@ -9,6 +9,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from models.accounts.pauses import PauseCause
+from models.database import now
 from models.reports import overview
 from models.reports.overview import AccountOverview, Paused
 from models.settings import Settings, read_settings
@@ -47,7 +48,7 @@ def look() -> Standing:
         with expected_errors():
             settings = read_settings()
         with opened() as this, this.database.reading() as connection:
-            at = overview.now(connection)
+            at = now(connection)
             processes, accounts = heartbeats.all_of(connection), overview.of_accounts(connection)
     except Failure as failure:
         reachable = None if settings is None else _redis_answers(settings)

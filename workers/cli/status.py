@@ -8,6 +8,7 @@ import click
 
 from models.reconciling.webhook_coverage import Completeness
 from models.reports.overview import AccountOverview
+from workers.cli.accounts_shown import api_outages
 from workers.cli.screen import NOTHING, age, count, heading, say, show_facts, when
 from workers.cli.standing import Standing, look
 
@@ -19,8 +20,8 @@ def status(ctx: click.Context, in_json: bool) -> None:
     """Tells in one screen whether everything is well: each account's work, the processes, database and Redis.
 
     Exit status: 0 fine; 1 something needs a person: dead calls or follow-ups, an account whose token, location, scope
-    or version is refused, unclear follow-ups that only a person can settle, no web, worker or
-    beat alive, Redis away; 2 it cannot tell, because the database is away or not ready.
+    or version is refused, unclear follow-ups that only a person can settle, no web, worker or beat alive, Redis away;
+    2 it cannot tell, because the database is away or not ready.
 
     \b
     Examples:
@@ -134,7 +135,7 @@ def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str]
     yield "waiting", waiting
     yield "running", str(one.running)
     if one.unsettled_calls:
-        yield "unsettled", f"{count(one.unsettled_calls, 'call')} stored, read again until final"
+        yield "unsettled", f"{count(one.unsettled_calls, 'call')} stored, read again until settled"
     if one.dead:
         yield (
             "dead",
@@ -150,9 +151,7 @@ def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str]
     last = one.last_notification_at
     ago = f" ({age((standing.at - last).total_seconds())} ago)" if last else ""
     if one.account.outages_in_a_row:
-        open_until = one.account.open_until
-        breaker = f"; circuit breaker open until {when(open_until)}" if open_until else ""
-        yield "API outages", f"{one.account.outages_in_a_row} in a row{breaker}"
+        yield "API outages", api_outages(one.account, standing.at)
     yield "last notification", f"{when(last)}{ago}"
     yield from _completeness(one)
     today = one.today

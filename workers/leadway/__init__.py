@@ -1,13 +1,14 @@
 """Everything that talks to Leadway; one pooled session and one budget per process, one client per attempt.
 
-Nothing outside of this package sends a request to Leadway or reads its JSON. Nothing here writes calls or follow-ups.
+Nothing outside of this package sends a request to Leadway or reads the JSON of its answers. Nothing here writes
+calls or follow-ups.
 """
 
 from collections.abc import Mapping
 
 import redis
 
-from models.accounts.accounts import Account
+from models.accounts.accounts import Account, requests_per_10_seconds
 from models.accounts.token_encryption import TokenCipher
 from models.database import Database
 from models.settings import Settings
@@ -66,7 +67,7 @@ class Leadway:
         """What Leadway allows this account: its own numbers where it has some, else those set for all accounts."""
         usual = Allowance(self._per_10_seconds)
         return Allowance(
-            account.requests_per_10_seconds or usual.per_10_seconds,
+            requests_per_10_seconds(account.requests_per_10_seconds, for_all=usual.per_10_seconds),
             account.request_burst or usual.burst,
             account.requests_per_day or usual.per_day,
         )

@@ -21,8 +21,8 @@ from workers.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 SHARE_USED = 0.98
-"""Part of the allowance that is used. 100 requests per 10 s are then 0.102 s apart: threads and networks have to shift
-two requests by 0.2 s against each other before 101 arrive within 10 s."""
+"""Part of the allowance that is used. 100 requests per 10 s give a spacing of 0.102 s. So 101 requests arrive within
+10 s only if threads and networks delay the first of them 0.2 s more than the last."""
 ACCEPTED_WAIT_SECONDS = {
     Lane.LIVE: 1.5,
     Lane.FOLLOW_UP: 1.5,
@@ -30,7 +30,8 @@ ACCEPTED_WAIT_SECONDS = {
     Lane.RECONCILED: 0.9,
     Lane.BACKFILLED: 0.8,
 }
-"""The longest wait for a slot, in seconds. A live call finds at most the last two before it."""
+"""The longest wait for a slot, in seconds, at an attempt's first request. The last two lanes accept less than a live
+call: they book no slot that is more than 0.9 s ahead, so a live call still finds one within its 1.5 s."""
 UNDER_WAY_SECONDS = {Lane.LIVE: 12.0, Lane.FOLLOW_UP: 12.0}
 """The same for an attempt that has made a request already."""
 UNDER_WAY_IN_BACKGROUND = 1.5

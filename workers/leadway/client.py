@@ -229,7 +229,7 @@ class LeadwayClient:
         self._reserved = False
         data = None if payload is None else json.dumps(payload).encode()
         request = requests.Request(endpoint.method, self._url + path, params=query, data=data, headers=headers)
-        seconds = self._deadline - time.monotonic()  # the last check before the socket: a thawed process stops here
+        seconds = self._deadline - time.monotonic()  # the last check before connecting: a thawed process stops here
         if seconds <= 0:
             raise RetryableLeadwayError(ErrorKind.NO_TIME, endpoint=endpoint.name, reached=False)
         answer = exchange(self._session, request, endpoint=endpoint.name, seconds=seconds, observe=self._observe)

@@ -130,19 +130,13 @@ class Credentials:
         }
         headers = {"Version": self._version, "Accept": "application/json"}
         request = requests.Request("POST", f"{self._url}/oauth/token", data=form, headers=headers)
-        answer, failure = None, None
         try:
             answer = exchange(self._session, request, endpoint=REFRESH, seconds=REFRESH_REQUEST_SECONDS)
         except RetryableLeadwayError as error:
-            failure = error.kind
-        if answer is None:
-            raise RetryableLeadwayError(failure or ErrorKind.OUTAGE, endpoint=REFRESH, reached=False)
-        if not 200 <= answer.status < 300:
-            raise _sort_refusal(answer)
-        document = _document(answer.body)
-        if document is None:
-            raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, http_status=answer.status, reached=False)
-        return document
+            failure = RetryableLeadwayError(error.kind, endpoint=REFRESH, reached=False)
+        else:
+            return _read(answer)
+        raise failure
 
     def _opened(self, encrypted: str | None) -> str:
         if encrypted is None:
@@ -154,15 +148,28 @@ class Credentials:
         raise PermanentLeadwayError(ErrorKind.TOKEN, endpoint="the API token cannot be read", reached=False)
 
 
+def _read(answer: Answer) -> Mapping[str, Any]:
+    """The document of a 2xx. Raises RetryableLeadwayError or PermanentLeadwayError for every other answer."""
+    if not 200 <= answer.status < 300:
+        raise _sort_refusal(answer)
+    document = _document(answer.body)
+    if document is None:
+        raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, http_status=answer.status, reached=False)
+    return document
+
+
 def _sort_refusal(answer: Answer) -> RetryableLeadwayError | PermanentLeadwayError:
-    """The error for an answer that is not a 2xx. An invalid grant comes as 400 or 401 ("refresh token is invalid")."""
+    """The error for an answer that is not a 2xx. An invalid grant comes as 400 or 401 ("refresh token is invalid").
+
+    A cut refusal is an outage: its body, which tells why, is missing, and a pause of the account needs a sure reason.
+    """
     status = answer.status
     if status == 429:
         wait = throttle_wait(answer.headers)
         return RetryableLeadwayError(
             ErrorKind.THROTTLED, retry_after=wait, endpoint=REFRESH, http_status=status, reached=False
         )
-    if status in (400, 401, 403, 422):
+    if answer.is_whole and status in (400, 401, 403, 422):
         inactive = "location is not active" in str((_document(answer.body) or {}).get("message")).lower()
         kind = ErrorKind.LOCATION if inactive else ErrorKind.TOKEN
         return PermanentLeadwayError(kind, endpoint=REFRESH, http_status=status, reached=False)

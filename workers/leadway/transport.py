@@ -33,11 +33,13 @@ Observer = Callable[[str, int | ErrorKind, float, Mapping[str, str]], None]
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer, whatever its status. `headers` ignore case."""
+    """An answer, whatever its status. `headers` ignore case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    is_whole: bool
+    """False: the body was cut or is larger than LARGEST_ANSWER, and `body` is empty. Only a non-2xx can be so."""
 
 
 def exchange(
@@ -52,7 +54,7 @@ def exchange(
 
     `endpoint`: its name in metrics and errors. Raises RetryableLeadwayError when there is no whole answer: the
     connection failed (`sort_exception`), or the body is larger than LARGEST_ANSWER. An answer that is not a 2xx is
-    returned even if its body was cut.
+    returned even if its body was cut: `is_whole` tells.
     """
     started = time.monotonic()
     timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), total=seconds)
@@ -72,6 +74,7 @@ def exchange(
         error = RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=endpoint, http_status=status)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as cause:
         error = sort_exception(cause, endpoint=endpoint)
+    is_whole = error is None
     if status and not 200 <= status < 300:
         error = None  # a refusal whose body was cut is still that refusal
     result, took = error.kind if error else status, time.monotonic() - started
@@ -81,7 +84,7 @@ def exchange(
         observe(endpoint, result, took, headers)
     if error is not None:
         raise error  # outside of `except`: what it came from may quote a header or the body
-    return Answer(status, headers, body)
+    return Answer(status, headers, body, is_whole)
 
 
 class _TooLarge(Exception):

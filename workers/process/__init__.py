@@ -1,4 +1,5 @@
 """What a worker process is made of: connections, heartbeat, wake-ups of the dispatcher, patches of Celery.
 
-Nothing here knows a call or a follow-up.
+Nothing here reads or writes a call or a follow-up. The connections carry the follow-up rules, which a process loads
+once.
 """

@@ -35,7 +35,7 @@ CUT_TO = 1500
 """Calls that a cut window should hold, if calls are spread evenly."""
 SHORTEST_WINDOW = timedelta(seconds=1)
 PASSES = 4
-"""A list that shifted is begun again at once this many times, then once with a backoff, and so on."""
+"""A list that shifted is begun again: at once, but after every PASSES-th pass with a backoff."""
 SHIFTED = "list_shifted"
 COUNTS_DIFFER = "counts_differ"
 NOT_WORTH_IT = "not_worth_it"

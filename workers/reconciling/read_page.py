@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
@@ -45,7 +45,7 @@ class PageOutcome(StrEnum):
 def read_page(this: Connections, reconciliation_id: int) -> PageOutcome:
     """Makes one attempt at the window's next page; what it learns is committed when it returns.
 
-    Raises nothing but what the claim raises (the database), and KeyboardInterrupt.
+    Raises SQLAlchemyError if the claim fails, and KeyboardInterrupt; nothing else.
     """
     deadline = time.monotonic() + this.attempt_seconds
     window = this.database.transact(
@@ -67,7 +67,7 @@ def read_page(this: Connections, reconciliation_id: int) -> PageOutcome:
     except LeaseLost:
         return PageOutcome.LEASE_LOST
     except KeyboardInterrupt:  # a person ends a command: the same command, started again, need not wait for the lease
-        with suppress(LeaseLost, DBAPIError):
+        with suppress(LeaseLost, SQLAlchemyError):
             this.database.transact(lambda connection: windows.release(connection, window, next_attempt_at=moment()))
         raise
     except Exception as error:
@@ -75,7 +75,7 @@ def read_page(this: Connections, reconciliation_id: int) -> PageOutcome:
         log.exception("page_raised", location_id=window.location_id, kind=str(window.kind))
         metrics.UNEXPECTED_ERRORS.labels("window", type(error).__name__).inc()
         name = type(error).__name__
-        with suppress(LeaseLost, DBAPIError):
+        with suppress(LeaseLost, SQLAlchemyError):
             this.database.transact(lambda connection: _abort(connection, this, window, name))
         return PageOutcome.RESCHEDULED
     return PageOutcome.READ

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from models.accounts import circuit_breaker
+from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import accounts_table
-from models.accounts.circuit_breaker import LONGEST_OPEN_SECONDS, OUTAGES_BEFORE_OPEN
-from models.database import Database, moment
+from models.accounts.circuit_breaker import LONGEST_OPEN_SECONDS, OUTAGES_BEFORE_OPEN, BreakerState
+from models.database import Database, moment, now
 from tests.support.rows import LOCATION, rows_of, seconds_until
 
 
@@ -38,12 +38,15 @@ def row(database: Database) -> dict[str, Any]:
 
 
 def state(database: Database) -> tuple[bool, bool]:
-    """Whether it lets requests through, and whether it is half-open."""
+    """Whether it lets requests through, and whether it is half-open. What is shown says the same."""
     columns = (circuit_breaker.lets_requests_through(), circuit_breaker.is_half_open())
     with database.reading() as connection:
         through, half_open = connection.execute(
             sa.select(*columns).where(accounts_table.c.location_id == LOCATION)
         ).one()
+        shown = circuit_breaker.state_of(accounts.get(connection, LOCATION), now(connection))
+    meant = BreakerState.HALF_OPEN if half_open else BreakerState.CLOSED
+    assert shown is (meant if through else BreakerState.OPEN)
     return bool(through), bool(half_open)
 
 

@@ -106,6 +106,28 @@ def test_what_a_database_cannot_hold_is_replaced_or_null() -> None:
     assert redact(document, key=KEY) == {"k\ufffd": "v\ufffd", "nan": None, "inf": [None], "huge": None, "ok": 2**63}
 
 
+@pytest.mark.parametrize("nul", ["\x00", "\ud800"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Bearer abcdefgh|ijklmnop1",
+        "Bearer abcdefghijklmnop1|qrstuvwxyz",
+        "Bea|rer abcdefghijklmnop1",
+        "Bearer| abcdefghijklmnop1",
+        "Bearer |abcdefghijklmnop1",
+        "x|basic abcdefghijklmnop1",
+        '|{"token": "abcdefghijklmnop1"}',
+        '{"to|ken": "abcdefghijklmnop1"}',
+    ],
+)
+def test_a_credential_is_found_wherever_a_nul_stands_in_it(text: str, nul: str) -> None:
+    redacted = redact({"actionParameters": {"note": text.replace("|", nul)}}, key=KEY)
+    stored = redacted["actionParameters"]["note"]
+    assert "[redacted:" in stored
+    assert not any(part in stored for part in ("abcdefgh", "ijklmnop1", "qrstuvwxyz"))
+    assert redact(redacted, key=KEY) == redacted
+
+
 def test_nesting_without_end_is_cut_and_hides_nothing() -> None:
     document: Any = SECRET
     for _ in range(50_000):

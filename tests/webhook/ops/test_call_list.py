@@ -12,7 +12,15 @@ from models.calls.call_log import Action
 from models.calls.calls import calls_table
 from models.database import Database
 from tests.support.hearts import beating
-from tests.support.rows import LOCATION, dead_call, store, unclear_follow_up, write
+from tests.support.rows import (
+    LOCATION,
+    dead_call,
+    half_open_breaker,
+    open_breaker_by_outages,
+    store,
+    unclear_follow_up,
+    write,
+)
 from tests.webhook.ops.conftest import Pages, a_call
 from webhook.ops import call_list
 
@@ -75,7 +83,7 @@ def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Dat
     assert ids(ops.text(f"/ops/?status=done&account={LOCATION}")) == ["call-note", "call-done"]
     assert ids(ops.text("/ops/?status=follow-up-open")) == ["call-note"]
     assert ids(ops.text("/ops/?status=follow-up-unclear")) == []
-    assert "given up: not found" in ops.text("/ops/")
+    assert "dead: not found" in ops.text("/ops/")
 
 
 def test_callers_words_are_shown_as_words(ops: Pages, database: Database) -> None:
@@ -95,10 +103,18 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
     page = ops.text("/ops/")
     assert "All is well" not in page
     for words in (
-        "Clínica is paused (token).", "Write a new token with set-token.", "1 given up (poison)",
+        "Clínica is paused (token).", "Write a new token with set-token.", "1 dead (poison)",
         "1 unclear, waiting for a person", "--is-there",
     ):  # fmt: skip
         assert words in page
+
+
+def test_the_status_says_whether_the_circuit_breaker_is_open_or_half_open(ops: Pages, database: Database) -> None:
+    assert "Circuit breaker" not in ops.text("/ops/")
+    open_breaker_by_outages(database)
+    assert "Circuit breaker open until" in ops.text("/ops/")
+    half_open_breaker(database)
+    assert "Circuit breaker half-open" in ops.text("/ops/")
 
 
 def test_the_status_says_which_processes_are_alive_and_which_are_missing(ops: Pages, database: Database) -> None:

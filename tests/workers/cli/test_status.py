@@ -21,7 +21,9 @@ from tests.support.rows import (
     dead_call,
     dead_follow_up,
     done_follow_up,
+    half_open_breaker,
     notify,
+    open_breaker_by_outages,
     store,
     unclear_follow_up,
     write,
@@ -106,6 +108,18 @@ def test_a_pause_needs_a_person_unless_a_person_made_it(
     assert result.exit_code == exit_code
     assert f"by {cause}" in result.output
     assert _json(run)["accounts"][0]["paused"][0]["detail"] == "What to do about it."
+
+
+@pytest.mark.parametrize("command", [("status",), ("accounts", "show", LOCATION)])
+def test_the_circuit_breaker_is_said_to_be_open_only_until_its_time(
+    run: Commands, running: Database, command: tuple[str, ...]
+) -> None:
+    open_breaker_by_outages(running)
+    assert "5 in a row; circuit breaker open until" in run(*command).output
+    half_open_breaker(running)
+    said = run(*command).output
+    assert "circuit breaker half-open" in said
+    assert "open until" not in said
 
 
 def test_missing_processes_and_an_absent_redis_need_a_person(run: Commands, served: Database) -> None:

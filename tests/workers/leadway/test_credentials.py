@@ -180,6 +180,16 @@ def test_while_the_token_endpoint_fails_a_token_that_still_lives_is_used(at_work
         assert _token(at_work, credentials) != first
 
 
+def test_a_refusal_of_the_refresh_that_was_cut_is_an_outage_and_pauses_nothing(at_work: AtWork, installed: App) -> None:
+    installed.removed = True
+    at_work.double.fault("token", "truncated", times=1)
+    call = at_work.fetched(actions=[])
+    assert _asks_for_tokens(at_work) == 1
+    assert at_work.pauses() == set()
+    installed.removed = False
+    assert at_work.fetch_when_due(call)["status"] == WorkStatus.DONE
+
+
 def test_a_refresh_whose_answer_was_lost_is_repeated_and_brings_the_same_token(at_work: AtWork, installed: App) -> None:
     at_work.double.fault("token", "do_then_reset", times=1)
     with _credentials(at_work.this) as credentials:

@@ -12,10 +12,10 @@ from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
 from models.accounts.pauses import ALL_WORK, PauseCause
 from models.calls.calls import calls_table
+from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
 from models.intake import notifications
 from models.reconciling.webhook_coverage import AlarmCause
-from models.reports import overview
 from models.work.work_rows import Lane, WorkStatus
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 from workers.cli.doctor.checks import Check, failed, fine, warning
@@ -189,7 +189,7 @@ def _of_notifications(this: Connections, account: Account) -> Check:
     name, location_id = "notifications", account.location_id
     do = "compare the webhook in Leadway with the URL of the setup page under /ops/setup"
     with this.database.reading() as connection:
-        at = overview.now(connection)
+        at = now(connection)
         newest = notifications.newest(connection, location_id=location_id, limit=1)
         secret, _ = accounts.has_intake_secrets(connection, location_id)
         alarm = connection.execute(

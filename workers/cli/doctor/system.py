@@ -16,10 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from migrations import is_current
 from models.accounts import accounts
 from models.accounts.token_encryption import cipher_for
-from models.database import COMMAND, Database
+from models.database import COMMAND, Database, now
 from models.follow_ups.rules_file import RulesError, load_rules
 from models.intake import rejection_counts
-from models.reports import overview
 from models.settings import Settings
 from models.work import heartbeats
 from workers.cli.doctor.account import of_account
@@ -134,7 +133,7 @@ def _of_processes(database: Database) -> Iterator[Check]:
 
 def _of_clock(database: Database) -> Check:
     with database.reading() as connection:
-        skew = abs((overview.now(connection) - datetime.now(UTC)).total_seconds())
+        skew = abs((now(connection) - datetime.now(UTC)).total_seconds())
     if skew <= DATABASE_SKEW_SECONDS:
         return fine("clock", "this machine and the database agree")
     return warning("clock", f"this machine and the database are {skew:.0f} s apart", "let both keep time by NTP")
@@ -181,7 +180,7 @@ REFUSALS = {
 
 def _of_refusals(database: Database) -> Iterator[Check]:
     with database.reading() as connection:
-        at = overview.now(connection)
+        at = now(connection)
         rows = rejection_counts.since(connection, at.replace(hour=0, minute=0, second=0, microsecond=0))
     numbers: dict[str, int] = {}
     for row in rows:
