@@ -296,6 +296,22 @@ def test_gauges_of_other_kinds_are_dropped_with_their_process(tmp_path: Path) ->
     assert _files(tmp_path) == ["ended.json", "fold.lock"]
 
 
+def test_a_gauge_whose_help_text_changed_is_one_series_with_the_newest_value(tmp_path: Path) -> None:
+    """Its help text is part of prometheus_client's key; two series of one name would stay for good."""
+    gauge = "\nfrom prometheus_client import Gauge\nGauge('alarm', {!r}, multiprocess_mode='mostrecent').set({})\n"
+    waits = "print(flush=True)\nsys.stdin.read()"
+    for told, value in (("The first text.", 1), ("The second text.", 2)):
+        _run(tmp_path, PROCESS + gauge.format(told, value))
+    assert _series(_scraped(tmp_path), "alarm") == ["alarm 2.0"], "both folded"
+    assert _series(_scraped(tmp_path), "alarm") == ["alarm 2.0"], "both from the file of ended processes"
+    with _counting(tmp_path, PROCESS + gauge.format("The third text.", 3) + waits) as living:
+        assert living.stdout is not None
+        living.stdout.readline()
+        assert _series(_scraped(tmp_path), "alarm") == ["alarm 3.0"], "one folded, one alive"
+        _run(tmp_path, PROCESS + gauge.format("The fourth text.", 4))
+        assert _series(_scraped(tmp_path), "alarm") == ["alarm 4.0"], "the one that is folded is the newest"
+
+
 def test_other_files_of_the_folder_are_left_alone(tmp_path: Path) -> None:
     _run(tmp_path, COUNTS)
     database = tmp_path / "shared" / "leadway-calls.db"
@@ -384,3 +400,7 @@ def _value(told: str, series: str) -> float:
     found = re.search(rf"^{re.escape(series)} ([0-9.e+-]+)$", told, re.MULTILINE)
     assert found is not None, f"no {series} in\n{told}"
     return float(found[1])
+
+
+def _series(told: str, name: str) -> list[str]:
+    return [line for line in told.splitlines() if line.startswith(name)]
