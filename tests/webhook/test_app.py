@@ -1,5 +1,6 @@
 """The application's own threads: the heartbeat of a web process, which no receipt waits for."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,8 +35,7 @@ def test_a_web_process_that_fails_closes_the_connections_of_its_heartbeat(
     with Intake(postgresql_url, redis_url) as intake:
         monkeypatch.setattr(app, "Database", Remembered)
         with pytest.raises(KeyboardInterrupt), alive(intake.settings):
-            eventually(lambda: _alive(intake) == ["web"])
-            raise KeyboardInterrupt
+            _interrupt_when(lambda: _alive(intake) == ["web"])
         [of_the_heartbeat] = opened
         pool = of_the_heartbeat.engine.pool
         assert isinstance(pool, sa.QueuePool)
@@ -54,6 +54,11 @@ def test_receipts_go_on_while_the_heartbeat_cannot_be_written(postgresql_url: st
                 answers = pool.map(intake.post, messages)
                 assert {answer.status_code for answer in answers} == {202}
         other.close()
+
+
+def _interrupt_when(condition: Callable[[], object]) -> None:
+    eventually(condition)
+    raise KeyboardInterrupt
 
 
 def _alive(intake: Intake) -> list[str]:

@@ -62,7 +62,7 @@ class Totals:
         return {"sums": sums, "latest": {key: (value, at) for key, value, at in self._latest.values()}}
 
     def metrics(self) -> Iterable[Metric]:
-        """In prometheus_client's form. A stored bucket counts only its own range; the bucket of a metric counts from 0 up."""
+        """In prometheus_client's form: a stored bucket counts its own range, a reported one all smaller buckets too."""
         metrics: dict[str, Metric] = {}
         values: dict[Series, list[float]] = defaultdict(list)
         for (kind, key), found in self._sums.items():

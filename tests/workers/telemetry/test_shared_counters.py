@@ -348,7 +348,7 @@ for _ in range(2):
     samples = [sample for metric in SharedCounters(Path()).collect() for sample in metric.samples]
     print(*[sample.value for sample in samples if sample.name == "leadway_enqueued_total"])
 """
-"""Run by root: another user's process in a folder of its own, with files of root. Else the files' modes forbid the same."""
+"""Run by root, it becomes the folder's owner, who owns none of the files. Otherwise their modes forbid the same."""
 
 
 def test_files_that_only_another_user_may_write_are_folded(tmp_path: Path) -> None:
