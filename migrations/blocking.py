@@ -1,11 +1,11 @@
-"""Which sessions hold what a migration waits for: PostgreSQL tells that only while the migration waits."""
+"""Which sessions hold what a migration waits for: PostgreSQL names a blocking session only during the wait."""
 
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,25 +21,49 @@ RECENT_SECONDS = 1.0
 class BlockingSession:
     """A row of pg_stat_activity, without the session's query: a query may quote what a caller said.
 
-    `state` and `since` are None where PostgreSQL hides another user's session.
+    `state` and the times are None where PostgreSQL hides another user's session.
     """
 
     pid: int
     user: str | None
     application: str
     state: str | None
-    since: datetime | None
+    connected_at: datetime | None
+    transaction_began_at: datetime | None
 
     def __str__(self) -> str:
-        told = [self.application, f"user {self.user}" if self.user else "", self.state or ""]
-        since = "" if self.since is None else f", its transaction began at {self.since:%Y-%m-%dT%H:%M:%SZ}"
-        return f"session {self.pid} ({', '.join(filter(None, told))}{since})"
+        told = [
+            self.application,
+            f"user {self.user}" if self.user else "",
+            self.state or "",
+            _since("connected since", self.connected_at),
+            _since("its transaction began at", self.transaction_began_at),
+        ]
+        return f"session {self.pid} ({', '.join(filter(None, told))})"
+
+
+def _since(what: str, at: datetime | None) -> str:
+    return "" if at is None else f"{what} {at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 BLOCKING = sa.text(
-    """SELECT pid, usename, coalesce(nullif(application_name, ''), backend_type, ''), state, xact_start
-       FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(:waiting)) ORDER BY xact_start, pid"""
+    """SELECT pid, usename, coalesce(nullif(application_name, ''), backend_type, ''), state, backend_start, xact_start
+       FROM unnest(pg_blocking_pids(:waiting)) AS blocking(pid) JOIN pg_stat_activity USING (pid)
+       ORDER BY xact_start, pid"""
 )
+"""In WHERE, pg_blocking_pids would be called, and stop PostgreSQL's lock manager, once for each session."""
+HOLDING = sa.text(
+    """SELECT pid, usename, coalesce(nullif(application_name, ''), backend_type, ''), state, backend_start, xact_start
+       FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database JOIN pg_stat_activity USING (pid)
+       WHERE locktype = 'advisory' AND granted AND pg_database.datname = current_database()
+       AND classid = CAST(:key AS bigint) >> 32 AND objid = CAST(:key AS bigint) & 4294967295 AND objsubid = 1"""
+)
+"""pg_locks splits a key of 64 bits into `classid` and `objid`; `objsubid` is 1 for such a key."""
+
+
+def holders(connection: sa.Connection, key: int) -> list[BlockingSession]:
+    """The sessions that hold the advisory lock `key` of this PostgreSQL database: one, or none when it was let go."""
+    return [BlockingSession(*row) for row in connection.execute(HOLDING, {"key": key})]
 
 
 class Blockers:

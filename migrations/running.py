@@ -2,22 +2,27 @@
 
 On PostgreSQL every later statement on a table queues behind an ALTER that waits for the table's lock, receipts too. So
 a migration waits LOCK_SECONDS for a lock, rolls back, pauses, and tries again (docs/decisions/0050).
+
+These limits bound what a receipt waits, but not to LOCK_SECONDS. LOCK_SECONDS counts for each lock: a try that takes
+several locks holds the first ones while it waits for the next. A migration that has its locks holds them until it
+commits, and each of its statements may take STATEMENT_SECONDS. So a migration takes its locks first and the busiest
+table's last, and does nothing slow under ACCESS EXCLUSIVE.
 """
 
 import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionStep
 from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from migrations.blocking import Blockers, watched
+from migrations.blocking import Blockers, holders, watched
 from models.database import COMMAND, Database, on_postgresql
 
 Report = Callable[[str], None]
@@ -26,12 +31,14 @@ StepsFrom = Callable[[tuple[str, ...], MigrationContext], Iterable[MigrationStep
 
 ONE_AT_A_TIME = 4_617_001
 """The key of PostgreSQL's advisory lock."""
+LIMITS = ("lock_timeout", "statement_timeout")
 LOCK_SECONDS = 0.2
 STATEMENT_SECONDS = 30.0
 PATIENCE_SECONDS = 60.0
 TRY_AGAIN_SECONDS = (0.5, 1.5)
 """Bounds of a random pause."""
 TURN_SECONDS = 0.2
+TELL_AGAIN_SECONDS = 60.0
 
 
 class MigrationBlocked(CommandError):
@@ -61,6 +68,9 @@ def connection_to(database_url: str) -> Iterator[sa.Connection]:
 def one_at_a_time(connection: sa.Connection, *, report: Report) -> Iterator[None]:
     """Waits until no other process migrates this PostgreSQL database, however long the other one takes.
 
+    The wait has no limit, because the other process may build an index for hours, and a release must not fail for that.
+    The session that is waited for is reported at once and every TELL_AGAIN_SECONDS.
+
     The lock belongs to the session, for each migration has its own transaction. It is asked for again and again
     instead of waited for: CREATE INDEX CONCURRENTLY waits for every statement that runs, and one that waits for this
     lock would be such a statement. On SQLite the write lock of each transaction takes its place (see `Run`).
@@ -68,14 +78,27 @@ def one_at_a_time(connection: sa.Connection, *, report: Report) -> Iterator[None
     if not on_postgresql(connection):
         yield
         return
-    waits = False
+    told_at: float | None = None
     while not _ask(connection, "SELECT pg_try_advisory_lock(:key)", key=ONE_AT_A_TIME):
-        if not waits:
-            report("Another process migrates this database: waiting for it.")
-        waits = True
+        if told_at is None or time.monotonic() - told_at >= TELL_AGAIN_SECONDS:
+            told_at = time.monotonic()
+            report(f"Another process migrates this database: waiting for {_who_migrates(connection)}.")
         time.sleep(TURN_SECONDS)
-    yield  # after an error the lock ends with the session
-    _ask(connection, "SELECT pg_advisory_unlock(:key)", key=ONE_AT_A_TIME)
+    try:
+        yield
+    finally:  # behind a pooler the lock would not end with this connection
+        with suppress(SQLAlchemyError):
+            connection.rollback()
+            _ask(connection, "SELECT pg_advisory_unlock(:key)", key=ONE_AT_A_TIME)
+
+
+def _who_migrates(connection: sa.Connection) -> str:
+    found = holders(connection, ONE_AT_A_TIME)
+    connection.rollback()
+    if not found:
+        return "it"
+    who = " and ".join(map(str, found))
+    return f"{who}; if no process migrates any more, end that session (SELECT pg_terminate_backend(NUMBER))"
 
 
 class Run:
@@ -111,9 +134,7 @@ class Run:
 
     def until_done(self, run_migrations: Callable[[], None]) -> None:
         """Raises MigrationBlocked, StatementTooLong, and whatever a migration raises; what ran before it stays."""
-        self._set_limits()
-        self._connection.commit()
-        with watched(self._connection) as blockers:
+        with self._limits_for_the_session(), watched(self._connection) as blockers:
             while True:
                 try:
                     run_migrations()
@@ -138,11 +159,26 @@ class Run:
         self._statement_seconds = getattr(revision.module, "statement_timeout_seconds", STATEMENT_SECONDS)
         self._set_limits()
 
+    @contextmanager
+    def _limits_for_the_session(self) -> Iterator[None]:
+        """Ends them with the block: behind a pooler the session goes to another client afterwards."""
+        self._set_limits()
+        self._connection.commit()
+        try:
+            yield
+        finally:
+            if on_postgresql(self._connection):
+                with suppress(SQLAlchemyError):  # a broken connection has ended its session
+                    self._connection.rollback()
+                    for name in LIMITS:
+                        self._connection.execute(sa.text(f"RESET {name}"))
+                    self._connection.commit()
+
     def _set_limits(self) -> None:
         """For the session, not for the transaction alone: an autocommit block is to have them too."""
         if not on_postgresql(self._connection):
             return
-        for name, seconds in (("lock_timeout", LOCK_SECONDS), ("statement_timeout", self._statement_seconds)):
+        for name, seconds in zip(LIMITS, (LOCK_SECONDS, self._statement_seconds), strict=True):
             setting = {"name": name, "value": f"{int(seconds * 1000)}ms"}
             self._connection.execute(sa.text("SELECT set_config(:name, :value, false)"), setting)
 

@@ -67,6 +67,8 @@ def alive(settings: Settings) -> Iterator[None]:
     """
     database = Database(settings.database_url, limits=WEB)
     name = f"web-{secrets.token_hex(3)}@{socket.gethostname()}"
-    with heartbeating(database, name, process="web"):
-        yield
-    database.close()
+    try:
+        with heartbeating(database, name, process="web"):
+            yield
+    finally:
+        database.close()

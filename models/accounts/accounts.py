@@ -52,7 +52,7 @@ oauth_grants_table = sa.Table(
     sa.Column("refreshed_at", UtcDateTime, nullable=True, comment="when it last brought an access token"),
     sa.Column("refreshing_until", UtcDateTime, nullable=True, comment="a process has claimed the refresh until then"),
     sa.Column("refreshing", sa.Integer, nullable=False, default=0, comment="fence of that claim"),
-    comment="where an account's tokens come from, if they expire; models/accounts/oauth_grants.py",
+    comment="where an account's tokens come from, if they expire",
 )
 
 CAUSED_BY_TOKEN = (PauseCause.TOKEN, PauseCause.LOCATION, PauseCause.SCOPE, PauseCause.VERSION)

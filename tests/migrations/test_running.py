@@ -13,8 +13,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from migrations import is_current, migrate
-from migrations.running import LOCK_SECONDS, ONE_AT_A_TIME, MigrationBlocked, StatementTooLong
+from migrations import is_current, migrate, running
+from migrations.running import LOCK_SECONDS, ONE_AT_A_TIME, MigrationBlocked, Run, StatementTooLong
 from models.accounts import accounts
 from models.calls import calls
 from models.database import COMMAND, Database
@@ -149,6 +149,85 @@ def test_who_migrates_waits_for_another_who_migrates_and_is_not_waited_for(
         assert "colour" not in columns(database)
     run.join(30)
     assert "colour" in columns(database)
+
+
+def test_who_waits_for_another_who_migrates_names_that_session_again_and_again(
+    url: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "TELL_AGAIN_SECONDS", 0.5)
+    told: list[str] = []
+    told_twice = threading.Event()
+
+    def report(line: str) -> None:
+        told.append(line)
+        if len(told) == 2:
+            told_twice.set()
+
+    run = threading.Thread(target=migrate, args=(url,), kwargs={"report": report})
+    with psycopg.connect(url, autocommit=True, application_name="another release") as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (ONE_AT_A_TIME,))
+        pid = other.info.backend_pid
+        run.start()
+        assert told_twice.wait(30)
+    run.join(30)
+    assert not run.is_alive()
+    for line in told[:2]:
+        assert f"session {pid} (another release, user postgres, idle, connected since 2" in line
+
+
+def test_a_run_leaves_no_limits_and_no_lock_in_its_session(url: str, database: Database) -> None:
+    """Behind a pooler the session goes to the next client."""
+    names = ("lock_timeout", "statement_timeout")
+    looks = [sa.text(f"SELECT current_setting('{name}')") for name in names]
+    locks = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+    with running.connection_to(url) as connection:
+        before = [connection.execute(look).scalar_one() for look in looks]
+        run = Run(connection, report=lambda _: None, patience_seconds=1)
+        with running.one_at_a_time(connection, report=lambda _: None):
+            run.until_done(lambda: None)
+        assert [connection.execute(look).scalar_one() for look in looks] == before
+
+        def fail() -> None:
+            connection.execute(sa.text("SELECT set_config('lock_timeout', '1s', false)"))
+            connection.commit()
+            connection.execute(sa.text("no SQL"))
+
+        with pytest.raises(sa.exc.DBAPIError), running.one_at_a_time(connection, report=lambda _: None):
+            run.until_done(fail)
+        assert [connection.execute(look).scalar_one() for look in looks] == before
+        assert connection.execute(locks).scalar_one() == 0
+
+
+def test_renaming_many_tables_keeps_receipts_from_none_while_it_waits_for_a_quieter_one(
+    url: str, database: Database
+) -> None:
+    """0004 locks the busiest table last: nobody is kept from that table by a try that does not get the others."""
+    migrate(url, revision="0003")
+    held = sa.text(
+        "SELECT count(*) FROM pg_locks WHERE relation = 'calls'::regclass AND mode = 'AccessExclusiveLock' AND granted"
+    )
+    waits, ended = threading.Event(), threading.Event()
+    seen = []
+
+    def look() -> None:
+        while not ended.is_set():
+            with database.reading() as connection:
+                seen.append(connection.execute(held).scalar_one())
+
+    for quieter in ("refusals", "accounts", "follow_ups"):
+        watch = threading.Thread(target=look)
+        with psycopg.connect(url) as reader:
+            reader.execute(f"SELECT count(*) FROM {quieter}".encode())
+            ended.clear()
+            watch.start()
+            with pytest.raises(MigrationBlocked):
+                migrate(url, patience_seconds=1, report=lambda line: "waits" in line and waits.set())
+            ended.set()
+            watch.join()
+        assert waits.is_set()
+        assert set(seen) == {0}, quieter
+    migrate(url)
+    assert is_current(database)
 
 
 def test_what_another_process_migrated_between_two_migrations_is_not_migrated_again(tmp_path: Path) -> None:

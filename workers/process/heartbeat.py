@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from models.database import Database
 from models.work import heartbeats
@@ -31,7 +30,7 @@ def heartbeating(database: Database, name: str, *, process: str, slots: int = 0)
             try:
                 database.transact(lambda connection: heartbeats.beat(connection, name, process=process, slots=slots))
                 missed = False
-            except SQLAlchemyError as error:
+            except Exception as error:  # nothing may end the thread: a process without a heartbeat looks dead
                 if not missed:
                     log.warning("heartbeat_missed", process=process, error=type(error).__name__)
                 missed = True
@@ -39,7 +38,7 @@ def heartbeating(database: Database, name: str, *, process: str, slots: int = 0)
                 break
         try:
             database.transact(lambda connection: heartbeats.leave(connection, name))
-        except SQLAlchemyError as error:
+        except Exception as error:
             log.warning("heartbeat_not_removed", process=process, error=type(error).__name__)
 
     heart = threading.Thread(target=beat_until_stopped, name="heart", daemon=True)

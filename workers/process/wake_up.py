@@ -20,7 +20,7 @@ PAUSE_SECONDS = 0.03
 """Between two wake-ups: bounds what a flood of calls spends on them."""
 PAUSE_AFTER_FAILURE_SECONDS = 0.25
 MOST_WAITING = 50
-"""Messages in the queue from which on no wake-up is added: no worker reads them."""
+"""When this many messages wait in the queue, no wake-up is added: no worker reads the queue, and it would only grow."""
 
 
 def send_wake_up() -> None:

@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 LATEST = "gauge_mostrecent"
 """The one kind of gauge that outlives its process; every gauge of our catalogue is one. Others are dropped with it."""
 
+Series = tuple[str, str, tuple[tuple[str, str], ...]]
+"""Metric, sample and labels. The help text is not part of it: a release may change that text."""
+
 
 class Totals:
     """What `ended.json` stores, and what is added to it. `stored`: an earlier `as_json`, or {}."""
@@ -31,9 +34,10 @@ class Totals:
         for kind, values in stored.get("sums", {}).items():
             for key, value in values.items():
                 self._sums[kind, key].append(value)
-        self._latest: dict[str, tuple[float, float]] = {
-            key: (value, set_at) for key, (value, set_at) in stored.get("latest", {}).items()
-        }
+        self._latest: dict[Series, tuple[str, float, float]] = {}
+        """Key, value, and when the value was set."""
+        for key, (value, set_at) in stored.get("latest", {}).items():
+            self._keep_newest(key, value, set_at)
 
     def add(self, file: Path) -> None:
         """Raises FileNotFoundError."""
@@ -41,19 +45,26 @@ class Totals:
         for key, value, set_at in values_in(file):
             if kind != LATEST:
                 self._sums[kind, key].append(value)
-            elif set_at > self._latest.get(key, (0.0, 0.0))[1]:  # never set: 0
-                self._latest[key] = (value, set_at)
+            else:
+                self._keep_newest(key, value, set_at)
+
+    def _keep_newest(self, key: str, value: float, set_at: float) -> None:
+        metric, sample, labels, _ = _parsed(key)
+        series = (metric, sample, labels)
+        _, _, newest = self._latest.get(series, ("", 0.0, 0.0))
+        if set_at > newest:  # a gauge that was never set has 0
+            self._latest[series] = (key, value, set_at)
 
     def as_json(self) -> dict[str, Any]:
         sums: dict[str, dict[str, float]] = defaultdict(dict)
         for (kind, key), values in self._sums.items():
             sums[kind][key] = _rounded_up(values)
-        return {"sums": sums, "latest": self._latest}
+        return {"sums": sums, "latest": {key: (value, at) for key, value, at in self._latest.values()}}
 
     def metrics(self) -> Iterable[Metric]:
-        """As prometheus_client tells them: buckets are stored each for itself, and told with all smaller ones."""
+        """In prometheus_client's form: a stored bucket counts its own range, a reported one all smaller buckets too."""
         metrics: dict[str, Metric] = {}
-        values: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[float]] = defaultdict(list)
+        values: dict[Series, list[float]] = defaultdict(list)
         for (kind, key), found in self._sums.items():
             metric, sample, labels, told = _parsed(key)
             metrics.setdefault(metric, Metric(metric, told, kind))
@@ -71,7 +82,7 @@ class Totals:
                 so_far += by_limit[limit]
                 metrics[metric].add_sample(f"{metric}_bucket", {**dict(labels), "le": limit}, so_far)
             metrics[metric].add_sample(f"{metric}_count", dict(labels), so_far)
-        for key, (value, _) in self._latest.items():
+        for key, value, _ in self._latest.values():
             metric, sample, labels, told = _parsed(key)
             metrics.setdefault(metric, Metric(metric, told, "gauge")).add_sample(sample, dict(labels), value)
         return metrics.values()

@@ -8,6 +8,9 @@ and at each scrape. So a scrape reads the files of living processes and one more
 that is killed between the rename and the removals counts nothing twice; the next fold removes what is left. No name is
 used twice, for it has a random part. A lock (flock) on `<name>.alive` tells that the process of that name lives; a
 process id would not, because ids are used again, and each container has its own.
+
+A command may be run once by another user, such as root. So each file that every process has to read is made readable
+for all, and a file of another user stops no fold: it can be locked, and removed by the owner of the folder.
 """
 
 import fcntl
@@ -56,9 +59,9 @@ class ProcessName:
         return self._name
 
     def _take_a_name(self) -> None:
-        """Takes none when a fold has its eye on the new file: the fold may remove the file."""
+        """Sets no name when a fold had locked the new file before this process did, for that fold removes the file."""
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        presence = os.open(self._directory / f"{name}{PRESENCE}", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+        presence = _created(self._directory / f"{name}{PRESENCE}")
         if _locked(presence) and os.fstat(presence).st_nlink:
             self._name, self._presence = name, presence
         else:
@@ -87,7 +90,7 @@ class SharedCounters(Collector):
             with _ended(self._directory) as ended:
                 gauges = []
                 try:
-                    for file in _files(self._directory, besides=ended.folded):
+                    for file in filter(_is_readable, _files(self._directory, besides=ended.folded)):
                         if outlives_its_process(file):
                             ended.totals.add(file)
                         elif values_in(file):
@@ -119,7 +122,7 @@ def _fold(directory: Path) -> None:
         _remove(directory, ended.folded)  # what a fold that was killed has left
         files = _files(directory)
         alive = {name for name in {_name(file) for file in files} if _is_alive(directory, name)}
-        done = [file for file in files if _name(file) not in alive]
+        done = [file for file in files if _name(file) not in alive and _is_readable(file)]
         if done:
             for file in filter(outlives_its_process, done):
                 ended.totals.add(file)
@@ -134,11 +137,35 @@ def _fold(directory: Path) -> None:
 @contextmanager
 def _only_one(directory: Path) -> Iterator[bool]:
     """Whether this process may fold."""
-    lock = os.open(directory / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        lock = _opened(directory / LOCK)
+    except FileNotFoundError:
+        try:
+            lock = _created(directory / LOCK)
+        except FileExistsError:  # another process made it just now
+            lock = _opened(directory / LOCK)
     try:
         yield _locked(lock)
     finally:
         os.close(lock)
+
+
+def _created(file: Path) -> int:
+    """A descriptor of the new file, which every user may read, whatever the umask. Raises FileExistsError."""
+    descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+    os.fchmod(descriptor, 0o644)
+    return descriptor
+
+
+def _opened(file: Path) -> int:
+    """A descriptor that can be locked; for writing where that is allowed, because NFS locks no other.
+
+    Raises FileNotFoundError, and PermissionError for a file that may not even be read.
+    """
+    try:
+        return os.open(file, os.O_RDWR)
+    except PermissionError:
+        return os.open(file, os.O_RDONLY)
 
 
 def _locked(descriptor: int) -> bool:
@@ -154,9 +181,11 @@ def _is_alive(directory: Path, name: str) -> bool:
     if name.isdigit():  # of a release whose processes had no presence
         return _has_process(int(name))
     try:
-        presence = os.open(directory / f"{name}{PRESENCE}", os.O_RDWR)
+        presence = _opened(directory / f"{name}{PRESENCE}")
     except FileNotFoundError:
         return False
+    except PermissionError:  # of another user: nobody can tell, and what is alive must not be folded
+        return True
     try:
         return not _locked(presence)
     finally:
@@ -175,8 +204,8 @@ def _has_process(pid: int) -> bool:
 
 def _remove_unlocked(presence: Path) -> None:
     """Removes it under its lock: a process that has made it, and not locked it yet, sees that it is gone."""
-    with suppress(FileNotFoundError):
-        descriptor = os.open(presence, os.O_RDWR)
+    with suppress(FileNotFoundError, PermissionError):
+        descriptor = _opened(presence)
         try:
             if _locked(descriptor):
                 presence.unlink(missing_ok=True)
@@ -186,6 +215,11 @@ def _remove_unlocked(presence: Path) -> None:
 
 def _files(directory: Path, *, besides: Collection[str] = ()) -> list[Path]:
     return [directory / name for name in os.listdir(directory) if OURS.fullmatch(name) and name not in besides]
+
+
+def _is_readable(file: Path) -> bool:
+    """Whether its counts can be read. Those of another user, whose umask hides them, wait for a fold by that user."""
+    return os.access(file, os.R_OK) or not file.exists()
 
 
 def _name(file: Path) -> str:
@@ -200,7 +234,8 @@ def _remove(directory: Path, names: Iterable[str]) -> None:
 def _replace(file: Path, text: str) -> None:
     """By one rename, which is on disk before anything is removed."""
     new = file.with_suffix(".new")
-    with new.open("w") as writing:
+    new.unlink(missing_ok=True)  # of a fold that was killed, perhaps another user's
+    with os.fdopen(_created(new), "w") as writing:
         writing.write(text)
         writing.flush()
         os.fsync(writing.fileno())

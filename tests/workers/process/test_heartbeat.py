@@ -1,9 +1,12 @@
 """The heartbeat: a row while the block runs, none afterwards, and a database that is away or hangs stops nothing."""
 
+import threading
 import time
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from models.database import WEB, WORKER, Database
 from models.work import heartbeats
@@ -54,6 +57,27 @@ def test_a_process_ends_in_time_while_the_database_hangs_and_its_row_grows_old(p
         assert time.monotonic() - since < heartbeat.LEAVE_SECONDS + 1
     assert _alive(eyes) == ["web-1@here"]
     eyes.close()
+
+
+def test_an_error_that_nobody_expected_ends_no_heartbeat(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that had ended silently would let a process that serves look dead."""
+    monkeypatch.setattr(heartbeats, "BEAT_SECONDS", 0.05)
+    database = Database(sqlite_url, limits=WORKER)
+    beat, failed = heartbeats.beat, threading.Event()
+
+    def failing_once(*words: Any, **named: Any) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise MemoryError
+        beat(*words, **named)
+
+    monkeypatch.setattr(heartbeats, "beat", failing_once)
+    with capture_logs() as logs, heartbeating(database, "worker-1@here", process="worker"):
+        assert failed.wait(10)
+        eventually(lambda: _alive(database) == ["worker-1@here"])
+    assert [(each["event"], each["error"]) for each in logs] == [("heartbeat_missed", "MemoryError")]
+    assert _alive(database) == []
+    database.close()
 
 
 def _alive(database: Database) -> list[str]:

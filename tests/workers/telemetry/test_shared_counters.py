@@ -296,6 +296,22 @@ def test_gauges_of_other_kinds_are_dropped_with_their_process(tmp_path: Path) ->
     assert _files(tmp_path) == ["ended.json", "fold.lock"]
 
 
+def test_a_gauge_whose_help_text_changed_is_one_series_with_the_newest_value(tmp_path: Path) -> None:
+    """Its help text is part of prometheus_client's key; two series of one name would stay for good."""
+    gauge = "\nfrom prometheus_client import Gauge\nGauge('alarm', {!r}, multiprocess_mode='mostrecent').set({})\n"
+    waits = "print(flush=True)\nsys.stdin.read()"
+    for told, value in (("The first text.", 1), ("The second text.", 2)):
+        _run(tmp_path, PROCESS + gauge.format(told, value))
+    assert _series(_scraped(tmp_path), "alarm") == ["alarm 2.0"], "both folded"
+    assert _series(_scraped(tmp_path), "alarm") == ["alarm 2.0"], "both from the file of ended processes"
+    with _counting(tmp_path, PROCESS + gauge.format("The third text.", 3) + waits) as living:
+        assert living.stdout is not None
+        living.stdout.readline()
+        assert _series(_scraped(tmp_path), "alarm") == ["alarm 3.0"], "one folded, one alive"
+        _run(tmp_path, PROCESS + gauge.format("The fourth text.", 4))
+        assert _series(_scraped(tmp_path), "alarm") == ["alarm 4.0"], "the one that is folded is the newest"
+
+
 def test_other_files_of_the_folder_are_left_alone(tmp_path: Path) -> None:
     _run(tmp_path, COUNTS)
     database = tmp_path / "shared" / "leadway-calls.db"
@@ -315,6 +331,64 @@ def test_a_file_that_cannot_be_read_holds_up_no_scrape_and_no_fold(tmp_path: Pat
     seconds.write_bytes(b"")
     assert _value(_scraped(tmp_path), "leadway_budget_wait_seconds_count") == 1
     assert _files(tmp_path) == ["ended.json", "fold.lock"]
+
+
+AS_ANOTHER_USER = """
+import os, sys
+from pathlib import Path
+from workers.telemetry.shared_counters import SharedCounters
+os.chdir("shared")
+if os.geteuid() == 0:
+    os.chown(".", 65534, 65534)
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+assert not os.access("fold.lock", os.W_OK)
+for _ in range(2):
+    samples = [sample for metric in SharedCounters(Path()).collect() for sample in metric.samples]
+    print(*[sample.value for sample in samples if sample.name == "leadway_enqueued_total"])
+"""
+"""Run by root, it becomes the folder's owner, who owns none of the files. Otherwise their modes forbid the same."""
+
+
+def test_files_that_only_another_user_may_write_are_folded(tmp_path: Path) -> None:
+    """Such as those of a command that was run once as root."""
+    _run(tmp_path, COUNTS)
+    _scraped(tmp_path)
+    _run(tmp_path, COUNTS)
+    (tmp_path / "shared" / "ended.new").write_text("what a fold that was killed has left")
+    for file in (tmp_path / "shared").iterdir():
+        file.chmod(0o444)
+    assert _run(tmp_path, AS_ANOTHER_USER) == ["2.0", "2.0"]
+    assert _files(tmp_path) == ["ended.json", "fold.lock"]
+
+
+def test_files_that_another_user_may_not_even_read_stop_no_fold_and_are_kept(tmp_path: Path) -> None:
+    with _counting(tmp_path) as living:
+        _count(living)
+        for file in (tmp_path / "shared").glob(f"*{living.pid}-*"):
+            file.chmod(0)
+        _run(tmp_path, COUNTS)
+        _run(tmp_path, COUNTS)
+        kept = [name for name in _files(tmp_path) if f"{living.pid}-" in name]
+        (tmp_path / "shared" / "fold.lock").chmod(0o444)
+        assert _run(tmp_path, AS_ANOTHER_USER) == ["2.0", "2.0"]
+        assert _files(tmp_path) == sorted([*kept, "ended.json", "fold.lock"])
+    for file in (tmp_path / "shared").glob("*.alive"):
+        file.chmod(0o444)
+    assert _run(tmp_path, AS_ANOTHER_USER) == ["2.0", "2.0"], "it has ended, but nobody could read what it counted"
+    assert [name for name in _files(tmp_path) if f"{living.pid}-" in name and name.endswith(".db")]
+    for file in (tmp_path / "shared").iterdir():
+        file.chmod(0o444)
+    assert _run(tmp_path, AS_ANOTHER_USER) == ["3.0", "3.0"]
+
+
+def test_what_every_user_of_the_folder_has_to_read_is_readable_whatever_the_umask(tmp_path: Path) -> None:
+    _run(tmp_path, "import os\nos.umask(0o077)\n" + COUNTS)
+    assert [file.stat().st_mode & 0o777 for file in (tmp_path / "shared").glob("*.alive")] == [0o644]
+    _run(tmp_path, "import os\nos.umask(0o077)\n" + COUNTS)
+    for name in ("fold.lock", "ended.json"):
+        assert (tmp_path / "shared" / name).stat().st_mode & 0o777 == 0o644, name
 
 
 def _started(folder: Path, code: str, *words: str, **environment: str) -> subprocess.Popen[str]:
@@ -384,3 +458,7 @@ def _value(told: str, series: str) -> float:
     found = re.search(rf"^{re.escape(series)} ([0-9.e+-]+)$", told, re.MULTILINE)
     assert found is not None, f"no {series} in\n{told}"
     return float(found[1])
+
+
+def _series(told: str, name: str) -> list[str]:
+    return [line for line in told.splitlines() if line.startswith(name)]
