@@ -10,7 +10,6 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -228,9 +227,3 @@ class Stage(Points):
                 for name in (*PROCESSES, *self.workers[1:]):
                     if not self.world.processes.is_running(name):
                         self.world.processes.restart(name)
-
-
-def quietly(action: Callable[[], object]) -> None:
-    """Does it, and never mind that somebody else was quicker."""
-    with suppress(ProcessLookupError, FileNotFoundError):
-        action()

@@ -19,8 +19,6 @@ from tests.support.waiting import eventually, meanwhile
 from tests.support.worker import QUICK_LEASE, RETRY_SECONDS, SETTLE_SECONDS, TOLERATED, AtWork
 from workers.send_follow_up import MOST_POSTS, send_follow_up
 
-LOOKS = {"note": "list_notes", "task": "list_tasks"}
-
 NOT_EXECUTED: dict[str, dict[str, Any]] = {
     "422": {"what": "status", "status": 422},
     "500": {"what": "status", "status": 500},

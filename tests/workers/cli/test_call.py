@@ -18,13 +18,6 @@ from tests.support.rows import (
 from tests.workers.cli.conftest import Commands
 
 OTHER = "AnotherLocation00001"
-EVERY_BOOKING_IS_TAGGED = """
-[[rule]]
-id = "booking-tag"
-action = "APPOINTMENT_BOOKING"
-kind = "tag"
-tags = ["booked by phone"]
-"""
 
 
 def _in_order(text: str, *parts: str) -> bool:

@@ -12,15 +12,6 @@ from tests.support.rows import (
 )
 from tests.workers.cli.conftest import Commands
 
-OTHER = "AnotherLocation00001"
-EVERY_BOOKING_IS_TAGGED = """
-[[rule]]
-id = "booking-tag"
-action = "APPOINTMENT_BOOKING"
-kind = "tag"
-tags = ["booked by phone"]
-"""
-
 
 @pytest.mark.parametrize(("flag", "status"), [("--is-there", WorkStatus.DONE), ("--send-again", WorkStatus.PENDING)])
 def test_a_person_settles_an_unclear_follow_up(run: Commands, served: Database, flag: str, status: WorkStatus) -> None:
