@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.calls.calls import call_actions_table, calls_table
+from models.calls.calls import CALL, call_actions_table, calls_table
 from models.database import moment
 from models.follow_ups.follow_ups import follow_ups_table
 from models.intake.notifications import notifications_table
-from models.work.work_rows import WorkStatus
+from models.work.work_rows import IS_DEAD, work_table
 
 BATCH = 500
 """Calls or notifications that one transaction empties."""
@@ -20,7 +20,7 @@ BATCH = 500
 WORDS: Mapping[sa.Table, Mapping[str, object]] = {
     calls_table: {
         "summary": None, "transcript": None, "translation": None, "extracted_data": None, "document": None,
-        "from_number": None,
+        "from_number": None, "to_number": None,
     },
     call_actions_table: {"parameters": {}},
     follow_ups_table: {"title": None, "body": None},
@@ -34,17 +34,20 @@ action, no word of a caller.
 
 
 def empty_calls(connection: Connection, *, days: int) -> int:
-    """Empties a batch of calls that are done or dead and began more than `days` ago, with their actions, follow-ups
-    and notifications. Returns how many calls."""
+    """Empties a batch of stored calls that began more than `days` ago and that nothing is done about any more, with
+    their actions, follow-ups and notifications. Returns how many calls."""
     old = moment(-86_400.0 * days)
-    c = calls_table.c
+    c, w = calls_table.c, work_table.c
+    is_worked_on = sa.exists().where(
+        w.kind == CALL.name, w.location_id == c.location_id, w.subject == c.call_id, ~IS_DEAD
+    )
     keys = connection.execute(
         sa.select(c.location_id, c.call_id)
         .where(
-            c.created_at < old,
-            sa.func.coalesce(c.started_at, c.created_at) < old,
-            c.status.in_((WorkStatus.DONE, WorkStatus.DEAD)),
-            c.document.is_not(None),
+            c.first_heard_at < old,
+            sa.func.coalesce(c.started_at, c.first_heard_at) < old,
+            c.emptied_at.is_(None),
+            ~is_worked_on,
         )
         .limit(BATCH)
     ).all()
@@ -52,6 +55,8 @@ def empty_calls(connection: Connection, *, days: int) -> int:
         for table, emptied in WORDS.items():
             of_call = sa.and_(table.c.location_id == location_id, table.c.call_id == call_id)
             connection.execute(sa.update(table).where(of_call).values(emptied))
+        this = sa.and_(c.location_id == location_id, c.call_id == call_id)
+        connection.execute(sa.update(calls_table).where(this).values(emptied_at=moment()))
     return len(keys)
 
 

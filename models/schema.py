@@ -6,7 +6,7 @@ from models.database import metadata
 from models.follow_ups import follow_ups
 from models.intake import notifications, rejection_counts
 from models.reconciling import seen_ids, windows
-from models.work import heartbeats, history
+from models.work import heartbeats, history, work_rows
 
 __all__ = [
     "accounts",
@@ -20,4 +20,5 @@ __all__ = [
     "rejection_counts",
     "seen_ids",
     "windows",
+    "work_rows",
 ]

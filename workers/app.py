@@ -52,7 +52,7 @@ app = Celery(
         "workers.send_follow_up",
         "workers.dispatch_due",
         "workers.heal_pauses",
-        "workers.reconcile_accounts",
+        "workers.read_page",
         "workers.prune_expired",
     ],
 )

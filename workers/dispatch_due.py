@@ -1,8 +1,7 @@
-"""Enqueues what is due: first tries, retries, leases that ran out. Nothing else enqueues calls or follow-ups.
+"""Enqueues what is due: first tries, retries, leases that ran out. Nothing else enqueues work.
 
-Runs at each wake-up and every second anyway: as a task when web or beat asks for it, and in each worker's waker thread
-when an attempt has ended, which needs no message and no free slot. Several at once do no harm: a row gets its enqueue
-mark before its message is sent, and a row that was enqueued twice is claimed once.
+Runs at each wake-up and every second anyway. Several at once do no harm: a row gets its enqueue mark before its message
+is sent, and a row that was enqueued twice is claimed once.
 """
 
 import secrets
@@ -13,18 +12,18 @@ import structlog
 from models.calls.calls import CALL
 from models.failpoints import failpoint
 from models.follow_ups.follow_ups import FOLLOW_UP
+from models.reconciling.windows import WINDOW
 from models.work import dispatch_order, heartbeats
-from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
+from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks, ScanMemory
 from workers.app import app
+from workers.leadway.credentials import GRANT
 from workers.process.connections import Connections, connections
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-KINDS = (CALL, FOLLOW_UP)
+KINDS = (CALL, FOLLOW_UP, WINDOW, GRANT)
 EPOCH_KEY = "leadway:epoch"
-TASKS = {"call": "calls.fetch", "follow_up": "follow_ups.send"}
-"""The task of each kind of work."""
 SHARE_OF_AN_ACCOUNT = 4
 """One account gets at most one part in four of all slots."""
 QUEUED_PER_SLOT = 1.0
@@ -37,9 +36,12 @@ def dispatch_due() -> None:
     this = connections()
     marks = EnqueueMarks(_epoch(this), this.mark_seconds)
     with this.database.reading() as connection:
+        accounts = dispatch_order.due_accounts(connection, this.scan_memory)
+        if not accounts:
+            return
         limits = _limits(this, heartbeats.live_slots(connection) or this.settings.worker_threads)
     marked = this.database.transact(
-        lambda connection: dispatch_order.take_due(connection, KINDS, marks=marks, limits=limits)
+        lambda connection: dispatch_order.take_due(connection, KINDS, accounts, marks=marks, limits=limits)
     )
     if marked:
         failpoint("due_marked")
@@ -53,12 +55,12 @@ def _send(this: Connections, marked: Sequence[Due]) -> None:
     try:
         with app.producer_or_acquire() as producer:
             while left:
-                work, key = left[0].work, left[0].key
+                key = left[0].key
+                arguments = (key.location_id, key.subject)
                 app.send_task(
-                    TASKS[work.name], args=key, expires=this.mark_seconds, producer=producer, queue=f"{work.name}s",
-                    argsrepr=repr(key),
-                )  # fmt: skip
-                metrics.ENQUEUED.labels(work.name).inc()
+                    key.kind.task, args=arguments, producer=producer, queue=key.kind.queue, argsrepr=repr(arguments)
+                )
+                metrics.ENQUEUED.labels(key.kind.name).inc()
                 left.pop(0)
     finally:
         if left:

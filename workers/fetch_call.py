@@ -6,21 +6,19 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
-from models.calls.call_log import SETTLED_AS_IT_IS_AFTER
-from models.calls.calls import CALL
-from models.database import moment
+from models.calls import calls
+from models.calls.call_log import SETTLED_AS_IT_IS_AFTER, CallLog
+from models.calls.calls import CALL, work_key
+from models.calls.storing import Reading
 from models.failpoints import failpoint
 from models.intake import notifications
 from models.work import lifecycle
 from models.work.history import Outcome
-from models.work.lifecycle import Claim
-from models.work.work_rows import Lane
 from workers.app import app
-from workers.attempts.attempt import attempt
+from workers.attempts.attempt import Attempt, claimed
 from workers.attempts.failure_policy import apply_policy
-from workers.attempts.storing import reread_after, store_reading
+from workers.attempts.storing import reread_after, store_readings
 from workers.leadway.errors import ErrorKind, LeadwayError
-from workers.process.connections import Connections
 
 NOT_FOUND_FOR_GOOD_SECONDS = 24 * 3600.0
 """A call that was never stored and is still not found at this age becomes dead."""
@@ -28,51 +26,76 @@ WRONG_KIND = "call_id_of_another_kind"
 """Reason of a notification whose id names something other than a call."""
 
 
-@app.task(name="calls.fetch")
+@app.task(name=CALL.task)
 def fetch_call(location_id: str, call_id: str) -> None:
     """Makes one attempt at this call, if it is due."""
-    attempt(CALL, (location_id, call_id), _fetch)
+    with claimed(work_key(location_id, call_id)) as attempt:
+        if attempt is None:
+            return
+        with attempt.this.database.reading() as connection:
+            account = accounts.get(connection, location_id)
+        read = _get_call_log(attempt, account=account)
+        if isinstance(read, CallLog):
+            failpoint("call_fetched")
+            call_log = read
+            attempt.outcome = attempt.commit(lambda connection: _store(connection, attempt, call_log, account=account))
+            failpoint("call_stored")
+        else:
+            error = read
+            attempt.outcome = attempt.commit(
+                lambda connection: _without_log(connection, attempt, error, account=account)
+            )
 
 
-def _fetch(this: Connections, claim: Claim) -> str:
-    location_id, call_id = claim.key
-    with this.database.reading() as connection:
-        account = accounts.get(connection, location_id)
-    client = this.leadway.for_account(account, lane=Lane(claim.row["lane"]), deadline=claim.deadline)
+def _get_call_log(attempt: Attempt, *, account: Account) -> CallLog | LeadwayError:
+    claim = attempt.claim
+    client = attempt.this.leadway.for_account(account, lane=claim.lane, deadline=claim.deadline)
     try:
-        call_log = client.get_call_log(call_id)
-    except LeadwayError as raised:
-        error = raised
-    else:
-        failpoint("call_fetched")
-        outcome = this.database.transact(
-            lambda connection: store_reading(connection, this, claim, call_log, account=account)
-        )
-        failpoint("call_stored")
-        return outcome
-    return this.database.transact(lambda connection: _without_log(connection, this, claim, error, account=account))
+        return client.get_call_log(claim.key.subject)
+    except LeadwayError as error:
+        return error
 
 
-def _without_log(
-    connection: Connection, this: Connections, claim: Claim, error: LeadwayError, *, account: Account
-) -> str:
+def _store(connection: Connection, attempt: Attempt, call_log: CallLog, *, account: Account) -> str:
+    """Stores the log and ends the attempt; returns its outcome. Raises LeaseLost."""
+    claim = attempt.claim
+    readings = [Reading(call_log, claim.request)]
+    stored = store_readings(connection, attempt.this, readings, claim=claim, account=account, lane=claim.lane)
+    [call] = stored.values()
+    if call.settled:
+        lifecycle.complete(connection, claim)
+        return "settled"
+    unsettled_for = claim.claimed_at - min(call.stored_at, claim.claimed_at)
+    seconds = reread_after(attempt.this, unsettled_for)
+    lifecycle.reschedule(connection, claim, seconds=seconds, outcome=Outcome.UNSETTLED)
+    return "unsettled"
+
+
+def _without_log(connection: Connection, attempt: Attempt, error: LeadwayError, *, account: Account) -> str:
     """Ends an attempt that brought no log; returns its outcome. Raises LeaseLost."""
-    never_stored = claim.row["stored_at"] is None
-    facts: dict[str, Any] = {"error": str(error.kind), "http_status": error.http_status, "trace_id": error.trace_id}
-    if error.kind is ErrorKind.WRONG_KIND and never_stored:
-        notifications.become_unresolved(connection, *claim.key, reason=WRONG_KIND)
+    claim, facts = attempt.claim, _facts(error)
+    stored = calls.get(connection, account.location_id, claim.key.subject)
+    if error.kind is ErrorKind.WRONG_KIND and stored is None:
+        notifications.become_unresolved(connection, account.location_id, claim.key.subject, reason=WRONG_KIND)
         lifecycle.discard(connection, claim, **facts)
         return "wrong_kind"
     if error.kind is ErrorKind.NOT_FOUND:
         circuit_breaker.record_success(connection, account.location_id)  # an answer: the API works
-        age = claim.claimed_at - claim.row["created_at"]
-        if never_stored and age.total_seconds() >= NOT_FOUND_FOR_GOOD_SECONDS:
+        first_heard_at = claim.created_at if stored is None else stored.first_heard_at
+        age = claim.claimed_at - first_heard_at
+        if stored is None and age.total_seconds() >= NOT_FOUND_FOR_GOOD_SECONDS:
             lifecycle.dead_letter(connection, claim, cause="not_found", **facts)
             return "not_found_for_good"
-        if not never_stored and age >= SETTLED_AS_IT_IS_AFTER:
-            lifecycle.complete(connection, claim, settled_at=moment())
+        if stored is not None and age >= SETTLED_AS_IT_IS_AFTER:
+            calls.settle(connection, account.location_id, stored.call_id)
+            lifecycle.complete(connection, claim)
             return "settled"
-        lifecycle.reschedule(connection, claim, seconds=reread_after(this, age), outcome=Outcome.UNSETTLED, **facts)
+        seconds = reread_after(attempt.this, age)
+        lifecycle.reschedule(connection, claim, seconds=seconds, outcome=Outcome.UNSETTLED, **facts)
         return "not_found_yet"
-    apply_policy(connection, this, claim, error, account=account)
+    apply_policy(connection, attempt.this, claim, error, account=account)
     return str(error.kind)
+
+
+def _facts(error: LeadwayError) -> dict[str, Any]:
+    return {"error": str(error.kind), "http_status": error.http_status, "trace_id": error.trace_id}

@@ -1,4 +1,4 @@
-"""Ends pauses that Leadway caused: probes each paused account with a harmless request, at growing intervals."""
+"""Keeps accounts able to work: ends pauses that Leadway caused, and refreshes tokens before they end."""
 
 import time
 
@@ -9,8 +9,10 @@ from models.accounts.accounts import UnknownAccount
 from models.accounts.pauses import PauseCause
 from models.work.work_rows import Lane
 from workers.app import app
-from workers.attempts.failure_policy import PAUSING
-from workers.leadway.credentials import REFRESH
+from workers.attempts.attempt import claimed
+from workers.attempts.failure_policy import PAUSING, apply_to_account
+from workers.leadway import credentials
+from workers.leadway.credentials import GRANT, REFRESH
 from workers.leadway.errors import ErrorKind, LeadwayError
 from workers.process.connections import Connections, connections
 
@@ -19,10 +21,32 @@ log = structlog.get_logger(__name__)
 
 @app.task(name="pauses.heal")
 def heal_pauses() -> None:
-    """Makes the probes that are due."""
+    """Probes each paused account whose probe is due with a harmless request; the intervals grow."""
     this = connections()
     for probe in this.database.transact(pauses.due_probes):
         _probe(this, probe.location_id, PauseCause(probe.cause), probe.work)
+
+
+@app.task(name=GRANT.task)
+def refresh_grant(location_id: str, _subject: str) -> None:
+    """Refreshes the account's access token shortly before its end, or at once where a new grant was set."""
+    with claimed(credentials.work_key(location_id)) as attempt:
+        if attempt is None:
+            return
+        with attempt.this.database.reading() as connection:
+            account = accounts.get(connection, location_id)
+        try:
+            attempt.this.leadway.credentials.refresh(attempt.claim)
+            attempt.outcome = "refreshed"
+        except LeadwayError as error:
+            refused = error
+            first_delay = attempt.this.settings.leadway_retry_seconds
+            attempt.commit(
+                lambda connection: apply_to_account(
+                    connection, refused, account=account, work=GRANT.name, first_delay=first_delay
+                )
+            )
+            attempt.outcome = str(error.kind)
 
 
 def _probe(this: Connections, location_id: str, cause: PauseCause, work: str) -> None:

@@ -4,7 +4,6 @@ An intent is committed before the request, under fence and lease. From then on t
 tells it, or until a probe after the settle window: a search for the reference line that each note and task carries.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,16 +16,14 @@ from models.accounts.accounts import Account
 from models.database import moment
 from models.failpoints import failpoint
 from models.follow_ups import follow_ups
-from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
+from models.follow_ups.follow_ups import FOLLOW_UP, FollowUp, FollowUpState
 from models.follow_ups.references import carries_reference
 from models.follow_ups.rules import FollowUpKind
 from models.follow_ups.templates import WordingError
-from models.work import lifecycle
 from models.work.history import Outcome
 from models.work.lifecycle import Claim, LeaseLost
-from models.work.work_rows import Lane, WorkStatus
 from workers.app import app
-from workers.attempts.attempt import attempt
+from workers.attempts.attempt import Attempt, claimed
 from workers.attempts.failure_policy import apply_policy
 from workers.follow_ups.wording import BookingNotListedYet, NothingToWord, WordedFollowUp, word_follow_up
 from workers.leadway.client import LeadwayClient
@@ -46,19 +43,25 @@ MARGIN_OF_LEASE = 0.1
 """Part of the lease that must remain after the request's deadline."""
 
 
-@app.task(name="follow_ups.send")
-def send_follow_up(follow_up_id: str) -> None:
+@app.task(name=FOLLOW_UP.task)
+def send_follow_up(location_id: str, follow_up_id: str) -> None:
     """Makes one attempt at this follow-up, if it is due."""
-    attempt(FOLLOW_UP, (follow_up_id,), _send, extra=UNCLEAR_FROM_THE_LEASE)
+    key = follow_ups.work_key(location_id, follow_up_id)
+    with claimed(key, at_claim=follow_ups.begin, at_abort=follow_ups.record_abort) as attempt:
+        if attempt is not None:
+            attempt.outcome = _send(attempt)
 
 
-def _send(this: Connections, claim: Claim) -> str:
-    with this.database.reading() as connection:
-        account = accounts.get(connection, claim.row["location_id"])
-    lane = Lane(claim.row["lane"])
-    client = this.leadway.for_account(account, lane=lane, deadline=claim.deadline)
-    sending = _Sending(this, claim, account, client)
-    if claim.row["intent_at"] is not None:
+def _send(attempt: Attempt) -> str:
+    claim = attempt.claim
+    with attempt.this.database.reading() as connection:
+        account = accounts.get(connection, claim.key.location_id)
+        follow_up = follow_ups.get(connection, claim.key.subject)
+    if follow_up is None:
+        raise LookupError("work without its follow-up")
+    client = attempt.this.leadway.for_account(account, lane=claim.lane, deadline=claim.deadline)
+    sending = _Sending(attempt, follow_up, account, client)
+    if follow_up.intent_at is not None:
         outcome = _probe(sending)
         if outcome is not None:
             return outcome
@@ -69,13 +72,19 @@ def _send(this: Connections, claim: Claim) -> str:
 class _Sending:
     """One attempt at a follow-up, and what it works with."""
 
-    this: Connections
-    claim: Claim
+    attempt: Attempt
+    follow_up: FollowUp
+    """As the claim found it."""
     account: Account
     client: LeadwayClient
 
-    def commit(self, write: Callable[[Connection], None]) -> None:
-        self.this.database.transact(write)
+    @property
+    def this(self) -> Connections:
+        return self.attempt.this
+
+    @property
+    def claim(self) -> Claim:
+        return self.attempt.claim
 
     @property
     def settle_seconds(self) -> float:
@@ -87,40 +96,45 @@ def _probe(sending: _Sending) -> str | None:
 
     Returns the attempt's outcome. None: the follow-up is proven absent, or writing it twice is harmless; write it.
     """
-    claim = sending.claim
-    kind = FollowUpKind(claim.row["kind"])
-    if kind is FollowUpKind.TAG:
+    follow_up = sending.follow_up
+    if follow_up.kind is FollowUpKind.TAG:
         return None  # setting a tag twice is setting it once
-    if kind is FollowUpKind.WORKFLOW:
+    if follow_up.kind is FollowUpKind.WORKFLOW:
         return _wait_for_a_person(sending, "cannot_be_looked_up")
-    waited = (claim.claimed_at - claim.row["unclear_since"]).total_seconds()
+    waited = (sending.claim.claimed_at - _unclear_since(follow_up)).total_seconds()
     if waited < sending.settle_seconds:
         return _stay_unclear(sending, seconds=sending.settle_seconds - waited, tried=False, error=None)
-    if claim.row["absences"] >= PROVEN_ABSENT:
+    if follow_up.absences >= PROVEN_ABSENT:
         return None  # proven by an earlier attempt, which then could not write for another reason
     try:
-        found = _find_by_reference(sending, kind)
+        found = _find_by_reference(sending)
     except LeadwayError as error:
         return _apply_policy(sending, error)
     failpoint("probe_answered")
     if found:
         return _adopt(sending, found, waited)
-    if claim.row["absences"] == 0:
+    if follow_up.absences == 0:
         seconds = sending.settle_seconds / 3
         return _stay_unclear(sending, seconds=seconds, tried=True, error="absent_once", absences=1)
-    if claim.row["posts"] >= MOST_POSTS:
+    if follow_up.posts >= MOST_POSTS:
         return _wait_for_a_person(sending, "absent_after_every_post")
     return None
 
 
-def _find_by_reference(sending: _Sending, kind: FollowUpKind) -> list[str]:
+def _unclear_since(follow_up: FollowUp) -> datetime:
+    if follow_up.unclear_since is None:
+        raise AssertionError("a claim makes an outcome that nobody came back to tell unclear")
+    return follow_up.unclear_since
+
+
+def _find_by_reference(sending: _Sending) -> list[str]:
     """Ids of the notes or tasks that carry our reference, oldest first.
 
     Raises LeadwayError, also when the list could not be read whole: a part of it proves no absence.
     """
-    contact_id, reference = sending.claim.row["contact_id"], sending.claim.row["follow_up_id"]
+    contact_id, reference = _contact(sending), sending.follow_up.follow_up_id
     earliest = datetime.min.replace(tzinfo=UTC)
-    if kind is FollowUpKind.NOTE:
+    if sending.follow_up.kind is FollowUpKind.NOTE:
         notes = sorted(sending.client.list_notes(contact_id), key=lambda note: note.added_at or earliest)
         return [note.note_id for note in notes if carries_reference(note.body, reference)]
     return [task.task_id for task in sending.client.list_tasks(contact_id) if carries_reference(task.body, reference)]
@@ -129,7 +143,7 @@ def _find_by_reference(sending: _Sending, kind: FollowUpKind) -> list[str]:
 def _adopt(sending: _Sending, found: list[str], waited: float) -> str:
     """Completes the follow-up with what an earlier request wrote: of several the oldest, and a person must know."""
     if len(found) > 1:
-        log.error("follow_up_doubled", follow_up_id=sending.claim.key[0], number=len(found))
+        log.error("follow_up_doubled", follow_up_id=sending.follow_up.follow_up_id, number=len(found))
         metrics.DOUBLED.inc()
     metrics.FOUND_BY_REFERENCE_SECONDS.observe(waited)
     _finish(sending, found[0])
@@ -138,10 +152,11 @@ def _adopt(sending: _Sending, found: list[str], waited: float) -> str:
 
 def _write(sending: _Sending) -> str:
     """Words the follow-up, commits the intent, sends the one request, and commits its result."""
-    claim = sending.claim
-    proven = {} if claim.row["intent_at"] is None else {"absences": PROVEN_ABSENT}
+    proven = {} if sending.follow_up.intent_at is None else {"absences": PROVEN_ABSENT}
     try:
-        worded = word_follow_up(sending.this, claim, account=sending.account, client=_client_for_lookups(sending))
+        worded = word_follow_up(
+            sending.this, sending.claim, sending.follow_up, account=sending.account, client=_client_for_lookups(sending)
+        )
     except BookingNotListedYet as wait:
         return _look_again(sending, seconds=wait.seconds)
     except (NothingToWord, WordingError) as error:
@@ -171,7 +186,7 @@ def _write(sending: _Sending) -> str:
 def _client_for_lookups(sending: _Sending) -> LeadwayClient:
     claim = sending.claim
     deadline = claim.deadline - (1 - SHARE_FOR_LOOKUPS) * claim.seconds_left
-    return sending.this.leadway.for_account(sending.account, lane=Lane(claim.row["lane"]), deadline=deadline)
+    return sending.this.leadway.for_account(sending.account, lane=claim.lane, deadline=deadline)
 
 
 def _intend(sending: _Sending, worded: WordedFollowUp) -> bool:
@@ -179,23 +194,17 @@ def _intend(sending: _Sending, worded: WordedFollowUp) -> bool:
     if sending.claim.seconds_left <= 0:
         return False
     seconds = sending.claim.seconds_left + MARGIN_OF_LEASE * sending.this.settings.leadway_lease_seconds
-    return sending.this.database.transact(
+    return sending.attempt.commit(
         lambda connection: follow_ups.intend(
-            connection,
-            sending.claim,
-            seconds=seconds,
-            title=worded.title,
-            body=worded.body,
-            appointment_id=worded.appointment_id,
+            connection, sending.claim, sending.follow_up, seconds=seconds, **worded.columns
         )
     )
 
 
 def _request(sending: _Sending, worded: WordedFollowUp) -> str | None:
     """Sends the one request that writes; returns the new note's or task's id. Raises LeadwayError."""
-    contact_id = sending.claim.row["contact_id"]
-    client = sending.client
-    match FollowUpKind(sending.claim.row["kind"]):
+    contact_id, client = _contact(sending), sending.client
+    match sending.follow_up.kind:
         case FollowUpKind.NOTE:
             return client.create_note(contact_id, body=worded.body)
         case FollowUpKind.TASK:
@@ -210,82 +219,89 @@ def _request(sending: _Sending, worded: WordedFollowUp) -> str | None:
     return None
 
 
+def _contact(sending: _Sending) -> str:
+    if sending.follow_up.contact_id is None:
+        raise AssertionError("a follow-up without a contact is skipped when it is planned")
+    return sending.follow_up.contact_id
+
+
 def _after_failed_request(sending: _Sending, error: LeadwayError) -> str:
     """Reschedules as if nothing had been sent where the request provably was not executed; else unclear from now on."""
     if not error.reached:
-        posts = follow_ups.follow_ups_table.c.posts - 1
-        return _apply_policy(sending, error, status=WorkStatus.PENDING, intent_at=None, posts=posts)
-    if FollowUpKind(sending.claim.row["kind"]) is FollowUpKind.TAG:
-        return _apply_policy(sending, error, status=WorkStatus.PENDING, intent_at=None)  # a tag twice is a tag once
-    seconds = sending.settle_seconds
-    claim, kind, status = sending.claim, str(error.kind), error.http_status
-    log.warning("follow_up_became_unclear", follow_up_id=claim.key[0], error=kind, http_status=status)
-    sending.commit(
-        lambda connection: lifecycle.reschedule(
-            connection, claim, seconds=seconds, status=WorkStatus.UNCLEAR, outcome=Outcome.UNCLEAR, counted=True,
-            error=kind, http_status=status, trace_id=error.trace_id, unclear_since=moment(),
-        )
+        not_sent = {"status": FollowUpState.PENDING, "intent_at": None, "posts": sending.follow_up.posts}
+        return _apply_policy(sending, error, **not_sent)
+    if sending.follow_up.kind is FollowUpKind.TAG:  # a tag twice is a tag once
+        return _apply_policy(sending, error, status=FollowUpState.PENDING, intent_at=None)
+    kind, status = str(error.kind), error.http_status
+    log.warning("follow_up_became_unclear", follow_up_id=sending.follow_up.follow_up_id, error=kind, http_status=status)
+    facts = {"status": FollowUpState.UNCLEAR, "unclear_since": moment()}
+    _reschedule(
+        sending, seconds=sending.settle_seconds, facts=facts, outcome=Outcome.UNCLEAR, counted=True, error=kind,
+        http_status=status, trace_id=error.trace_id,
     )  # fmt: skip
     return "unclear"
 
 
 def _finish(sending: _Sending, remote_id: str | None) -> None:
     def write(connection: Connection) -> None:
+        follow_ups.finish(connection, sending.claim, remote_id=remote_id)
         circuit_breaker.record_success(connection, sending.account.location_id)
-        lifecycle.complete(connection, sending.claim, remote_id=remote_id, done_at=moment(), unclear_since=None)
 
     try:
-        sending.commit(write)
+        sending.attempt.commit(write)
     except LeaseLost:
         # The note is written, but another attempt has taken the row over: that one will find the note's reference.
-        log.warning("follow_up_written_after_lease", follow_up_id=sending.claim.key[0])
+        log.warning("follow_up_written_after_lease", follow_up_id=sending.follow_up.follow_up_id)
         raise
 
 
 def _stay_unclear(sending: _Sending, *, seconds: float, tried: bool, error: str | None, absences: int = 0) -> str:
-    error = error or sending.claim.row["last_error"]
-    sending.commit(
-        lambda connection: lifecycle.reschedule(
-            connection, sending.claim, seconds=seconds, tried=tried, status=WorkStatus.UNCLEAR, outcome=Outcome.UNCLEAR,
-            error=error, absences=absences,
-        )
-    )  # fmt: skip
+    error = error or sending.claim.last_error
+    _reschedule(
+        sending, seconds=seconds, facts={"absences": absences}, tried=tried, outcome=Outcome.UNCLEAR, error=error
+    )
     return "unclear"
 
 
 def _wait_for_a_person(sending: _Sending, why: str) -> str:
-    sending.commit(
-        lambda connection: lifecycle.reschedule(
-            connection,
-            sending.claim,
-            seconds=None,
-            status=WorkStatus.UNCLEAR,
-            outcome=Outcome.UNCLEAR,
-            counted=True,
-            error=why,
-        )
-    )
-    log.error("person_needed", follow_up_id=sending.claim.key[0], why=why)
+    _reschedule(sending, seconds=None, outcome=Outcome.UNCLEAR, counted=True, error=why)
+    log.error("person_needed", follow_up_id=sending.follow_up.follow_up_id, why=why)
     return "person_needed"
 
 
 def _dead_letter(sending: _Sending, *, error: str) -> str:
-    sending.commit(
-        lambda connection: lifecycle.dead_letter(connection, sending.claim, cause="cannot_be_worded", error=error)
+    cause = "cannot_be_worded"
+    sending.attempt.commit(
+        lambda connection: follow_ups.dead_letter(connection, sending.claim, cause=cause, error=error)
     )
-    log.error("work_dead_lettered", work=FOLLOW_UP.name, key=sending.claim.key, cause="cannot_be_worded")
+    log.error("work_dead_lettered", work=FOLLOW_UP.name, subject=sending.follow_up.follow_up_id, cause=cause)
     return "dead"
 
 
 def _look_again(sending: _Sending, *, seconds: float) -> str:
     error = "appointment_not_there_yet"
-    sending.commit(
-        lambda connection: lifecycle.reschedule(connection, sending.claim, seconds=seconds, tried=False, error=error)
-    )
+    _reschedule(sending, seconds=seconds, tried=False, error=error)
     return error
 
 
-def _apply_policy(sending: _Sending, error: LeadwayError, **values: Any) -> str:
-    this, claim, account = sending.this, sending.claim, sending.account
-    sending.commit(lambda connection: apply_policy(connection, this, claim, error, account=account, **values))
+def _reschedule(
+    sending: _Sending, *, seconds: float | None, facts: dict[str, Any] | None = None, **how: Any
+) -> None:
+    sending.attempt.commit(
+        lambda connection: follow_ups.reschedule(connection, sending.claim, seconds=seconds, facts=facts, **how)
+    )
+
+
+def _apply_policy(sending: _Sending, error: LeadwayError, **facts: Any) -> str:
+    """Applies the failure policy and writes columns of the follow-up. One whose outcome is unclear does not die."""
+    status = facts.get("status", sending.follow_up.status)
+
+    def write(connection: Connection) -> None:
+        may_die = status is not FollowUpState.UNCLEAR
+        dead = apply_policy(
+            connection, sending.this, sending.claim, error, account=sending.account, may_die=may_die
+        )
+        follow_ups.write(connection, sending.claim, **facts, **({"status": FollowUpState.DEAD} if dead else {}))
+
+    sending.attempt.commit(write)
     return str(error.kind)

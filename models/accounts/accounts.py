@@ -50,8 +50,6 @@ oauth_grants_table = sa.Table(
     sa.Column("client_secret_encrypted", sa.Text, nullable=False),
     sa.Column("refresh_token_encrypted", sa.Text, nullable=False, comment="each use brings the next one"),
     sa.Column("refreshed_at", UtcDateTime, nullable=True, comment="when it last brought an access token"),
-    sa.Column("refreshing_until", UtcDateTime, nullable=True, comment="a process has claimed the refresh until then"),
-    sa.Column("refreshing", sa.Integer, nullable=False, default=0, comment="fence of that claim"),
     comment="where an account's tokens come from, if they expire",
 )
 

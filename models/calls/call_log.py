@@ -60,6 +60,9 @@ class CallLog:
     agent_deleted: bool | None = None
     message_id: str | None = None
     from_number: str | None = None
+    to_number: str | None = None
+    direction: str | None = None
+    call_status: str | None = None
     started_at: datetime | None = None
     duration_seconds: float | None = None
     trial_call: bool = False
@@ -71,7 +74,7 @@ class CallLog:
     extracted_data: Mapping[str, Any] | None = None
     actions: tuple[Action, ...] = ()
     document: Mapping[str, Any] = field(default_factory=dict)
-    """The whole document, redacted, with unknown fields."""
+    """What the document has beside all these fields, redacted: unknown fields, and known ones that were not read."""
     unknown_fields: tuple[str, ...] = ()
     """Top-level names that no reference describes: they are counted and kept, and are no error."""
 

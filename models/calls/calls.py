@@ -1,18 +1,22 @@
-"""Calls and their actions: announced by a notification or a listing, stored when a reading of their log arrives."""
+"""Calls and their actions: the stored logs, as others read them, and how a call becomes known before it has one."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
 
-from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog, Source
-from models.database import Json, UtcDateTime, earlier_of, insert, metadata, moment
-from models.work import lifecycle
-from models.work.work_rows import NEVER_TRIED, NOT_DONE, POISON, Lane, WorkKind, WorkStatus, schedule_columns
+from models.database import Json, UtcDateTime, metadata, moment, now
+from models.work import lifecycle, open_work
+from models.work.work_rows import IS_DEAD, IS_LEASED, IS_THIS_ROW, NEW, POISON, Lane, WorkKey, WorkKind, work_table
+
+YOUNG = timedelta(minutes=10)
+"""A settled call that ended less than this ago is read again when it is announced again: its log may still grow."""
 
 
 class Origin(StrEnum):
@@ -28,45 +32,44 @@ calls_table = sa.Table(
     metadata,
     sa.Column("location_id", sa.Text, primary_key=True),
     sa.Column("call_id", sa.Text, primary_key=True, comment="Leadway's"),
-    *schedule_columns(),
-    sa.Column("origin", sa.Text, nullable=False, comment="what made it known: notification, reconcile, backfill"),
-    sa.Column("plans_follow_ups", sa.Boolean, nullable=False, default=True),
-    sa.Column("created_at", UtcDateTime, nullable=False, comment="when we first heard of it"),
-    sa.Column("announced_at", UtcDateTime, nullable=True, comment="when its notification came; null: none came"),
-    sa.Column("stored_at", UtcDateTime, nullable=True, comment="when its log was first stored"),
-    sa.Column("settled_at", UtcDateTime, nullable=True, comment="when its log was settled"),
-    sa.Column("read_at", UtcDateTime, nullable=True, comment="just before the request that brought the stored log"),
-    sa.Column("read_from", sa.Text, nullable=True, comment="fetch or list"),
     sa.Column("started_at", UtcDateTime, nullable=True, comment="Leadway's createdAt"),
+    sa.Column("local_day", sa.Date, nullable=True, comment="of started_at, in the account's time zone"),
+    sa.Column("local_hour", sa.SmallInteger, nullable=True, comment="likewise, 0 to 23"),
     sa.Column("duration_seconds", sa.Float, nullable=True),
+    sa.Column("direction", sa.Text, nullable=True, comment="inbound or outbound, where the log tells"),
+    sa.Column("call_status", sa.Text, nullable=True, comment="in Leadway's words, where the log tells"),
+    sa.Column("contact_id", sa.Text, nullable=True),
+    sa.Column("from_number", sa.Text, nullable=True),
+    sa.Column("to_number", sa.Text, nullable=True, comment="the dialled number, where the log tells"),
     sa.Column("agent_id", sa.Text, nullable=True),
     sa.Column("agent_deleted", sa.Boolean, nullable=True),
-    sa.Column("contact_id", sa.Text, nullable=True),
+    sa.Column("agent_handoff", sa.Boolean, nullable=True, comment="agentTransferOccurred"),
     sa.Column("message_id", sa.Text, nullable=True),
-    sa.Column("from_number", sa.Text, nullable=True),
     sa.Column("trial_call", sa.Boolean, nullable=True),
-    sa.Column("transferred", sa.Boolean, nullable=True, comment="agentTransferOccurred"),
     sa.Column("summary", sa.Text, nullable=True),
     sa.Column("transcript", sa.Text, nullable=True),
     sa.Column("translation", Json, nullable=True),
     sa.Column("extracted_data", Json, nullable=True),
-    sa.Column("document", Json, nullable=True, comment="the whole log as it came, secrets replaced"),
+    sa.Column("document", Json, nullable=True, comment="what the log has beside all these columns, secrets replaced"),
+    sa.Column("words_from", sa.Text, nullable=True, comment="fetch or list; null: nobody looked for them yet"),
+    sa.Column("actions_from", sa.Text, nullable=True, comment="likewise"),
+    sa.Column("extracted_data_from", sa.Text, nullable=True, comment="likewise; a list does not carry them"),
+    sa.Column("origin", sa.Text, nullable=False, comment="what made it known: notification, reconcile, backfill"),
+    sa.Column("wants_follow_ups", sa.Boolean, nullable=False),
+    sa.Column("first_heard_at", UtcDateTime, nullable=False, comment="when we first heard of it"),
+    sa.Column("announced_at", UtcDateTime, nullable=True, comment="when its notification came; null: none came"),
+    sa.Column("stored_at", UtcDateTime, nullable=False, comment="when its log was first stored"),
+    sa.Column("settled_at", UtcDateTime, nullable=True, comment="when its log was settled; null: it is read again"),
+    sa.Column("read_at", UtcDateTime, nullable=False, comment="just before the request that brought the stored log"),
+    sa.Column("read_from", sa.Text, nullable=False, comment="fetch or list"),
+    sa.Column("reading_fence", sa.BigInteger, nullable=False, comment="of the claim whose reading is stored"),
+    sa.Column("emptied_at", UtcDateTime, nullable=True, comment="when its words were deleted after the retention time"),
+    sa.Column("erased_at", UtcDateTime, nullable=True, comment="when it was erased because a person asked for it"),
     sa.Index("ix_calls_started_at", "location_id", "started_at"),
     sa.Index("ix_calls_contact_id", "location_id", "contact_id"),
-    sa.Index("ix_calls_created_at", "created_at", "location_id", "call_id"),
-    sa.Index("ix_calls_location_id_created_at", "location_id", "created_at", "call_id"),
+    sa.Index("ix_calls_first_heard_at", "first_heard_at", "location_id", "call_id"),
+    sa.Index("ix_calls_location_id_first_heard_at", "location_id", "first_heard_at", "call_id"),
 )
-_HAS_DUE_TIME = calls_table.c.next_attempt_at.is_not(None)
-_IS_IN_FLIGHT = sa.or_(calls_table.c.enqueued_at.is_not(None), calls_table.c.lease_until.is_not(None))
-sa.Index(
-    "ix_calls_due", calls_table.c.location_id, calls_table.c.lane, calls_table.c.next_attempt_at,
-    postgresql_where=_HAS_DUE_TIME, sqlite_where=_HAS_DUE_TIME,
-)  # fmt: skip
-sa.Index("ix_calls_in_flight", calls_table.c.location_id, postgresql_where=_IS_IN_FLIGHT, sqlite_where=_IS_IN_FLIGHT)
-sa.Index(
-    "ix_calls_not_done", calls_table.c.location_id, calls_table.c.status, postgresql_where=NOT_DONE,
-    sqlite_where=NOT_DONE,
-)  # fmt: skip
 
 call_actions_table = sa.Table(
     "call_actions",
@@ -85,8 +88,90 @@ call_actions_table = sa.Table(
     sa.Index("ix_call_actions_action_type", "action_type"),
 )
 
-ACTION_KEY = ("location_id", "call_id", "action_key")
-CALL = WorkKind("call", calls_table, ("location_id", "call_id"))
+CALL = WorkKind("call", task="calls.fetch", queue="calls", paused_as="call")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A row of `calls`: a call whose log is stored."""
+
+    location_id: str
+    call_id: str
+    started_at: datetime | None
+    local_day: date | None
+    local_hour: int | None
+    duration_seconds: float | None
+    direction: str | None
+    call_status: str | None
+    contact_id: str | None
+    from_number: str | None
+    to_number: str | None
+    agent_id: str | None
+    agent_deleted: bool | None
+    agent_handoff: bool | None
+    message_id: str | None
+    trial_call: bool | None
+    summary: str | None
+    transcript: str | None
+    translation: Mapping[str, Any] | None
+    extracted_data: Mapping[str, Any] | None
+    document: Mapping[str, Any] | None
+    words_from: Source | None
+    actions_from: Source | None
+    extracted_data_from: Source | None
+    origin: Origin
+    wants_follow_ups: bool
+    first_heard_at: datetime
+    announced_at: datetime | None
+    stored_at: datetime
+    settled_at: datetime | None
+    read_at: datetime
+    read_from: Source
+    reading_fence: int
+    emptied_at: datetime | None
+    erased_at: datetime | None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        return None if self.started_at is None else self.started_at + timedelta(seconds=self.duration_seconds or 0)
+
+    @property
+    def call_log(self) -> CallLog:
+        """The stored log as a value, without its actions."""
+        return CallLog(
+            call_id=self.call_id, source=self.read_from, contact_id=self.contact_id, agent_id=self.agent_id,
+            agent_deleted=self.agent_deleted, message_id=self.message_id, from_number=self.from_number,
+            to_number=self.to_number, direction=self.direction, call_status=self.call_status,
+            started_at=self.started_at, duration_seconds=self.duration_seconds, trial_call=bool(self.trial_call),
+            transferred=self.agent_handoff, summary=self.summary or "", transcript=self.transcript or "",
+            translation=self.translation, extracted_data=self.extracted_data, document=self.document or {},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CallAction:
+    """A row of `call_actions`."""
+
+    action_key: str
+    position: int
+    action_id: str | None
+    action_type: str
+    action_name: str
+    parameters: Mapping[str, Any]
+    executed_at: datetime | None
+    trigger_received_at: datetime | None
+
+    @property
+    def action(self) -> Action:
+        return Action(
+            action_type=self.action_type, name=self.action_name, action_id=self.action_id, parameters=self.parameters,
+            executed_at=self.executed_at, trigger_received_at=self.trigger_received_at,
+        )  # fmt: skip
+
+
+def work_key(location_id: str, call_id: str) -> WorkKey:
+    """The work of reading this call's log."""
+    return WorkKey(CALL, location_id, call_id)
 
 
 def announce(
@@ -96,80 +181,47 @@ def announce(
     *,
     origin: Origin = Origin.NOTIFICATION,
     lane: Lane = Lane.LIVE,
-    plans_follow_ups: bool = True,
+    wants_follow_ups: bool = True,
 ) -> bool:
-    """Makes the call known and due. Returns True when it is new. Of a call that is known already:
+    """Makes the call known, and due if there is something to read. Returns True when it is new. A known call:
 
-    - unsettled: its next reading is brought forward, and a reading that is running now is repeated;
-    - dead, but not of poison: it is revived;
-    - settled: nothing changes, unless it was stored without follow-ups that are wanted now: then it is read again.
+    - not stored yet: its reading is brought forward, one that is under way is repeated, and a dead one is revived,
+      unless it died of poison;
+    - stored: the same if it is unsettled, or younger than YOUNG, or was stored without the follow-ups that are wanted
+      now; else nothing happens but to work that is open anyway. An erased call is never read again.
     """
     notified = origin is Origin.NOTIFICATION
-    statement = (
-        insert(connection, calls_table)
-        .values(
-            location_id=location_id, call_id=call_id, status=WorkStatus.PENDING, lane=lane, next_attempt_at=moment(),
-            **NEVER_TRIED, requested=1, origin=origin, plans_follow_ups=plans_follow_ups, created_at=moment(),
-            announced_at=moment() if notified else None,
-        )
-        .on_conflict_do_nothing()
-        .returning(calls_table.c.call_id)
-    )  # fmt: skip
-    if connection.execute(statement).first() is not None:
-        return True
-    _announce_again(connection, location_id, call_id, lane=lane, notified=notified, plans_follow_ups=plans_follow_ups)
+    this = {"this_location": location_id, "this_call": call_id}
+    parameters = {"new_lane": lane, **work_key(location_id, call_id).parameters}
+    stored = connection.execute(_KNOWN, this).first()
+    if stored is None:
+        heard = {"first_heard": True, "notified": notified, "new_origin": origin, "new_wants": wants_follow_ups}
+        return bool(connection.execute(_announcing(connection), {**parameters, **heard}).scalar_one())
+    if stored.erased_at is not None:
+        return False
+    if notified and stored.announced_at is None:
+        connection.execute(_ANNOUNCED, this)
+    wanted_now = wants_follow_ups and not stored.wants_follow_ups
+    if wanted_now:
+        connection.execute(_WANTED, this)
+    ended_at = (stored.started_at or stored.stored_at) + timedelta(seconds=stored.duration_seconds or 0)
+    is_young = notified and now(connection) - ended_at < YOUNG
+    if stored.settled_at is None or is_young or wanted_now:
+        heard = {"first_heard": False, "notified": False, "new_origin": None, "new_wants": None}
+        connection.execute(_announcing(connection), {**parameters, **heard})
+    else:
+        connection.execute(_BRING_FORWARD, parameters)
     return False
-
-
-def _announce_again(
-    connection: Connection, location_id: str, call_id: str, *, lane: Lane, notified: bool, plans_follow_ups: bool
-) -> None:
-    this = CALL.matches((location_id, call_id))
-    if notified:
-        first_notice = (
-            sa.update(calls_table).where(this, calls_table.c.announced_at.is_(None)).values(announced_at=moment())
-        )
-        connection.execute(first_notice)
-    if plans_follow_ups:
-        owed_nothing = sa.and_(this, calls_table.c.plans_follow_ups.is_(False))
-        connection.execute(  # stored by a backfill, for which no follow-ups were planned; now they are
-            sa.update(calls_table)
-            .where(owed_nothing, calls_table.c.status == WorkStatus.DONE)
-            .values(lane=lane, **lifecycle.revive(calls_table))
-        )
-        connection.execute(sa.update(calls_table).where(owed_nothing).values(plans_follow_ups=sa.true()))
-    connection.execute(
-        sa.update(calls_table)
-        .where(this, calls_table.c.status == WorkStatus.DEAD, calls_table.c.dead_cause != POISON)
-        .values(lane=lane, **lifecycle.revive(calls_table))
-    )
-    waiting = calls_table.c.status == WorkStatus.PENDING
-    connection.execute(
-        sa.update(calls_table)
-        .where(
-            this, calls_table.c.settled_at.is_(None), calls_table.c.status.in_((WorkStatus.PENDING, WorkStatus.RUNNING))
-        )
-        .values(
-            requested=calls_table.c.requested + 1,
-            lane=sa.case((waiting & (calls_table.c.lane > lane), lane), else_=calls_table.c.lane),
-            next_attempt_at=sa.case(
-                (waiting, earlier_of(connection, calls_table.c.next_attempt_at, moment())),
-                else_=calls_table.c.next_attempt_at,
-            ),
-        )
-    )
 
 
 def replay(connection: Connection, location_id: str, call_id: str) -> bool:
     """Makes the call due because a person wants its log read again. Returns False when there is no such call."""
-    this = CALL.matches((location_id, call_id))
-    running = sa.update(calls_table).where(this, calls_table.c.status == WorkStatus.RUNNING)
-    if connection.execute(
-        running.values(replayed=True, lane=Lane.LIVE, requested=calls_table.c.requested + 1)
-    ).rowcount:
+    key = work_key(location_id, call_id)
+    known = connection.execute(_KNOWN, {"this_location": location_id, "this_call": call_id}).first() is not None
+    if known or open_work.get(connection, key) is not None:
+        lifecycle.request(connection, key, lane=Lane.LIVE)
         return True
-    waiting = sa.update(calls_table).where(this).values(lane=Lane.LIVE, **lifecycle.revive(calls_table))
-    return bool(connection.execute(waiting).rowcount)
+    return False
 
 
 def replay_dead(connection: Connection, *, location_id: str | None = None) -> int:
@@ -177,186 +229,140 @@ def replay_dead(connection: Connection, *, location_id: str | None = None) -> in
 
     They go into the lane of retries, behind live calls: they may be all the calls of an outage.
     """
-    dead = sa.update(calls_table).where(calls_table.c.status == WorkStatus.DEAD, NOT_DONE)
-    if location_id is not None:
-        dead = dead.where(calls_table.c.location_id == location_id)
-    return int(connection.execute(dead.values(lane=Lane.RETRY, **lifecycle.revive(calls_table))).rowcount)
+    return open_work.revive_dead(connection, CALL, location_id=location_id, lane=Lane.RETRY)
 
 
-def get(connection: Connection, location_id: str, call_id: str) -> sa.RowMapping | None:
-    row = connection.execute(_GET, CALL.parameters((location_id, call_id))).first()
-    return None if row is None else row._mapping
+def get(connection: Connection, location_id: str, call_id: str) -> Call | None:
+    """The stored call; None: no log is stored."""
+    row = connection.execute(_GET, {"this_location": location_id, "this_call": call_id}).first()
+    return None if row is None else as_call(row)
 
 
-_GET = sa.select(calls_table).where(CALL.matches_parameters())
+def find(connection: Connection, call_id: str) -> list[WorkKey]:
+    """The keys of all calls with this id, stored or not, of whatever account: a person knows only the id."""
+    stored = sa.select(calls_table.c.location_id).where(calls_table.c.call_id == call_id)
+    unread = sa.select(work_table.c.location_id).where(work_table.c.kind == CALL.name, work_table.c.subject == call_id)
+    return [work_key(location_id, call_id) for location_id in sorted(connection.execute(stored.union(unread)).scalars())]
 
 
-def find(connection: Connection, call_id: str) -> list[sa.RowMapping]:
-    """All calls with this id, of whatever account: a person who looks for one knows only its id."""
-    rows = connection.execute(
-        sa.select(calls_table).where(calls_table.c.call_id == call_id).order_by(calls_table.c.location_id)
-    )
-    return [row._mapping for row in rows]
+def actions_of(connection: Connection, location_id: str, call_id: str) -> list[CallAction]:
+    """The call's actions, in the order of the log."""
+    rows = connection.execute(_ACTIONS_OF, {"this_location": location_id, "these": [call_id]})
+    return [action for _call_id, action in map(_as_call_action, rows)]
 
 
-def actions_of(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
-    """The rows of the call's actions, in the order of the log."""
-    rows = connection.execute(_ACTIONS_OF, CALL.parameters((location_id, call_id)))
-    return [row._mapping for row in rows]
-
-
-_ACTIONS_OF = (
-    sa.select(call_actions_table)
-    .where(*(call_actions_table.c[name] == sa.bindparam(f"this_{name}") for name in CALL.key_columns))
-    .order_by(call_actions_table.c.position)
-)
+def actions_of_calls(
+    connection: Connection, location_id: str, call_ids: Collection[str]
+) -> dict[str, list[CallAction]]:
+    """The actions of these calls by call id, in the order of the log."""
+    found: dict[str, list[CallAction]] = {}
+    for row in connection.execute(_ACTIONS_OF, {"this_location": location_id, "these": sorted(call_ids)}):
+        call_id, action = _as_call_action(row)
+        found.setdefault(call_id, []).append(action)
+    return found
 
 
 def keyed_actions(connection: Connection, location_id: str, call_id: str) -> list[tuple[str, Action]]:
     """The stored actions as values, each with its key."""
-    return [
-        (
-            row["action_key"],
-            Action(
-                action_type=row["action_type"],
-                name=row["action_name"],
-                action_id=row["action_id"],
-                parameters=row["parameters"],
-                executed_at=row["executed_at"],
-                trigger_received_at=row["trigger_received_at"],
-            ),
-        )
-        for row in actions_of(connection, location_id, call_id)
-    ]
+    return [(each.action_key, each.action) for each in actions_of(connection, location_id, call_id)]
 
 
-def as_call_log(row: Mapping[Any, Any]) -> CallLog:
-    """The stored log of a row of `calls` as a value, without its actions."""
-    return CallLog(
-        call_id=row["call_id"],
-        source=Source(row["read_from"] or Source.FETCH),
-        contact_id=row["contact_id"],
-        agent_id=row["agent_id"],
-        agent_deleted=row["agent_deleted"],
-        message_id=row["message_id"],
-        from_number=row["from_number"],
-        started_at=row["started_at"],
-        duration_seconds=row["duration_seconds"],
-        trial_call=bool(row["trial_call"]),
-        transferred=row["transferred"],
-        summary=row["summary"] or "",
-        transcript=row["transcript"] or "",
-        translation=row["translation"],
-        extracted_data=row["extracted_data"],
-        document=row["document"] or {},
-    )
+def settle(connection: Connection, location_id: str, call_id: str) -> None:
+    """Settles a stored call as it is, because there is no newer reading to be had."""
+    this = {"this_location": location_id, "this_call": call_id}
+    settled = sa.update(calls_table).where(this_call, calls_table.c.settled_at.is_(None)).values(settled_at=moment())
+    connection.execute(settled, this)
 
 
-def save(
-    connection: Connection,
-    location_id: str,
-    call_log: CallLog,
-    *,
-    read_at: datetime,
-    settled: bool,
-    stored: Mapping[str, Any],
-) -> list[tuple[str, Action]]:
-    """Stores a reading of the log. Returns every action of the call with its key, new and stored ones.
-
-    `stored` is the call's row, which the caller has locked in the same transaction. A reading that is older than the
-    stored one changes nothing. An absent or empty value never erases a stored one.
-    """
-    call_id = call_log.call_id
-    if stored["read_at"] is not None and stored["read_at"] >= read_at:
-        return keyed_actions(connection, location_id, call_id)
-    values = {name: value for name, value in log_columns(call_log).items() if not _is_empty(value)}
-    if stored["trial_call"]:
-        values.pop("trial_call")  # False may mean that the document did not say, and a trial call stays one
-    if call_log.source is Source.LIST and stored["document"]:
-        values["document"] = {**stored["document"], **call_log.document}
-    written = {**values, "read_at": read_at, "read_from": call_log.source}
-    connection.execute(_SAVE_SETTLED if settled else _SAVE, {**written, **CALL.parameters((location_id, call_id))})
-    before = [] if stored["stored_at"] is None else keyed_actions(connection, location_id, call_id)
-    return _save_actions(connection, location_id, call_log, before)
+def as_call(row: Any) -> Call:
+    """A row of `calls` as a value."""
+    read = row._asdict()
+    for name in ("words_from", "actions_from", "extracted_data_from", "read_from"):
+        read[name] = None if read[name] is None else Source(read[name])
+    return Call(**{**read, "origin": Origin(read["origin"])})
 
 
-_SAVE = (
-    sa.update(calls_table)
-    .where(CALL.matches_parameters())
-    .values(stored_at=sa.func.coalesce(calls_table.c.stored_at, moment()))
+def _as_call_action(row: Any) -> tuple[str, CallAction]:
+    read = row._asdict()
+    del read["location_id"]
+    return read.pop("call_id"), CallAction(**read)
+
+
+# Statements that run for every call are built once: building one costs several times its execution.
+
+this_call = sa.and_(
+    calls_table.c.location_id == sa.bindparam("this_location"), calls_table.c.call_id == sa.bindparam("this_call")
 )
-_SAVE_SETTLED = _SAVE.values(settled_at=sa.func.coalesce(calls_table.c.settled_at, moment()))
-"""Built once: building a statement costs several times its execution."""
+_KNOWN = sa.select(
+    *(
+        calls_table.c[name]
+        for name in (
+            "started_at", "duration_seconds", "announced_at", "stored_at", "settled_at", "erased_at",
+            "wants_follow_ups",
+        )
+    )
+).where(this_call)  # fmt: skip
+_ANNOUNCED = sa.update(calls_table).where(this_call).values(announced_at=moment())
+_WANTED = sa.update(calls_table).where(this_call).values(wants_follow_ups=sa.true())
+_GET = sa.select(calls_table).where(this_call)
+_ACTIONS_OF = (
+    sa.select(call_actions_table)
+    .where(
+        call_actions_table.c.location_id == sa.bindparam("this_location"),
+        call_actions_table.c.call_id.in_(sa.bindparam("these", expanding=True)),
+    )
+    .order_by(call_actions_table.c.call_id, call_actions_table.c.position)
+)
+
+_new_lane = sa.bindparam("new_lane", type_=sa.SmallInteger)
+_is_poison = sa.func.coalesce(work_table.c.dead_cause == POISON, sa.false())
+_stays = IS_LEASED | _is_poison
+_is_revived = IS_DEAD & ~_is_poison
+_FORWARD: Mapping[str, Any] = {
+    "requested": work_table.c.requested + 1,
+    "lane": sa.case((_stays | (work_table.c.lane < _new_lane), work_table.c.lane), else_=_new_lane),
+    "due_at": sa.case((_stays | (work_table.c.due_at < moment()), work_table.c.due_at), else_=moment()),
+    "dead_cause": sa.case((_is_revived, None), else_=work_table.c.dead_cause),
+    **{
+        name: sa.case((_is_revived, 0), else_=work_table.c[name])
+        for name in ("failures", "lost_leases", "lost_isolated")
+    },
+}
+"""What being announced again does to the open work of a call. An attempt that is under way is repeated when it ends."""
+_BRING_FORWARD = sa.update(work_table).where(IS_THIS_ROW).values(_FORWARD)
 
 
-def log_columns(call_log: CallLog) -> dict[str, Any]:
-    """The columns of `calls` that a log fills."""
-    return {
-        "started_at": call_log.started_at,
-        "duration_seconds": call_log.duration_seconds,
-        "agent_id": call_log.agent_id,
-        "agent_deleted": call_log.agent_deleted,
-        "contact_id": call_log.contact_id,
-        "message_id": call_log.message_id,
-        "from_number": call_log.from_number,
-        "trial_call": call_log.trial_call,
-        "transferred": call_log.transferred,
-        "summary": call_log.summary,
-        "transcript": call_log.transcript,
-        "translation": call_log.translation,
-        "extracted_data": call_log.extracted_data,
-        "document": call_log.document,
-    }
+def _announcing(connection: Connection) -> Any:
+    """Returns whether the row is new. Parameters: of the key, `new_lane`, `first_heard`, `notified`, `new_origin`,
+    `new_wants`."""
+    return _ANNOUNCING[connection.dialect.name]
 
 
-def _is_empty(value: Any) -> bool:
-    return value is None or value == "" or value == {}
+def _build_announcing(insert: Any) -> Any:
+    def now_if(name: str) -> sa.ColumnElement[Any]:
+        return sa.case((sa.bindparam(name, type_=sa.Boolean), moment()), else_=None)
+
+    statement = insert(work_table).values(
+        {
+            **NEW,
+            **{name: sa.bindparam(f"this_{name.removesuffix('_id')}") for name in ("kind", "location_id", "subject")},
+            "lane": _new_lane,
+            "due_at": moment(),
+            "first_heard_at": now_if("first_heard"),
+            "announced_at": now_if("notified"),
+            "origin": sa.bindparam("new_origin", type_=sa.Text),
+            "wants_follow_ups": sa.bindparam("new_wants", type_=sa.Boolean),
+        }
+    )
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["kind", "location_id", "subject"],
+        set_={
+            **_FORWARD,
+            "announced_at": sa.func.coalesce(work_table.c.announced_at, new.announced_at),
+            "wants_follow_ups": work_table.c.wants_follow_ups | new.wants_follow_ups,
+        },
+    ).returning((work_table.c.requested == 1).label("is_new"))
 
 
-def _save_actions(
-    connection: Connection, location_id: str, call_log: CallLog, before: Sequence[tuple[str, Action]]
-) -> list[tuple[str, Action]]:
-    stored = [StoredAction(key, action) for key, action in before]
-    matched = match_actions(stored, call_log.actions)
-    known = {each.action_key for each in stored}
-    rows = [
-        action_row(location_id, call_log.call_id, key, position, action)
-        for position, (key, action) in enumerate(zip(matched, call_log.actions, strict=True))
-    ]
-    new = [row for row in rows if row["action_key"] not in known]
-    if new:
-        connection.execute(sa.insert(call_actions_table), new)
-    for row in rows:
-        if row["action_key"] in known:
-            _refresh_action(connection, row)
-    still_there = list(zip(matched, call_log.actions, strict=True))
-    gone = [(each.action_key, each.action) for each in stored if each.action_key not in matched]
-    for position, (key, _) in enumerate(gone, start=len(rows)):  # behind the actions that this reading has
-        this = _this_action({"location_id": location_id, "call_id": call_log.call_id, "action_key": key})
-        connection.execute(sa.update(call_actions_table).where(this).values(position=position))
-    return still_there + gone
-
-
-def action_row(location_id: str, call_id: str, key: str, position: int, action: Action) -> dict[str, Any]:
-    """An action as a row of `call_actions`."""
-    return {
-        "location_id": location_id,
-        "call_id": call_id,
-        "action_key": key,
-        "position": position,
-        "action_id": action.action_id,
-        "action_type": action.action_type,
-        "action_name": action.name,
-        "parameters": dict(action.parameters),
-        "executed_at": action.executed_at,
-        "trigger_received_at": action.trigger_received_at,
-    }
-
-
-def _refresh_action(connection: Connection, row: Mapping[str, Any]) -> None:
-    values = {name: value for name, value in row.items() if name not in ACTION_KEY and not _is_empty(value)}
-    connection.execute(sa.update(call_actions_table).where(_this_action(row)).values(values))
-
-
-def _this_action(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:
-    return sa.and_(*(call_actions_table.c[name] == row[name] for name in ACTION_KEY))
+_ANNOUNCING = {"postgresql": _build_announcing(postgresql.insert), "sqlite": _build_announcing(sqlite.insert)}

@@ -1,6 +1,13 @@
-"""Follow-ups: what we owe the CRM because of a call, one row for each call, rule and action."""
+"""Follow-ups: what we owe the CRM because of a call, one row for each call, rule and action.
+
+The row of work is the only lock of a follow-up: whoever changes its state updates that row first, under its fence, and
+touches `follow_ups` only then. `follow_ups` holds facts; what is due when stands in `work`.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,10 +15,21 @@ from sqlalchemy import Connection
 
 from models.database import UtcDateTime, earlier_of, insert, metadata, moment
 from models.follow_ups.references import reference_for
-from models.follow_ups.rules import PlannedFollowUp, SkipReason
+from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason
 from models.work import lifecycle
 from models.work.lifecycle import Claim
-from models.work.work_rows import NEVER_TRIED, NOT_DONE, Lane, WorkKind, WorkStatus, schedule_columns
+from models.work.work_rows import Lane, WorkKey, WorkKind, work_table
+
+
+class FollowUpState(StrEnum):
+    PENDING = "pending"
+    UNCLEAR = "unclear"
+    """The CRM may or may not have executed the request."""
+    DONE = "done"
+    DEAD = "dead"
+    """Given up: it waits for a person."""
+    SKIPPED = "skipped"
+
 
 follow_ups_table = sa.Table(
     "follow_ups",
@@ -23,7 +41,7 @@ follow_ups_table = sa.Table(
     sa.Column("action_key", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False, comment="note, task, tag or workflow"),
     sa.Column("contact_id", sa.Text, nullable=True),
-    *schedule_columns(),
+    sa.Column("status", sa.Text, nullable=False, comment="pending, unclear, done, dead, skipped"),
     sa.Column("skip_reason", sa.Text, nullable=True, comment="trial_call, no_contact, too_old"),
     sa.Column("planned_at", UtcDateTime, nullable=False),
     sa.Column("done_at", UtcDateTime, nullable=True),
@@ -39,52 +57,54 @@ follow_ups_table = sa.Table(
     sa.UniqueConstraint("location_id", "call_id", "rule_id", "action_key"),
     sa.Index("ix_follow_ups_contact_id", "location_id", "contact_id"),
 )
-_HAS_DUE_TIME = follow_ups_table.c.next_attempt_at.is_not(None)
-_IS_IN_FLIGHT = sa.or_(follow_ups_table.c.enqueued_at.is_not(None), follow_ups_table.c.lease_until.is_not(None))
 _HAS_UNCLEAR_TIME = follow_ups_table.c.unclear_since.is_not(None)
-sa.Index(
-    "ix_follow_ups_due", follow_ups_table.c.location_id, follow_ups_table.c.lane, follow_ups_table.c.next_attempt_at,
-    postgresql_where=_HAS_DUE_TIME, sqlite_where=_HAS_DUE_TIME,
-)  # fmt: skip
-sa.Index(
-    "ix_follow_ups_in_flight", follow_ups_table.c.location_id, postgresql_where=_IS_IN_FLIGHT,
-    sqlite_where=_IS_IN_FLIGHT,
-)  # fmt: skip
 sa.Index(
     "ix_follow_ups_unclear", follow_ups_table.c.unclear_since, postgresql_where=_HAS_UNCLEAR_TIME,
     sqlite_where=_HAS_UNCLEAR_TIME,
 )  # fmt: skip
-sa.Index(
-    "ix_follow_ups_not_done", follow_ups_table.c.location_id, follow_ups_table.c.status, postgresql_where=NOT_DONE,
-    sqlite_where=NOT_DONE,
-)  # fmt: skip
 
-_MAY_BE_WRITTEN = follow_ups_table.c.intent_at.is_not(None) & follow_ups_table.c.remote_id.is_(None)
-FOLLOW_UP = WorkKind(
-    "follow_up",
-    follow_ups_table,
-    ("follow_up_id",),
-    after_abort={
-        "status": sa.case((_MAY_BE_WRITTEN, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
-        "unclear_since": sa.case(
-            (_MAY_BE_WRITTEN, sa.func.coalesce(follow_ups_table.c.unclear_since, moment())), else_=None
-        ),
-    },
-)
+FOLLOW_UP = WorkKind("follow_up", task="follow_ups.send", queue="follow_ups", paused_as="follow_up")
 
-UNCLEAR_FROM_THE_LEASE = {
-    "unclear_since": sa.case(
-        (
-            (follow_ups_table.c.status == WorkStatus.RUNNING)
-            & follow_ups_table.c.intent_at.is_not(None)
-            & follow_ups_table.c.unclear_since.is_(None),
-            follow_ups_table.c.lease_until,
-        ),
-        else_=follow_ups_table.c.unclear_since,
-    )
-}
-"""Column values for the claim that takes over a run-out lease: if the worker ended after its intent, the outcome is
-unclear since the end of that lease."""
+
+@dataclass(frozen=True)
+class FollowUp:
+    """A row of `follow_ups`."""
+
+    follow_up_id: str
+    location_id: str
+    call_id: str
+    rule_id: str
+    action_key: str
+    kind: FollowUpKind
+    contact_id: str | None
+    status: FollowUpState
+    skip_reason: SkipReason | None
+    planned_at: datetime
+    done_at: datetime | None
+    title: str | None
+    body: str | None
+    appointment_id: str | None
+    intent_at: datetime | None
+    posts: int
+    unclear_since: datetime | None
+    absences: int
+    remote_id: str | None
+
+    @property
+    def key(self) -> WorkKey:
+        """The work of sending it."""
+        return work_key(self.location_id, self.follow_up_id)
+
+    @property
+    def may_be_written(self) -> bool:
+        return self.intent_at is not None and self.remote_id is None
+
+
+def work_key(location_id: str, follow_up_id: str) -> WorkKey:
+    return WorkKey(FOLLOW_UP, location_id, follow_up_id)
+
+
+# Planning
 
 
 def plan(
@@ -95,92 +115,166 @@ def plan(
     *,
     delay_seconds: float = 0,
     lane: Lane = Lane.FOLLOW_UP,
-) -> int:
-    """Writes the planned follow-ups, in the transaction that stores the call. Returns how many of the call are due now.
+) -> None:
+    """Writes the planned follow-ups, in the transaction that stores the call.
 
     A follow-up that was planned before stays as it is; one that was skipped for want of a contact is taken up when the
     contact is known now. `delay_seconds` lets follow-ups wait for the summary; a later plan without a delay brings
     them forward.
     """
-    if not planned:
-        return 0
-    due = moment(delay_seconds)
-    rows = [
-        {
-            "follow_up_id": reference_for(location_id, call_id, each.rule_id, each.action_key),
-            "location_id": location_id, "call_id": call_id, "rule_id": each.rule_id, "action_key": each.action_key,
-            "kind": each.kind, "contact_id": each.contact_id, "skip_reason": each.skip_reason, "lane": lane,
-            "status": WorkStatus.SKIPPED if each.skip_reason else WorkStatus.PENDING,
-            "next_attempt_at": None if each.skip_reason else due, "planned_at": moment(),
-            **NEVER_TRIED, "requested": 0, "posts": 0, "absences": 0,
-        }
-        for each in planned
-    ]  # fmt: skip
-    for row in rows:
-        new = (
-            insert(connection, follow_ups_table)
-            .values(**row)
-            .on_conflict_do_nothing()
-            .returning(follow_ups_table.c.follow_up_id)
-        )
-        if connection.execute(new).first() is None and row["skip_reason"] is None:
-            _take_up_without_contact(connection, row)
-    this_call = sa.and_(follow_ups_table.c.location_id == location_id, follow_ups_table.c.call_id == call_id)
-    if delay_seconds <= 0:
-        connection.execute(
-            sa.update(follow_ups_table)
-            .where(this_call, follow_ups_table.c.status == WorkStatus.PENDING, follow_ups_table.c.attempts == 0)
-            .values(next_attempt_at=earlier_of(connection, follow_ups_table.c.next_attempt_at, moment()))
-        )
-    waiting = sa.select(sa.func.count()).where(this_call, follow_ups_table.c.next_attempt_at <= moment())
-    return int(connection.execute(waiting).scalar_one())
+    for each in planned:
+        row = _planned_row(location_id, call_id, each)
+        new = insert(connection, follow_ups_table).values(**row).on_conflict_do_nothing()
+        is_new = connection.execute(new.returning(follow_ups_table.c.follow_up_id)).first() is not None
+        if each.skip_reason is not None:
+            continue
+        key = work_key(location_id, row["follow_up_id"])
+        if is_new or _take_up(connection, row, SkipReason.NO_CONTACT):
+            lifecycle.add(connection, key, lane=lane, delay_seconds=delay_seconds)
+        elif delay_seconds <= 0:
+            connection.execute(
+                _BRING_FORWARD.values(due_at=earlier_of(connection, work_table.c.due_at, moment())), key.parameters
+            )
 
 
 def take_up_skipped(connection: Connection, location_id: str, call_id: str, planned: Sequence[PlannedFollowUp]) -> int:
     """Makes due the skipped follow-ups that are planned now without a reason to skip them. Returns how many."""
     taken_up = 0
     for each in planned:
-        if each.skip_reason is None:
-            statement = sa.update(follow_ups_table).where(
-                follow_ups_table.c.follow_up_id == reference_for(location_id, call_id, each.rule_id, each.action_key),
-                follow_ups_table.c.status == WorkStatus.SKIPPED,
-            )
-            values = {**lifecycle.revive(follow_ups_table), "skip_reason": None, "contact_id": each.contact_id}
-            taken_up += connection.execute(statement.values(values)).rowcount
+        row = _planned_row(location_id, call_id, each)
+        if each.skip_reason is None and _take_up(connection, row, *SkipReason):
+            taken_up += lifecycle.add(connection, work_key(location_id, row["follow_up_id"]), lane=Lane.FOLLOW_UP)
     return taken_up
 
 
-def _take_up_without_contact(connection: Connection, row: dict[str, Any]) -> None:
-    """A first reading may lack the contact that a fuller one has: the skipped follow-up becomes `row`."""
-    names = ("contact_id", "lane", "status", "skip_reason", "next_attempt_at")
-    without = sa.and_(
-        follow_ups_table.c.follow_up_id == row["follow_up_id"], follow_ups_table.c.skip_reason == SkipReason.NO_CONTACT
-    )
-    connection.execute(sa.update(follow_ups_table).where(without).values({name: row[name] for name in names}))
+def _planned_row(location_id: str, call_id: str, planned: PlannedFollowUp) -> dict[str, Any]:
+    return {
+        "follow_up_id": reference_for(location_id, call_id, planned.rule_id, planned.action_key),
+        "location_id": location_id, "call_id": call_id, "rule_id": planned.rule_id,
+        "action_key": planned.action_key, "kind": planned.kind, "contact_id": planned.contact_id,
+        "skip_reason": planned.skip_reason, "planned_at": moment(), "posts": 0, "absences": 0,
+        "status": FollowUpState.SKIPPED if planned.skip_reason else FollowUpState.PENDING,
+    }  # fmt: skip
 
 
-def intend(connection: Connection, claim: Claim, *, seconds: float, **words: str | None) -> bool:
+def _take_up(connection: Connection, row: dict[str, Any], *reasons: SkipReason) -> bool:
+    """A follow-up that was skipped for one of these reasons becomes `row`. A skipped one has no work, so no lock."""
+    c = follow_ups_table.c
+    skipped = sa.update(follow_ups_table).where(c.follow_up_id == row["follow_up_id"], c.skip_reason.in_(reasons))
+    values = {name: row[name] for name in ("contact_id", "status", "skip_reason")}
+    return bool(connection.execute(skipped.values(values)).rowcount)
+
+
+_BRING_FORWARD = sa.update(work_table).where(
+    work_table.c.kind == FOLLOW_UP.name,
+    work_table.c.location_id == sa.bindparam("this_location"),
+    work_table.c.subject == sa.bindparam("this_subject"),
+    work_table.c.due_at.is_not(None),
+    work_table.c.lease_until.is_(None),
+    work_table.c.attempts == 0,
+)
+
+
+# An attempt
+
+
+def begin(connection: Connection, claim: Claim, *, dead: bool) -> None:
+    """In the claim's transaction: an outcome that nobody came back to tell becomes unclear, from the end of the lost
+    lease on. `dead`: the claim found that the row is poison."""
+    _record_end(connection, claim, since=claim.lease_lost_at or claim.claimed_at, dead=dead)
+
+
+def record_abort(connection: Connection, claim: Claim, *, dead: bool) -> None:
+    """After an abort, in its transaction. `dead`: it was dead-lettered."""
+    _record_end(connection, claim, since=claim.claimed_at, dead=dead)
+
+
+def _record_end(connection: Connection, claim: Claim, *, since: datetime, dead: bool) -> None:
+    """An outcome that may be written is unclear, and waits for a person rather than being dead."""
+    connection.execute(_BECOME_UNCLEAR, {"this_follow_up": claim.key.subject, "since": since})
+    if dead:
+        pending = follow_ups_table.c.status == FollowUpState.PENDING
+        statement = sa.update(follow_ups_table).where(follow_ups_table.c.follow_up_id == claim.key.subject, pending)
+        connection.execute(statement.values(status=FollowUpState.DEAD))
+
+
+def intend(connection: Connection, claim: Claim, follow_up: FollowUp, *, seconds: float, **words: str | None) -> bool:
     """Writes the intent, under fence and lease, just before the request is sent. Returns False when the lease does not
     last `seconds` more: nothing was written, and the request must not be sent.
 
     From the intent on the outcome counts as unclear until it is known. `words` are the columns title, body and
-    appointment_id.
+    appointment_id. Under one claim this succeeds once: it compares `intent_at` with what the claim saw.
     """
-    return lifecycle.update_under_lease(
-        connection, claim, seconds=seconds, intent_at=moment(), posts=follow_ups_table.c.posts + 1, unclear_since=None,
-        absences=0, **words,
-    )  # fmt: skip
+    if not lifecycle.hold(connection, claim, seconds=seconds):
+        return False
+    c = follow_ups_table.c
+    as_seen = c.intent_at.is_(None) if follow_up.intent_at is None else c.intent_at == follow_up.intent_at
+    statement = sa.update(follow_ups_table).where(c.follow_up_id == follow_up.follow_up_id, as_seen)
+    intended = {"intent_at": moment(), "posts": c.posts + 1, "unclear_since": None, "absences": 0, **words}
+    return bool(connection.execute(statement.values(status=FollowUpState.PENDING, **intended)).rowcount)
 
 
-def get(connection: Connection, follow_up_id: str) -> sa.RowMapping | None:
-    row = connection.execute(sa.select(follow_ups_table).where(follow_ups_table.c.follow_up_id == follow_up_id)).first()
-    return None if row is None else row._mapping
+def finish(connection: Connection, claim: Claim, *, remote_id: str | None) -> None:
+    """Completes the work with Leadway's id of what was written. Raises LeaseLost."""
+    lifecycle.complete(connection, claim)
+    write(connection, claim, status=FollowUpState.DONE, remote_id=remote_id, done_at=moment(), unclear_since=None)
 
 
-def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
+def reschedule(
+    connection: Connection, claim: Claim, *, seconds: float | None, facts: dict[str, Any] | None = None, **how: Any
+) -> None:
+    """Reschedules the work as `lifecycle.reschedule` does and writes columns of the follow-up. Raises LeaseLost."""
+    lifecycle.reschedule(connection, claim, seconds=seconds, **how)
+    write(connection, claim, **(facts or {}))
+
+
+def dead_letter(connection: Connection, claim: Claim, *, cause: str, error: str) -> None:
+    """Makes the follow-up dead. Raises LeaseLost."""
+    lifecycle.dead_letter(connection, claim, cause=cause, error=error)
+    write(connection, claim, status=FollowUpState.DEAD)
+
+
+def write(connection: Connection, claim: Claim, **values: Any) -> None:
+    """Writes columns of the follow-up, whose work this transaction has updated under the claim's fence."""
+    if values:
+        this = follow_ups_table.c.follow_up_id == claim.key.subject
+        connection.execute(sa.update(follow_ups_table).where(this).values(**values))
+
+
+_BECOME_UNCLEAR = (
+    sa.update(follow_ups_table)
+    .where(
+        follow_ups_table.c.follow_up_id == sa.bindparam("this_follow_up"),
+        follow_ups_table.c.status == FollowUpState.PENDING,
+        follow_ups_table.c.intent_at.is_not(None),
+        follow_ups_table.c.remote_id.is_(None),
+    )
+    .values(status=FollowUpState.UNCLEAR, unclear_since=sa.bindparam("since", type_=UtcDateTime))
+)
+
+
+# Reading
+
+
+def get(connection: Connection, follow_up_id: str) -> FollowUp | None:
+    row = connection.execute(_GET, {"this_follow_up": follow_up_id}).first()
+    return None if row is None else _follow_up(row)
+
+
+_GET = sa.select(follow_ups_table).where(follow_ups_table.c.follow_up_id == sa.bindparam("this_follow_up"))
+
+
+def of_call(connection: Connection, location_id: str, call_id: str) -> list[FollowUp]:
     this_call = sa.and_(follow_ups_table.c.location_id == location_id, follow_ups_table.c.call_id == call_id)
     rows = connection.execute(sa.select(follow_ups_table).where(this_call).order_by(follow_ups_table.c.planned_at))
-    return [row._mapping for row in rows]
+    return [_follow_up(row) for row in rows]
+
+
+def _follow_up(row: Any) -> FollowUp:
+    read = row._asdict()
+    skip_reason = None if row.skip_reason is None else SkipReason(row.skip_reason)
+    kinds = {"kind": FollowUpKind(row.kind), "status": FollowUpState(row.status), "skip_reason": skip_reason}
+    return FollowUp(**{**read, **kinds})
 
 
 def appointments_used(connection: Connection, location_id: str, contact_id: str, *, but_call: str) -> set[str]:
@@ -207,25 +301,29 @@ _HAS_ACTION_KEY = sa.select(sa.literal(1)).where(
 )
 
 
+# A person decides
+
+
 def settle_by_person(connection: Connection, follow_up_id: str, *, is_there: bool) -> bool:
     """Settles an unclear follow-up by what a person saw in the CRM: done if it is there, else it is sent again.
 
     Returns False when it was not unclear: nothing is changed.
     """
-    unclear = sa.and_(follow_ups_table.c.follow_up_id == follow_up_id, follow_ups_table.c.status == WorkStatus.UNCLEAR)
-    values = (
-        {
-            "status": WorkStatus.DONE,
-            "next_attempt_at": None,
-            "done_at": moment(),
-            "unclear_since": None,
-            "last_error": None,
-        }
-        if is_there
-        else {**lifecycle.revive(follow_ups_table), "intent_at": None, "unclear_since": None, "absences": 0, "posts": 0}
-    )
-    statement = sa.update(follow_ups_table).where(unclear).values(fence=follow_ups_table.c.fence + 1, **values)
-    return bool(connection.execute(statement).rowcount)
+    follow_up = _locked(connection, follow_up_id, FollowUpState.UNCLEAR)
+    if follow_up is None:
+        return False
+    lifecycle.take_from_worker(connection, follow_up.key)
+    facts: dict[str, Any]
+    if is_there:
+        lifecycle.remove(connection, follow_up.key)
+        facts = {"status": FollowUpState.DONE, "done_at": moment(), "unclear_since": None}
+    else:
+        lifecycle.request(connection, follow_up.key, lane=Lane.FOLLOW_UP)
+        facts = {
+            "status": FollowUpState.PENDING, "intent_at": None, "unclear_since": None, "absences": 0, "posts": 0,
+        }  # fmt: skip
+    _write_of(connection, follow_up, facts)
+    return True
 
 
 def resend(connection: Connection, follow_up_id: str) -> bool:
@@ -233,20 +331,30 @@ def resend(connection: Connection, follow_up_id: str) -> bool:
 
     If an earlier request may have written it, it becomes unclear and is probed first: no second note is written.
     """
-    since = sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.intent_at)
-    values = {
-        **lifecycle.revive(follow_ups_table),
-        "status": sa.case((_MAY_BE_WRITTEN, WorkStatus.UNCLEAR), else_=WorkStatus.PENDING),
-        "unclear_since": sa.case((_MAY_BE_WRITTEN, since), else_=None),
-        "fence": follow_ups_table.c.fence + 1,
-        "body": sa.case((_MAY_BE_WRITTEN, follow_ups_table.c.body), else_=None),
-        "posts": 0,
-        "absences": 0,
-    }
-    dead_or_unclear = follow_ups_table.c.status.in_((WorkStatus.DEAD, WorkStatus.UNCLEAR))
-    statement = (
-        sa.update(follow_ups_table)
-        .where(follow_ups_table.c.follow_up_id == follow_up_id, dead_or_unclear)
-        .values(values)
-    )
-    return bool(connection.execute(statement).rowcount)
+    follow_up = _locked(connection, follow_up_id, FollowUpState.DEAD, FollowUpState.UNCLEAR)
+    if follow_up is None:
+        return False
+    lifecycle.take_from_worker(connection, follow_up.key)
+    lifecycle.request(connection, follow_up.key, lane=Lane.FOLLOW_UP)
+    facts: dict[str, Any] = {"posts": 0, "absences": 0}
+    if follow_up.may_be_written:
+        since = follow_up.unclear_since or follow_up.intent_at
+        facts |= {"status": FollowUpState.UNCLEAR, "unclear_since": since}
+    else:
+        facts |= {"status": FollowUpState.PENDING, "unclear_since": None, "body": None}
+    _write_of(connection, follow_up, facts)
+    return True
+
+
+def _locked(connection: Connection, follow_up_id: str, *states: FollowUpState) -> FollowUp | None:
+    """The follow-up, its row of work locked, if it is in one of these states."""
+    found = get(connection, follow_up_id)
+    if found is None or not lifecycle.lock(connection, found.key):
+        return None
+    locked = get(connection, follow_up_id)
+    return locked if locked is not None and locked.status in states else None
+
+
+def _write_of(connection: Connection, follow_up: FollowUp, facts: dict[str, Any]) -> None:
+    this = follow_ups_table.c.follow_up_id == follow_up.follow_up_id
+    connection.execute(sa.update(follow_ups_table).where(this).values(facts))

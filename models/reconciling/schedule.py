@@ -7,12 +7,12 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts.accounts import accounts_table
-from models.calls.calls import calls_table
-from models.database import moment, now
+from models.calls.calls import CALL
+from models.database import earlier_of, moment, now
 from models.intake.notifications import notifications_table
 from models.reconciling.unresolved import IS_UNRESOLVED, LOOKED_FOR
 from models.reconciling.windows import WindowKind, forget_uneventful, open_run, reconciliations_table
-from models.work.work_rows import NOT_DONE, WorkStatus
+from models.work.work_rows import IS_DUE, work_table
 
 LONGEST_CALL = timedelta(minutes=15)
 """An agent's longest maxCallDuration (reference: voice-ai.json, 180 to 900 s)."""
@@ -40,14 +40,12 @@ BURST_PAUSE = timedelta(minutes=2)
 BURST_AGE = timedelta(days=7)
 """Calls that became known earlier start no burst window."""
 
-NARROW_AT_ONCE = 5
-"""Narrow windows of an account that are open at once. More notifications without a call id are left to the regular
-windows, which bring all calls."""
-LOOK_BACK_BY_CONTACT = timedelta(hours=24)
-"""A narrow window of one contact starts this long before the notification, which may be a repeat of hours later. The
-list of one contact is short."""
 LOOK_DELAYS_SECONDS = (2.0, 10.0, 30.0, 120.0, 600.0)
-"""The delays before each reading of a narrow window: the call's log may take minutes to appear."""
+"""The delays before each listing that looks for the call of a notification without a call id: the first from the
+notification on, each next from the one before. The call's log may take minutes to appear."""
+_LOOKS_AT = tuple(timedelta(seconds=sum(LOOK_DELAYS_SECONDS[: n + 1])) for n in range(len(LOOK_DELAYS_SECONDS)))
+LOOKED_FOR_AT_ONCE = _LOOKS_AT[-1] + timedelta(minutes=2)
+"""So long after an unresolved notification regular windows leave no margin before now."""
 
 
 def anything_due(connection: Connection) -> bool:
@@ -59,7 +57,6 @@ def anything_due(connection: Connection) -> bool:
         sa.select(accounts_table.c.location_id).where(
             accounts_table.c.removed_at.is_(None), _is_due(accounts_table.c.next_relist_at)
         ),
-        _unresolved_without_window(),
         sa.select(sa.literal(1)).where(sa.exists(_accounts_with_backlog())),
     )
     return any(connection.execute(statement.limit(1)).first() is not None for statement in statements)
@@ -70,11 +67,11 @@ def open_due(connection: Connection, *, list_fetch: bool) -> None:
     at = now(connection)
     for account in connection.execute(sa.select(accounts_table).where(accounts_table.c.removed_at.is_(None))):
         if account.next_reconcile_at is None or account.next_reconcile_at <= at:
-            open_regular(connection, account.location_id, until=at - MARGIN)
+            looked_for = _last_unresolved(connection, account.location_id)
+            is_looked_for = looked_for is not None and at - looked_for < LOOKED_FOR_AT_ONCE
+            open_regular(connection, account.location_id, until=at if is_looked_for else at - MARGIN)
         if account.next_relist_at is None or account.next_relist_at <= at:
             _open_daily(connection, account, at=at)
-    for notification in connection.execute(_unresolved_without_window().limit(100)).all():
-        _open_narrow(connection, notification, at=at)
     if list_fetch:
         for backlog in connection.execute(_accounts_with_backlog()).all():
             _open_burst(connection, backlog.location_id, oldest=backlog.oldest_at, at=at)
@@ -93,8 +90,16 @@ def open_regular(connection: Connection, location_id: str, *, until: datetime) -
     return since < until and open_run(connection, location_id, kind=WindowKind.REGULAR, since=since, until=until)
 
 
+def look_for_unresolved(connection: Connection, location_id: str) -> None:
+    """Brings the account's next regular window forward, because a notification came that names no call."""
+    accounts = sa.update(accounts_table).where(accounts_table.c.location_id == location_id)
+    soon = earlier_of(connection, accounts_table.c.next_reconcile_at, moment(LOOK_DELAYS_SECONDS[0]))
+    connection.execute(accounts.values(next_reconcile_at=soon))
+
+
 def next_regular(connection: Connection, location_id: str) -> None:
-    """Sets when the next regular run is due: soon while calls come unannounced, later while the webhook works."""
+    """Sets when the next regular run is due: soon while calls come unannounced or notifications name no call, later
+    while the webhook works."""
     at = now(connection)
     unannounced = sa.select(sa.func.coalesce(sa.func.sum(reconciliations_table.c.unannounced), 0)).where(
         reconciliations_table.c.location_id == location_id, reconciliations_table.c.started_at > at - STILL_FINDING
@@ -102,16 +107,17 @@ def next_regular(connection: Connection, location_id: str) -> None:
     last_notification = sa.select(sa.func.max(notifications_table.c.last_received_at)).where(
         notifications_table.c.location_id == location_id, notifications_table.c.received_at > at - LOOKED_FOR
     )
-    unresolved = sa.select(sa.literal(1)).where(
-        notifications_table.c.location_id == location_id,
-        IS_UNRESOLVED,
-        notifications_table.c.last_received_at > at - SILENT_AFTER,
-    )
+    last_unresolved = _last_unresolved(connection, location_id)
     last = connection.execute(last_notification).scalar_one()
-    if connection.execute(unannounced).scalar_one() or connection.execute(unresolved).first():
+    if connection.execute(unannounced).scalar_one() or (
+        last_unresolved is not None and last_unresolved > at - SILENT_AFTER
+    ):
         seconds = PERIOD_WHILE_FINDING_SECONDS
     else:
         seconds = PERIOD_WHILE_SILENT_SECONDS if last is None or last < at - SILENT_AFTER else PERIOD_SECONDS
+    if last_unresolved is not None:
+        next_looks = [(last_unresolved + delay - at).total_seconds() for delay in _LOOKS_AT]
+        seconds = min([seconds, *(each for each in next_looks if each > 0)])
     connection.execute(
         sa.update(accounts_table)
         .where(accounts_table.c.location_id == location_id)
@@ -119,10 +125,17 @@ def next_regular(connection: Connection, location_id: str) -> None:
     )
 
 
+def _last_unresolved(connection: Connection, location_id: str) -> datetime | None:
+    """When the last of the account's unresolved notifications came."""
+    c = notifications_table.c
+    unresolved = sa.select(sa.func.max(c.last_received_at)).where(c.location_id == location_id, IS_UNRESOLVED)
+    found: datetime | None = connection.execute(unresolved).scalar_one()
+    return found
+
+
 def waiting_calls(connection: Connection, location_id: str) -> int:
     """How many calls of the account are due and were never stored."""
-    c = calls_table.c
-    waiting = sa.select(sa.func.count()).where(c.location_id == location_id, _IS_WAITING, c.next_attempt_at <= moment())
+    waiting = sa.select(sa.func.count()).where(work_table.c.location_id == location_id, _IS_WAITING)
     return int(connection.execute(waiting).scalar_one())
 
 
@@ -143,61 +156,12 @@ def _open_daily(connection: Connection, account: Any, *, at: datetime) -> None:
     )
 
 
-def _unresolved_without_window() -> sa.Select[Any]:
-    """Unresolved notifications that came again, or for the first time, since their last narrow window was opened."""
-    c = notifications_table.c
-    has_window = sa.exists().where(
-        reconciliations_table.c.notification_id == c.notification_id,
-        sa.or_(reconciliations_table.c.finished_at.is_(None), reconciliations_table.c.started_at >= c.last_received_at),
-    )
-    served = sa.exists().where(accounts_table.c.location_id == c.location_id, accounts_table.c.removed_at.is_(None))
-    return (
-        sa.select(notifications_table)
-        .where(
-            IS_UNRESOLVED,
-            c.location_id.is_not(None),
-            c.last_received_at > moment(-LOOKED_FOR.total_seconds()),
-            served,
-            ~has_window,
-        )
-        .order_by(c.last_received_at.desc())
-    )
-
-
-def _open_narrow(connection: Connection, notification: Any, *, at: datetime) -> None:
-    open_windows = sa.select(sa.func.count()).where(
-        reconciliations_table.c.location_id == notification.location_id,
-        reconciliations_table.c.kind == WindowKind.NARROW,
-        reconciliations_table.c.finished_at.is_(None),
-    )
-    if connection.execute(open_windows).scalar_one() >= NARROW_AT_ONCE:
-        return
-    around = notification.started_at or notification.received_at
-    back = LOOK_BACK_BY_CONTACT if notification.contact_id else OVERLAP
-    open_run(
-        connection,
-        notification.location_id,
-        kind=WindowKind.NARROW,
-        slot=f"{WindowKind.NARROW}:{notification.notification_id}",
-        since=around - back,
-        until=min(around, at) + OVERLAP,
-        contact_id=notification.contact_id,
-        notification_id=notification.notification_id,
-        delay_seconds=LOOK_DELAYS_SECONDS[0],
-    )
-
-
 def _accounts_with_backlog() -> sa.Select[Any]:
     """Accounts with BURST_CALLS due calls that were never stored, each with the time of the oldest."""
-    c = calls_table.c
+    c = work_table.c
     return (
-        sa.select(c.location_id, sa.func.min(c.created_at).label("oldest_at"))
-        .where(
-            _IS_WAITING,
-            NOT_DONE,
-            c.next_attempt_at <= moment(),
-            c.created_at > moment(-BURST_AGE.total_seconds()),
-        )
+        sa.select(c.location_id, sa.func.min(c.first_heard_at).label("oldest_at"))
+        .where(_IS_WAITING, c.first_heard_at > moment(-BURST_AGE.total_seconds()))
         .group_by(c.location_id)
         .having(sa.func.count() >= BURST_CALLS)
     )
@@ -213,7 +177,9 @@ def _open_burst(connection: Connection, location_id: str, *, oldest: datetime, a
         open_run(connection, location_id, kind=WindowKind.BURST, since=oldest - OVERLAP, until=at)
 
 
-_IS_WAITING = sa.and_(calls_table.c.status == WorkStatus.PENDING, calls_table.c.stored_at.is_(None))
+_IS_WAITING = sa.and_(
+    work_table.c.kind == CALL.name, work_table.c.first_heard_at.is_not(None), work_table.c.lease_until.is_(None), IS_DUE
+)
 
 
 def _is_due(column: sa.Column[Any]) -> sa.ColumnElement[bool]:

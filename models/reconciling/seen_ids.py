@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.calls.calls import calls_table
+from models.calls.calls import CALL, calls_table
 from models.database import insert, metadata
 from models.reconciling.windows import Window
+from models.work.work_rows import work_table
 
 seen_ids_table = sa.Table(
     "seen_ids",
@@ -41,7 +42,7 @@ class SeenCounts:
     calls: int
     inside: int
     held: int
-    """Of those inside: calls that have a row."""
+    """Of those inside: calls that are stored, or whose reading is open work."""
     new: int
     gone: int
 
@@ -70,6 +71,8 @@ def count_seen(connection: Connection, window: Window) -> SeenCounts:
     this_list = sa.and_(c.reconciliation_id == window.reconciliation_id, c.call_type == window.call_type)
     in_this_pass = c.last_pass == window.pass_number
 
+    is_held = calls_table.c.call_id.is_not(None) | work_table.c.subject.is_not(None)
+
     def number_of(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
 
@@ -77,7 +80,7 @@ def count_seen(connection: Connection, window: Window) -> SeenCounts:
         sa.select(
             number_of(in_this_pass),
             number_of(in_this_pass & c.inside),
-            number_of(in_this_pass & c.inside & calls_table.c.call_id.is_not(None)),
+            number_of(in_this_pass & c.inside & is_held),
             number_of(c.first_pass == window.pass_number),
             number_of(c.last_pass == window.pass_number - 1),
         )
@@ -85,6 +88,13 @@ def count_seen(connection: Connection, window: Window) -> SeenCounts:
             seen_ids_table.outerjoin(
                 calls_table,
                 sa.and_(calls_table.c.location_id == window.location_id, calls_table.c.call_id == c.call_id),
+            ).outerjoin(
+                work_table,
+                sa.and_(
+                    work_table.c.kind == CALL.name,
+                    work_table.c.location_id == window.location_id,
+                    work_table.c.subject == c.call_id,
+                ),
             )
         )
         .where(this_list)

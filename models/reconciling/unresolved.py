@@ -60,12 +60,6 @@ def resolve(connection: Connection, location_id: str) -> list[int]:
     return resolved
 
 
-def is_unresolved(connection: Connection, notification_id: int) -> bool:
-    """Whether this notification still names no call."""
-    this = sa.select(notifications_table.c.status).where(notifications_table.c.notification_id == notification_id)
-    return connection.execute(this).scalar_one_or_none() == NotificationStatus.UNRESOLVED
-
-
 def _is_unresolved(location_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(notifications_table.c.location_id == location_id, IS_UNRESOLVED)
 

@@ -77,7 +77,7 @@ def of_account(connection: Connection, location_id: str) -> Completeness:
         sa.select(reconciliations_table.c.error)
         .where(
             reconciliations_table.c.location_id == location_id,
-            reconciliations_table.c.slot == WindowKind.REGULAR,
+            reconciliations_table.c.kind == WindowKind.REGULAR,
             reconciliations_table.c.finished_at.is_(None),
         )
         .limit(1)

@@ -1,7 +1,8 @@
 """The windows of reconciling: each span of Leadway's list that is or was read, with what it listed and what we have.
 
-A window carries its own schedule, lease and fence, as calls do. It is read page by page, first its LIVE list, then its
-TRIAL list. The ids that the current list has shown are in `models.reconciling.seen_ids`.
+A window is work: its slot is the subject of its row of work, so at most one window of a slot is open. It is read page
+by page, first its LIVE list, then its TRIAL list. The ids that the current list has shown are in
+`models.reconciling.seen_ids`.
 """
 
 from dataclasses import dataclass
@@ -12,13 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.accounts import circuit_breaker
-from models.accounts.accounts import accounts_table
-from models.accounts.pauses import is_paused
 from models.calls.calls import Origin
 from models.database import UtcDateTime, insert, metadata, moment
-from models.work.lifecycle import LeaseLost
-from models.work.work_rows import Lane
+from models.work import lifecycle
+from models.work.lifecycle import Claim
+from models.work.work_rows import Lane, WorkKey, WorkKind
 
 
 class WindowKind(StrEnum):
@@ -30,8 +29,6 @@ class WindowKind(StrEnum):
     """The last days, once a day, for logs that appeared late."""
     SINCE = "since"
     """From a time that a person named."""
-    NARROW = "narrow"
-    """Around a notification that names no call."""
     BURST = "burst"
     """Over the time of a backlog of calls, because one page brings fifty logs."""
     BACKFILL = "backfill"
@@ -42,13 +39,14 @@ LANES = {
     WindowKind.REGULAR: Lane.RECONCILED,
     WindowKind.DAILY: Lane.BACKFILLED,
     WindowKind.SINCE: Lane.RECONCILED,
-    WindowKind.NARROW: Lane.RECONCILED,
     WindowKind.BURST: Lane.LIVE,  # one of its requests saves fifty live ones
     WindowKind.BACKFILL: Lane.BACKFILLED,
 }
-AUTOMATIC = (WindowKind.REGULAR, WindowKind.DAILY, WindowKind.NARROW, WindowKind.BURST)
+AUTOMATIC = (WindowKind.REGULAR, WindowKind.DAILY, WindowKind.BURST)
 """Windows that nobody asked for. They count calls from the time the account was added."""
-_READ_BY_WORKERS = tuple(kind for kind in WindowKind if kind is not WindowKind.BACKFILL)
+WINDOW = WorkKind("window", task="reconciliations.read_page", queue="housekeeping", paused_as="call", may_die=False)
+BACKFILL = WorkKind("backfill", task=None, queue="housekeeping", paused_as="call", may_die=False)
+"""Only its command reads a backfill (docs/decisions/0034)."""
 KEPT_SECONDS = 90 * 86_400.0
 """How long windows without findings stay on record."""
 
@@ -62,11 +60,9 @@ reconciliations_table = sa.Table(
         autoincrement=True,
     ),
     sa.Column("location_id", sa.Text, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False, comment="regular, daily, since, narrow, burst, backfill"),
+    sa.Column("kind", sa.Text, nullable=False, comment="regular, daily, since, burst, backfill"),
     sa.Column("slot", sa.Text, nullable=False, comment="of one slot at most one window is open"),
-    sa.Column("contact_id", sa.Text, nullable=True, comment="of a narrow one: only this contact's calls are listed"),
-    sa.Column("notification_id", sa.BigInteger, nullable=True, comment="of a narrow one: what it is read for"),
-    sa.Column("plans_follow_ups", sa.Boolean, nullable=False, default=True),
+    sa.Column("wants_follow_ups", sa.Boolean, nullable=False, default=True),
     sa.Column("run_from", UtcDateTime, nullable=False, comment="the whole run; it is read window by window"),
     sa.Column("run_until", UtcDateTime, nullable=False),
     sa.Column("window_from", UtcDateTime, nullable=False, comment="by the calls' start"),
@@ -86,13 +82,6 @@ reconciliations_table = sa.Table(
     sa.Column("next_page", sa.Integer, nullable=False, default=1),
     sa.Column("told", sa.Integer, nullable=True, comment="the total that Leadway told last"),
     sa.Column("restless", sa.Boolean, nullable=False, default=False, comment="that total fell during this pass"),
-    sa.Column("looks", sa.Integer, nullable=False, default=0, comment="of a narrow one: how often it was read"),
-    # Schedule, lease and fence
-    sa.Column("next_attempt_at", UtcDateTime, nullable=True),
-    sa.Column("failures", sa.Integer, nullable=False, default=0, comment="in a row"),
-    sa.Column("fence", sa.Integer, nullable=False, default=0),
-    sa.Column("lease_until", UtcDateTime, nullable=True),
-    sa.Column("claimed_at", UtcDateTime, nullable=True),
     sa.Index("ix_reconciliations_location_id", "location_id", "started_at"),
 )
 WINDOW_IS_OPEN = reconciliations_table.c.finished_at.is_(None)
@@ -100,24 +89,17 @@ sa.Index(
     "uq_reconciliations_open", reconciliations_table.c.location_id, reconciliations_table.c.slot, unique=True,
     postgresql_where=WINDOW_IS_OPEN, sqlite_where=WINDOW_IS_OPEN,
 )  # fmt: skip
-sa.Index(
-    "ix_reconciliations_notification_id", reconciliations_table.c.notification_id,
-    postgresql_where=reconciliations_table.c.notification_id.is_not(None),
-    sqlite_where=reconciliations_table.c.notification_id.is_not(None),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Window:
-    """A row of `reconciliations`. `claimed_at`, the database's time before the request, dates the reading."""
+    """A row of `reconciliations`."""
 
     reconciliation_id: int
     location_id: str
     kind: WindowKind
     slot: str
-    contact_id: str | None
-    notification_id: int | None
-    plans_follow_ups: bool
+    wants_follow_ups: bool
     run_from: datetime
     run_until: datetime
     window_from: datetime
@@ -136,11 +118,11 @@ class Window:
     next_page: int
     told: int | None
     restless: bool
-    looks: int
-    next_attempt_at: datetime | None
-    failures: int
-    fence: int
-    claimed_at: datetime | None
+
+    @property
+    def key(self) -> WorkKey:
+        """The work of reading it."""
+        return work_key(self.location_id, self.slot)
 
     @property
     def lane(self) -> Lane:
@@ -158,6 +140,11 @@ def _window(row: Any) -> Window:
     return Window(**{**row._mapping, "kind": WindowKind(row.kind)})
 
 
+def work_key(location_id: str, slot: str) -> WorkKey:
+    """The work of reading the window that is open in this slot."""
+    return WorkKey(BACKFILL if slot.startswith(WindowKind.BACKFILL) else WINDOW, location_id, slot)
+
+
 def open_run(
     connection: Connection,
     location_id: str,
@@ -166,32 +153,24 @@ def open_run(
     since: datetime,
     until: datetime,
     slot: str | None = None,
-    contact_id: str | None = None,
-    notification_id: int | None = None,
-    plans_follow_ups: bool = True,
-    delay_seconds: float = 0.0,
+    wants_follow_ups: bool = True,
 ) -> bool:
-    """Opens the first window of a run. Returns False when the slot has an open window already.
-
-    `slot` is the kind by default: at most one window of each slot of an account is open.
-    """
-    statement = (
-        insert(connection, reconciliations_table)
-        .values(
-            location_id=location_id, kind=kind, slot=slot or kind, contact_id=contact_id,
-            notification_id=notification_id, plans_follow_ups=plans_follow_ups, run_from=since, run_until=until,
-            window_from=since, window_until=until, started_at=moment(), next_attempt_at=moment(delay_seconds),
-            **_NOTHING_READ,
-        )
-        .on_conflict_do_nothing()
-        .returning(reconciliations_table.c.reconciliation_id)
-    )  # fmt: skip
-    return connection.execute(statement).first() is not None
+    """Opens the first window of a run. Returns False when the slot, by default the kind's own, has an open window."""
+    bounds = {"run_from": since, "run_until": until, "window_from": since, "window_until": until}
+    values = {
+        "location_id": location_id, "kind": kind, "slot": slot or kind, "wants_follow_ups": wants_follow_ups,
+        "started_at": moment(), **bounds, **_NOTHING_READ,
+    }  # fmt: skip
+    statement = insert(connection, reconciliations_table).values(values).on_conflict_do_nothing()
+    if connection.execute(statement.returning(reconciliations_table.c.reconciliation_id)).first() is None:
+        return False
+    lifecycle.request(connection, work_key(location_id, slot or kind), lane=LANES[kind])
+    return True
 
 
 _NOTHING_READ: dict[str, Any] = {
     "listed": 0, "held": 0, "unannounced": 0, "changed": 0, "unreadable": 0, "requests": 0, "call_type": "LIVE",
-    "pass_number": 1, "next_page": 1, "restless": False, "looks": 0, "failures": 0, "fence": 0,
+    "pass_number": 1, "next_page": 1, "restless": False,
 }  # fmt: skip
 
 
@@ -203,101 +182,43 @@ def get_open(connection: Connection, location_id: str, slot: str) -> Window | No
     return None if row is None else _window(row)
 
 
-def due(connection: Connection, *, limit: int) -> list[int]:
-    """Ids of open windows whose next page may be requested now, the most urgent lane first.
-
-    Backfills are left out: only their command reads them (docs/decisions/0034).
-    """
-    rows = connection.execute(
-        sa.select(reconciliations_table.c.reconciliation_id)
-        .where(WINDOW_IS_OPEN, reconciliations_table.c.kind.in_(_READ_BY_WORKERS), _may_be_read())
-        .order_by(
-            sa.case({str(kind): lane.value for kind, lane in LANES.items()}, value=reconciliations_table.c.kind),
-            reconciliations_table.c.next_attempt_at,
-        )
-        .limit(limit)
-    )
-    return list(rows.scalars())
+def get_claimed(connection: Connection, claim: Claim) -> Window:
+    """The open window of a claim. Raises LookupError: it was closed without its work, which no process does."""
+    window = get_open(connection, claim.key.location_id, claim.key.subject)
+    if window is None:
+        raise LookupError("work without its window")
+    return window
 
 
-def next_of(connection: Connection, reconciliation_id: int) -> int | None:
-    """The id of the open window in this one's slot, itself or the next of its run. None if its next page may not be
-    requested now."""
-    this = reconciliations_table.alias()
-    same_slot = sa.select(this.c.location_id, this.c.slot).where(this.c.reconciliation_id == reconciliation_id)
-    columns = sa.tuple_(reconciliations_table.c.location_id, reconciliations_table.c.slot)
-    statement = sa.select(reconciliations_table.c.reconciliation_id).where(
-        WINDOW_IS_OPEN, _may_be_read(), columns.in_(same_slot)
-    )
-    return connection.execute(statement).scalar_one_or_none()
+def go_on(connection: Connection, claim: Claim, window: Window, *, seconds: float = 0.0, **progress: Any) -> None:
+    """Ends one step of reading; the next one is due in `seconds`. Writes column values. Raises LeaseLost."""
+    lifecycle.go_on(connection, claim, seconds=seconds)
+    _write(connection, window, progress)
 
 
-def claim(connection: Connection, reconciliation_id: int, *, lease_seconds: float) -> Window | None:
-    """Claims the window to read its next page.
-
-    Returns None when it is closed, leased or not due, or when its account is removed, paused, or stopped by its circuit
-    breaker.
-    """
-    row = connection.execute(
-        sa.update(reconciliations_table)
-        .where(reconciliations_table.c.reconciliation_id == reconciliation_id, WINDOW_IS_OPEN, _may_be_read())
-        .values(
-            fence=reconciliations_table.c.fence + 1,
-            lease_until=moment(lease_seconds),
-            next_attempt_at=moment(lease_seconds),
-            claimed_at=moment(),
-            requests=reconciliations_table.c.requests + 1,
-        )
-        .returning(*_COLUMNS)
-    ).first()
-    return None if row is None else _window(row)
+def hold_up(connection: Connection, window: Window, *, error: str | None, requests: int) -> None:
+    """Records what holds the window up, after its work was rescheduled in the same transaction."""
+    _write(connection, window, {"error": error or window.error, "requests": requests})
 
 
-def release(connection: Connection, window: Window, **values: Any) -> None:
-    """Ends the claim and writes column values. Raises LeaseLost when another claim has been made since."""
-    statement = (
-        sa.update(reconciliations_table)
-        .where(
-            reconciliations_table.c.reconciliation_id == window.reconciliation_id,
-            reconciliations_table.c.fence == window.fence,
-            reconciliations_table.c.lease_until.is_not(None),
-            WINDOW_IS_OPEN,
-        )
-        .values(**{"lease_until": None, "claimed_at": None, **values})
-    )
-    if connection.execute(statement).rowcount != 1:
-        raise LeaseLost
-
-
-def close(connection: Connection, window: Window, **values: Any) -> None:
-    """Ends the claim and the window, and writes column values. Raises LeaseLost."""
-    release(connection, window, **{"failures": 0, **values}, finished_at=moment(), next_attempt_at=None)
-
-
-def open_next(connection: Connection, window: Window) -> bool:
-    """Opens a window for the rest of the run, from the end of this one. Returns False when the run is at its end."""
+def close(connection: Connection, claim: Claim, window: Window, **progress: Any) -> None:
+    """Ends the window. The rest of its run, if there is any, is opened as the slot's next window. Raises LeaseLost."""
+    _write(connection, window, {**progress, "finished_at": moment()})
     if window.window_until >= window.run_until:
-        return False
-    connection.execute(
-        sa.insert(reconciliations_table).values(
-            location_id=window.location_id, kind=window.kind, slot=window.slot, contact_id=window.contact_id,
-            notification_id=window.notification_id, plans_follow_ups=window.plans_follow_ups,
-            run_from=window.run_from, run_until=window.run_until, window_from=window.window_until,
-            window_until=window.run_until, started_at=moment(), next_attempt_at=moment(), **_NOTHING_READ,
-        )
-    )  # fmt: skip
-    return True
+        lifecycle.complete(connection, claim, tried=False)
+        return
+    lifecycle.go_on(connection, claim)
+    rest = {
+        "location_id": window.location_id, "kind": window.kind, "slot": window.slot,
+        "wants_follow_ups": window.wants_follow_ups, "run_from": window.run_from, "run_until": window.run_until,
+        "window_from": window.window_until, "window_until": window.run_until, "started_at": moment(),
+    }  # fmt: skip
+    connection.execute(sa.insert(reconciliations_table).values({**rest, **_NOTHING_READ}))
 
 
-def _may_be_read() -> sa.ColumnElement[bool]:
-    served = sa.exists().where(
-        accounts_table.c.location_id == reconciliations_table.c.location_id,
-        accounts_table.c.removed_at.is_(None),
-        circuit_breaker.lets_requests_through(),
-    )
-    return sa.and_(
-        reconciliations_table.c.next_attempt_at <= moment(), served, ~is_paused(reconciliations_table, "call")
-    )
+def _write(connection: Connection, window: Window, values: dict[str, Any]) -> None:
+    this = reconciliations_table.c.reconciliation_id == window.reconciliation_id
+    connection.execute(sa.update(reconciliations_table).where(this).values(values))
 
 
 def forget_uneventful(connection: Connection, location_id: str) -> None:

@@ -7,8 +7,9 @@ lost its memory: the mark names the epoch of Redis in which the message was sent
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -17,23 +18,27 @@ from sqlalchemy import Connection
 
 from models.accounts import circuit_breaker
 from models.accounts.accounts import accounts_table, requests_per_10_seconds
-from models.accounts.pauses import is_paused
-from models.database import moment, on_postgresql
+from models.accounts.pauses import ALL_WORK, pauses_table
+from models.database import UtcDateTime, moment, now, on_postgresql
 from models.work.heartbeats import live_workers
-from models.work.work_rows import Lane, WorkKind, WorkStatus, is_due, is_in_background
+from models.work.work_rows import IS_DUE, IS_IN_BACKGROUND, Lane, WorkKey, WorkKind, work_table
 
 SECONDS_IN_FLIGHT = 1.2
 """An account has as many rows in flight as its budget lets through in this time: less than a row of the live lanes
 waits for the budget before it is rescheduled (docs/decisions/0021)."""
 FEWEST_IN_FLIGHT = 2
+LATE_COMMIT = timedelta(seconds=60)
+"""A row may be committed this long after the due time that it names."""
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+FROM_THE_BEGINNING_SECONDS = 60.0
+"""How often a scan begins at the oldest row instead of at its lower bound."""
 
 
 @dataclass(frozen=True)
 class Due:
     """A row of work that is to be enqueued."""
 
-    work: WorkKind
-    key: tuple[str, ...]
+    key: WorkKey
 
 
 @dataclass(frozen=True)
@@ -57,30 +62,54 @@ class EnqueueMarks:
     seconds: float
 
 
+@dataclass
+class ScanMemory:
+    """What one process remembers of its scans, so that a scan looks neither at completed rows nor at accounts without
+    due work.
+
+    PostgreSQL cannot remove the index entries of completed rows while a reader holds an old snapshot. A scan that began
+    at the oldest entry would read all of them each time.
+    """
+
+    scanned_at: datetime = BEGINNING
+    """The database's time of the last scan: what became due since then is looked for from here, less LATE_COMMIT."""
+    from_beginning_at: datetime = BEGINNING
+    """When the last scan was that began at the beginning."""
+    oldest_at: datetime = BEGINNING
+    """The due time of the oldest row that the last scan saw."""
+    accounts: frozenset[str] = frozenset()
+    """The accounts that had due rows, also those that are paused."""
+
+
 @dataclass(frozen=True)
-class _DueAccount:
-    """An account that has due rows and whose circuit breaker lets requests through."""
+class DueAccount:
+    """An account that has due rows, is served, and whose circuit breaker lets requests through."""
 
     half_open: bool
     per_10_seconds: int | None
-    lanes: list[tuple[Lane, WorkKind]]
-    """Those with due rows, the most urgent first."""
+    lanes: list[tuple[Lane, datetime]]
+    """Those with due rows, the most urgent first, each with the due time of its oldest row."""
+    paused_work: frozenset[str]
 
 
 def take_due(
-    connection: Connection, kinds: tuple[WorkKind, ...], *, marks: EnqueueMarks, limits: DispatchLimits
+    connection: Connection,
+    kinds: Sequence[WorkKind],
+    accounts: Mapping[str, DueAccount],
+    *,
+    marks: EnqueueMarks,
+    limits: DispatchLimits,
 ) -> list[Due]:
-    """Chooses the rows that may be enqueued now, sets their enqueue marks, and returns them in the order to send."""
-    accounts = _accounts_with_due_rows(connection, kinds)
-    if not accounts:
-        return []
-    in_flight, in_background = _in_flight(connection, kinds, marks)
+    """Chooses the rows of `due_accounts` that may be enqueued now, sets their enqueue marks, and returns them in the
+    order to send."""
+    in_flight, in_background = _in_flight(connection, marks)
     left = limits.in_all - sum(in_flight.values())
     if left <= 0:
         return []
     candidates = {
         location_id: _candidates(
             connection,
+            [kind for kind in kinds if kind.paused_as not in account.paused_work],
             location_id,
             account.lanes,
             marks=marks,
@@ -99,7 +128,40 @@ def clear_marks(connection: Connection, rows: Sequence[Due]) -> None:
     _write_marks(connection, rows, enqueued_at=None, enqueued_epoch=None)
 
 
-def _allowed(limits: DispatchLimits, account: _DueAccount) -> int:
+def due_accounts(connection: Connection, memory: ScanMemory) -> dict[str, DueAccount]:
+    """The accounts with due rows that may go on. Brings the memory up to date. Reads only."""
+    at = now(connection)
+    if (at - memory.from_beginning_at).total_seconds() >= FROM_THE_BEGINNING_SECONDS:
+        became_due_since, lower_bound, memory.from_beginning_at = BEGINNING, BEGINNING, at
+    else:
+        became_due_since = memory.scanned_at - LATE_COMMIT
+        lower_bound = min(memory.oldest_at, memory.scanned_at) - LATE_COMMIT
+    became_due = connection.execute(_BECAME_DUE, {"since": became_due_since}).scalars()
+    known = memory.accounts.union(became_due)
+    rows = connection.execute(_LANES_WITH_DUE_ROWS, {"these": sorted(known), "since": lower_bound}).all()
+    rows = [row for row in rows if row.earliest_at is not None] if known else []
+    memory.accounts = frozenset(row.location_id for row in rows)
+    memory.oldest_at = min((row.earliest_at for row in rows), default=at)
+    memory.scanned_at = at
+    may_go_on = [row for row in rows if row.may_go_on]
+    paused = _paused_work(connection, {row.location_id for row in may_go_on}) if may_go_on else {}
+    found: dict[str, DueAccount] = {}
+    for row in sorted(may_go_on, key=lambda each: (each.location_id, each.lane)):
+        paused_work = paused.get(row.location_id, frozenset())
+        if ALL_WORK not in paused_work:
+            new = DueAccount(bool(row.half_open), row.requests_per_10_seconds, [], paused_work)
+            found.setdefault(row.location_id, new).lanes.append((Lane(row.lane), row.earliest_at))
+    return found
+
+
+def _paused_work(connection: Connection, location_ids: Collection[str]) -> dict[str, frozenset[str]]:
+    paused: dict[str, set[str]] = {}
+    for row in connection.execute(_PAUSED, {"these": sorted(location_ids)}):
+        paused.setdefault(row.location_id, set()).add(row.work)
+    return {location_id: frozenset(work) for location_id, work in paused.items()}
+
+
+def _allowed(limits: DispatchLimits, account: DueAccount) -> int:
     """How many rows of the account may be in flight: one if its circuit breaker is half-open."""
     if account.half_open:
         return 1
@@ -109,54 +171,45 @@ def _allowed(limits: DispatchLimits, account: _DueAccount) -> int:
     return min(limits.per_account, max(FEWEST_IN_FLIGHT, math.ceil(SECONDS_IN_FLIGHT * per_10_seconds / 10)))
 
 
-def _accounts_with_due_rows(connection: Connection, kinds: tuple[WorkKind, ...]) -> dict[str, _DueAccount]:
-    found: dict[str, _DueAccount] = {}
-    by_name = {work.name: work for work in kinds}
-    rows = connection.execute(_lanes_with_due_rows(kinds)).all()
-    for row in sorted(rows, key=lambda each: (each.location_id, each.lane, each.work)):
-        new = _DueAccount(bool(row.half_open), row.requests_per_10_seconds, [])
-        found.setdefault(row.location_id, new).lanes.append((Lane(row.lane), by_name[row.work]))
-    return found
-
-
-def _in_flight(
-    connection: Connection, kinds: tuple[WorkKind, ...], marks: EnqueueMarks
-) -> tuple[Counter[str], Counter[str]]:
+def _in_flight(connection: Connection, marks: EnqueueMarks) -> tuple[Counter[str], Counter[str]]:
     """Rows by account that have a valid mark or are leased to a live worker: all, and those of background lanes."""
     counts: Counter[str] = Counter()
     in_background: Counter[str] = Counter()
     parameters = {**_mark_parameters(marks), "live_workers": live_workers(connection)}
-    for work in kinds:
-        for row in connection.execute(_count_in_flight(work.table), parameters):
-            counts[row.location_id] += row.number
-            in_background[row.location_id] += row.background
+    for row in connection.execute(_COUNT_IN_FLIGHT, parameters):
+        counts[row.location_id] = row.number
+        in_background[row.location_id] = row.background
     return counts, in_background
 
 
 def _candidates(
     connection: Connection,
+    kinds: Sequence[WorkKind],
     location_id: str,
-    lanes: Sequence[tuple[Lane, WorkKind]],
+    lanes: Sequence[tuple[Lane, datetime]],
     *,
     marks: EnqueueMarks,
     limit: int,
     background: int,
 ) -> list[tuple[Lane, Due]]:
     """At most `limit` due rows of an account without a valid mark, of them at most `background` of background lanes."""
+    by_name = {kind.name: kind for kind in kinds}
+    statement = _oldest_due(skips_locked=on_postgresql(connection))
     found: list[tuple[Lane, Due]] = []
-    for lane, work in lanes:
+    for lane, earliest_at in lanes:
         left = limit - len(found)
         if lane.is_background:
             left = min(left, background - sum(each.is_background for each, _ in found))
         if left <= 0:
             return found
         parameters = {
-            **_mark_parameters(marks), "this_location": location_id, "this_lane": int(lane), "this_limit": left,
+            **_mark_parameters(marks), "kinds": list(by_name), "this_location": location_id, "this_lane": int(lane),
+            "since": earliest_at - LATE_COMMIT, "this_limit": left,
         }  # fmt: skip
-        rows = connection.execute(
-            _oldest_due(work.table, work.key_columns, skips_locked=on_postgresql(connection)), parameters
+        found.extend(
+            (lane, Due(WorkKey(by_name[row.kind], location_id, row.subject)))
+            for row in connection.execute(statement, parameters)
         )
-        found.extend((lane, Due(work, tuple(row))) for row in rows)
     return found
 
 
@@ -177,102 +230,113 @@ def _share_out(
 
 
 def _write_marks(connection: Connection, rows: Sequence[Due], **values: Any) -> None:
-    """One statement for each account's calls, one for all follow-ups. SQLite uses no index for a list of pairs."""
-    groups: dict[tuple[str, tuple[str, ...]], list[Due]] = {}
+    """In the order of the keys, so that two dispatchers wait for each other and never in a circle."""
+    statement = sa.update(work_table).where(
+        work_table.c.kind == sa.bindparam("this_kind"),
+        work_table.c.location_id == sa.bindparam("this_location"),
+        work_table.c.subject.in_(sa.bindparam("these", expanding=True)),
+    )
+    groups: dict[tuple[str, str], list[str]] = {}
     for due in rows:
-        groups.setdefault((due.work.name, due.key[:-1]), []).append(due)
-    for group in groups.values():
-        work, shared = group[0].work, group[0].key[:-1]
-        table, names = work.table, work.key_columns
-        these = [table.c[name] == value for name, value in zip(names, shared, strict=False)]
-        last = table.c[names[-1]].in_([due.key[-1] for due in group])
-        connection.execute(sa.update(table).where(*these, last).values(**values))
+        groups.setdefault((due.key.kind.name, due.key.location_id), []).append(due.key.subject)
+    for (kind, location_id), subjects in sorted(groups.items()):
+        these = {"this_kind": kind, "this_location": location_id, "these": sorted(subjects)}
+        connection.execute(statement.values(**values), these)
 
 
 # Statements that run many times a second are built once: building one costs several times its execution.
 
+_since: sa.BindParameter[datetime] = sa.bindparam("since", type_=UtcDateTime)
+_these: sa.BindParameter[Any] = sa.bindparam("these", expanding=True)
+_BECAME_DUE = sa.select(work_table.c.location_id).where(work_table.c.due_at > _since, IS_DUE).distinct()
+_PAUSED = sa.select(pauses_table.c.location_id, pauses_table.c.work).where(pauses_table.c.location_id.in_(_these))
 
-@cache
-def _lanes_with_due_rows(kinds: tuple[WorkKind, ...]) -> sa.CompoundSelect[Any]:
-    """The lanes with due rows of each account that is served, not paused, and not stopped by its circuit breaker."""
+
+def _lanes_with_due_rows() -> sa.Select[Any]:
+    """The lanes of these accounts, each with its earliest due time after `since`, null where nothing is due.
+    Parameters: `these`, `since`."""
     lanes = sa.union_all(*(sa.select(sa.literal(int(lane)).label("lane")) for lane in Lane)).subquery("lanes")
-
-    def of(work: WorkKind) -> sa.Select[Any]:
-        table = work.table
-        # The smallest is the first entry of ix_…_due for that account and lane: one look-up, however much is due.
-        earliest = (
-            sa.select(sa.func.min(table.c.next_attempt_at))
-            .where(table.c.location_id == accounts_table.c.location_id, table.c.lane == lanes.c.lane)
-            .correlate(accounts_table, lanes)
-            .scalar_subquery()
+    # The smallest is the first entry of ix_work_lane for that account and lane: one look-up, however much is due.
+    earliest = (
+        sa.select(sa.func.min(work_table.c.due_at))
+        .where(
+            work_table.c.location_id == accounts_table.c.location_id,
+            work_table.c.lane == lanes.c.lane,
+            work_table.c.due_at > _since,
+            IS_DUE,
         )
-        return (
-            sa.select(
-                accounts_table.c.location_id,
-                accounts_table.c.requests_per_10_seconds,
-                circuit_breaker.is_half_open().label("half_open"),
-                lanes.c.lane,
-                sa.literal(work.name).label("work"),
-            )
-            .select_from(accounts_table.join(lanes, sa.true()))
-            .where(
-                accounts_table.c.removed_at.is_(None),
-                circuit_breaker.lets_requests_through(),
-                ~is_paused(accounts_table, work.name),
-                earliest <= moment(),
-            )
-        )
-
-    return sa.union_all(*(of(work) for work in kinds))
-
-
-@cache
-def _count_in_flight(table: sa.Table) -> sa.Select[Any]:
-    """Rows in flight by account. Parameters: `_mark_parameters`, `live_workers`."""
-    alive: sa.BindParameter[Any] = sa.bindparam("live_workers", expanding=True)
-    leased = sa.and_(
-        table.c.lease_until > moment(), table.c.running_on.in_(alive), table.c.status == WorkStatus.RUNNING
+        .correlate(accounts_table, lanes)
+        .scalar_subquery()
     )
     return (
         sa.select(
-            table.c.location_id,
-            sa.func.count().label("number"),
-            sa.func.sum(sa.case((is_in_background(table), 1), else_=0)).label("background"),
+            accounts_table.c.location_id,
+            accounts_table.c.requests_per_10_seconds,
+            circuit_breaker.is_half_open().label("half_open"),
+            sa.and_(accounts_table.c.removed_at.is_(None), circuit_breaker.lets_requests_through()).label("may_go_on"),
+            lanes.c.lane,
+            earliest.label("earliest_at"),
         )
-        .where(sa.or_(table.c.enqueued_at.is_not(None), table.c.lease_until.is_not(None)))
-        .where(sa.or_(~_mark_is_void(table), leased))
-        .group_by(table.c.location_id)
+        .select_from(accounts_table.join(lanes, sa.true()))
+        .where(accounts_table.c.location_id.in_(_these))
     )
 
 
+_LANES_WITH_DUE_ROWS = _lanes_with_due_rows()
+
+
 @cache
-def _oldest_due(table: sa.Table, key_columns: tuple[str, ...], *, skips_locked: bool) -> sa.Select[Any]:
-    """Due rows of one account and lane without a valid mark. Parameters: `_mark_parameters`, `this_location`,
-    `this_lane`, `this_limit`.
+def _oldest_due(*, skips_locked: bool) -> sa.Select[Any]:
+    """Due rows of one account and lane without a valid mark, of kinds that are not paused. Parameters:
+    `_mark_parameters`, `kinds`, `this_location`, `this_lane`, `since`, `this_limit`.
 
     skips_locked: leaves out rows that another transaction has locked. SQLite has one writer at a time and needs no such
     clause.
     """
+    c = work_table.c
     statement = (
-        sa.select(*(table.c[name] for name in key_columns))
+        sa.select(c.kind, c.subject)
         .where(
-            table.c.location_id == sa.bindparam("this_location"),
-            table.c.lane == sa.bindparam("this_lane"),
-            is_due(table),
-            _mark_is_void(table),
+            c.location_id == sa.bindparam("this_location"),
+            c.lane == sa.bindparam("this_lane"),
+            c.due_at > _since,
+            IS_DUE,
+            c.kind.in_(sa.bindparam("kinds", expanding=True)),
+            _mark_is_void(),
         )
-        .order_by(table.c.next_attempt_at)
+        .order_by(c.due_at)
         .limit(sa.bindparam("this_limit", type_=sa.Integer))
     )
     return statement.with_for_update(skip_locked=True) if skips_locked else statement
 
 
-def _mark_is_void(table: sa.Table) -> sa.ColumnElement[bool]:
+def _mark_is_void() -> sa.ColumnElement[bool]:
+    c = work_table.c
     return sa.or_(
-        table.c.enqueued_at.is_(None),
-        table.c.enqueued_epoch != sa.bindparam("this_epoch"),
-        table.c.enqueued_at <= moment(-sa.bindparam("mark_seconds", type_=sa.Double)),
+        c.enqueued_at.is_(None),
+        c.enqueued_epoch != sa.bindparam("this_epoch"),
+        c.enqueued_at <= moment(-sa.bindparam("mark_seconds", type_=sa.Double)),
     )
+
+
+def _count_in_flight() -> sa.Select[Any]:
+    """Rows in flight by account. Parameters: `_mark_parameters`, `live_workers`."""
+    c = work_table.c
+    alive: sa.BindParameter[Any] = sa.bindparam("live_workers", expanding=True)
+    leased = sa.and_(c.lease_until > moment(), c.running_on.in_(alive))
+    return (
+        sa.select(
+            c.location_id,
+            sa.func.count().label("number"),
+            sa.func.sum(sa.case((IS_IN_BACKGROUND, 1), else_=0)).label("background"),
+        )
+        .where(sa.or_(c.enqueued_at.is_not(None), c.lease_until.is_not(None)))
+        .where(sa.or_(~_mark_is_void(), leased))
+        .group_by(c.location_id)
+    )
+
+
+_COUNT_IN_FLIGHT = _count_in_flight()
 
 
 def _mark_parameters(marks: EnqueueMarks) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """The history of work: every attempt that ended, appended once and never changed (docs/decisions/0004)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.database import UtcDateTime, metadata, moment
+from models.work.work_rows import WorkKey, key_values
 
 
 class Outcome(StrEnum):
@@ -28,11 +29,10 @@ attempts_table = sa.Table(
     "attempts",
     metadata,
     sa.Column("attempt_id", sa.Integer().with_variant(sa.BigInteger, "postgresql"), primary_key=True),
-    sa.Column("work", sa.Text, nullable=False, comment="call or follow_up"),
+    sa.Column("kind", sa.Text, nullable=False, comment="of the work: call, follow_up, window, backfill, grant"),
     sa.Column("location_id", sa.Text, nullable=False),
-    sa.Column("call_id", sa.Text, nullable=False),
-    sa.Column("follow_up_id", sa.Text, nullable=True),
-    sa.Column("fence", sa.Integer, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False, comment="of the work: call id, follow-up id, slot of the window"),
+    sa.Column("fence", sa.BigInteger, nullable=True, comment="null for lease_lost"),
     sa.Column("task_id", sa.Text, nullable=True),
     sa.Column("worker", sa.Text, nullable=True),
     sa.Column("started_at", UtcDateTime, nullable=True, comment="null for lease_lost: nobody came back to tell"),
@@ -41,50 +41,57 @@ attempts_table = sa.Table(
     sa.Column("error", sa.Text, nullable=True),
     sa.Column("http_status", sa.Integer, nullable=True),
     sa.Column("trace_id", sa.Text, nullable=True, comment="Leadway's, for their support"),
-    sa.Index("ix_attempts_call", "location_id", "call_id"),
-    sa.Index("ix_attempts_follow_up", "follow_up_id"),
+    sa.Index("ix_attempts_subject", "subject"),
 )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A row of `attempts`."""
+
+    kind: str
+    subject: str
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime
+    outcome: Outcome
+    error: str | None
+    http_status: int | None
+    trace_id: str | None
 
 
 def append(
     connection: Connection,
-    row: Mapping[str, Any],
+    key: WorkKey,
     *,
-    work: str,
-    fence: int,
+    fence: int | None,
     outcome: Outcome,
     started_at: datetime | None,
     worker: str | None,
     task_id: str | None,
-    **facts: Any,
+    error: str | None = None,
+    http_status: int | None = None,
+    trace_id: str | None = None,
 ) -> None:
-    """Appends one attempt at `row`, a row of work. Facts are `error`, `http_status` and `trace_id`."""
-    attempt = {
-        "work": work,
-        "location_id": row["location_id"],
-        "call_id": row["call_id"],
-        "follow_up_id": row.get("follow_up_id"),
-        "fence": fence,
-        "task_id": task_id,
-        "worker": worker,
-        "started_at": started_at,
-        "outcome": outcome,
-    }
-    connection.execute(_APPEND, {**attempt, **facts})
+    """Appends one attempt at the work of `key`."""
+    connection.execute(
+        _APPEND,
+        {
+            **key_values(key), "fence": fence, "outcome": outcome, "started_at": started_at, "worker": worker,
+            "task_id": task_id, "error": error, "http_status": http_status, "trace_id": trace_id,
+        },
+    )  # fmt: skip
 
 
 _APPEND = sa.insert(attempts_table).values(ended_at=moment())
 
 
-def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
-    """The attempts at a call and at its follow-ups, oldest first."""
-    return _attempts(connection, attempts_table.c.location_id == location_id, attempts_table.c.call_id == call_id)
-
-
-def of_follow_up(connection: Connection, follow_up_id: str) -> list[sa.RowMapping]:
-    return _attempts(connection, attempts_table.c.follow_up_id == follow_up_id)
-
-
-def _attempts(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[sa.RowMapping]:
-    rows = connection.execute(sa.select(attempts_table).where(*conditions).order_by(attempts_table.c.attempt_id))
-    return [row._mapping for row in rows]
+def of_subjects(connection: Connection, location_id: str, subjects: Collection[str]) -> list[Attempt]:
+    """The attempts at work of these subjects, as a call and its follow-ups, oldest first."""
+    c = attempts_table.c
+    rows = connection.execute(
+        sa.select(*(c[name] for name in Attempt.__dataclass_fields__))
+        .where(c.location_id == location_id, c.subject.in_(subjects))
+        .order_by(c.attempt_id)
+    )
+    return [Attempt(**{**row._mapping, "outcome": Outcome(row.outcome)}) for row in rows]

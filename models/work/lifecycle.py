@@ -1,25 +1,39 @@
-"""The lifecycle of a row of work: claim, complete, reschedule, abort, dead-letter, discard; one attempt at a time.
+"""The lifecycle of a row of work: request, claim, complete, reschedule, abort, dead-letter; one attempt at a time.
 
 A claim is one conditional UPDATE that sets a lease and takes the next fence. A worker that comes back after its lease
-finds another fence in the row and writes nothing.
+finds another fence in the row, or no row, and writes nothing.
 """
 
 import random
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts.pauses import is_paused
-from models.database import Database, moment
+from models.database import Database, insert, moment
 from models.work import history
+from models.work.fences import count_fence, next_fence
 from models.work.history import Outcome
-from models.work.work_rows import POISON, Lane, WorkKind, WorkStatus, is_due
+from models.work.work_rows import (
+    IS_DUE,
+    IS_LEASED,
+    IS_THIS_ROW,
+    NEW,
+    POISON,
+    RELEASED,
+    REVIVED,
+    Lane,
+    Request,
+    WorkKey,
+    key_values,
+    request_of,
+    work_table,
+)
 
 ISOLATED_AFTER = 2
 """Leases lost in a row after which a row is suspected of poison and runs in isolation: its neighbours survive it."""
@@ -38,64 +52,122 @@ class LeaseLost(Exception):
 class Claim:
     """The right to work on one row until `deadline`, in seconds of `time.monotonic`."""
 
-    work: WorkKind
-    key: tuple[str, ...]
+    key: WorkKey
     fence: int
+    lane: Lane
     attempts: int
     failures: int
+    lost_leases: int
+    requested: int
     claimed_at: datetime
+    created_at: datetime
+    lease_lost_at: datetime | None
+    """The end of the run-out lease that this claim took over; None: there was none."""
+    last_error: str | None
+    request: Request | None
+    """Of a call that is not stored yet."""
+    worker: str
+    task_id: str | None
     deadline: float
-    row: Mapping[str, Any]
-    """The row as the claim left it."""
-    task_id: str | None = None
 
     @property
     def seconds_left(self) -> float:
         return self.deadline - time.monotonic()
 
 
+class AtClaim(Protocol):
+    def __call__(self, connection: Connection, claim: Claim, *, dead: bool) -> None: ...
+
+
+def add(connection: Connection, key: WorkKey, *, lane: Lane, delay_seconds: float = 0.0, due: bool = True) -> bool:
+    """Adds the row, due in `delay_seconds`, or without a due time. Returns False when it is there already."""
+    values = {**NEW, **key_values(key), "lane": lane, "due_at": moment(delay_seconds) if due else None}
+    statement = insert(connection, work_table).values(values).on_conflict_do_nothing().returning(work_table.c.kind)
+    return connection.execute(statement).first() is not None
+
+
+def request(connection: Connection, key: WorkKey, *, lane: Lane) -> None:
+    """Makes the work due because somebody asks for it: a new row, or what is open or dead, revived, in this lane.
+
+    An attempt that is under way is repeated when it ends.
+    """
+    statement = insert(connection, work_table).values({**NEW, **key_values(key), "lane": lane, "due_at": moment()})
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["kind", "location_id", "subject"], set_={**REVIVED, "lane": lane}
+        )
+    )
+
+
+def bring_forward(connection: Connection, key: WorkKey, *, lane: Lane) -> None:
+    """Makes the row due now, a new one if there is none. An attempt that is under way is not repeated."""
+    if not add(connection, key, lane=lane):
+        waiting = sa.update(work_table).where(IS_THIS_ROW, ~IS_LEASED)
+        connection.execute(waiting.values(due_at=moment()), key.parameters)
+
+
 def claim(
     database: Database,
-    work: WorkKind,
-    key: tuple[str, ...],
+    key: WorkKey,
     *,
     lease_seconds: float,
     deadline_seconds: float,
     worker: str,
     task_id: str | None = None,
     isolated: bool = False,
-    extra: Mapping[str, Any] | None = None,
+    heeds_pauses: bool = True,
+    at_claim: AtClaim | None = None,
 ) -> Claim | None:
-    """Claims the row and commits. Returns None when the row is gone, done, leased, not due or paused.
+    """Claims the row and commits. Returns None when the row is gone, dead, leased, not due or paused.
 
     A row that is suspected of poison (ISOLATED_AFTER) is claimed only with `isolated`. A row that lost
-    POISON_AFTER_LOST_ISOLATED leases in isolation becomes dead here, and the result is None too. `extra` holds further
-    column values for the claim's UPDATE.
+    POISON_AFTER_LOST_ISOLATED leases in isolation becomes dead here, and the result is None too. `at_claim` writes in
+    the claim's transaction; `dead` tells it of the latter.
     """
     deadline = time.monotonic() + deadline_seconds
-    row = database.transact(
-        lambda connection: _claim(
-            connection, work, key, lease_seconds=lease_seconds, worker=worker, isolated=isolated, extra=extra
-        )
-    )
-    if row is None:
-        return None
-    return Claim(work, key, row["fence"], row["attempts"], row["failures"], row["claimed_at"], deadline, row, task_id)
+
+    def write(connection: Connection) -> Claim | None:
+        parameters = {"this_lease": lease_seconds, "this_worker": worker, "paused_as": key.kind.paused_as}
+        statement = _claiming(isolated=isolated, heeds_pauses=heeds_pauses)
+        row = connection.execute(statement, {**parameters, **key.parameters}).first()
+        if row is None:
+            return None
+        count_fence(connection)
+        claimed = Claim(
+            key=key, fence=row.fence, lane=Lane(row.lane), attempts=row.attempts, failures=row.failures,
+            lost_leases=row.lost_leases, requested=row.requested, claimed_at=row.claimed_at, created_at=row.created_at,
+            lease_lost_at=row.lease_lost_at, last_error=row.last_error, request=request_of(row), worker=worker,
+            task_id=task_id, deadline=deadline,
+        )  # fmt: skip
+        if row.lease_lost_at is not None:
+            history.append(
+                connection, key, fence=None, outcome=Outcome.LEASE_LOST, started_at=None, worker=None, task_id=None
+            )
+        is_poison = key.kind.may_die and row.lost_isolated >= POISON_AFTER_LOST_ISOLATED
+        if at_claim is not None:
+            at_claim(connection, claimed, dead=is_poison)
+        if is_poison:
+            dead_letter(connection, claimed, cause=POISON, error="each attempt ended the worker process that made it")
+            return None
+        return claimed
+
+    return database.transact(write)
 
 
-def needs_isolation(connection: Connection, work: WorkKind, key: tuple[str, ...]) -> bool:
+def needs_isolation(connection: Connection, key: WorkKey) -> bool:
     """Whether the row could be claimed now, but only in isolation."""
-    table = work.table
-    due = sa.select(sa.literal(1)).where(
-        work.matches(key), is_due(table), ~is_paused(table, work.name), ~_may_share_process(table)
-    )
-    return connection.execute(due).first() is not None
+    return connection.execute(_NEEDS_ISOLATION, {"paused_as": key.kind.paused_as, **key.parameters}).first() is not None
 
 
-def complete(connection: Connection, claim: Claim, **values: Any) -> None:
-    """Completes the work. A replay since the claim makes the row due again. Raises LeaseLost."""
-    statement = _completing(claim.work)
-    _end_attempt(connection, claim, statement.values(**values) if values else statement, Outcome.DONE)
+def complete(connection: Connection, claim: Claim, *, tried: bool = True) -> None:
+    """Completes the work: the row goes, or is due again at once when it was requested since the claim.
+
+    tried: the history keeps the attempt. Raises LeaseLost.
+    """
+    if not connection.execute(_COMPLETE, {"as_claimed": claim.requested, **_parameters(claim)}).rowcount:
+        _release(connection, claim, due_at=moment(), attempts=0, failures=0, last_error=None)
+    if tried:
+        _append_to_history(connection, claim, Outcome.DONE)
 
 
 def reschedule(
@@ -110,51 +182,43 @@ def reschedule(
     error: str | None = None,
     http_status: int | None = None,
     trace_id: str | None = None,
-    status: WorkStatus = WorkStatus.PENDING,
-    **values: Any,
 ) -> None:
     """Releases the row and makes it due in `seconds`; None: only a person makes it due. Raises LeaseLost.
 
     tried: the attempt got as far as a request, so the history keeps it. An attempt that waited for the budget did not.
     counted: the request had an answer or a failure. failed: it also counts towards dead-lettering; an outage does not.
-    A row that was requested again since the claim is due at once, unless it is unclear.
+    A row that was requested again since the claim is due at once.
     """
-    table = claim.work.table
-    requested = _was_requested_since(claim)
     due = None if seconds is None else moment(seconds)
-    later_lane = {"lane": sa.case((table.c.lane < Lane.RETRY, Lane.RETRY), else_=table.c.lane)} if counted else {}
-    rescheduled = {
-        "status": status,
-        "next_attempt_at": due if status is WorkStatus.UNCLEAR else sa.case((requested, moment()), else_=due),
-        "attempts": table.c.attempts if counted else table.c.attempts - 1,
-        "failures": table.c.failures + (1 if failed else 0),
-        "last_error": error,
-        **later_lane,
-        **values,
-    }
-    statement = _releasing(claim.work).values(rescheduled)
-    facts: dict[str, Any] = {"error": error, "http_status": http_status, "trace_id": trace_id}
-    _end_attempt(connection, claim, statement, outcome, tried=tried, **facts)
+    attempts = work_table.c.attempts if counted else work_table.c.attempts - 1
+    lane = {"lane": sa.case((work_table.c.lane < Lane.RETRY, Lane.RETRY), else_=work_table.c.lane)} if counted else {}
+    _release(
+        connection, claim, due_at=sa.case((_was_requested_since(claim), moment()), else_=due), attempts=attempts,
+        failures=work_table.c.failures + (1 if failed else 0), last_error=error, **lane,
+    )  # fmt: skip
+    if tried:
+        _append_to_history(connection, claim, outcome, error=error, http_status=http_status, trace_id=trace_id)
 
 
-def abort(connection: Connection, claim: Claim, *, error: str, first_seconds: float) -> None:
+def go_on(connection: Connection, claim: Claim, *, seconds: float = 0.0) -> None:
+    """Releases a row whose attempt was one step of several, as if it had never been tried; the next step is due in
+    `seconds`. The history keeps no such attempt. Raises LeaseLost."""
+    _release(connection, claim, due_at=moment(seconds), attempts=0, failures=0, last_error=None)
+
+
+def abort(connection: Connection, claim: Claim, *, error: str, first_seconds: float) -> bool:
     """Reschedules a row whose attempt raised an unexpected exception. Raises LeaseLost.
 
-    After FAILURES_ALLOWED failures the row becomes dead, unless its outcome is unclear or it was requested again.
+    After FAILURES_ALLOWED failures the row becomes dead, unless its kind may not die. Returns whether it did.
     """
-    may_retry = claim.failures + 1 < FAILURES_ALLOWED
-    values = dict(claim.work.after_abort)
-    if not may_retry:
-        unclear = values.get("status", sa.literal(WorkStatus.PENDING)) == WorkStatus.UNCLEAR
-        requested = _was_requested_since(claim)
-        values["status"] = sa.case(
-            (unclear, WorkStatus.UNCLEAR), (requested, WorkStatus.PENDING), else_=WorkStatus.DEAD
-        )
-        values["dead_cause"] = sa.case((unclear | requested, None), else_="broken")
+    if claim.key.kind.may_die and claim.failures + 1 >= FAILURES_ALLOWED:
+        dead_letter(connection, claim, cause="broken", error=error)
+        return True
+    seconds = backoff(claim.attempts, first_seconds=first_seconds)
     reschedule(
-        connection, claim, seconds=backoff(claim.attempts, first_seconds=first_seconds) if may_retry else None,
-        outcome=Outcome.FAILED, counted=True, failed=True, error=error, **values,
-    )  # fmt: skip
+        connection, claim, seconds=seconds, outcome=Outcome.FAILED, counted=True, failed=True, error=error
+    )
+    return False
 
 
 def dead_letter(
@@ -165,39 +229,57 @@ def dead_letter(
     error: str | None = None,
     http_status: int | None = None,
     trace_id: str | None = None,
-    **values: Any,
 ) -> None:
     """Makes the row dead: it waits for a person, a listing or a new notification. Raises LeaseLost.
 
     A row that was requested again since the claim becomes due at once instead.
     """
     requested = _was_requested_since(claim)
-    dead = {
-        **values,
-        "status": sa.case((requested, WorkStatus.PENDING), else_=WorkStatus.DEAD),
-        "next_attempt_at": sa.case((requested, moment()), else_=None),
-        "dead_cause": sa.case((requested, None), else_=cause),
-        "failures": sa.case((requested, 0), else_=claim.work.table.c.failures),
-        "last_error": error or cause,
-    }
-    facts: dict[str, Any] = {"error": error or cause, "http_status": http_status, "trace_id": trace_id}
-    _end_attempt(connection, claim, _releasing(claim.work).values(dead), Outcome.DEAD, **facts)
+    _release(
+        connection, claim, due_at=sa.case((requested, moment()), else_=None),
+        dead_cause=sa.case((requested, None), else_=cause),
+        failures=sa.case((requested, 0), else_=work_table.c.failures), last_error=error or cause,
+    )  # fmt: skip
+    _append_to_history(
+        connection, claim, Outcome.DEAD, error=error or cause, http_status=http_status, trace_id=trace_id
+    )
 
 
 def discard(connection: Connection, claim: Claim, **facts: Any) -> None:
     """Deletes a row that turned out to be no work, and keeps the attempt in the history. Raises LeaseLost."""
-    _append_to_history(connection, claim, Outcome.DROPPED, **facts)
-    deleted = connection.execute(sa.delete(claim.work.table).where(_has_fence(claim.work)), _parameters(claim))
-    if deleted.rowcount != 1:
+    if not connection.execute(_DISCARD, _parameters(claim)).rowcount:
         raise LeaseLost
+    _append_to_history(connection, claim, Outcome.DROPPED, **facts)
 
 
-def update_under_lease(connection: Connection, claim: Claim, *, seconds: float, **values: Any) -> bool:
-    """Writes column values if the lease is still this claim's and lasts at least `seconds` more, by the database's
-    clock. Returns False when it does not: nothing is written, and the caller must stop."""
-    table = claim.work.table
-    statement = sa.update(table).where(_has_fence(claim.work), table.c.lease_until > moment(seconds)).values(**values)
-    return bool(connection.execute(statement, _parameters(claim)).rowcount)
+def hold(connection: Connection, claim: Claim, *, seconds: float) -> bool:
+    """Locks the row if the lease is still this claim's and lasts at least `seconds` more, by the database's clock.
+
+    Returns False when it does not: the caller must write nothing.
+    """
+    return bool(connection.execute(_HOLD, {"this_lease": seconds, **_parameters(claim)}).rowcount)
+
+
+def lock(connection: Connection, key: WorkKey) -> bool:
+    """Locks the row for a person's decision, whoever works on it. Returns False when there is no such row."""
+    return bool(connection.execute(_LOCK, key.parameters).rowcount)
+
+
+def take_from_worker(connection: Connection, key: WorkKey) -> None:
+    """Gives the row a new fence and ends its lease: an attempt that is under way writes nothing any more."""
+    connection.execute(_TAKE_FROM_WORKER, key.parameters)
+    count_fence(connection)
+
+
+def give_back(connection: Connection, key: WorkKey, *, worker: str) -> None:
+    """Makes a row due again whose lease this worker holds and will not use, because it is told to end."""
+    ours = sa.update(work_table).where(IS_THIS_ROW, IS_LEASED, work_table.c.running_on == worker)
+    connection.execute(ours.values({**RELEASED, "due_at": moment()}), key.parameters)
+
+
+def remove(connection: Connection, key: WorkKey) -> None:
+    """Deletes the row, which the caller has locked."""
+    connection.execute(_REMOVE, key.parameters)
 
 
 def backoff(attempts: int, *, first_seconds: float) -> float:
@@ -206,148 +288,76 @@ def backoff(attempts: int, *, first_seconds: float) -> float:
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
-def revive(table: sa.Table) -> dict[str, Any]:
-    """Column values that make a row due as if it were new: for a person, a listing or a notification that asks for it.
-
-    They end no lease and leave the fence as it is.
-    """
-    return {
-        "status": WorkStatus.PENDING,
-        "next_attempt_at": moment(),
-        "failures": 0,
-        "lost_leases": 0,
-        "lost_isolated": 0,
-        "isolated": False,
-        "dead_cause": None,
-        "enqueued_at": None,
-        "enqueued_epoch": None,
-        "requested": table.c.requested + 1,
-    }
-
-
-def _claim(
-    connection: Connection,
-    work: WorkKind,
-    key: tuple[str, ...],
-    *,
-    lease_seconds: float,
-    worker: str,
-    isolated: bool,
-    extra: Mapping[str, Any] | None,
-) -> Mapping[str, Any] | None:
-    statement = _claiming(work, isolated=isolated)
-    if extra:
-        statement = statement.values(**extra)
-    parameters = {"this_lease": lease_seconds, "this_worker": worker, **work.parameters(key)}
-    claimed = connection.execute(statement, parameters).first()
-    if claimed is None:
-        return None
-    row = dict(claimed._mapping)
-    if row["lost_leases"]:
-        history.append(
-            connection, row, work=work.name, fence=row["fence"] - 1, outcome=Outcome.LEASE_LOST, started_at=None,
-            worker=None, task_id=None,
-        )  # fmt: skip
-    if row["lost_isolated"] >= POISON_AFTER_LOST_ISOLATED:
-        ours = Claim(work, key, row["fence"], row["attempts"], row["failures"], row["claimed_at"], 0.0, row)
-        dead_letter(connection, ours, cause=POISON, error="each attempt ended the worker process that made it")
-        return None
-    return row
-
-
 # Statements that run for every attempt are built once: building one costs several times its execution.
 
 
 @cache
-def _claiming(work: WorkKind, *, isolated: bool) -> sa.Update:
-    """Parameters: those of the key, `this_lease` (seconds), `this_worker`."""
-    table = work.table
-    takes_over = table.c.status == WorkStatus.RUNNING
+def _claiming(*, isolated: bool, heeds_pauses: bool) -> sa.Update:
+    """Parameters: those of the key, `paused_as`, `this_lease` (seconds), `this_worker`."""
+    c = work_table.c
     lease_until = moment(sa.bindparam("this_lease", type_=sa.Double))
     return (
-        sa.update(table)
+        sa.update(work_table)
         .where(
-            work.matches_parameters(),
-            is_due(table),
-            ~is_paused(table, work.name),
-            sa.true() if isolated else _may_share_process(table),
+            IS_THIS_ROW,
+            IS_DUE,
+            ~_is_paused if heeds_pauses else sa.true(),
+            sa.true() if isolated else _may_share_process,
         )
         .values(
-            status=WorkStatus.RUNNING,
-            fence=table.c.fence + 1,
-            attempts=table.c.attempts + 1,
+            fence=next_fence(),
+            attempts=c.attempts + 1,
             lease_until=lease_until,
-            next_attempt_at=lease_until,
-            lost_leases=table.c.lost_leases + sa.case((takes_over, 1), else_=0),
-            lost_isolated=table.c.lost_isolated + sa.case((takes_over & table.c.isolated, 1), else_=0),
+            due_at=lease_until,
+            lease_lost_at=c.lease_until,
+            lost_leases=c.lost_leases + sa.case((IS_LEASED, 1), else_=0),
+            lost_isolated=c.lost_isolated + sa.case((IS_LEASED & c.isolated, 1), else_=0),
             isolated=isolated,
-            replayed=False,
             claimed_at=moment(),
             running_on=sa.bindparam("this_worker"),
             enqueued_at=None,
             enqueued_epoch=None,
         )
-        .returning(*table.c)
+        .returning(*c)
     )
 
 
-@cache
-def _completing(work: WorkKind) -> sa.Update:
-    """Parameters: `_parameters(claim)`."""
-    replayed = work.table.c.replayed
-    return _releasing(work).values(
-        status=sa.case((replayed, WorkStatus.PENDING), else_=WorkStatus.DONE),
-        next_attempt_at=sa.case((replayed, moment()), else_=None),
-        last_error=None,
-        dead_cause=None,
-        failures=0,
-    )
+_is_paused = is_paused(work_table, sa.bindparam("paused_as"))
+_may_share_process = work_table.c.lost_leases + sa.case((IS_LEASED, 1), else_=0) < ISOLATED_AFTER
+"""A leased row counts as one more lost lease: it is claimed only when its lease has run out."""
+_NEEDS_ISOLATION = sa.select(sa.literal(1)).where(IS_THIS_ROW, IS_DUE, ~_is_paused, ~_may_share_process)
+
+_is_claimed = sa.and_(IS_THIS_ROW, work_table.c.fence == sa.bindparam("this_fence"), IS_LEASED)
+"""Whether the row is still the claim's. Parameters: `_parameters(claim)`."""
+_COMPLETE = sa.delete(work_table).where(_is_claimed, work_table.c.requested == sa.bindparam("as_claimed"))
+_DISCARD = sa.delete(work_table).where(_is_claimed)
+_HOLD = (
+    sa.update(work_table)
+    .where(_is_claimed, work_table.c.lease_until > moment(sa.bindparam("this_lease", type_=sa.Double)))
+    .values(isolated=work_table.c.isolated)
+)
+_LOCK = sa.update(work_table).where(IS_THIS_ROW).values(isolated=work_table.c.isolated)
+_TAKE_FROM_WORKER = sa.update(work_table).where(IS_THIS_ROW).values({**RELEASED, "fence": next_fence()})
+_REMOVE = sa.delete(work_table).where(IS_THIS_ROW)
 
 
-def _releasing(work: WorkKind) -> sa.Update:
-    """Ends the lease. Parameters: `_parameters(claim)`."""
-    return sa.update(work.table).where(_has_fence(work)).values(_RELEASED)
-
-
-_RELEASED = {
-    "lease_until": None, "claimed_at": None, "running_on": None, "lost_leases": 0, "lost_isolated": 0,
-    "isolated": False, "enqueued_at": None, "enqueued_epoch": None,
-}  # fmt: skip
-
-
-def _end_attempt(
-    connection: Connection, claim: Claim, statement: sa.Update, outcome: Outcome, *, tried: bool = True, **facts: Any
-) -> None:
-    if connection.execute(statement, _parameters(claim)).rowcount != 1:
+def _release(connection: Connection, claim: Claim, **values: Any) -> None:
+    """Ends the lease and writes column values. Raises LeaseLost."""
+    statement = sa.update(work_table).where(_is_claimed).values({**RELEASED, **values})
+    if not connection.execute(statement, _parameters(claim)).rowcount:
         raise LeaseLost
-    if tried:
-        _append_to_history(connection, claim, outcome, **facts)
 
 
 def _append_to_history(connection: Connection, claim: Claim, outcome: Outcome, **facts: Any) -> None:
     history.append(
-        connection, claim.row, work=claim.work.name, fence=claim.fence, outcome=outcome, started_at=claim.claimed_at,
-        worker=claim.row["running_on"], task_id=claim.task_id, **facts,
+        connection, claim.key, fence=claim.fence, outcome=outcome, started_at=claim.claimed_at, worker=claim.worker,
+        task_id=claim.task_id, **facts,
     )  # fmt: skip
 
 
-def _has_fence(work: WorkKind) -> sa.ColumnElement[bool]:
-    """Whether the row is still the claim's. Parameters: `_parameters(claim)`."""
-    table = work.table
-    return sa.and_(
-        work.matches_parameters(), table.c.fence == sa.bindparam("this_fence"), table.c.status == WorkStatus.RUNNING
-    )
-
-
 def _parameters(claim: Claim) -> dict[str, Any]:
-    return {"this_fence": claim.fence, **claim.work.parameters(claim.key)}
+    return {"this_fence": claim.fence, **claim.key.parameters}
 
 
 def _was_requested_since(claim: Claim) -> sa.ColumnElement[bool]:
-    table = claim.work.table
-    return sa.or_(table.c.replayed, table.c.requested != claim.row["requested"])
-
-
-def _may_share_process(table: sa.Table) -> sa.ColumnElement[bool]:
-    """A running row counts as one more lost lease: it is claimed only when its lease has run out."""
-    return table.c.lost_leases + sa.case((table.c.status == WorkStatus.RUNNING, 1), else_=0) < ISOLATED_AFTER
+    return work_table.c.requested != claim.requested

@@ -3,18 +3,20 @@
 A task is one attempt. What it learns goes into the row; Celery sees an error only if the row cannot be claimed.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import structlog
 from celery import current_task
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.failpoints import failpoint
 from models.work import lifecycle
-from models.work.lifecycle import Claim, LeaseLost
-from models.work.work_rows import WorkKind
+from models.work.lifecycle import AtClaim, Claim, LeaseLost
+from models.work.work_rows import WorkKey
 from workers.attempts.isolation import IsolationTimeout, isolation
 from workers.process.connections import Connections, connections
 from workers.process.wake_up import Waker
@@ -22,85 +24,109 @@ from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 waker = Waker()
 """Called after each attempt: it may have planned follow-ups, and it has freed a slot for what waits."""
 
 
-def attempt(
-    work: WorkKind,
-    key: tuple[str, ...],
-    carry_out: Callable[[Connections, Claim], str],
-    *,
-    extra: Mapping[str, Any] | None = None,
-) -> None:
-    """Claims the row and carries out one attempt; returns at once when there is nothing to claim.
+class AtAbort(Protocol):
+    def __call__(self, connection: Connection, claim: Claim, *, dead: bool) -> None: ...
 
-    `carry_out(connections, claim)` returns the attempt's outcome, one word for log and metric, and raises LeaseLost
-    when somebody took the row over. `extra`: columns that the claim writes too. A row that has lost several leases in
-    a row may be poison: it runs isolated, when no other attempt of this process would die with it. Raises only what the
-    database raises at the claim.
+
+@dataclass
+class Attempt:
+    """One attempt at a claimed row. Whoever makes it sets its outcome: one word for log and metric."""
+
+    this: Connections
+    claim: Claim
+    outcome: str = "unfinished"
+
+    def commit(self, write: Callable[[Connection], T]) -> T:
+        """Runs `write` in a transaction of its own, again if the connection broke."""
+        return self.this.database.transact(write)
+
+
+@contextmanager
+def claimed(
+    key: WorkKey, *, at_claim: AtClaim | None = None, at_abort: AtAbort | None = None
+) -> Iterator[Attempt | None]:
+    """Claims the row for the block; None: there is nothing to claim.
+
+    A block that raises ends its attempt: LeaseLost because somebody took the row over, anything else is logged and
+    aborts the attempt. `at_claim` and `at_abort` write in the transactions of claim and abort. A row that has lost
+    several leases in a row may be poison: it runs isolated, when no other attempt of this process would die with it.
+    Raises only what the database raises at the claim.
     """
     this = connections()
     with isolation.shared():
-        claim = _claim(this, work, key, extra=extra, isolated=False)
+        claim = _claim(this, key, isolated=False, at_claim=at_claim)
         if claim is not None:
-            return _carry_out(this, claim, carry_out)
+            with _carried_out(Attempt(this, claim), at_abort) as attempt:
+                yield attempt
+            return
     with this.database.reading() as connection:
-        may_be_poison = lifecycle.needs_isolation(connection, work, key)
-    if not may_be_poison:
-        return None
-    try:
-        with isolation.exclusive(patience_seconds=this.attempt_seconds):
-            claim = _claim(this, work, key, extra=extra, isolated=True)
-            if claim is not None:
-                log.warning("isolated_attempt_started", work=work.name, key=key, lost_leases=claim.row["lost_leases"])
-                return _carry_out(this, claim, carry_out)
-    except IsolationTimeout:
-        log.info("isolation_timed_out", work=work.name, key=key)
+        may_be_poison = lifecycle.needs_isolation(connection, key)
+    if may_be_poison:
+        try:
+            with isolation.exclusive(patience_seconds=this.attempt_seconds):
+                claim = _claim(this, key, isolated=True, at_claim=at_claim)
+                if claim is not None:
+                    log.warning("isolated_attempt_started", **_names(key), lost_leases=claim.lost_leases)
+                    with _carried_out(Attempt(this, claim), at_abort) as attempt:
+                        yield attempt
+                    return
+        except IsolationTimeout:
+            log.info("isolation_timed_out", **_names(key))
+    yield None
 
 
-def _claim(
-    this: Connections, work: WorkKind, key: tuple[str, ...], *, extra: Mapping[str, Any] | None, isolated: bool
-) -> Claim | None:
+def _claim(this: Connections, key: WorkKey, *, isolated: bool, at_claim: AtClaim | None) -> Claim | None:
     return lifecycle.claim(
         this.database,
-        work,
         key,
         lease_seconds=this.settings.leadway_lease_seconds,
         deadline_seconds=this.attempt_seconds,
         worker=this.worker,
         task_id=current_task.request.id if current_task else None,
         isolated=isolated,
-        extra=extra,
+        at_claim=at_claim,
     )
 
 
-def _carry_out(this: Connections, claim: Claim, carry_out: Callable[[Connections, Claim], str]) -> None:
-    structlog.contextvars.bind_contextvars(work=claim.work.name, key=claim.key, fence=claim.fence)
-    try:
-        failpoint(f"{claim.work.name}_claimed")
-        outcome = carry_out(this, claim)
-    except LeaseLost:
-        outcome = "lease_lost"
-    except Exception as error:
-        # Not raised again: Celery would log its text, which may quote a row. If the row cannot be written now, its
-        # lease runs out and another attempt takes it over.
-        outcome = "broken"
-        log.exception("attempt_raised")
-        metrics.UNEXPECTED_ERRORS.labels(claim.work.name, type(error).__name__).inc()
-        _abort(this, claim, error)
-    finally:
-        structlog.contextvars.unbind_contextvars("work", "key", "fence")
+@contextmanager
+def _carried_out(attempt: Attempt, at_abort: AtAbort | None) -> Iterator[Attempt]:
+    claim = attempt.claim
+    names = _names(claim.key)
+    with structlog.contextvars.bound_contextvars(**names, fence=claim.fence):
+        try:
+            failpoint(f"{claim.key.kind.name}_claimed")
+            yield attempt
+        except LeaseLost:
+            attempt.outcome = "lease_lost"
+        except Exception as error:
+            # Not raised again: Celery would log its text, which may quote a row. If the row cannot be written now, its
+            # lease runs out and another attempt takes it over.
+            attempt.outcome = "broken"
+            log.exception("attempt_raised")
+            metrics.UNEXPECTED_ERRORS.labels(claim.key.kind.name, type(error).__name__).inc()
+            _abort(attempt, type(error).__name__, at_abort)
     waker.wake()
-    metrics.ATTEMPTS.labels(claim.work.name, outcome).inc()
-    took = round(1000 * (this.attempt_seconds - claim.seconds_left))
-    log.info("attempt_ended", work=claim.work.name, key=claim.key, outcome=outcome, milliseconds=took)
+    metrics.ATTEMPTS.labels(claim.key.kind.name, attempt.outcome).inc()
+    took = round(1000 * (attempt.this.attempt_seconds - claim.seconds_left))
+    log.info("attempt_ended", **names, outcome=attempt.outcome, milliseconds=took)
 
 
-def _abort(this: Connections, claim: Claim, error: Exception) -> None:
-    first_seconds = this.settings.leadway_retry_seconds
-    name = type(error).__name__
+def _abort(attempt: Attempt, error: str, at_abort: AtAbort | None) -> None:
+    def write(connection: Connection) -> None:
+        first_seconds = attempt.this.settings.leadway_retry_seconds
+        dead = lifecycle.abort(connection, attempt.claim, error=error, first_seconds=first_seconds)
+        if at_abort is not None:
+            at_abort(connection, attempt.claim, dead=dead)
+
     with suppress(LeaseLost, SQLAlchemyError):
-        this.database.transact(
-            lambda connection: lifecycle.abort(connection, claim, error=name, first_seconds=first_seconds)
-        )
+        attempt.commit(write)
+
+
+def _names(key: WorkKey) -> dict[str, str]:
+    return {"work": key.kind.name, "location_id": key.location_id, "subject": key.subject}

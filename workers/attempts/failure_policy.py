@@ -1,8 +1,12 @@
-"""The failure policy: what an error from Leadway means for a row and for its account, and when the row is tried again.
+"""The failure policy: what an error from Leadway means for a row of work, for its account and for the circuit breaker.
 
-Only what says something about the row itself counts towards dead-lettering it: an outage, the budget, a pause never do.
+One table decides, for every kind of work. Only what says something about the row itself counts towards dead-lettering
+it: an outage, the budget, a pause never do.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 import structlog
@@ -14,14 +18,60 @@ from models.accounts.pauses import ALL_WORK, PauseCause
 from models.work import lifecycle
 from models.work.history import Outcome
 from models.work.lifecycle import FAILURES_ALLOWED, Claim
-from models.work.work_rows import WorkStatus
 from workers.leadway.credentials import REFRESH
-from workers.leadway.errors import NOT_A_TRY, ErrorKind, LeadwayError, RetryableLeadwayError
+from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
+
+class ForTheRow(Enum):
+    """What happens to the row of work."""
+
+    WAITS = auto()
+    """Nothing was sent: no try is counted, and the history keeps none."""
+    POSTPONED = auto()
+    """The reason is not the row's: no try is counted."""
+    TRIED_AGAIN = auto()
+    """A try is counted, but none that leads to dead-lettering."""
+    FAILS = auto()
+    """Tried again, but dead after FAILURES_ALLOWED failures."""
+    DIES = auto()
+
+
+class ForTheAccount(Enum):
+    """What happens to the account, its circuit breaker included."""
+
+    NOTHING = auto()
+    OPENS_THE_BREAKER = auto()
+    COUNTS_AN_OUTAGE = auto()
+    """Several in a row open the breaker."""
+    PAUSES = auto()
+    """See PAUSING."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    row: ForTheRow
+    account: ForTheAccount = ForTheAccount.NOTHING
+
+
+POLICY: Mapping[ErrorKind, Policy] = {
+    ErrorKind.BUDGET: Policy(ForTheRow.WAITS),
+    ErrorKind.NO_TIME: Policy(ForTheRow.WAITS),
+    ErrorKind.THROTTLED: Policy(ForTheRow.POSTPONED, ForTheAccount.OPENS_THE_BREAKER),
+    ErrorKind.OUTAGE: Policy(ForTheRow.TRIED_AGAIN, ForTheAccount.COUNTS_AN_OUTAGE),
+    ErrorKind.TOKEN: Policy(ForTheRow.POSTPONED, ForTheAccount.PAUSES),
+    ErrorKind.LOCATION: Policy(ForTheRow.POSTPONED, ForTheAccount.PAUSES),
+    ErrorKind.SCOPE: Policy(ForTheRow.POSTPONED, ForTheAccount.PAUSES),
+    ErrorKind.VERSION: Policy(ForTheRow.POSTPONED, ForTheAccount.PAUSES),
+    ErrorKind.PUZZLING: Policy(ForTheRow.FAILS),
+    ErrorKind.NOT_FOUND: Policy(ForTheRow.FAILS),
+    ErrorKind.REFUSED: Policy(ForTheRow.FAILS),
+    ErrorKind.WRONG_KIND: Policy(ForTheRow.DIES),
+    ErrorKind.CONTACT_UNKNOWN: Policy(ForTheRow.DIES),
+}
 PAUSING = {
     ErrorKind.TOKEN: (
         PauseCause.TOKEN,
@@ -53,41 +103,44 @@ SHORTEST_WAIT_SECONDS = 0.05
 
 
 def apply_policy(
-    connection: Connection, this: Connections, claim: Claim, error: LeadwayError, *, account: Account, **values: Any
-) -> None:
+    connection: Connection,
+    this: Connections,
+    claim: Claim,
+    error: LeadwayError,
+    *,
+    account: Account,
+    may_die: bool = True,
+) -> str | None:
     """Reschedules or dead-letters the row as the error says; opens the circuit breaker or pauses the account.
 
-    Only for errors after which nothing was done: of reads, and of writes that provably were not executed. A follow-up
-    whose outcome is unclear stays unclear and is never dead-lettered: it waits for a person. `values`: columns of the
-    row. Raises LeaseLost.
+    Only for errors after which nothing was done: of reads, and of writes that provably were not executed. Returns the
+    cause if the row is dead now. `may_die`: False for a row that has to wait for a person instead. Raises LeaseLost.
     """
-    unclear = claim.row.get("unclear_since") is not None
-    values = {"status": WorkStatus.UNCLEAR if unclear else WorkStatus.PENDING, **values}
-    facts: dict[str, Any] = {
-        "error": str(error.kind),
-        "http_status": error.http_status,
-        "trace_id": error.trace_id,
-        **values,
-    }
+    policy, kind = POLICY[error.kind], str(error.kind)
     first_delay = this.settings.leadway_retry_seconds
-    apply_to_account(connection, error, account=account, work=claim.work.name, first_delay=first_delay)
-    seconds = seconds_until_retry(error, tries=claim.attempts, first_delay=first_delay)
-    if error.kind in NOT_A_TRY:
-        lifecycle.reschedule(connection, claim, seconds=seconds, tried=False, error=str(error.kind), **values)
-    elif error.kind is ErrorKind.THROTTLED or error.kind in PAUSING:
-        lifecycle.reschedule(connection, claim, seconds=seconds, **facts)
-    elif error.kind is ErrorKind.OUTAGE:
-        lifecycle.reschedule(connection, claim, seconds=seconds, counted=True, outcome=Outcome.FAILED, **facts)
-    elif isinstance(error, RetryableLeadwayError) and claim.failures + 1 < FAILURES_ALLOWED:
-        lifecycle.reschedule(
-            connection, claim, seconds=seconds, counted=True, failed=True, outcome=Outcome.FAILED, **facts
-        )
-    elif values["status"] is WorkStatus.UNCLEAR:
-        lifecycle.reschedule(connection, claim, seconds=None, counted=True, outcome=Outcome.UNCLEAR, **facts)
-        log.error("person_needed", work=claim.work.name, key=claim.key, why=str(error.kind))
-    else:
-        lifecycle.dead_letter(connection, claim, cause=str(error.kind), **{**facts, "status": WorkStatus.DEAD})
-        log.error("work_dead_lettered", work=claim.work.name, key=claim.key, cause=str(error.kind))
+    apply_to_account(connection, error, account=account, work=claim.key.kind.paused_as, first_delay=first_delay)
+    seconds: float | None = seconds_until_retry(error, tries=claim.attempts, first_delay=first_delay)
+    facts: dict[str, Any] = {"error": kind, "http_status": error.http_status, "trace_id": error.trace_id}
+    match policy.row:
+        case ForTheRow.WAITS:
+            lifecycle.reschedule(connection, claim, seconds=seconds, tried=False, error=kind)
+        case ForTheRow.POSTPONED:
+            lifecycle.reschedule(connection, claim, seconds=seconds, **facts)
+        case ForTheRow.TRIED_AGAIN:
+            lifecycle.reschedule(connection, claim, seconds=seconds, counted=True, outcome=Outcome.FAILED, **facts)
+        case ForTheRow.FAILS | ForTheRow.DIES:
+            fails_once_more = policy.row is ForTheRow.FAILS and claim.failures + 1 < FAILURES_ALLOWED
+            if fails_once_more or not claim.key.kind.may_die:
+                how: dict[str, Any] = {"counted": True, "failed": True, "outcome": Outcome.FAILED}
+                lifecycle.reschedule(connection, claim, seconds=seconds, **how, **facts)
+            elif not may_die:
+                lifecycle.reschedule(connection, claim, seconds=None, counted=True, outcome=Outcome.UNCLEAR, **facts)
+                log.error("person_needed", work=claim.key.kind.name, subject=claim.key.subject, why=kind)
+            else:
+                lifecycle.dead_letter(connection, claim, cause=kind, **facts)
+                log.error("work_dead_lettered", work=claim.key.kind.name, subject=claim.key.subject, cause=kind)
+                return kind
+    return None
 
 
 def apply_to_account(
@@ -97,25 +150,25 @@ def apply_to_account(
 
     `work`: the kind of work that met the error; a missing scope pauses only that. `first_delay`: seconds.
     """
-    if error.kind is ErrorKind.THROTTLED:
-        seconds = seconds_until_retry(error, tries=1, first_delay=first_delay)
-        circuit_breaker.open_breaker(connection, account.location_id, seconds=seconds)
-    elif error.kind in PAUSING:
-        if not _has_another_token(connection, error, account=account):
-            _pause(connection, error.kind, account=account, work=work)
-    elif error.kind is ErrorKind.OUTAGE:
-        _record_outage(connection, account=account, first_delay=first_delay)
+    match POLICY[error.kind].account:
+        case ForTheAccount.OPENS_THE_BREAKER:
+            seconds = seconds_until_retry(error, tries=1, first_delay=first_delay)
+            circuit_breaker.open_breaker(connection, account.location_id, seconds=seconds)
+        case ForTheAccount.COUNTS_AN_OUTAGE:
+            _record_outage(connection, account=account, first_delay=first_delay)
+        case ForTheAccount.PAUSES:
+            if not _has_another_token(connection, error, account=account):
+                _pause(connection, error.kind, account=account, work=work)
 
 
 def seconds_until_retry(error: LeadwayError, *, tries: int, first_delay: float) -> float:
     """Seconds until the next try: what Leadway or the budget asks for, else the first delay or a backoff."""
     asked = error.retry_after if isinstance(error, RetryableLeadwayError) else None
-    if error.kind in NOT_A_TRY:
-        return max(asked or first_delay, SHORTEST_WAIT_SECONDS)
-    if error.kind is ErrorKind.THROTTLED:
-        return asked or first_delay
-    if error.kind in PAUSING:
-        return first_delay  # the pause holds the row back; when the pause ends, nothing more has to be waited for
+    match POLICY[error.kind].row:
+        case ForTheRow.WAITS:
+            return max(asked or first_delay, SHORTEST_WAIT_SECONDS)
+        case ForTheRow.POSTPONED:
+            return asked or first_delay  # a pause holds the row back; when it ends, nothing more has to be waited for
     return max(lifecycle.backoff(tries, first_seconds=first_delay), asked or 0.0)
 
 

@@ -1,16 +1,16 @@
-"""Stores a reading of a call, fetched or listed: ends its attempt, saves the log, plans follow-ups, in one commit."""
+"""Stores readings of calls, fetched or listed, and plans their follow-ups, in the caller's transaction."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
 from models.accounts import circuit_breaker
 from models.accounts.accounts import Account
-from models.calls import calls
-from models.calls.call_log import ActionType, CallLog
+from models.calls import storing
+from models.calls.call_log import ActionType
+from models.calls.storing import Reading, Stored
 from models.failpoints import failpoint
-from models.work import lifecycle
-from models.work.history import Outcome
 from models.work.lifecycle import Claim
 from models.work.work_rows import Lane
 from workers.follow_ups.planning import plan_follow_ups
@@ -21,41 +21,29 @@ LONGEST_REREAD_SECONDS = 600.0
 """The longest interval between two readings of a call that is not settled."""
 
 
-def store_reading(
-    connection: Connection, this: Connections, claim: Claim, call_log: CallLog, *, account: Account
-) -> str:
-    """Stores the reading, plans its follow-ups and ends the attempt, in the caller's transaction.
+def store_readings(
+    connection: Connection, this: Connections, readings: Sequence[Reading], *, claim: Claim, account: Account, lane: Lane
+) -> dict[str, Stored]:
+    """Stores what this claim has read, a log or a page of them, and plans the follow-ups of calls that want them.
 
-    Returns the attempt's outcome: settled or unsettled. Raises LeaseLost.
+    Returns what is stored then, by call id. The caller ends the work in the same transaction. `lane`: of the calls.
     """
-    location_id = account.location_id
-    stored_at = claim.row["stored_at"]
-    stored_for = claim.claimed_at - (stored_at or claim.claimed_at)
-    settled = call_log.is_settled_after(stored_for)
-    # The attempt ends first: the UPDATE proves the fence and locks the row, so that the claim tells what is stored.
-    if settled:
-        lifecycle.complete(connection, claim)
-    else:
-        lifecycle.reschedule(connection, claim, seconds=reread_after(this, stored_for), outcome=Outcome.UNSETTLED)
-    keyed_actions = calls.save(
-        connection, location_id, call_log, read_at=claim.claimed_at, settled=settled, stored=claim.row
-    )
-    if claim.row["plans_follow_ups"] or _plans_follow_ups(connection, claim):
-        plan_follow_ups(
-            connection,
-            this.rules,
-            call_log,
-            keyed_actions,
-            account=account,
-            lane=Lane(claim.row["lane"]),
-            read_at=claim.claimed_at,
-            stored_at=stored_at,
-        )
+    stored = storing.store(
+        connection, account.location_id, readings, fence=claim.fence, read_at=claim.claimed_at,
+        time_zone=account.time_zone,
+    )  # fmt: skip
+    for reading in readings:
+        each = stored[reading.call_log.call_id]
+        if each.wants_follow_ups or (reading.request is not None and reading.request.wants_follow_ups):
+            plan_follow_ups(
+                connection, this.rules, reading.call_log, each.keyed_actions, account=account, lane=lane,
+                read_at=claim.claimed_at, stored_at=None if each.is_new else each.stored_at,
+            )  # fmt: skip
+        _measure(reading, each)
     if account.outages_in_a_row:
-        circuit_breaker.record_success(connection, location_id)
+        circuit_breaker.record_success(connection, account.location_id)
     failpoint("call_before_commit")
-    _measure(claim, call_log)
-    return "settled" if settled else "unsettled"
+    return stored
 
 
 def reread_after(this: Connections, unsettled_for: timedelta) -> float:
@@ -66,17 +54,11 @@ def reread_after(this: Connections, unsettled_for: timedelta) -> float:
     return min(LONGEST_REREAD_SECONDS, max(2 * this.settings.leadway_retry_seconds, unsettled_for.total_seconds()))
 
 
-def _plans_follow_ups(connection: Connection, claim: Claim) -> bool:
-    """Asks again under the lock of the row: a backfilled call may have been announced since the claim."""
-    row = calls.get(connection, *claim.key)
-    return row is not None and bool(row["plans_follow_ups"])
-
-
-def _measure(claim: Claim, call_log: CallLog) -> None:
-    if claim.row["stored_at"] is None:
-        metrics.STORED_SECONDS.observe((datetime.now(UTC) - claim.row["created_at"]).total_seconds())
-    if call_log.unknown_fields:
-        metrics.UNKNOWN_FIELDS.inc(len(call_log.unknown_fields))
-    unknown = sum(action.action_type not in ActionType.__members__ for action in call_log.actions)
+def _measure(reading: Reading, stored: Stored) -> None:
+    if stored.is_new:
+        metrics.STORED_SECONDS.observe((datetime.now(UTC) - stored.first_heard_at).total_seconds())
+    if reading.call_log.unknown_fields:
+        metrics.UNKNOWN_FIELDS.inc(len(reading.call_log.unknown_fields))
+    unknown = sum(action.action_type not in ActionType.__members__ for action in reading.call_log.actions)
     if unknown:
         metrics.UNKNOWN_ACTION_TYPES.inc(unknown)

@@ -21,9 +21,9 @@ from workers.cli.screen import age, count, say, when
 from workers.leadway.client import CallType
 from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
-from workers.reconcile_accounts import AccountStandsStill, read_to_end
+from workers.read_page import AccountStandsStill, read_to_end
 from workers.reconciling.close_window import PAGE_SIZE
-from workers.reconciling.read_page import PageOutcome
+from workers.reconciling.reading import PageOutcome
 
 SHARE_OF_BUDGET = 0.5
 """Part of the account's allowance that a backfill uses at most, also while nothing else uses it."""
@@ -143,7 +143,7 @@ def _run(
             slot=slot,
             since=since,
             until=until,
-            plans_follow_ups=follow_ups,
+            wants_follow_ups=follow_ups,
         )
     )
     with this.database.reading() as connection:

@@ -5,6 +5,9 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts as served_accounts
 from models.accounts import oauth_grants
+from models.work import lifecycle
+from models.work.work_rows import Lane
+from workers.leadway import credentials
 from workers.cli.credentials import checked_location, checked_token, line_from_stdin, prompted
 from workers.cli.opened import opened, served_account
 from workers.cli.screen import say
@@ -39,12 +42,17 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
         for name, value in zip(names, (client_secret, refresh_token), strict=True):
             checked_token(value, source=f"the {name}")
         cipher = this.cipher()
-        this.database.transact(
-            lambda connection: oauth_grants.set_grant(
+
+        def write(connection: Connection) -> None:
+            oauth_grants.set_grant(
                 connection, location, client_id=client_id, client_secret=client_secret, refresh_token=refresh_token,
                 cipher=cipher,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+            key = credentials.work_key(location)
+            lifecycle.take_from_worker(connection, key)  # a refresh that is under way used the grant before
+            lifecycle.bring_forward(connection, key, lane=Lane.LIVE)
+
+        this.database.transact(write)
         say(f"{location} is connected. `leadway-calls doctor {location}` tries it.")
         if this.settings.leadway_location_id == location and this.settings.leadway_api_token is not None:
             click.echo("Warning: LEADWAY_API_TOKEN is set and wins at the next start: remove it there", err=True)

@@ -14,7 +14,7 @@ from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, when
 from workers.process.connections import Connections
-from workers.reconcile_accounts import AccountStandsStill, read_to_end
+from workers.read_page import AccountStandsStill, read_to_end
 
 
 @click.command(short_help="Compares Leadway's list with what is here, takes in what is missing.")

@@ -1,14 +1,14 @@
 """The words of a note: reads the stored call, looks its booking up, renders the rule's template."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from models.accounts.accounts import Account
 from models.calls import calls
 from models.calls.call_log import Action, ActionType, CallLog
 from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FollowUp
 from models.follow_ups.languages import zone_of
 from models.follow_ups.rules import FollowUpKind, Rule
 from models.follow_ups.template_names import AppointmentLookup, BookedAppointment, NoteContext
@@ -67,37 +67,38 @@ class WordedFollowUp:
         return {"title": self.title, "body": self.body, "appointment_id": self.appointment_id}
 
 
-def word_follow_up(this: Connections, claim: Claim, *, account: Account, client: LeadwayClient) -> WordedFollowUp:
-    """The follow-up of this claim in words; looks a booked appointment up, and writes nothing.
+def word_follow_up(
+    this: Connections, claim: Claim, follow_up: FollowUp, *, account: Account, client: LeadwayClient
+) -> WordedFollowUp:
+    """The follow-up in words; looks a booked appointment up, and writes nothing.
 
     Raises NothingToWord, WordingError (the template), BookingNotListedYet, and LeadwayError where the lookup is worth
     waiting for.
     """
-    row = claim.row
-    rule = this.rules.find(row["rule_id"], location_id=account.location_id)
+    rule = this.rules.find(follow_up.rule_id, location_id=account.location_id)
     if rule is None:
-        raise NothingToWord(f"the rule {row['rule_id']!r} is no longer in the rules file")
+        raise NothingToWord(f"the rule {follow_up.rule_id!r} is no longer in the rules file")
     with this.database.reading() as connection:
-        call = calls.get(connection, account.location_id, row["call_id"])
-        actions = calls.keyed_actions(connection, account.location_id, row["call_id"])
+        call = calls.get(connection, account.location_id, follow_up.call_id)
+        actions = calls.keyed_actions(connection, account.location_id, follow_up.call_id)
     if call is None:
         raise NothingToWord("its call is no longer stored")
-    call_log = calls.as_call_log(call)
-    action = dict(actions).get(row["action_key"])
-    if row["body"] is not None and rule.kind in _WORDED:
-        return _as_worded_before(rule, row, call_log)
+    call_log = call.call_log
+    action = dict(actions).get(follow_up.action_key)
+    if follow_up.body is not None and rule.kind in _WORDED:
+        return _as_worded_before(rule, follow_up, call_log)
     lookup, appointment = AppointmentLookup.UNAVAILABLE, None
     if action is not None and action.action_type == ActionType.APPOINTMENT_BOOKING and rule.kind in _WORDED:
         lookup, appointment = _look_up(
-            this, claim, call_log, actions, account=account, client=client, stored_at=call["stored_at"]
+            this, claim, follow_up, call_log, actions, account=account, client=client, stored_at=call.stored_at
         )
-    known_after = call["created_at"] - (call_log.ended_at or call["created_at"])
+    known_after = call.first_heard_at - (call_log.ended_at or call.first_heard_at)
     context = NoteContext(
         call_log=call_log,
         action=action,
         language=account.language,
         time_zone=account.time_zone,
-        reference=row["follow_up_id"],
+        reference=follow_up.follow_up_id,
         appointment=None if appointment is None else _as_booked(appointment),
         appointment_lookup=lookup,
         late=known_after > LATE_AFTER,
@@ -126,14 +127,14 @@ def _worded(rule: Rule, context: NoteContext, *, appointment_id: str | None) -> 
             return WordedFollowUp(body=rule.workflow_id or "", workflow_id=rule.workflow_id or "")
 
 
-def _as_worded_before(rule: Rule, row: Mapping[str, Any], call_log: CallLog) -> WordedFollowUp:
+def _as_worded_before(rule: Rule, follow_up: FollowUp, call_log: CallLog) -> WordedFollowUp:
     """A follow-up is worded once: a later attempt spends no requests on another lookup."""
     return WordedFollowUp(
-        body=row["body"],
-        title=row["title"],
+        body=follow_up.body or "",
+        title=follow_up.title,
         due_at=_due_at(rule, call_log),
         assigned_to=rule.assigned_to,
-        appointment_id=row["appointment_id"],
+        appointment_id=follow_up.appointment_id,
     )
 
 
@@ -144,6 +145,7 @@ def _due_at(rule: Rule, call_log: CallLog) -> datetime:
 def _look_up(
     this: Connections,
     claim: Claim,
+    follow_up: FollowUp,
     call_log: CallLog,
     actions: Sequence[tuple[str, Action]],
     *,
@@ -151,7 +153,7 @@ def _look_up(
     client: LeadwayClient,
     stored_at: datetime,
 ) -> tuple[AppointmentLookup, Appointment | None]:
-    contact_id = claim.row["contact_id"]
+    contact_id = follow_up.contact_id or ""
     try:
         listed = client.list_appointments(contact_id)
     except LeadwayError as error:
@@ -161,7 +163,7 @@ def _look_up(
     with this.database.reading() as connection:
         used = follow_ups.appointments_used(connection, account.location_id, contact_id, but_call=call_log.call_id)
     free = _with_exact_times([each for each in listed if each.appointment_id not in used], actions, client=client)
-    found = match_bookings(actions, free, call_log=call_log, time_zone=account.time_zone).get(claim.row["action_key"])
+    found = match_bookings(actions, free, call_log=call_log, time_zone=account.time_zone).get(follow_up.action_key)
     if found is not None:
         return AppointmentLookup.FOUND, found
     first_delay = this.settings.leadway_retry_seconds

@@ -23,13 +23,17 @@ from workers.leadway.transport import Observer, open_session
 class Leadway:
     """Leadway for this process. Opened by the entry point, after any fork."""
 
-    def __init__(self, settings: Settings, *, cipher: TokenCipher, client: "redis.Redis", database: Database) -> None:
+    def __init__(
+        self, settings: Settings, *, cipher: TokenCipher, client: "redis.Redis", database: Database, worker: str
+    ) -> None:
         self._url = settings.leadway_api_url
         self._version = settings.leadway_api_version
         self._redaction_key = cipher.fingerprint_key
         self._session = open_session(pool_size=settings.worker_threads)
         self._budget = Budget(client)
-        self._credentials = Credentials(database, cipher, session=self._session, url=self._url, version=self._version)
+        self.credentials = Credentials(
+            database, cipher, session=self._session, url=self._url, version=self._version, worker=worker
+        )
         self._per_10_seconds = settings.leadway_requests_per_10_seconds
 
     def for_account(
@@ -55,7 +59,7 @@ class Leadway:
             self._session,
             url=self._url,
             version=self._version,
-            token=lambda: self._credentials.token(account, deadline=deadline),
+            token=lambda: self.credentials.token(account, deadline=deadline),
             location_id=account.location_id,
             redaction_key=self._redaction_key,
             deadline=deadline,

@@ -8,16 +8,22 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import requests
 import structlog
+from sqlalchemy import Connection
 
 from models.accounts import oauth_grants
 from models.accounts.accounts import Account
-from models.accounts.oauth_grants import RefreshClaim
+from models.accounts.oauth_grants import CurrentToken, Grant
 from models.accounts.token_encryption import TokenCipher, TokenUnreadable
 from models.database import Database
+from models.work import lifecycle
+from models.work.history import Outcome
+from models.work.lifecycle import Claim, LeaseLost
+from models.work.work_rows import Lane, WorkKey, WorkKind
 from workers.leadway.errors import (
     ErrorKind,
     LeadwayError,
@@ -37,18 +43,26 @@ REFRESH_REQUEST_SECONDS = 8.0
 CLAIM_SECONDS = 12.0
 """A claim on the refresh runs out after this: within the 30 s for which a used refresh token brings the same answer
 again (vendor's changelog, as reported), so that a refresh whose process died can be repeated."""
+RETRY_SECONDS = 5.0
+"""After a refresh that failed, if nobody needs the token sooner."""
 POLL_SECONDS = 0.1
 DEFAULT_LIFE_SECONDS = 86_399.0
 """Of an access token whose answer names no life."""
+GRANT = WorkKind("grant", task="grants.refresh", queue="housekeeping", paused_as="grant", may_die=False)
+
+
+def work_key(location_id: str) -> WorkKey:
+    """The work of keeping the account's access token fresh. It never ends while the account has a grant."""
+    return WorkKey(GRANT, location_id, "")
 
 
 class Credentials:
-    """The tokens of all accounts, for one process."""
+    """The tokens of all accounts, for one process. `worker`: the name under which it holds leases."""
 
     def __init__(
-        self, database: Database, cipher: TokenCipher, *, session: requests.Session, url: str, version: str
+        self, database: Database, cipher: TokenCipher, *, session: requests.Session, url: str, version: str, worker: str
     ) -> None:
-        self._database, self._cipher = database, cipher
+        self._database, self._cipher, self._worker = database, cipher, worker
         self._session, self._url, self._version = session, url, version
         self._refreshing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
@@ -62,8 +76,7 @@ class Credentials:
         if account.token_expires_at is None:
             return self._opened(account.api_token_encrypted)
         location_id = account.location_id
-        with self._database.reading() as connection:
-            present = oauth_grants.current_token(connection, location_id)
+        present = self._present(location_id)
         if present.seconds_left > REFRESH_BEFORE_SECONDS:
             return self._opened(present.token_encrypted)
         with self._guard:
@@ -78,54 +91,94 @@ class Credentials:
     def _refreshed(self, location_id: str, *, deadline: float) -> str:
         """Refreshes, or waits for the process that does. One thread per process is here; one process has the claim."""
         while True:
-            with self._database.reading() as connection:
-                present = oauth_grants.current_token(connection, location_id)
-            if present.seconds_left > REFRESH_BEFORE_SECONDS:
-                return self._opened(present.token_encrypted)
-            claim = self._database.transact(
-                lambda connection, seen=present: oauth_grants.claim_refresh(  # type: ignore[misc]
-                    connection, location_id, seen=seen, seconds=CLAIM_SECONDS
-                )
-            )
+            claim = self._claim(location_id)
             try:
                 if claim is not None:
-                    self._refresh(location_id, claim)
-                    continue
+                    self.refresh(claim)
             except RetryableLeadwayError as error:
-                if present.seconds_left <= 0:
+                if self._present(location_id).seconds_left <= 0:
                     raise
                 log.warning("token_refresh_postponed", location_id=location_id, error=str(error.kind))
+            present = self._present(location_id)
             if present.seconds_left > 0:
                 return self._opened(present.token_encrypted)
             if time.monotonic() + POLL_SECONDS >= deadline:
                 raise _no_time()
             time.sleep(POLL_SECONDS)
 
-    def _refresh(self, location_id: str, claim: RefreshClaim) -> None:
-        """Asks for new tokens and stores them under the claim. A crash leaves the claim, which runs out."""
-        try:
-            answer = self._ask(claim)
-            access_token, refresh_token = _text(answer, "access_token"), _text(answer, "refresh_token")
-            if access_token is None:
-                raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, reached=False)
-            stored = self._database.transact(
-                lambda connection: oauth_grants.store_tokens(
-                    connection, location_id, claim, access_token=access_token, refresh_token=refresh_token,
-                    seconds=_life(answer), cipher=self._cipher,
-                )
+    def _present(self, location_id: str) -> CurrentToken:
+        with self._database.reading() as connection:
+            return oauth_grants.current_token(connection, location_id)
+
+    def _claim(self, location_id: str) -> Claim | None:
+        """Claims the refresh now, whatever its due time; None: another process has it."""
+        key = work_key(location_id)
+        self._database.transact(lambda connection: lifecycle.bring_forward(connection, key, lane=Lane.LIVE))
+        return lifecycle.claim(
+            self._database, key, lease_seconds=CLAIM_SECONDS, deadline_seconds=CLAIM_SECONDS, worker=self._worker,
+            isolated=True, heeds_pauses=False,
+        )  # fmt: skip
+
+    def refresh(self, claim: Claim) -> None:
+        """Asks for new tokens, stores them under the claim, and ends it. A crash leaves the claim, which runs out.
+
+        Asks for nothing if another process has refreshed since. Raises LeadwayError; the claim is ended then too.
+        """
+        location_id = claim.key.location_id
+        with self._database.reading() as connection:
+            grant = oauth_grants.get_grant(connection, location_id)
+        seconds_left = self._present(location_id).seconds_left
+        if grant is None:
+            self._database.transact(lambda connection: lifecycle.complete(connection, claim, tried=False))
+        elif seconds_left > REFRESH_BEFORE_SECONDS:
+            self._go_on(claim, seconds_left)
+        else:
+            try:
+                self._use(claim, grant)
+            except LeadwayError as error:
+                kind, status = str(error.kind), error.http_status
+                self._database.transact(
+                    lambda connection: lifecycle.reschedule(
+                        connection, claim, seconds=error.retry_after or RETRY_SECONDS
+                        if isinstance(error, RetryableLeadwayError) else RETRY_SECONDS,
+                        counted=True, outcome=Outcome.FAILED, error=kind, http_status=status,
+                    )
+                )  # fmt: skip
+                raise
+
+    def _use(self, claim: Claim, grant: Grant) -> None:
+        """Uses the refresh token. Raises LeadwayError before anything is written."""
+        answer = self._ask(grant)
+        access_token, refresh_token = _text(answer, "access_token"), _text(answer, "refresh_token")
+        if access_token is None:
+            raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, reached=False)
+        location_id, seconds = claim.key.location_id, _life(answer)
+
+        def write(connection: Connection) -> bool:
+            lifecycle.go_on(connection, claim, seconds=max(0.0, seconds - REFRESH_BEFORE_SECONDS))
+            return oauth_grants.store_tokens(
+                connection, location_id, grant, access_token=access_token, refresh_token=refresh_token,
+                seconds=seconds, cipher=self._cipher,
             )  # fmt: skip
-        except LeadwayError:
-            self._database.transact(lambda connection: oauth_grants.release_refresh(connection, location_id, claim))
-            raise
+
+        try:
+            stored = self._database.transact(write)
+        except LeaseLost:
+            stored = False
         log.info("token_refreshed" if stored else "token_refreshed_too_late", location_id=location_id)
 
-    def _ask(self, claim: RefreshClaim) -> Mapping[str, Any]:
+    def _go_on(self, claim: Claim, seconds_left: float) -> None:
+        seconds = max(0.0, seconds_left - REFRESH_BEFORE_SECONDS)
+        with suppress(LeaseLost):
+            self._database.transact(lambda connection: lifecycle.go_on(connection, claim, seconds=seconds))
+
+    def _ask(self, grant: Grant) -> Mapping[str, Any]:
         """POST /oauth/token, form-encoded. Errors are raised outside of `except`: their causes may quote the form."""
         form = {
-            "client_id": claim.client_id,
-            "client_secret": self._opened(claim.client_secret_encrypted),
+            "client_id": grant.client_id,
+            "client_secret": self._opened(grant.client_secret_encrypted),
             "grant_type": "refresh_token",
-            "refresh_token": self._opened(claim.refresh_token_encrypted),
+            "refresh_token": self._opened(grant.refresh_token_encrypted),
             "user_type": "Location",
         }
         headers = {"Version": self._version, "Accept": "application/json"}

@@ -22,7 +22,7 @@ T = TypeVar("T")
 KNOWN_FIELDS = frozenset({
     "id", "contactId", "agentId", "isAgentDeleted", "fromNumber", "createdAt", "duration", "trialCall",
     "executedCallActions", "summary", "transcript", "translation", "extractedData", "messageId", "locationId",
-    "traceId", "agentTransferOccurred", "transcriptWithToolCalls",
+    "traceId", "agentTransferOccurred", "transcriptWithToolCalls", "toNumber", "direction", "callStatus",
 })
 # fmt: on
 _LONGEST_CALL = 10_000_000.0  # seconds
@@ -72,26 +72,18 @@ class Appointment:
 
 def read_call_log(document: Any, *, source: Source, redaction_key: bytes) -> CallLog:
     """Reads one call log, a bare object, and redacts it. Raises UnreadableDocument if there is no object or no id."""
-    call_id = _id_of(_object(document), "id")
+    _id_of(_object(document), "id")
     whole: dict[str, Any] = redact(document, key=redaction_key)
+    read = {name: how(whole.get(key)) for key, (name, how) in _FIELDS.items()}
+    carried = {key for key, (name, _) in _FIELDS.items() if read[name] not in (None, "", {})}
+    actions = _actions(whole.get("executedCallActions"))
+    if whole.get("executedCallActions") and _are_read_whole(whole["executedCallActions"]):
+        carried.add("executedCallActions")
     return CallLog(
-        call_id=call_id,
+        **{**read, "trial_call": bool(read["trial_call"])},
         source=source,
-        contact_id=_id_or_none(whole.get("contactId")),
-        agent_id=_id_or_none(whole.get("agentId")),
-        agent_deleted=_flag(whole.get("isAgentDeleted")),
-        message_id=_id_or_none(whole.get("messageId")),
-        from_number=_line(whole.get("fromNumber")) or None,
-        started_at=read_time(whole.get("createdAt")),
-        duration_seconds=_duration(whole.get("duration")),
-        trial_call=_flag(whole.get("trialCall")) or False,
-        transferred=_flag(whole.get("agentTransferOccurred")),
-        summary=_text(whole.get("summary")),
-        transcript=_text(whole.get("transcript")),
-        translation=_object_or_none(whole.get("translation")),
-        extracted_data=_object_or_none(whole.get("extractedData")),
-        actions=_actions(whole.get("executedCallActions")),
-        document=whole,
+        actions=actions,
+        document={key: value for key, value in whole.items() if key not in carried},
         unknown_fields=tuple(sorted(whole.keys() - KNOWN_FIELDS)),
     )
 
@@ -186,6 +178,20 @@ def _is_zoneless(value: Any) -> bool:
     return datetime.fromisoformat(value.strip()).tzinfo is None
 
 
+def _are_read_whole(entries: Any) -> bool:
+    """Whether the list of actions says nothing that `call_actions` does not keep."""
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and entry.keys() <= _ACTION_FIELDS and _object_or_none(entry.get("actionParameters", {}))
+        is not None
+        for entry in entries
+    )
+
+
+_ACTION_FIELDS = {
+    "actionId", "_id", "actionType", "actionName", "actionParameters", "executedAt", "triggerReceivedAt",
+}  # fmt: skip
+
+
 def _actions(value: Any) -> tuple[Action, ...]:
     """Entries that are no objects are left out; they stay in the document."""
     entries = value if isinstance(value, list) else []
@@ -269,3 +275,26 @@ def _finite(value: Any) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+_FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "id": ("call_id", _id_or_none),
+    "contactId": ("contact_id", _id_or_none),
+    "agentId": ("agent_id", _id_or_none),
+    "isAgentDeleted": ("agent_deleted", _flag),
+    "messageId": ("message_id", _id_or_none),
+    "fromNumber": ("from_number", lambda value: _line(value) or None),
+    "toNumber": ("to_number", lambda value: _line(value) or None),
+    "direction": ("direction", lambda value: _line(value).lower() or None),
+    "callStatus": ("call_status", lambda value: _line(value) or None),
+    "createdAt": ("started_at", read_time),
+    "duration": ("duration_seconds", _duration),
+    "trialCall": ("trial_call", _flag),
+    "agentTransferOccurred": ("transferred", _flag),
+    "summary": ("summary", _text),
+    "transcript": ("transcript", _text),
+    "translation": ("translation", _object_or_none),
+    "extractedData": ("extracted_data", _object_or_none),
+}
+"""By the log's field: the field of CallLog, and how it is read. What was read has a column, so the stored document
+leaves it out."""

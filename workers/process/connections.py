@@ -1,6 +1,6 @@
 """What a worker process is connected to: opened once, when it starts, by its entry point."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis
 from redis.backoff import NoBackoff
@@ -11,6 +11,7 @@ from models.database import WORKER, Database, Limits
 from models.follow_ups.rules import Rules
 from models.follow_ups.rules_file import load_rules
 from models.settings import Settings
+from models.work.dispatch_order import ScanMemory
 from workers.leadway import Leadway
 
 REDIS_SECONDS = 0.25
@@ -27,6 +28,8 @@ class Connections:
     leadway: Leadway
     worker: str
     """The name under which this process holds leases, new at each start."""
+    scan_memory: ScanMemory = field(default_factory=ScanMemory)
+    """Of the process's dispatches."""
 
     @property
     def attempt_seconds(self) -> float:
@@ -35,7 +38,7 @@ class Connections:
 
     @property
     def mark_seconds(self) -> float:
-        """How long a message may wait in Redis, in seconds: then the message expires and its row's mark is void."""
+        """How long a message may wait in Redis, in seconds: then its row's mark is void."""
         return min(30.0, 0.5 * self.settings.leadway_lease_seconds)
 
     def close(self) -> None:
@@ -69,7 +72,7 @@ def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER
         cipher=cipher,
         rules=load_rules(settings.leadway_rules_file),
         redis=client,
-        leadway=Leadway(settings, cipher=cipher, client=client, database=database),
+        leadway=Leadway(settings, cipher=cipher, client=client, database=database, worker=worker),
         worker=worker,
     )
     return _open

@@ -13,12 +13,11 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts
 from models.accounts.accounts import Account
-from models.database import moment
 from models.reconciling import schedule, seen_ids, unresolved, windows
-from models.reconciling.schedule import LOOK_DELAYS_SECONDS
 from models.reconciling.seen_ids import SeenCounts
 from models.reconciling.windows import AUTOMATIC, Window, WindowKind
 from models.work import lifecycle
+from models.work.lifecycle import Claim
 from workers.leadway.client import CallType
 from workers.leadway.documents import Page
 from workers.reconciling.take_in_listed import ListedOutcome
@@ -39,7 +38,6 @@ PASSES = 4
 SHIFTED = "list_shifted"
 COUNTS_DIFFER = "counts_differ"
 NOT_WORTH_IT = "not_worth_it"
-NO_CALL_FOUND = "no_call_found"
 
 
 def progress_of(window: Window, page: Page, outcome: ListedOutcome) -> dict[str, Any]:
@@ -52,13 +50,13 @@ def progress_of(window: Window, page: Page, outcome: ListedOutcome) -> dict[str,
         "unreadable": (0 if first else window.unreadable) + page.unreadable,
         "unannounced": window.unannounced + outcome.unannounced,
         "changed": window.changed + outcome.changed,
-        "failures": 0,
+        "requests": window.requests + 1,
         "error": None,
     }
 
 
 def end_of_list(
-    connection: Connection, window: Window, page: Page, progress: dict[str, Any], *, account: Account
+    connection: Connection, claim: Claim, window: Window, page: Page, progress: dict[str, Any], *, account: Account
 ) -> None:
     """Ends this pass: begins the list again, goes on to the list of trials, or ends the window. Raises LeaseLost."""
     shown = seen_ids.count_seen(connection, window)
@@ -69,21 +67,15 @@ def end_of_list(
             "list_read_again", location_id=window.location_id, kind=str(window.kind), why=why, told=page.total,
             shown=shown.calls, held=shown.held,
         )  # fmt: skip
-        windows.release(
-            connection, window, **{**progress, "error": why if waits else None}, pass_number=window.pass_number + 1,
-            next_page=1, next_attempt_at=moment(delay),
-        )  # fmt: skip
+        again = {"error": why if waits else None, "pass_number": window.pass_number + 1, "next_page": 1}
+        windows.go_on(connection, claim, window, seconds=delay, **{**progress, **again})
         return
     progress |= {"listed": window.listed + shown.inside, "held": window.held + shown.held}
     if window.call_type == CallType.LIVE:
-        windows.release(
-            connection, window, **{**progress, "told": None, "restless": False}, call_type=str(CallType.TRIAL),
-            pass_number=1, next_page=1, next_attempt_at=moment(),
-        )  # fmt: skip
-    elif window.kind is WindowKind.NARROW:
-        _end_of_look(connection, window, progress)
+        trials = {"told": None, "restless": False, "call_type": str(CallType.TRIAL), "pass_number": 1, "next_page": 1}
+        windows.go_on(connection, claim, window, **{**progress, **trials})
     else:
-        _end_of_window(connection, window, progress, account=account)
+        _end_of_window(connection, claim, window, progress, account=account)
 
 
 def _why_not_whole(window: Window, page: Page, progress: dict[str, Any], shown: SeenCounts) -> str | None:
@@ -99,14 +91,16 @@ def _why_not_whole(window: Window, page: Page, progress: dict[str, Any], shown: 
     return None if seen_the_same_twice else SHIFTED
 
 
-def _end_of_window(connection: Connection, window: Window, progress: dict[str, Any], *, account: Account) -> None:
-    windows.close(connection, window, **progress)
+def _end_of_window(
+    connection: Connection, claim: Claim, window: Window, progress: dict[str, Any], *, account: Account
+) -> None:
+    windows.close(connection, claim, window, **progress)
     seen_ids.forget(connection, window)
     unresolved.resolve(connection, window.location_id)
     since = max(window.run_from, account.added_at) if window.kind in AUTOMATIC else window.run_from
     if since <= window.window_until:
         accounts.extend_completeness(connection, window.location_id, since=since, until=window.window_until)
-    if not windows.open_next(connection, window) and window.kind is WindowKind.REGULAR:
+    if window.window_until >= window.run_until and window.kind is WindowKind.REGULAR:
         schedule.next_regular(connection, window.location_id)
         update_webhook_alarm(connection, window.location_id)
     metrics.WINDOWS.labels(window.kind).inc()
@@ -120,43 +114,26 @@ def _end_of_window(connection: Connection, window: Window, progress: dict[str, A
     )  # fmt: skip
 
 
-def _end_of_look(connection: Connection, window: Window, progress: dict[str, Any]) -> None:
-    """Ends one look for the call of an unresolved notification; its listing may take minutes, so more looks follow."""
-    unresolved.resolve(connection, window.location_id)
-    looks = window.looks + 1
-    found = window.notification_id is None or not unresolved.is_unresolved(connection, window.notification_id)
-    if found or looks >= len(LOOK_DELAYS_SECONDS):
-        windows.close(connection, window, **{**progress, "error": None if found else NO_CALL_FOUND}, looks=looks)
-        seen_ids.forget(connection, window)
-        log.info("notification_looked_for", location_id=window.location_id, found=found, looks=looks)
-        return
-    windows.release(
-        connection, window, **{**progress, "listed": 0, "held": 0}, looks=looks, call_type=str(CallType.LIVE),
-        pass_number=1, next_page=1, next_attempt_at=moment(LOOK_DELAYS_SECONDS[looks]),
-    )  # fmt: skip
-    seen_ids.forget(connection, window)
-
-
-def cut_if_too_long(connection: Connection, window: Window, page: Page) -> bool:
+def cut_if_too_long(connection: Connection, claim: Claim, window: Window, page: Page) -> bool:
     """Ends a window earlier whose list is too long; the run's next window begins there. False: nothing was cut."""
     length = window.window_until - window.window_from
     too_long = page.total is not None and page.total > LARGEST_WINDOW and length > 2 * SHORTEST_WINDOW
-    if not too_long or window.next_page != 1 or window.kind is WindowKind.NARROW:
+    if not too_long or window.next_page != 1:
         return False
     # The bounds of a list are whole milliseconds.
     part = max(SHORTEST_WINDOW, length * (CUT_TO / (page.total or 1)))
     until = window.window_from + timedelta(milliseconds=part // timedelta(milliseconds=1))
-    windows.release(connection, window, window_until=until, told=None, next_attempt_at=moment(), failures=0)
+    windows.go_on(connection, claim, window, window_until=until, told=None, requests=window.requests + 1)
     seen_ids.forget(connection, window)
     return True
 
 
-def close_if_not_worth_it(connection: Connection, window: Window, page: Page) -> bool:
+def close_if_not_worth_it(connection: Connection, claim: Claim, window: Window, page: Page) -> bool:
     """Closes a burst window if single fetches of the waiting calls take fewer requests than its list; else False."""
     first = window.next_page == 1 and window.pass_number == 1 and window.call_type == CallType.LIVE
     if window.kind is not WindowKind.BURST or not first or page.total is None:
         return False
     if page.total / PAGE_SIZE < schedule.waiting_calls(connection, window.location_id) / 2:
         return False
-    windows.close(connection, window, error=NOT_WORTH_IT)
+    windows.close(connection, claim, window, error=NOT_WORTH_IT, requests=window.requests + 1)
     return True

@@ -1,19 +1,23 @@
 """Takes in one page of Leadway's list: stores calls that have no row, or announces them where lists are not used."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts.accounts import Account
 from models.calls import calls, listed_calls
 from models.calls.call_log import CallLog
+from models.calls.calls import CALL, Call
+from models.calls.storing import Reading
 from models.reconciling.windows import Window
-from models.work.work_rows import WorkStatus
-from workers.attempts.storing import store_reading
-from workers.follow_ups.planning import plan_follow_ups
+from models.work import open_work
+from models.work.lifecycle import Claim
+from models.work.open_work import OpenWork
+from models.work.work_rows import Request, WorkStatus
+from workers.attempts.storing import reread_after, store_readings
 from workers.process.connections import Connections
 from workers.telemetry import metrics
 
@@ -35,130 +39,85 @@ class ListedOutcome:
 def take_in_listed(
     connection: Connection,
     this: Connections,
+    claim: Claim,
     window: Window,
     rows: Sequence[CallLog],
     *,
     account: Account,
-    read_at: datetime,
 ) -> ListedOutcome:
-    """Gives every listed call a row, and lets no row say less than the list, in the caller's transaction.
+    """Stores every listed call that we lack or know less of than the list, in the caller's transaction.
 
-    `read_at`: the database's time just before the request. A stored call needs no fetch: its follow-ups are planned at
-    once, by the same rules as after a fetch.
+    A stored call needs no fetch: its follow-ups are planned at once, by the same rules as after a fetch. Work of an
+    unread call that is under way goes on: its reading is older, and is not stored.
     """
+    location_id = account.location_id
     by_id = {call_log.call_id: call_log for call_log in rows}
-    stored = listed_calls.stored_rows(connection, account.location_id, by_id)
-    unknown = [call_log for call_id, call_log in by_id.items() if call_id not in stored]
-    if window.plans_follow_ups:
-        listed_calls.want_follow_ups(connection, account.location_id, stored)
+    stored = listed_calls.stored_calls(connection, location_id, by_id)
+    open_calls = open_work.of_subjects(connection, CALL, location_id, by_id)
+    if window.wants_follow_ups:
+        listed_calls.want_follow_ups(connection, location_id, by_id)
+    actions = calls.actions_of_calls(connection, location_id, stored)
+    unknown = [call_id for call_id in by_id if call_id not in stored and call_id not in open_calls]
+    differing = {
+        call_id
+        for call_id, call in stored.items()
+        if listed_calls.brings_news(call, actions.get(call_id, ()), by_id[call_id])
+    }
     if this.settings.leadway_list_fetch == "off":
-        changed = _announce(connection, window, by_id, stored=stored, location_id=account.location_id)
-        new = {call_log.call_id for call_log in unknown}
+        changed = _request_fetches(connection, window, unknown, stored=stored, open_calls=open_calls, differing=differing)
     else:
-        new = _store_new(connection, this, window, unknown, account=account, read_at=read_at)
-        changed = _bring_up_to_date(connection, this, window, by_id, stored=stored, account=account, read_at=read_at)
-    unannounced = sum(_is_over(by_id[call_id], read_at) for call_id in new)
+        plans_now = {
+            call_id
+            for call_id, call in stored.items()
+            if window.wants_follow_ups and not call.wants_follow_ups and call.emptied_at is None
+        }
+        heard = Request(claim.claimed_at, None, window.origin, window.wants_follow_ups)
+        readings = [
+            Reading(call_log, None if call_id in stored else _request_of(open_calls.get(call_id)) or heard)
+            for call_id, call_log in by_id.items()
+            if call_id not in stored or call_id in differing | plans_now
+        ]
+        after = store_readings(connection, this, readings, claim=claim, account=account, lane=window.lane)
+        reread_seconds = reread_after(this, timedelta())
+        listed_calls.end_work(
+            connection, location_id, after, open_calls, lane=window.lane, reread_seconds=reread_seconds
+        )
+        changed = len(after) - len(unknown)
+        metrics.LISTED.labels("stored").inc(len(unknown))
+        metrics.LISTED.labels("brought_up_to_date").inc(changed)
+    unannounced = sum(_is_over(by_id[call_id], claim.claimed_at) for call_id in unknown)
     return ListedOutcome(unannounced, changed)
 
 
-def _store_new(
-    connection: Connection,
-    this: Connections,
-    window: Window,
-    unknown: Sequence[CallLog],
-    *,
-    account: Account,
-    read_at: datetime,
-) -> set[str]:
-    by_id = {call_log.call_id: call_log for call_log in unknown}
-    stored = listed_calls.store_new(
-        connection,
-        account.location_id,
-        unknown,
-        read_at=read_at,
-        origin=window.origin,
-        lane=window.lane,
-        plans_follow_ups=window.plans_follow_ups,
-        reread_seconds=2 * this.settings.leadway_retry_seconds,
-    )
-    if window.plans_follow_ups:
-        for call_id, keyed_actions in stored.items():
-            plan_follow_ups(
-                connection,
-                this.rules,
-                by_id[call_id],
-                keyed_actions,
-                account=account,
-                lane=window.lane,
-                read_at=read_at,
-                stored_at=None,
-            )
-    metrics.LISTED.labels("stored").inc(len(stored))
-    return set(stored)
+def _request_of(open_call: OpenWork | None) -> Request | None:
+    return None if open_call is None else open_call.request
 
 
-def _bring_up_to_date(
+def _request_fetches(
     connection: Connection,
-    this: Connections,
     window: Window,
-    by_id: Mapping[str, CallLog],
+    unknown: Sequence[str],
     *,
-    stored: Mapping[str, sa.RowMapping],
-    account: Account,
-    read_at: datetime,
+    stored: Mapping[str, Call],
+    open_calls: Mapping[str, OpenWork],
+    differing: AbstractSet[str],
 ) -> int:
-    """Stores the listed log where the row lacks something of it; an attempt under way loses its lease.
-
-    Returns the number of calls that were stored.
-    """
-    actions = listed_calls.stored_actions(connection, account.location_id, stored)
-    changed = 0
-    for call_id, row in (
-        (each, stored[each]) for each in by_id if each in stored
-    ):  # one order in all readers: no deadlock
-        is_newer = listed_calls.brings_news(row, actions.get(call_id, ()), by_id[call_id])
-        plans_now = window.plans_follow_ups and not row["plans_follow_ups"] and row["is_kept"]
-        if not is_newer and not plans_now:
-            continue
-        claim = listed_calls.take_over(connection, account.location_id, call_id, read_at=read_at, worker=this.worker)
-        if claim is not None:
-            store_reading(connection, this, claim, by_id[call_id], account=account)
-            changed += 1
-    metrics.LISTED.labels("brought_up_to_date").inc(changed)
-    return changed
-
-
-def _announce(
-    connection: Connection,
-    window: Window,
-    by_id: Mapping[str, CallLog],
-    *,
-    stored: Mapping[str, sa.RowMapping],
-    location_id: str,
-) -> int:
-    """For LEADWAY_LIST_FETCH=off: makes rows due, so that their logs are fetched one by one.
+    """For LEADWAY_LIST_FETCH=off: makes calls due, so that their logs are fetched one by one.
 
     Returns the number of stored calls that are fetched again.
     """
-    for call_id in by_id:
-        if call_id not in stored or stored[call_id]["status"] == WorkStatus.DEAD:
-            calls.announce(
-                connection,
-                location_id,
-                call_id,
-                origin=window.origin,
-                lane=window.lane,
-                plans_follow_ups=window.plans_follow_ups,
-            )
-    actions = listed_calls.stored_actions(connection, location_id, stored)
-    differing = [
-        call_id
-        for call_id, row in stored.items()
-        if row["status"] == WorkStatus.DONE and listed_calls.brings_news(row, actions.get(call_id, ()), by_id[call_id])
-    ]
-    listed_calls.fetch_again(connection, location_id, differing, lane=window.lane)
-    metrics.LISTED.labels("announced").inc(len(by_id) - len(stored))
-    return len(differing)
+    location_id = window.location_id
+    dead = [call_id for call_id, work in open_calls.items() if work.status is WorkStatus.DEAD]
+    for call_id in sorted([*unknown, *dead]):
+        calls.announce(
+            connection, location_id, call_id, origin=window.origin, lane=window.lane,
+            wants_follow_ups=window.wants_follow_ups,
+        )  # fmt: skip
+    wanted = {call_id for call_id, call in stored.items() if window.wants_follow_ups and not call.wants_follow_ups}
+    again = [call_id for call_id in differing | wanted if call_id not in open_calls]
+    listed_calls.fetch_again(connection, location_id, again, lane=window.lane)
+    metrics.LISTED.labels("announced").inc(len(unknown))
+    return len(again)
 
 
 def _is_over(call_log: CallLog, now: datetime) -> bool:

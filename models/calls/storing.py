@@ -1,0 +1,263 @@
+"""Storing readings of call logs, fetched or listed: the one way into `calls` and `call_actions`.
+
+Readings are ordered by the fence of the claim that made them, not by a clock. The row lock of a call is the one under
+which its actions are matched and its follow-ups planned.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.calls.action_matching import StoredAction, match_actions
+from models.calls.call_log import Action, CallLog, Source
+from models.calls.calls import Call, actions_of, as_call, call_actions_table, calls_table, this_call
+from models.database import insert, now, on_postgresql
+from models.work.work_rows import Request
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A log that was read, and how the call became known, for the first storing of the call."""
+
+    call_log: CallLog
+    request: Request | None
+    """None: the call is stored already."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is stored of a call after a reading."""
+
+    call_log: CallLog
+    """The stored log, if this reading is the newest one; else this reading."""
+    keyed_actions: Sequence[tuple[str, Action]]
+    first_heard_at: datetime
+    stored_at: datetime
+    is_new: bool
+    was_settled: bool
+    settled: bool
+    wants_follow_ups: bool
+
+
+def store(
+    connection: Connection,
+    location_id: str,
+    readings: Sequence[Reading],
+    *,
+    fence: int,
+    read_at: datetime,
+    time_zone: str,
+) -> dict[str, Stored]:
+    """Stores readings that one claim has made; returns what is stored then, by call id.
+
+    A reading that is older than the stored one changes nothing. An absent or empty value never erases a stored one.
+    `read_at`: the database's time just before the request. `time_zone`: the account's. Rows are written in the order
+    of their keys, so that two who store the same calls wait for each other and never in a circle.
+    """
+    at = now(connection)
+    common = {"read_at": read_at, "reading_fence": fence}
+    in_order = sorted(readings, key=lambda each: each.call_log.call_id)
+    new = _insert_new(
+        connection, location_id, [each for each in in_order if each.request is not None], at=at, time_zone=time_zone,
+        **common,
+    )  # fmt: skip
+    return {
+        call_log.call_id: new.get(call_log.call_id)
+        or _bring_up_to_date(connection, location_id, call_log, at=at, time_zone=time_zone, **common)
+        for call_log in (each.call_log for each in in_order)
+    }
+
+
+def _insert_new(
+    connection: Connection,
+    location_id: str,
+    readings: Sequence[Reading],
+    *,
+    at: datetime,
+    time_zone: str,
+    **common: Any,
+) -> dict[str, Stored]:
+    """Inserts calls that have no row, in a few statements for all. A call that got a row meanwhile is left out."""
+    if not readings:
+        return {}
+    rows, found = [], {}
+    for reading in readings:
+        call_log, request = reading.call_log, reading.request
+        if request is None:
+            raise AssertionError("a new call tells how it became known")
+        unread_for = common["read_at"] - (call_log.ended_at or common["read_at"])
+        settled = call_log.is_settled_after(unread_for if call_log.source is Source.LIST else timedelta())
+        rows.append(
+            {
+                "location_id": location_id, "call_id": call_log.call_id, **_log_columns(call_log, time_zone),
+                "origin": request.origin, "wants_follow_ups": request.wants_follow_ups,
+                "first_heard_at": request.first_heard_at, "announced_at": request.announced_at, "stored_at": at,
+                "settled_at": at if settled else None, "read_from": call_log.source, **common,
+            }
+        )  # fmt: skip
+        keyed = list(zip(match_actions((), call_log.actions), call_log.actions, strict=True))
+        found[call_log.call_id] = Stored(
+            call_log, keyed, request.first_heard_at, at, is_new=True, was_settled=False, settled=settled,
+            wants_follow_ups=request.wants_follow_ups,
+        )  # fmt: skip
+    # The values are parameters of one short statement, so that it is compiled once for all.
+    statement = insert(connection, calls_table).on_conflict_do_nothing().returning(calls_table.c.call_id)
+    inserted = set(connection.execute(statement, rows).scalars())
+    actions = [
+        _action_row(location_id, call_id, key, position, action)
+        for call_id in sorted(inserted)
+        for position, (key, action) in enumerate(found[call_id].keyed_actions)
+    ]
+    if actions:
+        connection.execute(sa.insert(call_actions_table), actions)
+    return {call_id: found[call_id] for call_id in inserted}
+
+
+def _bring_up_to_date(
+    connection: Connection, location_id: str, call_log: CallLog, *, at: datetime, time_zone: str, **common: Any
+) -> Stored:
+    this = {"this_location": location_id, "this_call": call_log.call_id}
+    call = as_call(connection.execute(_LOCKED if on_postgresql(connection) else _LOCKED_BY_SQLITE, this).one())
+    before = [StoredAction(each.action_key, each.action) for each in actions_of(connection, location_id, call.call_id)]
+    if call.reading_fence >= common["reading_fence"] or call.erased_at is not None:
+        keyed = [(each.action_key, each.action) for each in before]
+        return _stored(call, call_log, keyed, settled=call.settled_at is not None)
+    merged = _merge(call, call_log)
+    settled = merged.is_settled_after(common["read_at"] - call.stored_at)
+    values = {
+        **_log_columns(merged, time_zone), **_provenance(call_log, call), "read_from": call_log.source,
+        "settled_at": (call.settled_at or at) if settled else None, "emptied_at": None, **common,
+    }  # fmt: skip
+    connection.execute(sa.update(calls_table).where(this_call).values(values), this)
+    keyed = _save_actions(connection, location_id, call_log, before)
+    return _stored(call, merged, keyed, settled=settled)
+
+
+def _stored(call: Call, call_log: CallLog, keyed: Sequence[tuple[str, Action]], *, settled: bool) -> Stored:
+    return Stored(
+        call_log, keyed, call.first_heard_at, call.stored_at, is_new=False, was_settled=call.settled_at is not None,
+        settled=settled, wants_follow_ups=call.wants_follow_ups,
+    )  # fmt: skip
+
+
+_LOCKED_BY_SQLITE = sa.select(calls_table).where(this_call)
+_LOCKED = _LOCKED_BY_SQLITE.with_for_update()
+
+
+def _merge(call: Call, call_log: CallLog) -> CallLog:
+    """The reading, with what it lacks taken from the stored log."""
+    stored = call.call_log
+    kept = {
+        name: getattr(stored, name)
+        for name in CallLog.__dataclass_fields__
+        if name not in ("actions", "unknown_fields") and getattr(call_log, name) in (None, "", {})
+    }
+    document = {**stored.document, **call_log.document} if call_log.source is Source.LIST else call_log.document
+    # False may mean that the document did not say, and a trial call stays one.
+    trial_call = call_log.trial_call or stored.trial_call
+    return replace(call_log, **{**kept, "document": document or stored.document, "trial_call": trial_call})
+
+
+def log_columns(call_log: CallLog) -> dict[str, Any]:
+    """The columns of `calls` that a log fills, but for the local time."""
+    return {
+        "started_at": call_log.started_at,
+        "duration_seconds": call_log.duration_seconds,
+        "direction": call_log.direction,
+        "call_status": call_log.call_status,
+        "contact_id": call_log.contact_id,
+        "from_number": call_log.from_number,
+        "to_number": call_log.to_number,
+        "agent_id": call_log.agent_id,
+        "agent_deleted": call_log.agent_deleted,
+        "agent_handoff": call_log.transferred,
+        "message_id": call_log.message_id,
+        "trial_call": call_log.trial_call,
+        "summary": call_log.summary,
+        "transcript": call_log.transcript,
+        "translation": call_log.translation,
+        "extracted_data": call_log.extracted_data,
+        "document": call_log.document,
+    }
+
+
+def _log_columns(call_log: CallLog, time_zone: str) -> dict[str, Any]:
+    local = None if call_log.started_at is None else call_log.started_at.astimezone(_zone(time_zone))
+    return {
+        **log_columns(call_log), **_provenance(call_log, None), "local_day": local and local.date(),
+        "local_hour": local and local.hour,
+    }  # fmt: skip
+
+
+def _provenance(call_log: CallLog, call: Call | None) -> dict[str, Source | None]:
+    """Where the optional parts come from. Every source carries words and actions, only a fetched log extracted data."""
+    source = call_log.source
+    kept = None if call is None else call.extracted_data_from
+    return {
+        "words_from": source if call is None or call_log.transcript or call_log.summary else call.words_from,
+        "actions_from": source if call is None or call_log.actions else call.actions_from,
+        "extracted_data_from": source if source is Source.FETCH else kept,
+    }
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return ZoneInfo("UTC")
+
+
+def _save_actions(
+    connection: Connection, location_id: str, call_log: CallLog, before: Sequence[StoredAction]
+) -> list[tuple[str, Action]]:
+    """Writes the reading's actions; returns every action of the call with its key, this reading's first."""
+    matched = match_actions(before, call_log.actions)
+    known = {each.action_key for each in before}
+    rows = [
+        _action_row(location_id, call_log.call_id, key, position, action)
+        for position, (key, action) in enumerate(zip(matched, call_log.actions, strict=True))
+    ]
+    new = [row for row in rows if row["action_key"] not in known]
+    if new:
+        connection.execute(sa.insert(call_actions_table), new)
+    for row in rows:
+        if row["action_key"] in known:
+            filled = {name: value for name, value in row.items() if name not in _ACTION_KEY and not _is_empty(value)}
+            connection.execute(sa.update(call_actions_table).where(_this_action(row)).values(filled))
+    still_there = list(zip(matched, call_log.actions, strict=True))
+    gone = [(each.action_key, each.action) for each in before if each.action_key not in matched]
+    for position, (key, _) in enumerate(gone, start=len(rows)):  # behind the actions that this reading has
+        this = _this_action({"location_id": location_id, "call_id": call_log.call_id, "action_key": key})
+        connection.execute(sa.update(call_actions_table).where(this).values(position=position))
+    return still_there + gone
+
+
+_ACTION_KEY = ("location_id", "call_id", "action_key")
+
+
+def _this_action(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:
+    return sa.and_(*(call_actions_table.c[name] == row[name] for name in _ACTION_KEY))
+
+
+def _action_row(location_id: str, call_id: str, key: str, position: int, action: Action) -> dict[str, Any]:
+    return {
+        "location_id": location_id,
+        "call_id": call_id,
+        "action_key": key,
+        "position": position,
+        "action_id": action.action_id,
+        "action_type": action.action_type,
+        "action_name": action.name,
+        "parameters": dict(action.parameters),
+        "executed_at": action.executed_at,
+        "trigger_received_at": action.trigger_received_at,
+    }
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value == "" or value == {}

@@ -1,0 +1,67 @@
+"""Open work as people see it: what is waiting, running or dead, and why."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.work.work_rows import IS_DEAD, IS_THIS_ROW, REVIVED, STATUS, Lane, Request, WorkKey, WorkKind, WorkStatus
+from models.work.work_rows import request_of, work_table
+
+
+@dataclass(frozen=True)
+class OpenWork:
+    """A row of `work`."""
+
+    subject: str
+    status: WorkStatus
+    lane: Lane
+    due_at: datetime | None
+    attempts: int
+    failures: int
+    lost_leases: int
+    requested: int
+    lease_until: datetime | None
+    running_on: str | None
+    last_error: str | None
+    dead_cause: str | None
+    created_at: datetime
+    request: Request | None
+
+
+def get(connection: Connection, key: WorkKey) -> OpenWork | None:
+    """The row as it stands; None: nothing is open."""
+    row = connection.execute(_SELECT.where(IS_THIS_ROW), key.parameters).first()
+    return None if row is None else _open_work(row)
+
+
+def of_subjects(
+    connection: Connection, kind: WorkKind, location_id: str, subjects: Collection[str]
+) -> dict[str, OpenWork]:
+    """The open rows of one kind and account by their subject."""
+    c = work_table.c
+    these = sa.and_(c.kind == kind.name, c.location_id == location_id, c.subject.in_(subjects))
+    return {row.subject: _open_work(row) for row in connection.execute(_SELECT.where(these))}
+
+
+def revive_dead(connection: Connection, kind: WorkKind, *, location_id: str | None, lane: Lane) -> int:
+    """Makes all dead rows of one kind due, of one account or of all, because a person asks for it. Returns how many."""
+    dead = sa.update(work_table).where(work_table.c.kind == kind.name, IS_DEAD)
+    if location_id is not None:
+        dead = dead.where(work_table.c.location_id == location_id)
+    return int(connection.execute(dead.values({**REVIVED, "lane": lane})).rowcount)
+
+
+_SELECT = sa.select(work_table, STATUS.label("status"))
+
+
+def _open_work(row: Any) -> OpenWork:
+    return OpenWork(
+        subject=row.subject, status=WorkStatus(row.status), lane=Lane(row.lane), due_at=row.due_at,
+        attempts=row.attempts, failures=row.failures, lost_leases=row.lost_leases, requested=row.requested, lease_until=row.lease_until,
+        running_on=row.running_on, last_error=row.last_error, dead_cause=row.dead_cause, created_at=row.created_at,
+        request=request_of(row),
+    )  # fmt: skip
