@@ -1,6 +1,7 @@
 """Calls and their actions: announced by a notification or a listing, stored when a reading of their log arrives."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog, Source
-from models.database import Json, UtcDateTime, earlier_of, insert, metadata, moment
+from models.database import Json, UtcDateTime, columns_of, earlier_of, insert, metadata, moment
 from models.work import lifecycle
 from models.work.work_rows import NEVER_TRIED, NOT_DONE, POISON, Lane, WorkKind, WorkStatus, schedule_columns
 
@@ -84,6 +85,71 @@ call_actions_table = sa.Table(
     sa.ForeignKeyConstraint(["location_id", "call_id"], ["calls.location_id", "calls.call_id"], ondelete="CASCADE"),
     sa.Index("ix_call_actions_action_type", "action_type"),
 )
+
+
+@dataclass(frozen=True)
+class Call:
+    """A row of `calls`."""
+
+    location_id: str
+    call_id: str
+    status: str
+    lane: int
+    next_attempt_at: datetime | None
+    attempts: int
+    failures: int
+    fence: int
+    lease_until: datetime | None
+    lost_leases: int
+    lost_isolated: int
+    isolated: bool
+    requested: int
+    replayed: bool
+    claimed_at: datetime | None
+    running_on: str | None
+    enqueued_at: datetime | None
+    enqueued_epoch: str | None
+    last_error: str | None
+    dead_cause: str | None
+    origin: str
+    plans_follow_ups: bool
+    created_at: datetime
+    announced_at: datetime | None
+    stored_at: datetime | None
+    settled_at: datetime | None
+    read_at: datetime | None
+    read_from: str | None
+    started_at: datetime | None
+    duration_seconds: float | None
+    agent_id: str | None
+    agent_deleted: bool | None
+    contact_id: str | None
+    message_id: str | None
+    from_number: str | None
+    trial_call: bool | None
+    transferred: bool | None
+    summary: str | None
+    transcript: str | None
+    translation: Mapping[str, Any] | None
+    extracted_data: Mapping[str, Any] | None
+    document: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class CallAction:
+    """A row of `call_actions`."""
+
+    location_id: str
+    call_id: str
+    action_key: str
+    position: int
+    action_id: str | None
+    action_type: str
+    action_name: str
+    parameters: Mapping[str, Any]
+    executed_at: datetime | None
+    trigger_received_at: datetime | None
+
 
 ACTION_KEY = ("location_id", "call_id", "action_key")
 CALL = WorkKind("call", calls_table, ("location_id", "call_id"))
@@ -183,30 +249,27 @@ def replay_dead(connection: Connection, *, location_id: str | None = None) -> in
     return int(connection.execute(dead.values(lane=Lane.RETRY, **lifecycle.revive(calls_table))).rowcount)
 
 
-def get(connection: Connection, location_id: str, call_id: str) -> sa.RowMapping | None:
+def get(connection: Connection, location_id: str, call_id: str) -> Call | None:
     row = connection.execute(_GET, CALL.parameters((location_id, call_id))).first()
-    return None if row is None else row._mapping
+    return None if row is None else Call(*row)
 
 
-_GET = sa.select(calls_table).where(CALL.matches_parameters())
+_GET = sa.select(*columns_of(calls_table, Call)).where(CALL.matches_parameters())
 
 
-def find(connection: Connection, call_id: str) -> list[sa.RowMapping]:
+def find(connection: Connection, call_id: str) -> list[Call]:
     """All calls with this id, of whatever account: a person who looks for one knows only its id."""
-    rows = connection.execute(
-        sa.select(calls_table).where(calls_table.c.call_id == call_id).order_by(calls_table.c.location_id)
-    )
-    return [row._mapping for row in rows]
+    these = sa.select(*columns_of(calls_table, Call)).where(calls_table.c.call_id == call_id)
+    return [Call(*row) for row in connection.execute(these.order_by(calls_table.c.location_id))]
 
 
-def actions_of(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
-    """The rows of the call's actions, in the order of the log."""
-    rows = connection.execute(_ACTIONS_OF, CALL.parameters((location_id, call_id)))
-    return [row._mapping for row in rows]
+def actions_of(connection: Connection, location_id: str, call_id: str) -> list[CallAction]:
+    """The call's actions, in the order of the log."""
+    return [CallAction(*row) for row in connection.execute(_ACTIONS_OF, CALL.parameters((location_id, call_id)))]
 
 
 _ACTIONS_OF = (
-    sa.select(call_actions_table)
+    sa.select(*columns_of(call_actions_table, CallAction))
     .where(*(call_actions_table.c[name] == sa.bindparam(f"this_{name}") for name in CALL.key_columns))
     .order_by(call_actions_table.c.position)
 )
@@ -216,39 +279,39 @@ def keyed_actions(connection: Connection, location_id: str, call_id: str) -> lis
     """The stored actions as values, each with its key."""
     return [
         (
-            row["action_key"],
+            each.action_key,
             Action(
-                action_type=row["action_type"],
-                name=row["action_name"],
-                action_id=row["action_id"],
-                parameters=row["parameters"],
-                executed_at=row["executed_at"],
-                trigger_received_at=row["trigger_received_at"],
+                action_type=each.action_type,
+                name=each.action_name,
+                action_id=each.action_id,
+                parameters=each.parameters,
+                executed_at=each.executed_at,
+                trigger_received_at=each.trigger_received_at,
             ),
         )
-        for row in actions_of(connection, location_id, call_id)
+        for each in actions_of(connection, location_id, call_id)
     ]
 
 
-def as_call_log(row: Mapping[Any, Any]) -> CallLog:
-    """The stored log of a row of `calls` as a value, without its actions."""
+def as_call_log(call: Call) -> CallLog:
+    """The stored log of a call, without its actions."""
     return CallLog(
-        call_id=row["call_id"],
-        source=Source(row["read_from"] or Source.FETCH),
-        contact_id=row["contact_id"],
-        agent_id=row["agent_id"],
-        agent_deleted=row["agent_deleted"],
-        message_id=row["message_id"],
-        from_number=row["from_number"],
-        started_at=row["started_at"],
-        duration_seconds=row["duration_seconds"],
-        trial_call=bool(row["trial_call"]),
-        transferred=row["transferred"],
-        summary=row["summary"] or "",
-        transcript=row["transcript"] or "",
-        translation=row["translation"],
-        extracted_data=row["extracted_data"],
-        document=row["document"] or {},
+        call_id=call.call_id,
+        source=Source(call.read_from or Source.FETCH),
+        contact_id=call.contact_id,
+        agent_id=call.agent_id,
+        agent_deleted=call.agent_deleted,
+        message_id=call.message_id,
+        from_number=call.from_number,
+        started_at=call.started_at,
+        duration_seconds=call.duration_seconds,
+        trial_call=bool(call.trial_call),
+        transferred=call.transferred,
+        summary=call.summary or "",
+        transcript=call.transcript or "",
+        translation=call.translation,
+        extracted_data=call.extracted_data,
+        document=call.document or {},
     )
 
 

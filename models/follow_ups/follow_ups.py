@@ -1,12 +1,14 @@
 """Follow-ups: what we owe the CRM because of a call, one row for each call, rule and action."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.database import UtcDateTime, earlier_of, insert, metadata, moment
+from models.database import UtcDateTime, columns_of, earlier_of, insert, metadata, moment
 from models.follow_ups.references import reference_for
 from models.follow_ups.rules import PlannedFollowUp, SkipReason
 from models.work import lifecycle
@@ -71,6 +73,49 @@ FOLLOW_UP = WorkKind(
         ),
     },
 )
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """A row of `follow_ups`."""
+
+    follow_up_id: str
+    location_id: str
+    call_id: str
+    rule_id: str
+    action_key: str
+    kind: str
+    contact_id: str | None
+    status: str
+    lane: int
+    next_attempt_at: datetime | None
+    attempts: int
+    failures: int
+    fence: int
+    lease_until: datetime | None
+    lost_leases: int
+    lost_isolated: int
+    isolated: bool
+    requested: int
+    replayed: bool
+    claimed_at: datetime | None
+    running_on: str | None
+    enqueued_at: datetime | None
+    enqueued_epoch: str | None
+    last_error: str | None
+    dead_cause: str | None
+    skip_reason: str | None
+    planned_at: datetime
+    done_at: datetime | None
+    title: str | None
+    body: str | None
+    appointment_id: str | None
+    intent_at: datetime | None
+    posts: int
+    unclear_since: datetime | None
+    absences: int
+    remote_id: str | None
+
 
 UNCLEAR_FROM_THE_LEASE = {
     "unclear_since": sa.case(
@@ -172,15 +217,17 @@ def intend(connection: Connection, claim: Claim, *, seconds: float, **words: str
     )  # fmt: skip
 
 
-def get(connection: Connection, follow_up_id: str) -> sa.RowMapping | None:
-    row = connection.execute(sa.select(follow_ups_table).where(follow_ups_table.c.follow_up_id == follow_up_id)).first()
-    return None if row is None else row._mapping
+def get(connection: Connection, follow_up_id: str) -> FollowUp | None:
+    row = connection.execute(_SELECT.where(follow_ups_table.c.follow_up_id == follow_up_id)).first()
+    return None if row is None else FollowUp(*row)
 
 
-def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
+def of_call(connection: Connection, location_id: str, call_id: str) -> list[FollowUp]:
     this_call = sa.and_(follow_ups_table.c.location_id == location_id, follow_ups_table.c.call_id == call_id)
-    rows = connection.execute(sa.select(follow_ups_table).where(this_call).order_by(follow_ups_table.c.planned_at))
-    return [row._mapping for row in rows]
+    return [FollowUp(*row) for row in connection.execute(_SELECT.where(this_call).order_by("planned_at"))]
+
+
+_SELECT = sa.select(*columns_of(follow_ups_table, FollowUp))
 
 
 def appointments_used(connection: Connection, location_id: str, contact_id: str, *, but_call: str) -> set[str]:

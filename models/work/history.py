@@ -1,6 +1,7 @@
 """The history of work: every attempt that ended, appended once and never changed (docs/decisions/0004)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.database import UtcDateTime, metadata, moment
+from models.database import UtcDateTime, columns_of, metadata, moment
 
 
 class Outcome(StrEnum):
@@ -46,6 +47,26 @@ attempts_table = sa.Table(
 )
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A row of `attempts`."""
+
+    attempt_id: int
+    work: str
+    location_id: str
+    call_id: str
+    follow_up_id: str | None
+    fence: int
+    task_id: str | None
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime
+    outcome: str
+    error: str | None
+    http_status: int | None
+    trace_id: str | None
+
+
 def append(
     connection: Connection,
     row: Mapping[str, Any],
@@ -76,15 +97,15 @@ def append(
 _APPEND = sa.insert(attempts_table).values(ended_at=moment())
 
 
-def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
+def of_call(connection: Connection, location_id: str, call_id: str) -> list[Attempt]:
     """The attempts at a call and at its follow-ups, oldest first."""
     return _attempts(connection, attempts_table.c.location_id == location_id, attempts_table.c.call_id == call_id)
 
 
-def of_follow_up(connection: Connection, follow_up_id: str) -> list[sa.RowMapping]:
+def of_follow_up(connection: Connection, follow_up_id: str) -> list[Attempt]:
     return _attempts(connection, attempts_table.c.follow_up_id == follow_up_id)
 
 
-def _attempts(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[sa.RowMapping]:
-    rows = connection.execute(sa.select(attempts_table).where(*conditions).order_by(attempts_table.c.attempt_id))
-    return [row._mapping for row in rows]
+def _attempts(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[Attempt]:
+    these = sa.select(*columns_of(attempts_table, Attempt)).where(*conditions).order_by(attempts_table.c.attempt_id)
+    return [Attempt(*row) for row in connection.execute(these)]

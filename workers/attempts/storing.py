@@ -68,8 +68,8 @@ def reread_after(this: Connections, unsettled_for: timedelta) -> float:
 
 def _plans_follow_ups(connection: Connection, claim: Claim) -> bool:
     """Asks again under the lock of the row: a backfilled call may have been announced since the claim."""
-    row = calls.get(connection, *claim.key)
-    return row is not None and bool(row["plans_follow_ups"])
+    call = calls.get(connection, *claim.key)
+    return call is not None and call.plans_follow_ups
 
 
 def _measure(claim: Claim, call_log: CallLog) -> None:

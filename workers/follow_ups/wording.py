@@ -80,7 +80,7 @@ def word_follow_up(this: Connections, claim: Claim, *, account: Account, client:
     with this.database.reading() as connection:
         call = calls.get(connection, account.location_id, row["call_id"])
         actions = calls.keyed_actions(connection, account.location_id, row["call_id"])
-    if call is None:
+    if call is None or call.stored_at is None:
         raise NothingToWord("its call is no longer stored")
     call_log = calls.as_call_log(call)
     action = dict(actions).get(row["action_key"])
@@ -89,9 +89,9 @@ def word_follow_up(this: Connections, claim: Claim, *, account: Account, client:
     lookup, appointment = AppointmentLookup.UNAVAILABLE, None
     if action is not None and action.action_type == ActionType.APPOINTMENT_BOOKING and rule.kind in _WORDED:
         lookup, appointment = _look_up(
-            this, claim, call_log, actions, account=account, client=client, stored_at=call["stored_at"]
+            this, claim, call_log, actions, account=account, client=client, stored_at=call.stored_at
         )
-    known_after = call["created_at"] - (call_log.ended_at or call["created_at"])
+    known_after = call.created_at - (call_log.ended_at or call.created_at)
     context = NoteContext(
         call_log=call_log,
         action=action,
