@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -171,6 +171,11 @@ def insert(connection: Connection, table: sa.Table) -> Any:
     """An INSERT of the connection's dialect, for its `on_conflict_…` clauses."""
     dialect = connection.dialect.name
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def columns_of(table: sa.Table, row_type: type) -> tuple[sa.Column[Any], ...]:
+    """The columns of `table` that a dataclass names, in the order of its fields: `row_type(*row)` is a selected row."""
+    return tuple(table.c[field.name] for field in fields(row_type))
 
 
 def earlier_of(connection: Connection, first: Any, second: Any) -> Any:

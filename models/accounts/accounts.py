@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from models.accounts.intake_secrets import hash_secret
 from models.accounts.pauses import PauseCause, resume
 from models.accounts.token_encryption import TokenCipher
-from models.database import UtcDateTime, insert, metadata, moment
+from models.database import UtcDateTime, columns_of, insert, metadata, moment
 from models.settings import Settings
 
 accounts_table = sa.Table(
@@ -96,7 +96,7 @@ def requests_per_10_seconds(own: int | None, *, for_all: ForAll) -> int | ForAll
     return own or for_all
 
 
-_COLUMNS = tuple(accounts_table.c[name] for name in Account.__dataclass_fields__)
+_SELECT = sa.select(*columns_of(accounts_table, Account))
 
 
 def get(connection: Connection, location_id: str) -> Account:
@@ -104,18 +104,18 @@ def get(connection: Connection, location_id: str) -> Account:
     row = connection.execute(_GET, {"this_location": location_id}).first()
     if row is None:
         raise UnknownAccount(f"no account {location_id!r}: add it with `leadway-calls accounts add {location_id}`")
-    return Account(**row._mapping)
+    return Account(*row)
 
 
-_GET = sa.select(*_COLUMNS).where(accounts_table.c.location_id == sa.bindparam("this_location"))
+_GET = _SELECT.where(accounts_table.c.location_id == sa.bindparam("this_location"))
 
 
 def served(connection: Connection) -> list[Account]:
     """The accounts that are not removed, by location id."""
     rows = connection.execute(
-        sa.select(*_COLUMNS).where(accounts_table.c.removed_at.is_(None)).order_by(accounts_table.c.location_id)
+        _SELECT.where(accounts_table.c.removed_at.is_(None)).order_by(accounts_table.c.location_id)
     )
-    return [Account(**row._mapping) for row in rows]
+    return [Account(*row) for row in rows]
 
 
 def is_served(connection: Connection, location_id: str) -> bool:
@@ -257,7 +257,7 @@ def upsert_from_settings(connection: Connection, settings: Settings, *, cipher: 
         differing = {
             name: value
             for name, value in wanted.items()
-            if row._mapping[name] != value and (name == "removed_at" or f"leadway_{name}" in chosen)
+            if getattr(row, name) != value and (name == "removed_at" or f"leadway_{name}" in chosen)
         }
         if differing:
             _update(connection, location_id, **differing)

@@ -1,13 +1,14 @@
 """Pauses: why no work of an account, or of one kind, is claimed. An account may have several causes at once."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.database import UtcDateTime, insert, metadata, moment
+from models.database import UtcDateTime, columns_of, insert, metadata, moment
 
 FIRST_PROBE_SECONDS = 30.0
 """The delay before the first probe of whether a pause has healed. Each next delay is twice as long."""
@@ -37,6 +38,21 @@ pauses_table = sa.Table(
     sa.Column("next_probe_at", UtcDateTime, nullable=True, comment="null: only a person ends it"),
     sa.Column("probes", sa.Integer, nullable=False, default=0),
 )
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A row of `pauses`."""
+
+    location_id: str
+    cause: str
+    work: str
+    """call, follow_up, or all"""
+    detail: str
+    """What a person should do."""
+    paused_at: datetime
+    next_probe_at: datetime | None
+    probes: int
 
 
 def is_paused(table: sa.Table, work: str | sa.BindParameter[str]) -> sa.ColumnElement[bool]:
@@ -78,7 +94,7 @@ def resume(
     return bool(connection.execute(statement.returning(pauses_table.c.cause)).all())
 
 
-def due_probes(connection: Connection) -> list[Any]:
+def due_probes(connection: Connection) -> list[Pause]:
     """Takes the pauses whose probe is due, and schedules their next probe: only this caller gets them now."""
     delay = sa.case(
         *((pauses_table.c.probes == n, min(LONGEST_PROBE_SECONDS, FIRST_PROBE_SECONDS * 2**n)) for n in range(1, 7)),
@@ -88,15 +104,12 @@ def due_probes(connection: Connection) -> list[Any]:
         sa.update(pauses_table)
         .where(pauses_table.c.next_probe_at <= moment())
         .values(probes=pauses_table.c.probes + 1, next_probe_at=moment(delay))
-        .returning(pauses_table.c.location_id, pauses_table.c.cause, pauses_table.c.work)
+        .returning(*columns_of(pauses_table, Pause))
     )
-    return list(connection.execute(statement))
+    return [Pause(*row) for row in connection.execute(statement)]
 
 
-def of_account(connection: Connection, location_id: str) -> list[Any]:
-    """The rows of the account's pauses, oldest first."""
-    return list(
-        connection.execute(
-            sa.select(pauses_table).where(pauses_table.c.location_id == location_id).order_by(pauses_table.c.paused_at)
-        )
-    )
+def of_account(connection: Connection, location_id: str) -> list[Pause]:
+    """The account's pauses, oldest first."""
+    query = sa.select(*columns_of(pauses_table, Pause)).where(pauses_table.c.location_id == location_id)
+    return [Pause(*row) for row in connection.execute(query.order_by(pauses_table.c.paused_at))]

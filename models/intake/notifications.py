@@ -1,12 +1,15 @@
 """The notifications: our record of each HTTP body that Leadway sent, one row however often it came."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.database import Json, UtcDateTime, insert, metadata, moment
+from models.database import Json, UtcDateTime, columns_of, insert, metadata, moment
 
 
 class NotificationStatus(StrEnum):
@@ -51,6 +54,29 @@ sa.Index(
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class StoredNotification:
+    """A row of `notifications`."""
+
+    notification_id: int
+    dedupe_key: str
+    location_id: str | None
+    call_id: str | None
+    contact_id: str | None
+    from_number: str | None
+    started_at: datetime | None
+    webhook_id: str | None
+    event_type: str | None
+    dialect: str
+    authenticated_by: str
+    status: str
+    reason: str | None
+    received_at: datetime
+    last_received_at: datetime
+    repeats: int
+    document: Mapping[str, Any] | None
+
+
 def record(connection: Connection, dedupe_key: str, **values: Any) -> bool:
     """Writes the notification, or counts it as a repeat of the one with its dedupe key. Returns True when it is new.
 
@@ -82,20 +108,22 @@ def become_unresolved(connection: Connection, location_id: str, call_id: str, *,
     )
 
 
-def of_call(connection: Connection, location_id: str, call_id: str) -> list[sa.RowMapping]:
+def of_call(connection: Connection, location_id: str, call_id: str) -> list[StoredNotification]:
     """The notifications of a call, oldest first."""
-    rows = connection.execute(
-        sa.select(notifications_table)
-        .where(notifications_table.c.location_id == location_id, notifications_table.c.call_id == call_id)
-        .order_by(notifications_table.c.received_at)
+    of_the_call = _SELECT.where(
+        notifications_table.c.location_id == location_id, notifications_table.c.call_id == call_id
     )
-    return [row._mapping for row in rows]
+    rows = connection.execute(of_the_call.order_by(notifications_table.c.received_at))
+    return [StoredNotification(*row) for row in rows]
 
 
-def newest(connection: Connection, *, limit: int, location_id: str | None = None) -> list[sa.RowMapping]:
+def newest(connection: Connection, *, limit: int, location_id: str | None = None) -> list[StoredNotification]:
     """The newest notifications by their first arrival, of one account or of all."""
-    query = sa.select(notifications_table).order_by(notifications_table.c.notification_id.desc()).limit(limit)
+    query = _SELECT.order_by(notifications_table.c.notification_id.desc())
     if location_id is not None:
-        query = sa.select(notifications_table).where(notifications_table.c.location_id == location_id)
-        query = query.order_by(notifications_table.c.received_at.desc()).limit(limit)
-    return [row._mapping for row in connection.execute(query)]
+        of_account = _SELECT.where(notifications_table.c.location_id == location_id)
+        query = of_account.order_by(notifications_table.c.received_at.desc())
+    return [StoredNotification(*row) for row in connection.execute(query.limit(limit))]
+
+
+_SELECT = sa.select(*columns_of(notifications_table, StoredNotification))

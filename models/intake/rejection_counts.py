@@ -1,13 +1,14 @@
 """The rejection counts: how often notifications were rejected, by reason and hour, with a trace of the last one."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.database import Json, UtcDateTime, insert, metadata, moment
+from models.database import Json, UtcDateTime, columns_of, insert, metadata, moment
 
 rejection_counts_table = sa.Table(
     "rejection_counts",
@@ -18,6 +19,17 @@ rejection_counts_table = sa.Table(
     sa.Column("last_at", UtcDateTime, nullable=False),
     sa.Column("trace", Json, nullable=True, comment="of the last one: size, content type, which credentials it had"),
 )
+
+
+@dataclass(frozen=True)
+class RejectionCount:
+    """A row of `rejection_counts`."""
+
+    reason: str
+    hour: datetime
+    number: int
+    last_at: datetime
+    trace: Mapping[str, Any] | None
 
 
 def count(connection: Connection, reason: str, *, number: int, trace: Mapping[str, Any]) -> None:
@@ -33,11 +45,9 @@ def count(connection: Connection, reason: str, *, number: int, trace: Mapping[st
     )
 
 
-def since(connection: Connection, start: datetime) -> list[sa.RowMapping]:
-    """The rows since `start`, newest hour first."""
-    rows = connection.execute(
-        sa.select(rejection_counts_table)
-        .where(rejection_counts_table.c.hour >= start)
-        .order_by(rejection_counts_table.c.hour.desc())
-    )
-    return [row._mapping for row in rows]
+def since(connection: Connection, start: datetime) -> list[RejectionCount]:
+    """The counts since `start`, newest hour first."""
+    query = sa.select(*columns_of(rejection_counts_table, RejectionCount))
+    newest_first = rejection_counts_table.c.hour.desc()
+    rows = connection.execute(query.where(rejection_counts_table.c.hour >= start).order_by(newest_first))
+    return [RejectionCount(*row) for row in rows]

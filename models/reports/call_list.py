@@ -1,9 +1,11 @@
 """The list of calls for people, newest first, page by page: each call with its actions and its follow-ups' states."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -44,14 +46,27 @@ class FollowUpState:
 
 @dataclass(frozen=True)
 class ListedCall:
-    call: sa.RowMapping
-    """The short columns of `calls`, and the account's `name` and `time_zone`."""
+    """Columns of `calls` and `accounts`, the types of the call's actions, the states of its follow-ups."""
+
+    location_id: str
+    call_id: str
+    status: str
+    created_at: datetime
+    stored_at: datetime | None
+    started_at: datetime | None
+    duration_seconds: float | None
+    from_number: str | None
+    trial_call: bool | None
+    dead_cause: str | None
+    name: str | None
+    """The account's, as is the time zone."""
+    time_zone: str | None
     action_types: Sequence[str]
     follow_ups: Sequence[FollowUpState]
 
     @property
     def cursor(self) -> Cursor:
-        return Cursor(self.call["created_at"], self.call["location_id"], self.call["call_id"])
+        return Cursor(self.created_at, self.location_id, self.call_id)
 
 
 def newest(
@@ -63,27 +78,31 @@ def newest(
     after: Cursor | None = None,
 ) -> list[ListedCall]:
     """At most `limit` calls by when they became known, newest first; those after the cursor `after` if it is given."""
-    query = (
-        sa.select(*(calls_table.c[name] for name in _SHORT), accounts_table.c.name, accounts_table.c.time_zone)
-        .outerjoin(accounts_table, accounts_table.c.location_id == calls_table.c.location_id)
-        .order_by(calls_table.c.created_at.desc(), calls_table.c.location_id.desc(), calls_table.c.call_id.desc())
-        .limit(limit)
-    )
+    query = _NEWEST.limit(limit)
     if location_id is not None:
         query = query.where(calls_table.c.location_id == location_id)
     if shown is not None:
         query = query.where(_which(shown))
     if after is not None:
         query = query.where(sa.or_(calls_table.c.created_at < after.created_at, _comes_after_at_same_time(after)))
-    rows = [row._mapping for row in connection.execute(query)]
-    actions, states = _action_types(connection, rows), _follow_up_states(connection, rows)
-    return [ListedCall(row, actions.get(_key(row), ()), states.get(_key(row), ())) for row in rows]
+    rows = connection.execute(query).all()
+    keys = [(row.location_id, row.call_id) for row in rows]
+    actions, states = _action_types(connection, keys), _follow_up_states(connection, keys)
+    return [
+        ListedCall(**row._asdict(), action_types=actions[key], follow_ups=states[key])
+        for row, key in zip(rows, keys, strict=True)
+    ]
 
 
 _SHORT = (
-    "location_id", "call_id", "status", "created_at", "stored_at", "settled_at", "started_at", "duration_seconds",
-    "from_number", "trial_call", "dead_cause", "next_attempt_at", "origin",
+    "location_id", "call_id", "status", "created_at", "stored_at", "started_at", "duration_seconds", "from_number",
+    "trial_call", "dead_cause",
 )  # fmt: skip
+_NEWEST = (
+    sa.select(*(calls_table.c[name] for name in _SHORT), accounts_table.c.name, accounts_table.c.time_zone)
+    .outerjoin(accounts_table, accounts_table.c.location_id == calls_table.c.location_id)
+    .order_by(calls_table.c.created_at.desc(), calls_table.c.location_id.desc(), calls_table.c.call_id.desc())
+)
 
 
 def _which(shown: CallFilter) -> sa.ColumnElement[bool]:
@@ -119,27 +138,19 @@ def _comes_after_at_same_time(after: Cursor) -> sa.ColumnElement[bool]:
 Key = tuple[str, str]
 
 
-def _action_types(connection: Connection, rows: Sequence[sa.RowMapping]) -> Mapping[Key, Sequence[str]]:
-    found: dict[Key, list[str]] = {}
-    query = (
-        sa.select(call_actions_table).where(_of_calls(call_actions_table, rows)).order_by(call_actions_table.c.position)
-    )
-    for action in connection.execute(query):
-        found.setdefault(_key(action._mapping), []).append(action.action_type)
+def _action_types(connection: Connection, keys: Sequence[Key]) -> defaultdict[Key, list[str]]:
+    found = defaultdict(list)
+    for row in connection.execute(_of_calls(call_actions_table, keys).order_by(call_actions_table.c.position)):
+        found[row.location_id, row.call_id].append(row.action_type)
     return found
 
 
-def _follow_up_states(connection: Connection, rows: Sequence[sa.RowMapping]) -> Mapping[Key, Sequence[FollowUpState]]:
-    found: dict[Key, list[FollowUpState]] = {}
-    query = sa.select(follow_ups_table).where(_of_calls(follow_ups_table, rows)).order_by(follow_ups_table.c.planned_at)
-    for row in connection.execute(query):
-        found.setdefault(_key(row._mapping), []).append(FollowUpState(row.kind, row.status, row.skip_reason))
+def _follow_up_states(connection: Connection, keys: Sequence[Key]) -> defaultdict[Key, list[FollowUpState]]:
+    found = defaultdict(list)
+    for row in connection.execute(_of_calls(follow_ups_table, keys).order_by(follow_ups_table.c.planned_at)):
+        found[row.location_id, row.call_id].append(FollowUpState(row.kind, row.status, row.skip_reason))
     return found
 
 
-def _of_calls(table: sa.Table, rows: Sequence[sa.RowMapping]) -> sa.ColumnElement[bool]:
-    return sa.tuple_(table.c.location_id, table.c.call_id).in_([_key(row) for row in rows])
-
-
-def _key(row: sa.RowMapping) -> Key:
-    return row["location_id"], row["call_id"]
+def _of_calls(table: sa.Table, keys: Sequence[Key]) -> sa.Select[Any]:
+    return sa.select(table).where(sa.tuple_(table.c.location_id, table.c.call_id).in_(keys))

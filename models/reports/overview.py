@@ -1,14 +1,16 @@
 """The overview of every account: what waits and runs, what is dead or unclear, pauses, completeness, today's counts."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
+from models.accounts.pauses import Pause
 from models.calls.calls import CALL, Origin, calls_table
 from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
@@ -29,18 +31,6 @@ class Dead:
     number: int
     oldest_ids: tuple[str, ...]
     """Ids of calls or follow-ups, at most IDS_SHOWN."""
-
-
-@dataclass(frozen=True)
-class Paused:
-    """A pause of the account."""
-
-    cause: str
-    work: str
-    """call, follow_up, or all"""
-    paused_at: datetime
-    detail: str
-    """What a person should do."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +82,7 @@ class AccountOverview:
     running: int
     dead: tuple[Dead, ...]
     unclear: Unclear
-    paused: tuple[Paused, ...]
+    paused: Sequence[Pause]
     last_notification_at: datetime | None
     today: Today
     completeness: Completeness
@@ -106,27 +96,24 @@ def of_accounts(connection: Connection, at: datetime | None = None) -> list[Acco
 
 def _of(connection: Connection, account: Account, at: datetime) -> AccountOverview:
     location_id = account.location_id
-    call_groups, follow_up_groups = _call_groups(connection, location_id), _follow_up_groups(connection, location_id)
-    pending = [group for group in call_groups if group.status == WorkStatus.PENDING]
-    unclear = [group for group in follow_up_groups if group.status == WorkStatus.UNCLEAR]
+    calls, follow_ups = (_groups(connection, location_id, work) for work in (CALL, FOLLOW_UP))
+    pending = [group for group in calls if group.status == WorkStatus.PENDING]
+    unclear = [group for group in follow_ups if group.status == WorkStatus.UNCLEAR]
     return AccountOverview(
         account=account,
-        waiting_calls=sum(group.number for group in pending if group.never_stored),
+        waiting_calls=sum(group.number for group in pending if group.marked),
         oldest_waiting_call=_oldest_waiting_call(connection, location_id, at),
-        unsettled_calls=sum(group.number for group in pending if not group.never_stored),
-        waiting_follow_ups=sum(group.number for group in follow_up_groups if group.status == WorkStatus.PENDING),
-        running=sum(group.number for group in call_groups + follow_up_groups if group.status == WorkStatus.RUNNING),
-        dead=_dead(connection, location_id, CALL, call_groups)
-        + _dead(connection, location_id, FOLLOW_UP, follow_up_groups),
+        unsettled_calls=sum(group.number for group in pending if not group.marked),
+        waiting_follow_ups=sum(group.number for group in follow_ups if group.status == WorkStatus.PENDING),
+        running=sum(group.number for group in calls + follow_ups if group.status == WorkStatus.RUNNING),
+        dead=_dead(connection, location_id, CALL, calls) + _dead(connection, location_id, FOLLOW_UP, follow_ups),
         unclear=Unclear(
             number=sum(group.number for group in unclear),
             oldest_seconds=max(((at - group.since).total_seconds() for group in unclear), default=None),
-            for_a_person=sum(group.number for group in unclear if group.waits_for_person),
+            for_a_person=sum(group.number for group in unclear if group.marked),
             oldest_ids=_oldest_ids(connection, location_id, FOLLOW_UP, _FOR_A_PERSON),
         ),
-        paused=tuple(
-            Paused(row.cause, row.work, row.paused_at, row.detail) for row in pauses.of_account(connection, location_id)
-        ),
+        paused=pauses.of_account(connection, location_id),
         last_notification_at=connection.execute(
             sa.select(sa.func.max(notifications_table.c.received_at)).where(
                 notifications_table.c.location_id == location_id
@@ -137,57 +124,45 @@ def _of(connection: Connection, account: Account, at: datetime) -> AccountOvervi
     )
 
 
-def _call_groups(connection: Connection, location_id: str) -> list[Any]:
-    never_stored = calls_table.c.stored_at.is_(None).label("never_stored")
-    return list(
-        connection.execute(
-            sa.select(calls_table.c.status, calls_table.c.dead_cause, never_stored, sa.func.count().label("number"))
-            .where(calls_table.c.location_id == location_id, NOT_DONE)
-            .group_by(calls_table.c.status, calls_table.c.dead_cause, never_stored)
-        )
+@dataclass(frozen=True)
+class _Group:
+    """Rows of work that agree in status, cause and mark."""
+
+    status: str
+    dead_cause: str | None
+    marked: bool
+    """A call: never stored. A follow-up: without a due time, for it waits for a person."""
+    number: int
+    since: datetime
+
+
+def _groups(connection: Connection, location_id: str, work: WorkKind) -> list[_Group]:
+    table = work.table
+    marked = (table.c.stored_at if work is CALL else table.c.next_attempt_at).is_(None).label("marked")
+    unclear_since = sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.planned_at)
+    since = calls_table.c.created_at if work is CALL else unclear_since
+    groups = (table.c.status, table.c.dead_cause, marked)
+    rows = connection.execute(
+        sa.select(*groups, sa.func.count(), sa.func.min(since))
+        .where(table.c.location_id == location_id, NOT_DONE)
+        .group_by(*groups)
     )
+    return [_Group(*row) for row in rows]
 
 
-def _follow_up_groups(connection: Connection, location_id: str) -> list[Any]:
-    waits_for_person = follow_ups_table.c.next_attempt_at.is_(None).label("waits_for_person")
-    since = sa.func.min(sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.planned_at)).label(
-        "since"
-    )
-    return list(
-        connection.execute(
-            sa.select(
-                follow_ups_table.c.status,
-                follow_ups_table.c.dead_cause,
-                waits_for_person,
-                sa.func.count().label("number"),
-                since,
-            )
-            .where(follow_ups_table.c.location_id == location_id, NOT_DONE)
-            .group_by(follow_ups_table.c.status, follow_ups_table.c.dead_cause, waits_for_person)
-        )
-    )
-
-
-def _dead(connection: Connection, location_id: str, work: WorkKind, groups: list[Any]) -> tuple[Dead, ...]:
-    numbers: dict[str | None, int] = {}
+def _dead(connection: Connection, location_id: str, work: WorkKind, groups: list[_Group]) -> tuple[Dead, ...]:
+    numbers: Counter[str | None] = Counter()
     for group in groups:
         if group.status == WorkStatus.DEAD:
-            numbers[group.dead_cause] = numbers.get(group.dead_cause, 0) + group.number
-    cause = work.table.c.dead_cause
+            numbers[group.dead_cause] += group.number
+    is_dead, cause = work.table.c.status == WorkStatus.DEAD, work.table.c.dead_cause
     return tuple(
         Dead(
-            work.name,
-            each or "unknown",
-            number,
-            _oldest_ids(
-                connection,
-                location_id,
-                work,
-                (work.table.c.status == WorkStatus.DEAD) & cause.is_not_distinct_from(each),
-            ),
+            work.name, each or "unknown", number,
+            _oldest_ids(connection, location_id, work, is_dead & cause.is_not_distinct_from(each)),
         )
         for each, number in sorted(numbers.items(), key=lambda item: item[0] or "")
-    )
+    )  # fmt: skip
 
 
 _FOR_A_PERSON = (follow_ups_table.c.status == WorkStatus.UNCLEAR) & follow_ups_table.c.next_attempt_at.is_(None)
@@ -196,50 +171,33 @@ _FOR_A_PERSON = (follow_ups_table.c.status == WorkStatus.UNCLEAR) & follow_ups_t
 def _oldest_ids(
     connection: Connection, location_id: str, work: WorkKind, which: sa.ColumnElement[bool]
 ) -> tuple[str, ...]:
-    since = calls_table.c.created_at if work is CALL else follow_ups_table.c.planned_at
     ids = (
         sa.select(work.table.c[work.key_columns[-1]])
         .where(work.table.c.location_id == location_id, which, NOT_DONE)
-        .order_by(since)
+        .order_by(calls_table.c.created_at if work is CALL else follow_ups_table.c.planned_at)
         .limit(IDS_SHOWN)
     )
     return tuple(connection.execute(ids).scalars())
 
 
 def _oldest_waiting_call(connection: Connection, location_id: str, at: datetime) -> OldestCall | None:
-    oldest = connection.execute(
-        sa.select(calls_table.c.call_id, calls_table.c.created_at)
-        .where(
-            calls_table.c.location_id == location_id,
-            calls_table.c.status == WorkStatus.PENDING,
-            NOT_DONE,
-            calls_table.c.stored_at.is_(None),
-        )
-        .order_by(calls_table.c.created_at)
-        .limit(1)
-    ).first()
-    if oldest is None:
-        return None
-    return OldestCall(oldest.call_id, oldest.created_at, max(0.0, (at - oldest.created_at).total_seconds()))
+    call = calls_table.c
+    waiting = sa.select(call.call_id, call.created_at).where(
+        call.location_id == location_id, call.status == WorkStatus.PENDING, NOT_DONE, call.stored_at.is_(None)
+    )
+    oldest = connection.execute(waiting.order_by(call.created_at).limit(1)).first()
+    return oldest and OldestCall(*oldest, max(0.0, (at - oldest.created_at).total_seconds()))
 
 
 def _today(connection: Connection, location_id: str, midnight: datetime) -> Today:
-    only_backfilled = sa.and_(calls_table.c.origin == Origin.BACKFILL, calls_table.c.announced_at.is_(None))
-    heard_of_today = sa.and_(
-        calls_table.c.location_id == location_id, calls_table.c.created_at >= midnight, ~only_backfilled
+    call, follow_up, notification = calls_table.c, follow_ups_table.c, notifications_table.c
+    only_backfilled = (call.origin == Origin.BACKFILL) & call.announced_at.is_(None)
+    heard_of_today = sa.and_(call.location_id == location_id, call.created_at >= midnight, ~only_backfilled)
+    its_call = (follow_up.location_id == call.location_id) & (follow_up.call_id == call.call_id)
+    number = sa.select(sa.func.count())
+    queries = (
+        number.where(notification.location_id == location_id, notification.received_at >= midnight),
+        number.where(heard_of_today, call.stored_at.is_not(None)),
+        number.where(heard_of_today, its_call, follow_up.status == WorkStatus.DONE),
     )
-    of_today = sa.join(
-        calls_table,
-        follow_ups_table,
-        sa.and_(
-            follow_ups_table.c.location_id == calls_table.c.location_id,
-            follow_ups_table.c.call_id == calls_table.c.call_id,
-        ),
-    )
-    number = sa.func.count()
-    notified = sa.select(number).where(
-        notifications_table.c.location_id == location_id, notifications_table.c.received_at >= midnight
-    )
-    stored = sa.select(number).where(heard_of_today, calls_table.c.stored_at.is_not(None))
-    done = sa.select(number).select_from(of_today).where(heard_of_today, follow_ups_table.c.status == WorkStatus.DONE)
-    return Today(*(int(connection.execute(query).scalar_one()) for query in (notified, stored, done)))
+    return Today(*(int(connection.execute(query).scalar_one()) for query in queries))

@@ -4,25 +4,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.calls import calls
+from models.calls.calls import Call, CallAction
 from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FollowUp
 from models.intake import notifications
+from models.intake.notifications import StoredNotification
 from models.work import history
+from models.work.history import Attempt
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The rows of a call as they are in the tables, each list in order of time."""
+    """A call and the rows of other tables that belong to it, each list in order of time."""
 
-    call: sa.RowMapping
-    notifications: Sequence[sa.RowMapping]
-    attempts: Sequence[sa.RowMapping]
+    call: Call
+    notifications: Sequence[StoredNotification]
+    attempts: Sequence[Attempt]
     """Of the call and of its follow-ups."""
-    actions: Sequence[sa.RowMapping]
-    follow_ups: Sequence[sa.RowMapping]
+    actions: Sequence[CallAction]
+    follow_ups: Sequence[FollowUp]
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,8 @@ class Event:
     """Holds ids, counts and words of our own, never a person's words."""
 
 
-def of_call(connection: Connection, call: sa.RowMapping) -> Timeline:
-    """Reads the timeline of `call`, a row of `calls`."""
-    key = (call["location_id"], call["call_id"])
+def of_call(connection: Connection, call: Call) -> Timeline:
+    key = (call.location_id, call.call_id)
     return Timeline(
         call=call,
         notifications=notifications.of_call(connection, *key),
@@ -49,43 +51,37 @@ def of_call(connection: Connection, call: sa.RowMapping) -> Timeline:
 def events(timeline: Timeline) -> list[Event]:
     """What happened, oldest first."""
     call = timeline.call
-    steps = (
-        ("created_at", f"heard of, by {call['origin']}"),
-        ("stored_at", "log stored"),
-        ("settled_at", "log settled"),
-    )
-    found = [Event(call[name], text) for name, text in steps if call[name] is not None]
-    found += [_of_notification(row) for row in timeline.notifications]
-    found += [Event(row["planned_at"], f"follow-up {row['follow_up_id']} planned") for row in timeline.follow_ups]
-    found += [of_attempt(row) for row in timeline.attempts]
-    found += [
-        Event(row["done_at"], f"follow-up {row['follow_up_id']} done{_remote(row)}")
-        for row in timeline.follow_ups
-        if row["done_at"] is not None
+    steps = [
+        (call.created_at, f"heard of, by {call.origin}"),
+        (call.stored_at, "log stored"),
+        (call.settled_at, "log settled"),
+        *((each.received_at, _taken_in(each)) for each in timeline.notifications),
+        *((each.planned_at, f"follow-up {each.follow_up_id} planned") for each in timeline.follow_ups),
+        *((each.ended_at, of_attempt(each)) for each in timeline.attempts),
+        *((each.done_at, f"follow-up {each.follow_up_id} done{_remote(each)}") for each in timeline.follow_ups),
     ]
-    return sorted(found, key=lambda event: event.at)
+    return sorted((Event(at, text) for at, text in steps if at is not None), key=lambda event: event.at)
 
 
-def of_attempt(row: sa.RowMapping) -> Event:
-    """The event of a row of `attempts`, at the attempt's end: an attempt that lost its lease has no known start."""
-    what = f"follow-up {row['follow_up_id']}" if row["follow_up_id"] else "fetch"
-    facts = [row["error"]]
-    if row["http_status"] is not None:
-        facts.append(f"HTTP {row['http_status']}")
-    if row["started_at"] is not None:
-        facts.append(f"{max(0.0, (row['ended_at'] - row['started_at']).total_seconds()):.1f} s")
-    if row["trace_id"]:
-        facts.append(f"trace {row['trace_id']}")
-    details = ", ".join(fact for fact in facts if fact)
-    return Event(row["ended_at"], f"{what}: {row['outcome']}" + (f" ({details})" if details else ""))
+def of_attempt(attempt: Attempt) -> str:
+    """The text of an attempt's event, which stands at the attempt's end: who lost the lease has no known start."""
+    facts = [
+        attempt.error,
+        attempt.http_status and f"HTTP {attempt.http_status}",
+        attempt.started_at and f"{max(0.0, (attempt.ended_at - attempt.started_at).total_seconds()):.1f} s",
+        attempt.trace_id and f"trace {attempt.trace_id}",
+    ]
+    details = ", ".join(str(fact) for fact in facts if fact)
+    what = f"follow-up {attempt.follow_up_id}" if attempt.follow_up_id else "fetch"
+    return f"{what}: {attempt.outcome}" + (f" ({details})" if details else "")
 
 
-def _of_notification(row: sa.RowMapping) -> Event:
-    repeats = f", repeated {row['repeats']} times" if row["repeats"] else ""
-    reason = f": {row['reason']}" if row["reason"] else ""
-    text = f"notification {row['status']}{reason} ({row['dialect']}, by {row['authenticated_by']}{repeats})"
-    return Event(row["received_at"], text)
+def _taken_in(notification: StoredNotification) -> str:
+    repeats = f", repeated {notification.repeats} times" if notification.repeats else ""
+    reason = f": {notification.reason}" if notification.reason else ""
+    how = f"{notification.dialect}, by {notification.authenticated_by}{repeats}"
+    return f"notification {notification.status}{reason} ({how})"
 
 
-def _remote(row: sa.RowMapping) -> str:
-    return f": {row['kind']} {row['remote_id']}" if row["remote_id"] else ""
+def _remote(follow_up: FollowUp) -> str:
+    return f": {follow_up.kind} {follow_up.remote_id}" if follow_up.remote_id else ""

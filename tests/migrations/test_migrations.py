@@ -4,6 +4,7 @@ import multiprocessing
 import re
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_rebuilding_a_table_takes_nothing_from_the_tables_that_refer_to_it(
         read_at = connection.execute(sa.select(moment())).scalar_one()
         stored = calls.get(connection, "loc-one", "call-1")
         assert stored is not None
-        calls.save(connection, "loc-one", log, read_at=read_at, settled=True, stored=stored)
+        calls.save(connection, "loc-one", log, read_at=read_at, settled=True, stored=asdict(stored))
     body = """op.execute("UPDATE calls SET agent_id = ''")
 with op.batch_alter_table('calls') as batch:
     batch.alter_column('agent_id', nullable=False)"""

@@ -231,7 +231,7 @@ def test_a_finish_whose_answer_was_lost_is_finished_once(database: Database, mon
     lose_the_answer_to_the_next_commit(database, monkeypatch)
     with pytest.raises(LeaseLost):
         database.transact(lambda connection: lifecycle.complete(connection, claim))
-    assert call_row(database)["status"] == WorkStatus.DONE
+    assert call_row(database).status == WorkStatus.DONE
     assert len(rows_of(database, history.attempts_table)) == 1
 
 

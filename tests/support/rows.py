@@ -14,10 +14,10 @@ from models.accounts import accounts, circuit_breaker
 from models.accounts.token_encryption import cipher_for
 from models.calls import calls
 from models.calls.call_log import Action, CallLog, Source
-from models.calls.calls import CALL
+from models.calls.calls import CALL, Call
 from models.database import Database, moment
 from models.follow_ups import follow_ups
-from models.follow_ups.follow_ups import FOLLOW_UP
+from models.follow_ups.follow_ups import FOLLOW_UP, FollowUp
 from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason, follow_ups_for
 from models.follow_ups.rules_file import load_rules
 from models.intake import notifications
@@ -174,7 +174,7 @@ def plan(database: Database, call_id: str = "call-1", *, action_key: str = "id-1
     with database.transaction() as connection:
         follow_ups.plan(connection, LOCATION, call_id, [planned(action_key=action_key)], **how)
         rows = follow_ups.of_call(connection, LOCATION, call_id)
-    return str(next(row["follow_up_id"] for row in rows if row["action_key"] == action_key))
+    return str(next(row.follow_up_id for row in rows if row.action_key == action_key))
 
 
 def planned(
@@ -206,7 +206,7 @@ def claimed_follow_up(database: Database, follow_up_id: str, **how: Any) -> Clai
     return got
 
 
-def only_follow_up(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> sa.RowMapping:
+def only_follow_up(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> FollowUp:
     [row] = read(database, follow_ups.of_call, location_id, call_id)
     return row
 
@@ -242,19 +242,19 @@ def _intended_only_follow_up(database: Database, call_id: str, *, body: str) -> 
 
 
 def _claimed_only_follow_up(database: Database, call_id: str) -> Claim:
-    return claimed_follow_up(database, str(only_follow_up(database, call_id)["follow_up_id"]))
+    return claimed_follow_up(database, str(only_follow_up(database, call_id).follow_up_id))
 
 
 # What is stored, and time
 
 
-def call_row(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> sa.RowMapping:
+def call_row(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> Call:
     row = read(database, calls.get, location_id, call_id)
     assert row is not None
     return row
 
 
-def follow_up_row(database: Database, follow_up_id: str) -> sa.RowMapping:
+def follow_up_row(database: Database, follow_up_id: str) -> FollowUp:
     row = read(database, follow_ups.get, follow_up_id)
     assert row is not None
     return row

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from models import schema
 from models.accounts import accounts
 from models.calls import calls
-from models.calls.calls import CALL
+from models.calls.calls import CALL, Call
 from models.database import Database, UtcDateTime, moment
 from models.follow_ups import follow_ups
-from models.follow_ups.follow_ups import FOLLOW_UP
+from models.follow_ups.follow_ups import FOLLOW_UP, FollowUp
 from models.reconciling import schedule, windows
 from models.reconciling.windows import WindowKind
 from models.settings import Settings
@@ -62,13 +62,13 @@ class AtWork:
     def announce(self, call: PlacedCall | str, **how: Any) -> None:
         write(self.database, calls.announce, self.location_id, _id(call), **how)
 
-    def fetch(self, call: PlacedCall | str) -> sa.RowMapping:
+    def fetch(self, call: PlacedCall | str) -> Call:
         """One attempt; returns the row afterwards."""
         fetch_call(self.location_id, _id(call))
         return self.call(call)
 
-    def fetch_when_due(self, call: PlacedCall | str) -> sa.RowMapping:
-        self._let_come(self.call(call)["next_attempt_at"])
+    def fetch_when_due(self, call: PlacedCall | str) -> Call:
+        self._let_come(self.call(call).next_attempt_at)
         return self.fetch(call)
 
     def fetched(self, **wish: Any) -> PlacedCall:
@@ -78,7 +78,7 @@ class AtWork:
         self.fetch(call)
         return call
 
-    def call(self, call: PlacedCall | str) -> sa.RowMapping:
+    def call(self, call: PlacedCall | str) -> Call:
         row = self.maybe_call(call)
         assert row is not None
         return row
@@ -90,7 +90,7 @@ class AtWork:
     def dead_letter(self, call: PlacedCall | str, *, cause: str) -> None:
         dead_letter_call(self.database, _id(call), cause=cause, location_id=self.location_id)
 
-    def maybe_call(self, call: PlacedCall | str) -> sa.RowMapping | None:
+    def maybe_call(self, call: PlacedCall | str) -> Call | None:
         return read(self.database, calls.get, self.location_id, _id(call))
 
     # Follow-ups
@@ -99,20 +99,20 @@ class AtWork:
         """The id of the one follow-up of a new call: by default a note about a transfer."""
         call = self.fetched(**{"actions": ["CALL_TRANSFER"], **wish})
         [row] = self.follow_ups_of(call)
-        return str(row["follow_up_id"])
+        return row.follow_up_id
 
-    def follow_ups_of(self, call: PlacedCall | str) -> list[sa.RowMapping]:
+    def follow_ups_of(self, call: PlacedCall | str) -> list[FollowUp]:
         return read(self.database, follow_ups.of_call, self.location_id, _id(call))
 
-    def send(self, follow_up_id: str) -> sa.RowMapping:
+    def send(self, follow_up_id: str) -> FollowUp:
         send_follow_up(follow_up_id)
         return self.follow_up(follow_up_id)
 
-    def send_when_due(self, follow_up_id: str) -> sa.RowMapping:
-        self._let_come(self.follow_up(follow_up_id)["next_attempt_at"])
+    def send_when_due(self, follow_up_id: str) -> FollowUp:
+        self._let_come(self.follow_up(follow_up_id).next_attempt_at)
         return self.send(follow_up_id)
 
-    def follow_up(self, follow_up_id: str) -> sa.RowMapping:
+    def follow_up(self, follow_up_id: str) -> FollowUp:
         row = read(self.database, follow_ups.get, follow_up_id)
         assert row is not None
         return row

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -385,4 +386,4 @@ def _call(intake: Intake, call_id: str) -> dict[str, Any]:
     with intake.receiver.database.reading() as connection:
         row = calls.get(connection, intake.double.location_id, call_id)
     assert row is not None
-    return dict(row)
+    return asdict(row)

@@ -24,7 +24,7 @@ def test_refusals_are_counted_per_reason_and_hour(intake: Intake) -> None:
         rows = rejection_counts.since(connection, datetime.now(UTC) - timedelta(hours=2))
     found: Counter[str] = Counter()
     for row in rows:  # of two hours, where one just ended
-        found[row["reason"]] += row["number"]
+        found[row.reason] += row.number
     assert found == {Reason.CREDENTIALS_MISSING: 4, Reason.SIGNATURE_INVALID: 1}
 
 

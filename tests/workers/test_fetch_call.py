@@ -1,6 +1,7 @@
 """One call log becomes one row with its actions and the follow-ups that it calls for, whatever Leadway answers."""
 
 import json
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -30,20 +31,20 @@ def test_a_log_is_stored_in_typed_columns_with_its_actions_and_without_its_secre
     )  # fmt: skip
     at_work.announce(call)
     row = at_work.fetch(call)
-    assert (row["status"], row["attempts"], row["read_from"], row["next_attempt_at"]) == ("done", 1, "fetch", None)
-    assert (row["contact_id"], row["agent_id"], row["duration_seconds"]) == (call.contact_id, call.agent_id, 90)
-    assert abs(row["started_at"] - call.created_at) < timedelta(milliseconds=1)
-    assert (row["trial_call"], row["transferred"], row["agent_deleted"]) == (False, False, False)
-    assert row["summary"]
-    assert row["transcript"].startswith("bot:")
-    assert row["translation"] == {"enabled": True, "language": "es"}
-    assert set(row["extracted_data"]) == {"customerName", "reason"}
-    assert row["document"]["novelty"] == {"kept": True}
-    assert row["stored_at"] == row["settled_at"] is not None
+    assert (row.status, row.attempts, row.read_from, row.next_attempt_at) == ("done", 1, "fetch", None)
+    assert (row.contact_id, row.agent_id, row.duration_seconds) == (call.contact_id, call.agent_id, 90)
+    assert abs(row.started_at - call.created_at) < timedelta(milliseconds=1)
+    assert (row.trial_call, row.transferred, row.agent_deleted) == (False, False, False)
+    assert row.summary
+    assert row.transcript.startswith("bot:")
+    assert row.translation == {"enabled": True, "language": "es"}
+    assert set(row.extracted_data) == {"customerName", "reason"}
+    assert row.document["novelty"] == {"kept": True}
+    assert row.stored_at == row.settled_at is not None
     actions = at_work.rows("call_actions")
     assert sorted(each["action_type"] for each in actions) == ["CUSTOM_ACTION", "DATA_EXTRACTION", "SOMETHING_NEW"]
     assert {each["position"] for each in actions} == {0, 1, 2}
-    assert "secret-" not in json.dumps([row["document"], *(each["parameters"] for each in actions)])
+    assert "secret-" not in json.dumps([row.document, *(each["parameters"] for each in actions)])
     assert at_work.attempts_of(call.call_id) == ["done"]
 
 
@@ -54,10 +55,10 @@ def test_exactly_the_follow_ups_due_are_planned_and_due_at_once(at_work: AtWork,
     planned = at_work.follow_ups_of(call)
     due = [kind for kind in kinds if kind in ("APPOINTMENT_BOOKING", "CALL_TRANSFER")]
     rules = {rule.id: rule.action for rule in load_rules(None).everywhere}
-    assert sorted(rules[each["rule_id"]] for each in planned) == sorted(due)
+    assert sorted(rules[each.rule_id] for each in planned) == sorted(due)
     for each in planned:
-        assert (each["status"], each["contact_id"], each["lane"]) == ("pending", call.contact_id, Lane.FOLLOW_UP)
-        assert at_work.seconds_until(each["next_attempt_at"]) <= 0
+        assert (each.status, each.contact_id, each.lane) == ("pending", call.contact_id, Lane.FOLLOW_UP)
+        assert at_work.seconds_until(each.next_attempt_at) <= 0
 
 
 def test_when_the_finish_fails_nothing_is_stored_and_nothing_is_planned(at_work: AtWork) -> None:
@@ -68,10 +69,10 @@ def test_when_the_finish_fails_nothing_is_stored_and_nothing_is_planned(at_work:
         eventually(lambda: at_work.requests("fetch"))
         at_work.change_call(call, fence=calls_table.c.fence + 1, running_on="worker-2")  # somebody took it over
     row = at_work.call(call)
-    assert (row["status"], row["running_on"], row["stored_at"], row["document"]) == ("running", "worker-2", None, None)
+    assert (row.status, row.running_on, row.stored_at, row.document) == ("running", "worker-2", None, None)
     assert not at_work.rows("call_actions")
     assert not at_work.follow_ups_of(call)
-    assert at_work.fetch_when_due(call)["status"] == "done"
+    assert at_work.fetch_when_due(call).status == "done"
     assert len(at_work.follow_ups_of(call)) == 1
 
 
@@ -83,17 +84,17 @@ def test_follow_ups_that_are_not_for_this_call_are_skipped_with_the_reason(
     at_work: AtWork, wish: dict[str, Any], reason: str
 ) -> None:
     call = at_work.fetched(**{"actions": ["CALL_TRANSFER"], **wish})
-    assert at_work.call(call)["status"] == "done"
+    assert at_work.call(call).status == "done"
     [follow_up] = at_work.follow_ups_of(call)
-    assert (follow_up["status"], follow_up["skip_reason"], follow_up["next_attempt_at"]) == ("skipped", reason, None)
-    assert at_work.send(follow_up["follow_up_id"])["status"] == "skipped"
+    assert (follow_up.status, follow_up.skip_reason, follow_up.next_attempt_at) == ("skipped", reason, None)
+    assert at_work.send(follow_up.follow_up_id).status == "skipped"
     assert not at_work.double.truth.notes()
 
 
 def test_a_call_71_hours_old_still_gets_its_note_which_says_so(at_work: AtWork) -> None:
     row = at_work.send(at_work.owed(ago=71 * HOUR))
     [note] = at_work.double.truth.notes()
-    assert row["status"] == "done"
+    assert row.status == "done"
     assert "written 2 days after the call" in note.body
 
 
@@ -105,11 +106,11 @@ def test_a_log_that_is_not_there_yet_is_read_again_at_growing_intervals_and_cost
     at_work.announce(call)
     intervals = []
     row = at_work.fetch(call)
-    while row["status"] == "pending":
-        assert (row["attempts"], row["failures"], row["last_error"]) == (0, 0, "not_found")
-        intervals.append(at_work.seconds_until(row["next_attempt_at"]))
+    while row.status == "pending":
+        assert (row.attempts, row.failures, row.last_error) == (0, 0, "not_found")
+        intervals.append(at_work.seconds_until(row.next_attempt_at))
         row = at_work.fetch_when_due(call)
-    assert row["status"] == "done"
+    assert row.status == "done"
     assert intervals[0] == pytest.approx(2 * RETRY_SECONDS, abs=TOLERATED)
     assert intervals == sorted(intervals)
     assert len(intervals) <= 7
@@ -121,33 +122,31 @@ def test_a_log_that_is_not_there_after_a_day_is_dead_and_a_new_notification_revi
     at_work.fetch(call)
     at_work.time_passes(23 * HOUR)
     row = at_work.fetch(call)
-    assert row["status"] == "pending"
-    assert at_work.seconds_until(row["next_attempt_at"]) == pytest.approx(600, abs=TOLERATED)
+    assert row.status == "pending"
+    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(600, abs=TOLERATED)
     at_work.time_passes(HOUR)
     row = at_work.fetch(call)
-    assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == ("dead", "not_found", None)
+    assert (row.status, row.dead_cause, row.next_attempt_at) == ("dead", "not_found", None)
     at_work.time_passes(2 * HOUR)
     at_work.announce(call)
-    assert at_work.fetch(call)["status"] == "done"
+    assert at_work.fetch(call).status == "done"
 
 
 def test_an_empty_transcript_is_stored_unsettled_and_settled_later(at_work: AtWork) -> None:
     call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True, empty_for=60)
     at_work.announce(call)
     row = at_work.fetch(call)
-    assert (row["status"], row["settled_at"], row["attempts"]) == ("pending", None, 0)
-    assert row["stored_at"] is not None
+    assert (row.status, row.settled_at, row.attempts) == ("pending", None, 0)
+    assert row.stored_at is not None
     [early] = at_work.follow_ups_of(call)
-    assert at_work.seconds_until(early["next_attempt_at"]) == pytest.approx(120, abs=TOLERATED), (
-        "it waits for the summary"
-    )
-    while row["status"] == "pending":
+    assert at_work.seconds_until(early.next_attempt_at) == pytest.approx(120, abs=TOLERATED), "it waits for the summary"
+    while row.status == "pending":
         row = at_work.fetch_when_due(call)
-    assert row["summary"]
-    assert row["settled_at"] is not None
+    assert row.summary
+    assert row.settled_at is not None
     [follow_up] = at_work.follow_ups_of(call)
-    assert follow_up["follow_up_id"] == early["follow_up_id"]
-    assert at_work.seconds_until(follow_up["next_attempt_at"]) <= 0
+    assert follow_up.follow_up_id == early.follow_up_id
+    assert at_work.seconds_until(follow_up.next_attempt_at) <= 0
     assert set(at_work.attempts_of(call.call_id)) == {"unsettled", "done"}
 
 
@@ -158,19 +157,19 @@ def test_a_summary_that_never_comes_is_waited_for_two_minutes_and_the_log_settle
     at_work.announce(call)
     at_work.fetch(call)
     [follow_up] = at_work.follow_ups_of(call)
-    assert at_work.send_when_due(follow_up["follow_up_id"])["status"] == "done"
+    assert at_work.send_when_due(follow_up.follow_up_id).status == "done"
     [note] = at_work.double.truth.notes()
     assert "no summary" in note.body
     at_work.time_passes(2 * HOUR)
     row = at_work.fetch(call)
-    assert (row["status"], row["transcript"] or "") == ("done", "")
-    assert row["settled_at"] is not None
+    assert (row.status, row.transcript or "") == ("done", "")
+    assert row.settled_at is not None
     assert len(at_work.follow_ups_of(call)) == 1
 
 
 def test_a_call_without_length_is_settled_without_words(at_work: AtWork) -> None:
     call = at_work.fetched(duration=0, actions=[], empty_for=HOUR)
-    assert at_work.call(call)["status"] == "done"
+    assert at_work.call(call).status == "done"
 
 
 def test_a_fuller_log_later_adds_follow_ups_and_repeats_none(at_work: AtWork) -> None:
@@ -181,12 +180,12 @@ def test_a_fuller_log_later_adds_follow_ups_and_repeats_none(at_work: AtWork) ->
     booking = {"actionType": "APPOINTMENT_BOOKING", "actionName": "Book", "actionId": "b" * 24, "actionParameters": {}}
     at_work.double.change_call(call.call_id, executedCallActions=[booking, *transfer])
     row = at_work.fetch_when_due(call)
-    while row["status"] == "pending":
+    while row.status == "pending":
         row = at_work.fetch_when_due(call)
     follow_ups = at_work.follow_ups_of(call)
-    assert sorted(each["rule_id"] for each in follow_ups) == ["booking-note", "transfer-note"]
+    assert sorted(each.rule_id for each in follow_ups) == ["booking-note", "transfer-note"]
     for each in follow_ups:
-        at_work.send(each["follow_up_id"])
+        at_work.send(each.follow_up_id)
     at_work.replay(call)
     at_work.fetch(call)
     assert len(at_work.follow_ups_of(call)) == 2
@@ -200,7 +199,7 @@ def test_a_transfer_that_only_the_flag_tells_of_is_told_once_when_its_action_tur
     at_work.time_passes(61)
     at_work.replay(call)
     at_work.fetch(call)
-    assert [each["follow_up_id"] for each in at_work.follow_ups_of(call)] == [by_flag["follow_up_id"]]
+    assert [each.follow_up_id for each in at_work.follow_ups_of(call)] == [by_flag.follow_up_id]
     assert len(at_work.rows("call_actions")) == 1
 
 
@@ -209,12 +208,12 @@ def test_an_older_copy_erases_nothing(at_work: AtWork) -> None:
     at_work.time_passes(6)
     at_work.announce(call)
     newest = at_work.fetch(call)
-    assert newest["status"] == "done"
+    assert newest.status == "done"
     at_work.replay(call)
     at_work.double.fault("fetch", "older_copy", times=1)
     row = at_work.fetch(call)
     for name in ("summary", "transcript", "contact_id", "settled_at", "stored_at"):
-        assert row[name] == newest[name], name
+        assert getattr(row, name) == getattr(newest, name), name
     assert len(at_work.rows("call_actions")) == 2
     assert len(at_work.follow_ups_of(call)) == 1
 
@@ -224,8 +223,8 @@ def test_a_reading_that_began_earlier_than_the_stored_one_changes_nothing(at_wor
     stored = at_work.call(call)
     older = CallLog(call_id=call.call_id, source=Source.FETCH, summary="older", transcript="older")
     with at_work.database.transaction() as connection:
-        earlier = stored["read_at"] - timedelta(seconds=1)
-        save(connection, at_work.location_id, older, read_at=earlier, settled=False, stored=stored)
+        earlier = stored.read_at - timedelta(seconds=1)
+        save(connection, at_work.location_id, older, read_at=earlier, settled=False, stored=asdict(stored))
     assert at_work.call(call) == stored
 
 
@@ -259,14 +258,14 @@ def test_an_answer_that_is_not_this_log_is_asked_for_again_and_ends_dead_with_no
     at_work.announce(call)
     number = at_work.double.fault("fetch", fault)
     row = at_work.fetch(call)
-    assert (row["status"], row["failures"], row["last_error"]) == ("pending", 1, "puzzling")
+    assert (row.status, row.failures, row.last_error) == ("pending", 1, "puzzling")
     for _ in range(FAILURES_ALLOWED - 1):
         row = at_work.fetch_when_due(call)
-    assert (row["status"], row["dead_cause"], row["document"]) == ("dead", "puzzling", None)
+    assert (row.status, row.dead_cause, row.document) == ("dead", "puzzling", None)
     assert at_work.maybe_call(other) is None
     at_work.double.clear_faults(number)
     at_work.announce(call, origin=Origin.RECONCILE, lane=Lane.RECONCILED)
-    assert at_work.fetch(call)["status"] == "done"
+    assert at_work.fetch(call).status == "done"
 
 
 # Outages
@@ -294,13 +293,13 @@ def test_outages_make_nothing_dead_however_many(at_work: AtWork, fault: str) -> 
     number = at_work.double.fault("fetch", **OUTAGES[fault])
     for attempt in range(1, FAILURES_ALLOWED + 3):
         row = at_work.fetch_when_due(call)
-        assert (row["status"], row["failures"], row["attempts"]) == ("pending", 0, attempt)
-        assert row["last_error"] == "outage"
+        assert (row.status, row.failures, row.attempts) == ("pending", 0, attempt)
+        assert row.last_error == "outage"
         longest = min(600.0, RETRY_SECONDS * 2 ** (attempt - 1))
-        assert longest / 2 - TOLERATED <= at_work.seconds_until(row["next_attempt_at"]) <= longest
+        assert longest / 2 - TOLERATED <= at_work.seconds_until(row.next_attempt_at) <= longest
     assert at_work.account().outages_in_a_row == FAILURES_ALLOWED + 2
     at_work.double.clear_faults(number)
-    assert at_work.fetch_when_due(call)["status"] == "done"
+    assert at_work.fetch_when_due(call).status == "done"
     assert at_work.account().outages_in_a_row == 0
     assert len(at_work.follow_ups_of(call)) == 1
 
@@ -313,16 +312,16 @@ def test_an_answer_that_takes_too_long_is_given_up_before_the_lease_ends(at_work
     at_work.announce(call)
     at_work.double.fault("fetch", times=1, **SLOW[fault])
     row = at_work.fetch(call)
-    assert (row["status"], row["last_error"], row["failures"], row["lost_leases"]) == ("pending", "outage", 0, 0)
+    assert (row.status, row.last_error, row.failures, row.lost_leases) == ("pending", "outage", 0, 0)
     at_work.settings.leadway_lease_seconds = 20
-    assert at_work.fetch_when_due(call)["status"] == "done"
+    assert at_work.fetch_when_due(call).status == "done"
 
 
 def test_a_503_may_say_when_to_come_back(at_work: AtWork) -> None:
     call = at_work.double.place_call()
     at_work.announce(call)
     at_work.double.fault("fetch", "status", status=503, retry_after=77, times=1)
-    assert at_work.seconds_until(at_work.fetch(call)["next_attempt_at"]) == pytest.approx(77, abs=TOLERATED)
+    assert at_work.seconds_until(at_work.fetch(call).next_attempt_at) == pytest.approx(77, abs=TOLERATED)
 
 
 @pytest.mark.parametrize("retry_after", [None, 33])
@@ -332,12 +331,12 @@ def test_429_holds_the_whole_account_and_is_no_attempt(at_work: AtWork, retry_af
     at_work.double.fault("fetch", "status", status=429, retry_after=retry_after, times=1)
     row = at_work.fetch(call)
     wait = retry_after or 10
-    assert (row["status"], row["attempts"], row["failures"]) == ("pending", 0, 0)
-    assert at_work.seconds_until(row["next_attempt_at"]) == pytest.approx(wait, abs=TOLERATED)
+    assert (row.status, row.attempts, row.failures) == ("pending", 0, 0)
+    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(wait, abs=TOLERATED)
     open_until = at_work.account().open_until
     assert open_until is not None
     assert at_work.seconds_until(open_until) == pytest.approx(wait, abs=TOLERATED)
-    assert at_work.fetch_when_due(call)["status"] == "done"
+    assert at_work.fetch_when_due(call).status == "done"
 
 
 def test_no_budget_is_no_attempt_and_no_line_in_the_history(at_work: AtWork) -> None:
@@ -346,11 +345,11 @@ def test_no_budget_is_no_attempt_and_no_line_in_the_history(at_work: AtWork) -> 
     seconds, _ = at_work.this.redis.time()
     at_work.this.redis.hset(f"leadway:budget:{at_work.location_id}", "open_until", str(seconds + 60))
     row = at_work.fetch(call)
-    assert (row["status"], row["attempts"], row["last_error"]) == ("pending", 0, "budget")
-    assert at_work.seconds_until(row["next_attempt_at"]) == pytest.approx(60, abs=TOLERATED)
+    assert (row.status, row.attempts, row.last_error) == ("pending", 0, "budget")
+    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(60, abs=TOLERATED)
     assert not at_work.attempts_of(call.call_id)
     assert not at_work.requests("fetch")
-    assert at_work.fetch_when_due(call)["status"] == "done"
+    assert at_work.fetch_when_due(call).status == "done"
 
 
 def test_an_answer_of_any_kind_ends_the_rest_after_outages(at_work: AtWork) -> None:
@@ -375,7 +374,7 @@ def test_a_notification_during_a_backfilled_reading_still_gets_its_note(at_work:
     with meanwhile(lambda: fetch_call(at_work.location_id, call.call_id)):
         eventually(lambda: at_work.requests("fetch"))
         at_work.announce(call)
-    if at_work.call(call)["status"] == "pending":
+    if at_work.call(call).status == "pending":
         at_work.fetch_when_due(call)
     assert len(at_work.follow_ups_of(call)) == 1
 
@@ -383,7 +382,7 @@ def test_a_notification_during_a_backfilled_reading_still_gets_its_note(at_work:
 def test_a_backfilled_call_gets_no_follow_ups(at_work: AtWork) -> None:
     call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True)
     at_work.announce(call, origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False)
-    assert at_work.fetch(call)["status"] == "done"
+    assert at_work.fetch(call).status == "done"
     assert not at_work.follow_ups_of(call)
 
 
@@ -392,12 +391,12 @@ def test_a_repeated_notification_brings_an_unsettled_reading_forward_and_leaves_
 ) -> None:
     call = at_work.double.place_call(empty_for=60)
     at_work.announce(call)
-    assert at_work.seconds_until(at_work.fetch(call)["next_attempt_at"]) > 5
+    assert at_work.seconds_until(at_work.fetch(call).next_attempt_at) > 5
     at_work.announce(call)
-    assert at_work.seconds_until(at_work.call(call)["next_attempt_at"]) <= 0
+    assert at_work.seconds_until(at_work.call(call).next_attempt_at) <= 0
     at_work.time_passes(61)
     settled = at_work.fetch(call)
-    assert settled["status"] == "done"
+    assert settled.status == "done"
     at_work.announce(call)
     assert at_work.call(call) == settled
 

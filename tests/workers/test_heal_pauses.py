@@ -33,7 +33,7 @@ def test_a_token_that_works_again_is_noticed_by_one_harmless_request(at_work: At
     heal_pauses()
     assert not at_work.pauses()
     assert [each.kind for each in at_work.requests()] == ["fetch", "list"]
-    assert at_work.fetch(call)["status"] == "done"
+    assert at_work.fetch(call).status == "done"
 
 
 def test_while_it_does_not_work_it_is_looked_for_at_growing_intervals(at_work: AtWork) -> None:
@@ -82,7 +82,7 @@ def test_writing_is_let_go_on_without_a_look_and_pauses_again_if_it_must(at_work
     at_work.double.memory.tokens[at_work.double.token].scopes |= {"contacts.write"}
     at_work.time_passes(31)
     heal_pauses()
-    assert at_work.send(follow_up_id)["status"] == "done"
+    assert at_work.send(follow_up_id).status == "done"
     assert len(at_work.notes(follow_up_id)) == 1
 
 

@@ -26,7 +26,7 @@ def told(at_work: AtWork) -> tuple[str, list[Any]]:
     call = at_work.fetched(actions=["CALL_TRANSFER"], duration=60, ago=29 * 3600)
     notify(at_work, call.call_id, call_id=call.call_id, status=NotificationStatus.ACCEPTED)
     [row] = at_work.follow_ups_of(call)
-    at_work.send(row["follow_up_id"])
+    at_work.send(row.follow_up_id)
     return call.call_id, words_left(at_work)
 
 
@@ -64,9 +64,9 @@ def test_words_go_after_the_retention_time_not_before_and_rows_stay(at_work: AtW
     prune_expired()
     assert not words_left(at_work)
     row = at_work.call(call_id)
-    assert (row["status"], row["contact_id"] is not None, row["duration_seconds"]) == ("done", True, 60)
+    assert (row.status, row.contact_id is not None, row.duration_seconds) == ("done", True, 60)
     [follow_up] = at_work.follow_ups_of(call_id)
-    assert (follow_up["status"], follow_up["remote_id"] is not None) == ("done", True)
+    assert (follow_up.status, follow_up.remote_id is not None) == ("done", True)
     assert len(at_work.rows("call_actions")) == len(at_work.rows("notifications")) == 1
 
 
@@ -90,7 +90,7 @@ def test_a_call_that_is_still_waiting_keeps_its_words(at_work: AtWork) -> None:
     at_work.fetch(call)
     grow_old(at_work, 31)
     prune_expired()
-    assert at_work.call(call)["document"] is not None
+    assert at_work.call(call).document is not None
 
 
 def test_notifications_of_no_call_lose_their_words_too(at_work: AtWork) -> None:

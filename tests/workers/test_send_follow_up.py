@@ -61,7 +61,7 @@ def answered_looks(at_work: AtWork, kind: str = "list_notes") -> int:
 
 def become_unclear(at_work: AtWork, follow_up_id: str, what: str = "do_then_reset", **how: Any) -> None:
     at_work.double.fault("create_note", what, times=1, **how)
-    assert at_work.send(follow_up_id)["status"] == "unclear"
+    assert at_work.send(follow_up_id).status == "unclear"
 
 
 def claimed(at_work: AtWork, follow_up_id: str, *, worker: str = "worker-2") -> Claim:
@@ -85,8 +85,8 @@ def died_after_intent(at_work: AtWork, follow_up_id: str) -> None:
 def note_by_hand(at_work: AtWork, follow_up_id: str, *, ago: float = 0) -> str:
     row = at_work.follow_up(follow_up_id)
     note = Note(
-        note_id=at_work.double.memory.new_id()[:20], location_id=at_work.location_id, contact_id=row["contact_id"],
-        body=row["body"], created_at=at_work.double.memory.now_utc() - timedelta(seconds=ago),
+        note_id=at_work.double.memory.new_id()[:20], location_id=at_work.location_id, contact_id=row.contact_id,
+        body=row.body, created_at=at_work.double.memory.now_utc() - timedelta(seconds=ago),
     )  # fmt: skip
     at_work.double.memory.add_note(note)
     return note.note_id
@@ -99,9 +99,9 @@ def test_a_request_that_succeeds_is_done_with_the_id_of_the_one_note(at_work: At
     follow_up_id = at_work.owed()
     row = at_work.send(follow_up_id)
     note = one_note(at_work, follow_up_id)
-    assert (row["status"], row["remote_id"], row["posts"]) == ("done", note.note_id, 1)
+    assert (row.status, row.remote_id, row.posts) == ("done", note.note_id, 1)
     assert carries_reference(note.body, follow_up_id)
-    assert row["next_attempt_at"] is None
+    assert row.next_attempt_at is None
     assert not at_work.requests("list_notes")
 
 
@@ -110,9 +110,9 @@ def test_a_refused_connection_proves_that_nothing_was_written(at_work: AtWork) -
     at_work.double.go_away()
     for _ in range(MOST_POSTS + 1):
         row = at_work.send_when_due(follow_up_id)
-        assert (row["status"], row["intent_at"], row["posts"], row["failures"]) == ("pending", None, 0, 0)
+        assert (row.status, row.intent_at, row.posts, row.failures) == ("pending", None, 0, 0)
     at_work.double.come_back()
-    assert at_work.send_when_due(follow_up_id)["status"] == "done"
+    assert at_work.send_when_due(follow_up_id).status == "done"
     assert one_note(at_work, follow_up_id)
     assert not at_work.requests("list_notes")
 
@@ -123,10 +123,10 @@ def test_429_proves_that_nothing_was_written(at_work: AtWork, retry_after: int |
     at_work.double.fault("create_note", "status", status=429, retry_after=retry_after, times=MOST_POSTS + 1)
     for _ in range(MOST_POSTS + 1):
         row = at_work.send_when_due(follow_up_id)
-        assert (row["status"], row["intent_at"], row["posts"]) == ("pending", None, 0)
-        assert (row["attempts"], row["failures"]) == (0, 0)
-        assert at_work.seconds_until(row["next_attempt_at"]) == pytest.approx(retry_after or 10, abs=TOLERATED)
-    assert at_work.send_when_due(follow_up_id)["status"] == "done"
+        assert (row.status, row.intent_at, row.posts) == ("pending", None, 0)
+        assert (row.attempts, row.failures) == (0, 0)
+        assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(retry_after or 10, abs=TOLERATED)
+    assert at_work.send_when_due(follow_up_id).status == "done"
     assert one_note(at_work, follow_up_id)
     assert not at_work.requests("list_notes")
 
@@ -139,9 +139,9 @@ def test_what_was_provably_not_written_does_not_count_towards_the_posts_that_a_p
     for _ in range(MOST_POSTS):
         at_work.send_when_due(follow_up_id)
     at_work.double.fault("create_note", "reset", times=1)
-    assert at_work.send_when_due(follow_up_id)["status"] == "unclear"
+    assert at_work.send_when_due(follow_up_id).status == "unclear"
     # After so many 429 the budget may put it off: that is no try.
-    eventually(lambda: at_work.send_when_due(follow_up_id)["status"] == "done")
+    eventually(lambda: at_work.send_when_due(follow_up_id).status == "done")
     assert one_note(at_work, follow_up_id)
 
 
@@ -154,8 +154,8 @@ def test_an_unknown_contact_makes_it_dead(at_work: AtWork, status: int, message:
     follow_up_id = at_work.owed()
     at_work.double.fault("create_note", "status", status=status, body={"statusCode": status, "message": message})
     row = at_work.send(follow_up_id)
-    assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == ("dead", "contact_unknown", None)
-    assert row["intent_at"] is None
+    assert (row.status, row.dead_cause, row.next_attempt_at) == ("dead", "contact_unknown", None)
+    assert row.intent_at is None
     assert not at_work.notes(follow_up_id)
 
 
@@ -168,9 +168,9 @@ def test_a_denial_in_known_words_pauses_and_is_not_a_try(
     at_work.double.fault("create_note", "status", status=status, body={"message": message}, times=1)
     row = at_work.send(follow_up_id)
     assert at_work.pauses() == {pause}
-    assert (row["status"], row["intent_at"], row["attempts"], row["posts"]) == ("pending", None, 0, 0)
+    assert (row.status, row.intent_at, row.attempts, row.posts) == ("pending", None, 0, 0)
     at_work.make_due(follow_up_id)
-    assert at_work.send(follow_up_id)["fence"] == row["fence"], "paused work is not claimed"
+    assert at_work.send(follow_up_id).fence == row.fence, "paused work is not claimed"
 
 
 @pytest.mark.parametrize("fault", [*NOT_EXECUTED, *EXECUTED])
@@ -183,14 +183,14 @@ def test_anything_else_is_unclear_until_two_looks_after_the_settle_window_and_le
     at_work.double.fault("create_note", **{"times": 1, **(NOT_EXECUTED | EXECUTED)[fault]})
     row = at_work.send(follow_up_id)
     at_work.settings.leadway_lease_seconds = 20
-    assert (row["status"], row["posts"], row["failures"]) == ("unclear", 1, 0)
-    assert row["intent_at"] is not None
-    assert at_work.seconds_until(row["next_attempt_at"]) == pytest.approx(SETTLE_SECONDS, abs=TOLERATED)
+    assert (row.status, row.posts, row.failures) == ("unclear", 1, 0)
+    assert row.intent_at is not None
+    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(SETTLE_SECONDS, abs=TOLERATED)
 
     at_work.make_due(follow_up_id)
     row = at_work.send(follow_up_id)
-    assert row["status"] == "unclear"
-    assert at_work.seconds_until(row["next_attempt_at"]) == pytest.approx(SETTLE_SECONDS, abs=TOLERATED)
+    assert row.status == "unclear"
+    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(SETTLE_SECONDS, abs=TOLERATED)
     assert not at_work.requests("list_notes"), "nothing is asked inside the window"
 
     if fault == "done late":
@@ -199,12 +199,12 @@ def test_anything_else_is_unclear_until_two_looks_after_the_settle_window_and_le
     if fault in EXECUTED:
         assert answered_looks(at_work) == 1
     else:
-        assert (row["status"], row["absences"]) == ("unclear", 1)
-        assert at_work.seconds_until(row["next_attempt_at"]) == pytest.approx(SETTLE_SECONDS / 3, abs=TOLERATED)
+        assert (row.status, row.absences) == ("unclear", 1)
+        assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(SETTLE_SECONDS / 3, abs=TOLERATED)
         row = at_work.send_when_due(follow_up_id)
         assert answered_looks(at_work) == 2
-    assert (row["status"], row["remote_id"]) == ("done", one_note(at_work, follow_up_id).note_id)
-    assert row["unclear_since"] is None
+    assert (row.status, row.remote_id) == ("done", one_note(at_work, follow_up_id).note_id)
+    assert row.unclear_since is None
 
 
 # What a look proves
@@ -221,20 +221,20 @@ def test_a_look_that_fails_is_never_not_there(at_work: AtWork, look: str) -> Non
     at_work.double.fault("list_notes", look, times=times, **({"status": 503} if look == "status" else {}))
     for _ in range(times):
         row = at_work.send_when_due(follow_up_id)
-        assert (row["status"], row["absences"]) == ("unclear", 0)
+        assert (row.status, row.absences) == ("unclear", 0)
     row = at_work.send_when_due(follow_up_id)
-    assert (row["status"], row["remote_id"]) == ("done", one_note(at_work, follow_up_id).note_id)
+    assert (row.status, row.remote_id) == ("done", one_note(at_work, follow_up_id).note_id)
 
 
 def test_a_throttled_look_waits_and_counts_nothing(at_work: AtWork) -> None:
     follow_up_id = at_work.owed()
     become_unclear(at_work, follow_up_id)
     at_work.double.fault("list_notes", "status", status=429, times=3)
-    tries = at_work.follow_up(follow_up_id)["attempts"]
+    tries = at_work.follow_up(follow_up_id).attempts
     for _ in range(3):
         row = at_work.send_when_due(follow_up_id)
-        assert (row["status"], row["absences"], row["attempts"]) == ("unclear", 0, tries)
-    assert at_work.send_when_due(follow_up_id)["status"] == "done"
+        assert (row.status, row.absences, row.attempts) == ("unclear", 0, tries)
+    assert at_work.send_when_due(follow_up_id).status == "done"
     assert one_note(at_work, follow_up_id)
 
 
@@ -244,9 +244,9 @@ def test_a_list_that_lags_behind_is_seen_through_by_the_second_look(at_work: AtW
     lagging = SETTLE_SECONDS + SETTLE_SECONDS / 6
     at_work.double.fault("list_notes", "lagging", seconds=lagging)
     row = at_work.send_when_due(follow_up_id)
-    assert (row["status"], row["absences"]) == ("unclear", 1)
+    assert (row.status, row.absences) == ("unclear", 1)
     row = at_work.send_when_due(follow_up_id)
-    assert (row["status"], row["remote_id"]) == ("done", one_note(at_work, follow_up_id).note_id)
+    assert (row.status, row.remote_id) == ("done", one_note(at_work, follow_up_id).note_id)
 
 
 def test_a_list_that_is_always_unreadable_ends_with_a_person_not_with_a_second_note(at_work: AtWork) -> None:
@@ -255,7 +255,7 @@ def test_a_list_that_is_always_unreadable_ends_with_a_person_not_with_a_second_n
     at_work.double.fault("list_notes", "broken_json")
     for _ in range(FAILURES_ALLOWED):
         row = at_work.send_when_due(follow_up_id)
-    assert (row["status"], row["next_attempt_at"]) == ("unclear", None)
+    assert (row.status, row.next_attempt_at) == ("unclear", None)
     assert one_note(at_work, follow_up_id)
 
 
@@ -264,7 +264,7 @@ def test_a_contact_that_is_gone_when_it_is_looked_for_waits_for_a_person(at_work
     become_unclear(at_work, follow_up_id)
     at_work.double.fault("list_notes", "status", status=404, body={"message": "Contact not found"})
     row = at_work.send_when_due(follow_up_id)
-    assert (row["status"], row["next_attempt_at"], row["last_error"]) == ("unclear", None, "contact_unknown")
+    assert (row.status, row.next_attempt_at, row.last_error) == ("unclear", None, "contact_unknown")
 
 
 def doubled() -> float:
@@ -277,7 +277,7 @@ def test_found_twice_is_done_with_the_oldest_and_counted(at_work: AtWork) -> Non
     oldest = note_by_hand(at_work, follow_up_id, ago=30)
     before = doubled()
     row = at_work.send_when_due(follow_up_id)
-    assert (row["status"], row["remote_id"]) == ("done", oldest)
+    assert (row.status, row.remote_id) == ("done", oldest)
     assert doubled() == before + 1
     assert [each["number"] for each in at_work.said if each["event"] == "follow_up_doubled"] == [2]
     assert len(at_work.notes(follow_up_id)) == 2, "nothing is deleted by itself"
@@ -286,9 +286,9 @@ def test_found_twice_is_done_with_the_oldest_and_counted(at_work: AtWork) -> Non
 def test_another_calls_reference_is_not_ours(at_work: AtWork) -> None:
     first = at_work.owed()
     at_work.send(first)
-    second = at_work.owed(contact=at_work.follow_up(first)["contact_id"])
+    second = at_work.owed(contact=at_work.follow_up(first).contact_id)
     become_unclear(at_work, second, "reset")
-    assert at_work.send_when_due(second)["absences"] == 1
+    assert at_work.send_when_due(second).absences == 1
     at_work.send_when_due(second)
     assert one_note(at_work, second).note_id != one_note(at_work, first).note_id
 
@@ -299,8 +299,8 @@ def test_after_five_posts_each_absent_twice_a_person_looks(at_work: AtWork) -> N
     row = at_work.send(follow_up_id)
     for _ in range(2 * MOST_POSTS):
         row = at_work.send_when_due(follow_up_id)
-    assert (row["status"], row["next_attempt_at"], row["posts"]) == ("unclear", None, MOST_POSTS)
-    assert row["last_error"] == "absent_after_every_post"
+    assert (row.status, row.next_attempt_at, row.posts) == ("unclear", None, MOST_POSTS)
+    assert row.last_error == "absent_after_every_post"
     assert len(at_work.requests("create_note")) == MOST_POSTS
     assert answered_looks(at_work) == 2 * MOST_POSTS
 
@@ -311,7 +311,7 @@ def test_once_proven_absent_it_is_not_looked_for_a_third_time_when_the_next_post
 ) -> None:
     follow_up_id = at_work.owed()
     become_unclear(at_work, follow_up_id, "reset")
-    assert at_work.send_when_due(follow_up_id)["absences"] == 1
+    assert at_work.send_when_due(follow_up_id).absences == 1
     if obstacle == "a spent budget":
         with meanwhile(lambda: at_work.send_when_due(follow_up_id)):
             at_work.double.fault("list_notes", "delay", seconds=0.3, times=1)
@@ -320,8 +320,8 @@ def test_once_proven_absent_it_is_not_looked_for_a_third_time_when_the_next_post
     else:
         at_work.double.fault("create_note", "status", status=429, times=1)
         at_work.send_when_due(follow_up_id)
-    assert at_work.follow_up(follow_up_id)["status"] in ("unclear", "pending")
-    assert at_work.send_when_due(follow_up_id)["status"] == "done"
+    assert at_work.follow_up(follow_up_id).status in ("unclear", "pending")
+    assert at_work.send_when_due(follow_up_id).status == "done"
     assert answered_looks(at_work) == 2
     assert one_note(at_work, follow_up_id)
 
@@ -343,24 +343,24 @@ def test_after_a_crash_behind_the_intent_the_outcome_is_unclear_since_the_leases
     died_after_intent(at_work, follow_up_id)
     if written:
         note_by_hand(at_work, follow_up_id)
-    lease_until = at_work.follow_up(follow_up_id)["lease_until"]
+    lease_until = at_work.follow_up(follow_up_id).lease_until
     at_work.time_passes(30)
     row = at_work.send(follow_up_id)
-    assert row["status"] == "unclear"
-    assert row["unclear_since"] == lease_until - timedelta(seconds=30)
-    assert at_work.seconds_until(row["next_attempt_at"]) == pytest.approx(SETTLE_SECONDS - 10, abs=TOLERATED)
+    assert row.status == "unclear"
+    assert row.unclear_since == lease_until - timedelta(seconds=30)
+    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(SETTLE_SECONDS - 10, abs=TOLERATED)
     assert not at_work.requests("list_notes", "create_note")
     row = at_work.send_when_due(follow_up_id)
     if not written:
         row = at_work.send_when_due(follow_up_id)
-    assert (row["status"], row["remote_id"]) == ("done", one_note(at_work, follow_up_id).note_id)
+    assert (row.status, row.remote_id) == ("done", one_note(at_work, follow_up_id).note_id)
 
 
 def test_after_a_crash_before_the_intent_it_is_simply_sent(at_work: AtWork) -> None:
     follow_up_id = at_work.owed()
     claimed(at_work, follow_up_id)
-    assert at_work.send(follow_up_id)["status"] == "running", "its lease still runs"
-    assert at_work.send_when_due(follow_up_id)["status"] == "done"
+    assert at_work.send(follow_up_id).status == "running", "its lease still runs"
+    assert at_work.send_when_due(follow_up_id).status == "done"
     assert one_note(at_work, follow_up_id)
     assert not at_work.requests("list_notes")
 
@@ -376,9 +376,9 @@ def test_a_worker_that_wakes_up_after_its_lease_sends_nothing(at_work: AtWork, t
             claimed(at_work, follow_up_id)
     row = at_work.follow_up(follow_up_id)
     assert not at_work.requests("create_note")
-    assert row["intent_at"] is None
-    assert row["running_on"] == ("worker-2" if taken_over else None)
-    assert at_work.send_when_due(follow_up_id)["status"] == "done"
+    assert row.intent_at is None
+    assert row.running_on == ("worker-2" if taken_over else None)
+    assert at_work.send_when_due(follow_up_id).status == "done"
     assert one_note(at_work, follow_up_id)
 
 
@@ -392,9 +392,9 @@ def test_who_finishes_after_his_lease_writes_nothing_and_his_note_is_adopted(at_
         as_claimed = at_work.follow_up(follow_up_id)
     assert at_work.follow_up(follow_up_id) == as_claimed, "the first one wrote nothing"
     assert second.row["unclear_since"] is not None
-    assert at_work.send_when_due(follow_up_id)["status"] == "unclear"
+    assert at_work.send_when_due(follow_up_id).status == "unclear"
     row = at_work.send_when_due(follow_up_id)
-    assert (row["status"], row["remote_id"]) == ("done", one_note(at_work, follow_up_id).note_id)
+    assert (row.status, row.remote_id) == ("done", one_note(at_work, follow_up_id).note_id)
 
 
 # A person's word
@@ -404,7 +404,7 @@ def unclear_for_a_person(at_work: AtWork) -> str:
     follow_up_id = at_work.owed()
     become_unclear(at_work, follow_up_id, "reset")
     at_work.double.fault("list_notes", "status", status=404, body={"message": "Contact not found"}, times=1)
-    assert at_work.send_when_due(follow_up_id)["next_attempt_at"] is None
+    assert at_work.send_when_due(follow_up_id).next_attempt_at is None
     return follow_up_id
 
 
@@ -413,8 +413,8 @@ def test_is_there_ends_it_and_send_again_writes_it_at_once(at_work: AtWork) -> N
     with at_work.database.transaction() as connection:
         assert follow_ups.settle_by_person(connection, there, is_there=True)
         assert follow_ups.settle_by_person(connection, not_there, is_there=False)
-    assert at_work.send(there)["status"] == "done"
-    assert at_work.send(not_there)["status"] == "done"
+    assert at_work.send(there).status == "done"
+    assert at_work.send(not_there).status == "done"
     assert not at_work.notes(there)
     assert one_note(at_work, not_there)
     assert not write(at_work.database, follow_ups.settle_by_person, there, is_there=False)
@@ -463,13 +463,13 @@ def test_a_task_is_looked_for_like_a_note(at_work: AtWork, tmp_path: Path, execu
     at_work.use_rules(TASK_RULE, tmp_path)
     follow_up_id = at_work.owed()
     at_work.double.fault("create_task", "do_then_reset" if executed else "reset", times=1)
-    assert at_work.send(follow_up_id)["status"] == "unclear"
+    assert at_work.send(follow_up_id).status == "unclear"
     row = at_work.send_when_due(follow_up_id)
     if not executed:
-        assert row["absences"] == 1
+        assert row.absences == 1
         row = at_work.send_when_due(follow_up_id)
     [task] = at_work.double.truth.tasks()
-    assert (row["status"], row["remote_id"]) == ("done", task.task_id)
+    assert (row.status, row.remote_id) == ("done", task.task_id)
     assert task.title.startswith("Call ")
     assert carries_reference(task.body, follow_up_id)
     assert answered_looks(at_work, "list_tasks") == (1 if executed else 2)
@@ -482,11 +482,11 @@ def test_a_tag_is_simply_set_again(at_work: AtWork, tmp_path: Path, fault: str) 
     follow_up_id = at_work.owed()
     at_work.double.fault("add_tags", fault, times=1)
     row = at_work.send(follow_up_id)
-    if row["status"] != "done":  # a 2xx says all that there is to say about tags, even if its body is cut
-        assert at_work.seconds_until(row["next_attempt_at"]) <= RETRY_SECONDS
+    if row.status != "done":  # a 2xx says all that there is to say about tags, even if its body is cut
+        assert at_work.seconds_until(row.next_attempt_at) <= RETRY_SECONDS
         row = at_work.send_when_due(follow_up_id)
-    assert row["status"] == "done"
-    assert at_work.double.memory.contacts[row["contact_id"]].tags == ["transferred", "voice agent"]
+    assert row.status == "done"
+    assert at_work.double.memory.contacts[row.contact_id].tags == ["transferred", "voice agent"]
     assert not at_work.requests("list_notes", "list_tasks")
 
 
@@ -496,18 +496,18 @@ def test_tags_that_are_refused_for_good_are_not_sent_for_ever(at_work: AtWork, t
     at_work.double.fault("add_tags", "status", status=422)
     for _ in range(FAILURES_ALLOWED):
         row = at_work.send_when_due(follow_up_id)
-    assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == ("dead", "refused", None)
+    assert (row.status, row.dead_cause, row.next_attempt_at) == ("dead", "refused", None)
 
 
 def test_an_enrolment_that_is_unclear_waits_for_a_person(at_work: AtWork, tmp_path: Path) -> None:
     [workflow_id, *_] = at_work.double.memory.locations[at_work.location_id].workflows
     at_work.use_rules(WORKFLOW_RULE.format(workflow_id=workflow_id), tmp_path)
     clear, unclear = at_work.owed(), at_work.owed()
-    assert at_work.send(clear)["status"] == "done"
+    assert at_work.send(clear).status == "done"
     at_work.double.fault("enrol", "do_then_reset", times=1)
     at_work.send(unclear)
     row = at_work.send_when_due(unclear)
-    assert (row["status"], row["next_attempt_at"], row["last_error"]) == ("unclear", None, "cannot_be_looked_up")
+    assert (row.status, row.next_attempt_at, row.last_error) == ("unclear", None, "cannot_be_looked_up")
     assert len(at_work.double.truth.enrolments()) == 2
 
 
@@ -518,14 +518,14 @@ def test_a_retry_sends_the_same_words_and_repeats_no_lookup(at_work: AtWork) -> 
     follow_up_id = at_work.owed(actions=["APPOINTMENT_BOOKING"], booked=True)
     at_work.double.fault("create_note", "status", status=429, times=1)
     at_work.double.fault("create_note", "reset", times=1)
-    words = at_work.send(follow_up_id)["body"]
+    words = at_work.send(follow_up_id).body
     lookups = len(at_work.requests("appointments", "appointment"))
     assert lookups == 2
-    at_work.change_call(at_work.follow_up(follow_up_id)["call_id"], summary="Something else entirely.")
+    at_work.change_call(at_work.follow_up(follow_up_id).call_id, summary="Something else entirely.")
     row = at_work.send_when_due(follow_up_id)
-    while row["status"] != "done":
+    while row.status != "done":
         row = at_work.send_when_due(follow_up_id)
-    assert one_note(at_work, follow_up_id).body == words == row["body"]
+    assert one_note(at_work, follow_up_id).body == words == row.body
     assert len(at_work.requests("appointments", "appointment")) == lookups
 
 
@@ -536,9 +536,9 @@ def test_words_found_before_the_budget_ran_out_are_kept(at_work: AtWork) -> None
         eventually(lambda: at_work.requests("appointment"))
         hold_budget(at_work)
     row = at_work.follow_up(follow_up_id)
-    assert (row["status"], row["intent_at"], row["attempts"], row["posts"]) == ("pending", None, 0, 0)
+    assert (row.status, row.intent_at, row.attempts, row.posts) == ("pending", None, 0, 0)
     row = at_work.send_when_due(follow_up_id)
-    assert row["status"] == "done"
+    assert row.status == "done"
     assert len(at_work.requests("appointments", "appointment")) == 2
 
 
@@ -550,10 +550,10 @@ def test_a_lookup_that_hangs_keeps_no_note_from_being_written(at_work: AtWork, e
     at_work.double.fault(endpoint, "hang")
     for _ in range(8):
         row = at_work.send_when_due(follow_up_id)
-        assert row["status"] in ("pending", "done"), "no lease is left behind"
-        if row["status"] == "done":
+        assert row.status in ("pending", "done"), "no lease is left behind"
+        if row.status == "done":
             break
-    assert row["status"] == "done"
+    assert row.status == "done"
     assert one_note(at_work, follow_up_id)
 
 
@@ -561,10 +561,10 @@ def test_during_an_outage_of_all_leadway_no_note_loses_its_appointment(at_work: 
     follow_up_id = at_work.owed(actions=["APPOINTMENT_BOOKING"], booked=True)
     at_work.double.go_away()
     for _ in range(8):
-        assert at_work.send_when_due(follow_up_id)["status"] == "pending"
+        assert at_work.send_when_due(follow_up_id).status == "pending"
     at_work.double.come_back()
     row = at_work.send_when_due(follow_up_id)
-    assert (row["status"], row["appointment_id"] is not None) == ("done", True)
+    assert (row.status, row.appointment_id is not None) == ("done", True)
     assert "booked an appointment" in one_note(at_work, follow_up_id).body
 
 
@@ -573,7 +573,7 @@ def test_a_rule_that_is_gone_makes_it_dead(at_work: AtWork, tmp_path: Path) -> N
     follow_up_id = at_work.owed()
     at_work.use_rules("", tmp_path)
     row = at_work.send(follow_up_id)
-    assert (row["status"], row["dead_cause"]) == ("dead", "cannot_be_worded")
+    assert (row.status, row.dead_cause) == ("dead", "cannot_be_worded")
 
 
 def test_two_workers_at_once_write_one_note(at_work: AtWork) -> None:
@@ -581,5 +581,5 @@ def test_two_workers_at_once_write_one_note(at_work: AtWork) -> None:
     at_work.double.fault("create_note", "delay", seconds=0.1)
     with meanwhile(lambda: send_follow_up(follow_up_id)), meanwhile(lambda: send_follow_up(follow_up_id)):
         send_follow_up(follow_up_id)
-    assert at_work.follow_up(follow_up_id)["status"] == "done"
+    assert at_work.follow_up(follow_up_id).status == "done"
     assert one_note(at_work, follow_up_id)

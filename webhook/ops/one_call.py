@@ -21,32 +21,32 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
     def call(location_id: str, call_id: str) -> ResponseReturnValue:
         with database.reading() as connection:
             at = now(connection)
-            row = calls.get(connection, location_id, call_id)
-            if row is None:
+            stored = calls.get(connection, location_id, call_id)
+            if stored is None:
                 return make_response(render_template("unknown_call.html", call_id=call_id), 404)
-            found = timeline.of_call(connection, row)
+            found = timeline.of_call(connection, stored)
             try:
                 account = accounts.get(connection, location_id)
             except UnknownAccount:
                 account = None
-        open_work = row["next_attempt_at"] is not None or any(each["next_attempt_at"] for each in found.follow_ups)
+        is_open = any((stored.next_attempt_at, *(each.next_attempt_at for each in found.follow_ups)))
         return render_template(
             "call.html",
-            call=row,
+            call=stored,
             timeline=found,
             events=[(event.at, shortened(event.text, found)) for event in timeline.events(found)],
-            turns=turns(row["transcript"] or ""),
+            turns=turns(stored.transcript or ""),
             account=account,
             time_zone=account.time_zone if account else "UTC",
             now=at,
-            refresh=REFRESH_SECONDS if open_work else None,
+            refresh=REFRESH_SECONDS if is_open else None,
         )
 
 
 def shortened(text: str, of_call: Timeline) -> str:
     """`text` with 8 characters of each follow-up's reference: the whole one stands beside the follow-up."""
     for each in of_call.follow_ups:
-        text = text.replace(each["follow_up_id"], f"{each['follow_up_id'][:8]}…")
+        text = text.replace(each.follow_up_id, f"{each.follow_up_id[:8]}…")
     return text
 
 

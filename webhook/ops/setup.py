@@ -1,19 +1,22 @@
 """The setup page: what to paste into Leadway, whether notifications arrive, and if not, why not."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import sqlalchemy as sa
 from flask import Blueprint, render_template
 from sqlalchemy import Connection
 
 from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
+from models.accounts.pauses import Pause
 from models.calls import calls
+from models.calls.calls import Call
 from models.database import Database, now
 from models.intake import notifications, rejection_counts
+from models.intake.notifications import StoredNotification
+from models.intake.rejection_counts import RejectionCount
 from webhook.authentication import INTAKE_HEADER
 from webhook.ops import frame
 
@@ -54,11 +57,11 @@ class AccountSetup:
     account: Account
     has_token: bool
     has_secret: bool
-    notification: sa.RowMapping | None
+    notification: StoredNotification | None
     """The newest one of the account."""
-    call: sa.RowMapping | None
+    call: Call | None
     """The call that the notification named."""
-    paused: list[Any]
+    paused: Sequence[Pause]
 
 
 @dataclass(frozen=True)
@@ -71,24 +74,19 @@ class RejectionSummary:
     trace: Mapping[str, Any]
 
 
-def by_reason(rows: list[sa.RowMapping]) -> list[RejectionSummary]:
-    """Sums up each reason, the latest rejection first. `rows`: of rejection_counts, newest hour first."""
+def by_reason(counts: Sequence[RejectionCount]) -> list[RejectionSummary]:
+    """Sums up each reason, the latest rejection first. `counts`: newest hour first."""
     found: dict[str, RejectionSummary] = {}
-    for row in rows:
-        known = found.get(row["reason"])
-        found[row["reason"]] = RejectionSummary(
-            row["reason"],
-            row["number"] + (known.number if known else 0),
-            known.last_at if known else row["last_at"],
-            known.trace if known else row["trace"] or {},
-        )
+    for each in counts:
+        newest = found.get(each.reason) or RejectionSummary(each.reason, 0, each.last_at, each.trace or {})
+        found[each.reason] = replace(newest, number=newest.number + each.number)
     return sorted(found.values(), key=lambda each: each.last_at, reverse=True)
 
 
 def _setup_of(connection: Connection, account: Account, *, has_secret: bool) -> AccountSetup:
     newest = notifications.newest(connection, location_id=account.location_id, limit=1)
     notification = newest[0] if newest else None
-    call_id = notification["call_id"] if notification else None
+    call_id = notification and notification.call_id
     return AccountSetup(
         account=account,
         has_token=account.api_token_encrypted is not None,

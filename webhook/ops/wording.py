@@ -1,14 +1,15 @@
 """Words and colours on the operators' pages: of states, times and credentials."""
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from flask import Blueprint
 
 from models.accounts import circuit_breaker
+from models.calls.calls import Call
 from models.follow_ups import languages
+from models.reports.call_list import ListedCall
 from webhook.rejections import Reason
 
 
@@ -39,38 +40,18 @@ def teach(blueprint: Blueprint) -> None:
     blueprint.add_app_template_filter(circuit_breaker.state_of, "breaker_state")
 
 
-def call_state(call: Mapping[str, Any]) -> Said:
-    match call["status"]:
-        case "done":
-            return Said("stored", "good")
-        case "running":
-            return Said("being fetched", "busy")
-        case "dead":
-            return Said(f"dead: {_plain(call['dead_cause'] or 'cause unknown')}", "bad")
-        case "pending" if call["stored_at"] is not None:
-            return Said("stored, log not settled", "busy")
-        case "pending":
-            return Said("waiting", "busy")
-        case other:
-            return Said(_plain(other), "calm")
+def call_state(call: Call | ListedCall) -> Said:
+    if call.status == "dead":
+        return Said(f"dead: {_plain(call.dead_cause or 'cause unknown')}", "bad")
+    if call.status == "pending" and call.stored_at is not None:
+        return Said("stored, log not settled", "busy")
+    return _CALL_STATES.get(call.status) or Said(_plain(call.status), "calm")
 
 
 def follow_up_state(status: str, skip_reason: str | None = None) -> Said:
-    match status:
-        case "done":
-            return Said("written", "good")
-        case "pending":
-            return Said("waiting", "busy")
-        case "running":
-            return Said("being written", "busy")
-        case "unclear":
-            return Said("unclear", "warn")
-        case "dead":
-            return Said("dead", "bad")
-        case "skipped":
-            return Said(f"skipped: {_plain(skip_reason or 'no reason kept')}", "calm")
-        case other:
-            return Said(_plain(other), "calm")
+    if status == "skipped":
+        return Said(f"skipped: {_plain(skip_reason or 'no reason kept')}", "calm")
+    return _FOLLOW_UP_STATES.get(status) or Said(_plain(status), "calm")
 
 
 def action(action_type: str) -> str:
@@ -134,6 +115,18 @@ def _plain(name: str) -> str:
     return name.replace("_", " ")
 
 
+_CALL_STATES = {
+    "done": Said("stored", "good"),
+    "running": Said("being fetched", "busy"),
+    "pending": Said("waiting", "busy"),
+}
+_FOLLOW_UP_STATES = {
+    "done": Said("written", "good"),
+    "pending": Said("waiting", "busy"),
+    "running": Said("being written", "busy"),
+    "unclear": Said("unclear", "warn"),
+    "dead": Said("dead", "bad"),
+}
 _ACTIONS = {
     "APPOINTMENT_BOOKING": "booking",
     "CALL_TRANSFER": "transfer",

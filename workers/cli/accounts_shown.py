@@ -1,8 +1,7 @@
 """`leadway-calls accounts list` and `accounts show`: everything about an account but its token and secrets."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import click
 from sqlalchemy import Connection
@@ -10,10 +9,11 @@ from sqlalchemy import Connection
 from models.accounts import accounts, circuit_breaker, pauses
 from models.accounts.accounts import Account
 from models.accounts.circuit_breaker import BreakerState
+from models.accounts.pauses import Pause
 from models.accounts.token_encryption import TokenUnreadable
 from models.database import now
 from workers.cli.opened import Opened, opened
-from workers.cli.screen import NOTHING, heading, say, show_facts, show_table, when
+from workers.cli.screen import NOTHING, heading, known, say, show_facts, show_table, when
 
 
 @click.command("list", short_help="One line for each account.")
@@ -46,33 +46,35 @@ def show_account(location: str) -> None:
     """
     with opened() as this, this.database.reading() as connection:
         account = accounts.get(connection, location)
-        facts = list(_facts(this, connection, account))
+        facts = _facts(this, connection, account)
         paused = pauses.of_account(connection, location)
     heading(f"{account.location_id}  {account.name}".rstrip())
     show_facts(facts)
-    for row in paused:
-        heading(f"Paused by {row.cause} since {when(row.paused_at)}, {_stands_still(row)}", wrong=True)
-        say(f"  {row.detail}")
-        if row.next_probe_at is not None:
-            say(f"  The system probes it again at {when(row.next_probe_at)}.")
+    for pause in paused:
+        heading(f"Paused by {pause.cause} since {when(pause.paused_at)}, {_stands_still(pause)}", wrong=True)
+        say(f"  {pause.detail}")
+        if pause.next_probe_at is not None:
+            say(f"  The system probes it again at {when(pause.next_probe_at)}.")
 
 
-def _facts(this: Opened, connection: Connection, account: Account) -> Iterator[tuple[str, str]]:
+def _facts(this: Opened, connection: Connection, account: Account) -> Sequence[tuple[str, str | None]]:
     current, previous = accounts.has_intake_secrets(connection, account.location_id)
-    yield "notes", f"language {account.language}, time zone {account.time_zone}"
-    yield "follow-up age", f"{account.follow_up_age_hours} h: calls that ended longer ago get no notes"
-    yield "API token", _token(this, account)
-    yield "intake secret", ("set" if current else "none") + (", the previous one is still valid" if previous else "")
-    yield "added", when(account.added_at)
-    if account.removed_at is not None:
-        yield "removed", f"{when(account.removed_at)}: not served; `accounts add` takes it back"
-    yield "complete", f"from {when(account.complete_from)} until {when(account.complete_until)}"
-    if account.outages_in_a_row:
-        yield "API outages", api_outages(account, now(connection))
+    return (
+        ("notes", f"language {account.language}, time zone {account.time_zone}"),
+        ("follow-up age", f"{account.follow_up_age_hours} h: calls that ended longer ago get no notes"),
+        ("API token", _token(this, account)),
+        ("intake secret", ("set" if current else "none") + (", the previous one is still valid" if previous else "")),
+        ("added", when(account.added_at)),
+        ("removed", known(account.removed_at, ": not served; `accounts add` takes it back")),
+        ("complete", f"from {when(account.complete_from)} until {when(account.complete_until)}"),
+        ("API outages", api_outages(account, now(connection))),
+    )
 
 
-def api_outages(account: Account, at: datetime) -> str:
-    """The outages in a row and the state of the circuit breaker at `at`, by the database's clock."""
+def api_outages(account: Account, at: datetime) -> str | None:
+    """The outages in a row and the state of the circuit breaker at `at`, by the database's clock. None: no outage."""
+    if not account.outages_in_a_row:
+        return None
     number = f"{account.outages_in_a_row} in a row"
     match circuit_breaker.state_of(account, at):
         case BreakerState.OPEN:
@@ -94,11 +96,11 @@ def _token(this: Opened, account: Account) -> str:
 
 
 def _state(connection: Connection, account: Account) -> str:
-    causes = sorted({row.cause for row in pauses.of_account(connection, account.location_id)})
+    causes = sorted({each.cause for each in pauses.of_account(connection, account.location_id)})
     if causes:
         return f"paused by {', '.join(causes)}"
     return "served" if account.api_token_encrypted else "no API token"
 
 
-def _stands_still(row: Any) -> str:
-    return {"all": "nothing is fetched or written", "call": "no call is fetched"}.get(row.work, "no note is written")
+def _stands_still(pause: Pause) -> str:
+    return {"all": "nothing is fetched or written", "call": "no call is fetched"}.get(pause.work, "no note is written")

@@ -1,18 +1,19 @@
 """`leadway-calls follow-up ID`: one follow-up with its attempts; settles an unclear one by what a person saw."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import click
-import sqlalchemy as sa
 
 from models.accounts import accounts
 from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FollowUp
 from models.follow_ups.references import reference_line
 from models.reports import timeline
 from models.work import history
 from models.work.work_rows import WorkStatus
+from workers.cli.call import find_follow_up
 from workers.cli.opened import Failure, opened
-from workers.cli.screen import heading, say, show_facts, show_table, when
+from workers.cli.screen import because, heading, known, say, show_facts, show_table, when
 
 SKIPPED = {
     "trial_call": "It was a trial call: nothing is written for those.",
@@ -45,69 +46,61 @@ def follow_up(follow_up_id: str, is_there: bool, send_again: bool) -> None:
                 lambda connection: follow_ups.settle_by_person(connection, follow_up_id, is_there=is_there)
             )
         with this.database.reading() as connection:
-            row = follow_ups.get(connection, follow_up_id)
-            if row is None:
-                raise Failure(f"no follow-up {follow_up_id!r}; `leadway-calls call ID` names those of a call")
+            found = find_follow_up(connection, follow_up_id)
             attempts = history.of_follow_up(connection, follow_up_id)
-            language = accounts.get(connection, row["location_id"]).language
+            language = accounts.get(connection, found.location_id).language
     if is_there or send_again:
         if not settled:
-            raise Failure(f"it is {row['status']}, not unclear: nothing was changed")
+            raise Failure(f"it is {found.status}, not unclear: nothing was changed")
         say("It counts as done." if is_there else "It is written again now.")
         return
-    heading(f"Follow-up {row['follow_up_id']}")
-    show_facts(_facts(row))
+    heading(f"Follow-up {follow_up_id}")
+    show_facts(_facts(found))
     if attempts:
         heading("Attempts")
-        show_table(("ended", "what"), ((when(each.at), each.text) for each in map(timeline.of_attempt, attempts)))
+        show_table(("ended", "what"), ((when(each.ended_at), timeline.of_attempt(each)) for each in attempts))
     heading("What to do")
-    say(f"  {_what_to_do(row, language)}")
+    say(f"  {_what_to_do(found, language)}")
 
 
-def _facts(row: sa.RowMapping) -> Iterator[tuple[str, str]]:
-    yield "status", row["status"] + (f": {row['dead_cause']}" if row["dead_cause"] else "")
-    yield "what", f"{row['kind']} by the rule {row['rule_id']}, for the action {row['action_key']}"
-    yield "call", row["call_id"]
-    yield "account", row["location_id"]
-    yield "contact", row["contact_id"] or "none"
-    yield "planned", when(row["planned_at"])
-    if row["intent_at"] is not None:
-        yield "last request", when(row["intent_at"])
-    if row["unclear_since"] is not None:
-        yield "unclear since", f"{when(row['unclear_since'])}, looked for and not found {row['absences']} times"
-    if row["done_at"] is not None:
-        yield "done", when(row["done_at"])
-    if row["remote_id"] is not None:
-        yield f"{row['kind']} id", row["remote_id"]
-    yield "attempts", str(row["attempts"])
-    if row["next_attempt_at"] is not None:
-        yield "next attempt", when(row["next_attempt_at"])
-    if row["last_error"]:
-        yield "last error", row["last_error"]
+def _facts(found: FollowUp) -> Sequence[tuple[str, str | None]]:
+    return (
+        ("status", because(found.status, found.dead_cause)),
+        ("what", f"{found.kind} by the rule {found.rule_id}, for the action {found.action_key}"),
+        ("call", found.call_id),
+        ("account", found.location_id),
+        ("contact", found.contact_id or "none"),
+        ("planned", when(found.planned_at)),
+        ("last request", known(found.intent_at)),
+        ("unclear since", known(found.unclear_since, f", looked for and not found {found.absences} times")),
+        ("done", known(found.done_at)),
+        (f"{found.kind} id", found.remote_id),
+        ("attempts", str(found.attempts)),
+        ("next attempt", known(found.next_attempt_at)),
+        ("last error", found.last_error),
+    )
 
 
-def _what_to_do(row: sa.RowMapping, language: str) -> str:
-    match WorkStatus(row["status"]):
+def _what_to_do(found: FollowUp, language: str) -> str:
+    match found.status:
         case WorkStatus.DONE:
             return "Nothing: it is done."
         case WorkStatus.SKIPPED:
-            why = SKIPPED.get(row["skip_reason"], f"It was skipped: {row['skip_reason']}.")
-            return f"{why} If that is no longer right: `leadway-calls replay plan {row['call_id']}`."
+            why = SKIPPED.get(found.skip_reason or "", f"It was skipped: {found.skip_reason}.")
+            return f"{why} If that is no longer right: `leadway-calls replay plan {found.call_id}`."
         case WorkStatus.DEAD:
-            return (
-                "It is dead. Put right what the last error names, then"
-                f" `leadway-calls replay follow-up {row['follow_up_id']}`."
-            )
-        case WorkStatus.UNCLEAR if row["next_attempt_at"] is None:
-            return f"{_where_to_look(row, language)} There: run this again with --is-there. Not there: --send-again."
+            again = f"`leadway-calls replay follow-up {found.follow_up_id}`"
+            return f"It is dead. Put right what the last error names, then {again}."
+        case WorkStatus.UNCLEAR if found.next_attempt_at is None:
+            return f"{_where_to_look(found, language)} There: run this again with --is-there. Not there: --send-again."
         case WorkStatus.UNCLEAR:
-            return f"Nothing: it is looked for again at {when(row['next_attempt_at'])}."
+            return f"Nothing: it is looked for again at {when(found.next_attempt_at)}."
         case _:
             return "Nothing: it is tried by itself, unless its account is paused (`leadway-calls status`)."
 
 
-def _where_to_look(row: sa.RowMapping, language: str) -> str:
-    if row["kind"] in ("note", "task"):
-        line = reference_line(row["follow_up_id"], language)
-        return f"Look among the {row['kind']}s of the contact {row['contact_id']} for one that ends with “{line}”."
-    return f"Look at the contact {row['contact_id']} in Leadway, whether its {row['kind']} is there."
+def _where_to_look(found: FollowUp, language: str) -> str:
+    if found.kind in ("note", "task"):
+        line = reference_line(found.follow_up_id, language)
+        return f"Look among the {found.kind}s of the contact {found.contact_id} for one that ends with “{line}”."
+    return f"Look at the contact {found.contact_id} in Leadway, whether its {found.kind} is there."

@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 
 import click
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts import accounts, pauses
 from models.calls import calls
+from models.calls.calls import Call
 from models.database import now
 from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FollowUp
 from models.follow_ups.references import reference_for
 from models.follow_ups.rules import PlannedFollowUp, Rules, SkipReason
 from models.follow_ups.rules_file import load_rules
 from models.work.work_rows import WorkStatus
-from workers.cli.call import find_call
+from workers.cli.call import find_call, find_follow_up
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, show_table
 from workers.follow_ups.planning import follow_ups_asked_for
@@ -67,11 +68,11 @@ def replay_call(call_id: str | None, location: str | None, dead: bool) -> None:
             say(f"{count(number, 'dead call')} will be fetched again.")
             return
         with this.database.reading() as connection:
-            row = find_call(connection, call_id, location=location)
-        this.database.transact(lambda connection: calls.replay(connection, row["location_id"], row["call_id"]))
+            location_id = find_call(connection, call_id, location=location).location_id
+        this.database.transact(lambda connection: calls.replay(connection, location_id, call_id))
         say(f"Call {call_id} will be fetched again now.")
         with this.database.reading() as connection:
-            _show_pauses(connection, row["location_id"])
+            _show_pauses(connection, location_id)
 
 
 @replay.command("plan", short_help="Plans a call's follow-ups with today's rules.")
@@ -93,9 +94,9 @@ def replay_plan(call_id: str, location: str | None, even_if_old: bool, dry_run: 
     with opened() as this:
         rules = load_rules(this.settings.leadway_rules_file)
         with this.database.reading() as connection:
-            row = _stored(find_call(connection, call_id, location=location))
-            planned = _planned(connection, row, rules, even_if_old=even_if_old)
-            new, skipped = _not_planned_yet(connection, row, planned)
+            call = _stored(find_call(connection, call_id, location=location))
+            planned = _planned(connection, call, rules, even_if_old=even_if_old)
+            new, skipped = _not_planned_yet(connection, call, planned)
         if not new and not skipped:
             say("Today's rules ask for nothing that is not planned already.")
             return
@@ -109,13 +110,13 @@ def replay_plan(call_id: str, location: str | None, even_if_old: bool, dry_run: 
             return
 
         def write(connection: Connection) -> None:
-            follow_ups.take_up_skipped(connection, row["location_id"], row["call_id"], new)
-            follow_ups.plan(connection, row["location_id"], row["call_id"], new)
+            follow_ups.take_up_skipped(connection, call.location_id, call_id, new)
+            follow_ups.plan(connection, call.location_id, call_id, new)
 
         this.database.transact(write)
         say(f"{count(len(new), 'follow-up')} will be sent now.")
         with this.database.reading() as connection:
-            _show_pauses(connection, row["location_id"])
+            _show_pauses(connection, call.location_id)
 
 
 @replay.command("follow-up", short_help="Tries a dead or unclear one again.")
@@ -130,57 +131,48 @@ def replay_follow_up(follow_up_id: str) -> None:
     with opened() as this:
         tried = this.database.transact(lambda connection: follow_ups.resend(connection, follow_up_id))
         with this.database.reading() as connection:
-            row = follow_ups.get(connection, follow_up_id)
-            if row is None:
-                raise Failure(f"no follow-up {follow_up_id!r}; `leadway-calls call ID` names those of a call")
+            found = find_follow_up(connection, follow_up_id)
             if not tried:
-                raise Failure(f"it is {_standing(row)}: nothing was changed")
+                raise Failure(f"it is {_standing(found)}: nothing was changed")
             say(f"Follow-up {follow_up_id} is tried again now.")
-            _show_pauses(connection, row["location_id"])
+            _show_pauses(connection, found.location_id)
 
 
-def _stored(row: sa.RowMapping) -> sa.RowMapping:
-    if row["stored_at"] is None:
-        raise Failure(f"its log is not stored yet: `leadway-calls call {row['call_id']}` tells why")
-    if row["settled_at"] is None:
+def _stored(call: Call) -> Call:
+    if call.stored_at is None:
+        raise Failure(f"its log is not stored yet: `leadway-calls call {call.call_id}` tells why")
+    if call.settled_at is None:
         raise Failure("its log is not settled yet: it is planned by itself when it is read again")
-    if row["document"] is None:
+    if call.document is None:
         raise Failure("its log was emptied when its retention time ran out: there is nothing left to plan from")
-    return row
+    return call
 
 
-def _planned(
-    connection: Connection, row: sa.RowMapping, rules: Rules, *, even_if_old: bool
-) -> tuple[PlannedFollowUp, ...]:
-    location_id, call_id = row["location_id"], row["call_id"]
+def _planned(connection: Connection, call: Call, rules: Rules, *, even_if_old: bool) -> tuple[PlannedFollowUp, ...]:
     return follow_ups_asked_for(
         connection,
         rules,
-        calls.as_call_log(row),
-        calls.keyed_actions(connection, location_id, call_id),
-        account=accounts.get(connection, location_id),
+        calls.as_call_log(call),
+        calls.keyed_actions(connection, call.location_id, call.call_id),
+        account=accounts.get(connection, call.location_id),
         now=now(connection),
         even_if_old=even_if_old,
     )
 
 
 def _not_planned_yet(
-    connection: Connection, row: sa.RowMapping, planned: Sequence[PlannedFollowUp]
+    connection: Connection, call: Call, planned: Sequence[PlannedFollowUp]
 ) -> tuple[list[PlannedFollowUp], list[PlannedFollowUp]]:
     """Of `planned`, what is neither done nor under way: first what is to be sent, then what has a reason to be skipped.
 
     The second is not stored: a row that says "skipped: too old" would stand in the way of a later --even-if-old.
     """
-    location_id, call_id = row["location_id"], row["call_id"]
-    standing = {each["follow_up_id"]: each["status"] for each in follow_ups.of_call(connection, location_id, call_id)}
-    new, skipped = [], []
-    for each in planned:
-        status = standing.get(reference_for(location_id, call_id, each.rule_id, each.action_key))
-        if each.skip_reason is None and status in (None, WorkStatus.SKIPPED):
-            new.append(each)
-        elif each.skip_reason is not None and status in (None, WorkStatus.SKIPPED):
-            skipped.append(each)
-    return new, skipped
+    key = (call.location_id, call.call_id)
+    under_way = {
+        each.follow_up_id for each in follow_ups.of_call(connection, *key) if each.status != WorkStatus.SKIPPED
+    }
+    left = [each for each in planned if reference_for(*key, each.rule_id, each.action_key) not in under_way]
+    return [each for each in left if each.skip_reason is None], [each for each in left if each.skip_reason is not None]
 
 
 def _why_not(planned: PlannedFollowUp) -> str:
@@ -188,18 +180,18 @@ def _why_not(planned: PlannedFollowUp) -> str:
     return f"not sent: {planned.skip_reason}{hint}"
 
 
-def _standing(row: sa.RowMapping) -> str:
-    match WorkStatus(row["status"]):
+def _standing(found: FollowUp) -> str:
+    match found.status:
         case WorkStatus.DONE:
             return "done, and is never written twice"
         case WorkStatus.SKIPPED:
-            return f"skipped ({row['skip_reason']}); `leadway-calls replay plan {row['call_id']}` judges that again"
+            return f"skipped ({found.skip_reason}); `leadway-calls replay plan {found.call_id}` judges that again"
         case status:
             return f"{status}, and goes on by itself"
 
 
 def _show_pauses(connection: Connection, location_id: str) -> None:
-    causes = sorted({row.cause for row in pauses.of_account(connection, location_id)})
+    causes = sorted({each.cause for each in pauses.of_account(connection, location_id)})
     if causes:
         say(
             f"Its account is paused by {', '.join(causes)}: it waits until that ends. See `leadway-calls accounts show"

@@ -10,6 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from models.accounts.pauses import ALL_WORK, Pause
+
 NOTHING = "–"
 PIPED_WIDTH = 400
 """Characters: lines for another program are not broken. COLUMNS, where it is set, decides there too."""
@@ -18,6 +20,11 @@ PIPED_WIDTH = 400
 def when(moment: datetime | None) -> str:
     """`2026-03-01T09:30:00Z`; None: a dash."""
     return NOTHING if moment is None else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def known(moment: datetime | None, more: str = "") -> str | None:
+    """`2026-03-01T09:30:00Z` and what more is known with that time; None, so no fact to show, without a time."""
+    return None if moment is None else when(moment) + more
 
 
 def age(seconds: float) -> str:
@@ -38,6 +45,16 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def because(text: str, reason: str | None) -> str:
+    """`dead: not_found`; the text alone where there is no reason."""
+    return f"{text}: {reason}" if reason else text
+
+
+def work_of(pause: Pause) -> str:
+    """`everything`, `calls`, `follow-ups`."""
+    return "everything" if pause.work == ALL_WORK else f"{pause.work.replace('_', '-')}s"
+
+
 def say(text: str) -> None:
     _print(_text(text))
 
@@ -46,13 +63,14 @@ def heading(text: str, *, wrong: bool = False) -> None:
     _print(_text(text, "bold red" if wrong else "bold"))
 
 
-def show_facts(facts: Iterable[tuple[str, str]]) -> None:
-    """Prints one fact a line, indented, the name left of the value."""
+def show_facts(facts: Iterable[tuple[str, str | None]]) -> None:
+    """Prints one fact a line, indented, the name left of the value. Leaves out a fact without a value."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in facts:
-        grid.add_row(_text(name, "dim"), _text(value))
+        if value:
+            grid.add_row(_text(name, "dim"), _text(value))
     _print(Padding(grid, (0, 0, 0, 2), expand=False))
 
 

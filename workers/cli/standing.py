@@ -8,10 +8,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from models.accounts.pauses import PauseCause
+from models.accounts.pauses import Pause, PauseCause
 from models.database import now
 from models.reports import overview
-from models.reports.overview import AccountOverview, Paused
+from models.reports.overview import AccountOverview
 from models.settings import Settings, read_settings
 from models.work import heartbeats
 from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
@@ -103,9 +103,9 @@ def _of_account(one: AccountOverview) -> list[str]:
     return reasons
 
 
-def _is_wrong(paused: Paused) -> bool:
+def _is_wrong(pause: Pause) -> bool:
     """Whether a person is needed: not for a pause that a person made."""
-    return paused.cause != PauseCause.PERSON
+    return pause.cause != PauseCause.PERSON
 
 
 def _some(ids: Sequence[str], number: int) -> str:

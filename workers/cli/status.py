@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ import click
 from models.reconciling.webhook_coverage import Completeness
 from models.reports.overview import AccountOverview
 from workers.cli.accounts_shown import api_outages
-from workers.cli.screen import NOTHING, age, count, heading, say, show_facts, when
+from workers.cli.screen import NOTHING, age, count, heading, known, say, show_facts, when, work_of
 from workers.cli.standing import Standing, look
 
 
@@ -90,10 +91,7 @@ def _account_as_json(one: AccountOverview) -> dict[str, Any]:
         "unsettled_calls": one.unsettled_calls,
         "waiting_follow_ups": one.waiting_follow_ups,
         "running": one.running,
-        "dead": [
-            {"work": each.work, "cause": each.cause, "number": each.number, "oldest_ids": list(each.oldest_ids)}
-            for each in one.dead
-        ],
+        "dead": [asdict(each) for each in one.dead],
         "unclear_follow_ups": {
             "number": unclear.number,
             "oldest_seconds": None if unclear.oldest_seconds is None else round(unclear.oldest_seconds, 1),
@@ -105,20 +103,16 @@ def _account_as_json(one: AccountOverview) -> dict[str, Any]:
             for each in one.paused
         ],
         "api_outages_in_a_row": one.account.outages_in_a_row,
-        "last_notification_at": one.last_notification_at and when(one.last_notification_at),
+        "last_notification_at": known(one.last_notification_at),
         **_completeness_as_json(one.completeness),
-        "today": {
-            "notifications": one.today.notifications,
-            "calls_stored": one.today.calls_stored,
-            "follow_ups_done": one.today.follow_ups_done,
-        },
+        "today": asdict(one.today),
     }
 
 
 def _completeness_as_json(found: Completeness) -> dict[str, Any]:
     return {
-        "complete_from": found.complete_from and when(found.complete_from),
-        "complete_until": found.complete_until and when(found.complete_until),
+        "complete_from": known(found.complete_from),
+        "complete_until": known(found.complete_until),
         "held_up_by": found.held_up_by,
         "calls_in_the_last_day": found.calls_in_the_last_day,
         "unannounced_in_the_last_day": found.unannounced_in_the_last_day,
@@ -127,49 +121,37 @@ def _completeness_as_json(found: Completeness) -> dict[str, Any]:
     }
 
 
-def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str]]:
+def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str | None]]:
+    oldest, unclear, last, today, found = (
+        one.oldest_waiting_call, one.unclear, one.last_notification_at, one.today, one.completeness,
+    )  # fmt: skip
     waiting = f"{count(one.waiting_calls, 'call')}, {count(one.waiting_follow_ups, 'follow-up')}"
-    if one.oldest_waiting_call is not None:
-        oldest = one.oldest_waiting_call
-        waiting += f"; the oldest call for {age(oldest.seconds)}: {oldest.call_id}"
-    yield "waiting", waiting
+    yield "waiting", waiting + (f"; the oldest call for {age(oldest.seconds)}: {oldest.call_id}" if oldest else "")
     yield "running", str(one.running)
     if one.unsettled_calls:
         yield "unsettled", f"{count(one.unsettled_calls, 'call')} stored, read again until settled"
-    if one.dead:
-        yield (
-            "dead",
-            ", ".join(f"{count(each.number, each.work.replace('_', '-'))} ({each.cause})" for each in one.dead),
-        )
-    if one.unclear.number:
-        person = f"; for a person: {one.unclear.for_a_person}" if one.unclear.for_a_person else ""
-        since = f", the oldest for {age(one.unclear.oldest_seconds or 0)}"
-        yield "unclear", f"{count(one.unclear.number, 'follow-up')}{since}{person}"
+    dead = (f"{count(each.number, each.work.replace('_', '-'))} ({each.cause})" for each in one.dead)
+    yield "dead", ", ".join(dead)
+    if unclear.number:
+        person = f"; for a person: {unclear.for_a_person}" if unclear.for_a_person else ""
+        since = f", the oldest for {age(unclear.oldest_seconds or 0)}"
+        yield "unclear", f"{count(unclear.number, 'follow-up')}{since}{person}"
     for each in one.paused:
-        work = "everything" if each.work == "all" else f"{each.work.replace('_', '-')}s"
-        yield "paused", f"{work}, by {each.cause}, since {when(each.paused_at)}"
-    last = one.last_notification_at
+        yield "paused", f"{work_of(each)}, by {each.cause}, since {when(each.paused_at)}"
+    yield "API outages", api_outages(one.account, standing.at)
     ago = f" ({age((standing.at - last).total_seconds())} ago)" if last else ""
-    if one.account.outages_in_a_row:
-        yield "API outages", api_outages(one.account, standing.at)
     yield "last notification", f"{when(last)}{ago}"
-    yield from _completeness(one)
-    today = one.today
-    yield (
-        "today",
-        f"{count(today.notifications, 'notification')}, {count(today.calls_stored, 'call')} stored,"
-        f" {count(today.follow_ups_done, 'follow-up')} done",
-    )
-
-
-def _completeness(one: AccountOverview) -> Iterator[tuple[str, str]]:
-    found = one.completeness
     held_up = f"; does not move: {found.held_up_by}" if found.held_up_by else ""
     yield "complete until", f"{when(found.complete_until)}{held_up}"
     calls = count(found.calls_in_the_last_day, "call")
     yield "unannounced", f"{found.unannounced_in_the_last_day} of {calls} in the last day"
     if found.unresolved_notifications:
         yield "unresolved", f"{count(found.unresolved_notifications, 'notification')} that no call was found for"
+    yield (
+        "today",
+        f"{count(today.notifications, 'notification')}, {count(today.calls_stored, 'call')} stored,"
+        f" {count(today.follow_ups_done, 'follow-up')} done",
+    )
 
 
 def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:

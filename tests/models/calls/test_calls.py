@@ -1,7 +1,7 @@
 """Calls: announced once, stored by the newest reading, and never poorer than before."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -63,7 +63,7 @@ def save(
     with database.transaction() as connection:
         held = calls.get(connection, *KEY)
         assert held is not None
-        return calls.save(connection, LOCATION, log, read_at=read_at, settled=settled, stored=held)
+        return calls.save(connection, LOCATION, log, read_at=read_at, settled=settled, stored=asdict(held))
 
 
 def stored(database: Database) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -71,7 +71,7 @@ def stored(database: Database) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         row = calls.get(connection, *KEY)
         actions = calls.actions_of(connection, *KEY)
     assert row is not None
-    return dict(row), [dict(action) for action in actions]
+    return asdict(row), [asdict(action) for action in actions]
 
 
 @pytest.fixture
@@ -195,11 +195,11 @@ def test_whatever_the_readings_no_stored_action_is_lost_and_no_key_is_given_twic
             held = calls.get(connection, *KEY)
             assert held is not None
             read_at = LATER + timedelta(seconds=number)
-            keyed = calls.save(connection, LOCATION, log, read_at=read_at, settled=True, stored=held)
+            keyed = calls.save(connection, LOCATION, log, read_at=read_at, settled=True, stored=asdict(held))
             keys = [key for key, _ in keyed]
             assert len(set(keys)) == len(keys)
             assert known <= set(keys)
-            assert keys == [each["action_key"] for each in calls.actions_of(connection, *KEY)]
+            assert keys == [each.action_key for each in calls.actions_of(connection, *KEY)]
             known = set(keys)
 
 
@@ -219,10 +219,10 @@ def test_a_new_call_is_due_at_once_and_a_known_one_is_told_from_it(database: Dat
         assert not calls.announce(connection, *KEY)
         assert calls.announce(connection, "another location", "call-1")
     row = call_row(database)
-    assert (row["status"], row["lane"], row["origin"]) == (WorkStatus.PENDING, Lane.LIVE, Origin.NOTIFICATION)
-    assert seconds_until(database, row["next_attempt_at"]) <= 0
-    assert row["announced_at"] == row["created_at"]
-    assert row["plans_follow_ups"] is True
+    assert (row.status, row.lane, row.origin) == (WorkStatus.PENDING, Lane.LIVE, Origin.NOTIFICATION)
+    assert seconds_until(database, row.next_attempt_at) <= 0
+    assert row.announced_at == row.created_at
+    assert row.plans_follow_ups is True
 
 
 def test_many_announcements_at_once_make_one_call(database: Database) -> None:
@@ -240,16 +240,16 @@ def test_a_repeated_notification_brings_the_next_reading_of_an_unsettled_call_fo
         lifecycle.reschedule(connection, claim, seconds=600, counted=True)
     announce(announced, "call-1")
     row = call_row(announced)
-    assert seconds_until(announced, row["next_attempt_at"]) <= 0
-    assert (row["lane"], row["attempts"]) == (Lane.LIVE, 1)
+    assert seconds_until(announced, row.next_attempt_at) <= 0
+    assert (row.lane, row.attempts) == (Lane.LIVE, 1)
 
 
 def test_an_announcement_does_not_put_off_what_is_already_due(announced: Database) -> None:
     change(announced, CALL, KEY, next_attempt_at=moment(-60))
     announce(announced, "call-1", lane=Lane.BACKFILLED)
     row = call_row(announced)
-    assert seconds_until(announced, row["next_attempt_at"]) < -50
-    assert row["lane"] == Lane.LIVE, "and it does not sink"
+    assert seconds_until(announced, row.next_attempt_at) < -50
+    assert row.lane == Lane.LIVE, "and it does not sink"
 
 
 def test_an_announcement_wakes_a_call_that_waited_for_nothing(announced: Database) -> None:
@@ -262,8 +262,8 @@ def test_a_running_call_keeps_its_lease_when_it_is_announced_again(announced: Da
     claim = claimed_call(announced)
     announce(announced, "call-1")
     row = call_row(announced)
-    assert row["next_attempt_at"] == row["lease_until"] == claim.row["lease_until"]
-    assert row["requested"] == claim.row["requested"] + 1
+    assert row.next_attempt_at == row.lease_until == claim.row["lease_until"]
+    assert row.requested == claim.row["requested"] + 1
 
 
 def test_a_settled_call_is_not_changed_by_another_notification(announced: Database) -> None:
@@ -271,26 +271,26 @@ def test_a_settled_call_is_not_changed_by_another_notification(announced: Databa
     with announced.transaction() as connection:
         calls.save(connection, LOCATION, FULL, read_at=claim.claimed_at, settled=True, stored=claim.row)
         lifecycle.complete(connection, claim)
-    before = dict(call_row(announced))
+    before = call_row(announced)
     announce(announced, "call-1")
-    assert dict(call_row(announced)) == before
+    assert call_row(announced) == before
 
 
 def test_a_call_that_a_listing_found_first_remembers_when_its_notification_came(database: Database) -> None:
     announce(database, "call-1", origin=Origin.RECONCILE, lane=Lane.RECONCILED)
-    assert call_row(database)["announced_at"] is None
+    assert call_row(database).announced_at is None
     announce(database, "call-1")
     row = call_row(database)
-    assert row["announced_at"] is not None
-    assert (row["origin"], row["lane"]) == (Origin.RECONCILE, Lane.LIVE)
+    assert row.announced_at is not None
+    assert (row.origin, row.lane) == (Origin.RECONCILE, Lane.LIVE)
 
 
 def test_a_backfilled_call_gets_follow_ups_when_it_is_announced_before_it_settled(database: Database) -> None:
     announce(database, "call-1", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False)
     announce(database, "call-1", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False)
-    assert call_row(database)["plans_follow_ups"] is False
+    assert call_row(database).plans_follow_ups is False
     announce(database, "call-1")
-    assert call_row(database)["plans_follow_ups"] is True
+    assert call_row(database).plans_follow_ups is True
 
 
 @pytest.mark.parametrize("origin", list(Origin))
@@ -299,7 +299,7 @@ def test_a_dead_call_is_revived_by_a_notification_and_by_a_listing(database: Dat
     write(database, lifecycle.dead_letter, claim, cause="not_found")
     announce(database, "call-1", origin=origin)
     row = call_row(database)
-    assert (row["status"], row["dead_cause"], row["failures"]) == (WorkStatus.PENDING, None, 0)
+    assert (row.status, row.dead_cause, row.failures) == (WorkStatus.PENDING, None, 0)
     assert claim_call(database, "call-1") is not None
 
 
@@ -310,10 +310,10 @@ def test_poison_is_not_revived_by_a_notification_or_a_listing_but_by_a_person(an
     assert claim_call(announced, "call-1", isolated=True) is None
     for origin in Origin:
         announce(announced, "call-1", origin=origin)
-    assert call_row(announced)["status"] == WorkStatus.DEAD
+    assert call_row(announced).status == WorkStatus.DEAD
     assert write(announced, calls.replay, *KEY)
     row = call_row(announced)
-    assert (row["status"], row["dead_cause"], row["lost_leases"], row["lost_isolated"]) == (
+    assert (row.status, row.dead_cause, row.lost_leases, row.lost_isolated) == (
         WorkStatus.PENDING,
         None,
         0,
@@ -330,8 +330,8 @@ def test_a_person_may_have_a_finished_call_read_again_but_no_unknown_one(announc
         assert calls.replay(connection, *KEY)
         assert not calls.replay(connection, LOCATION, "unknown")
     row = call_row(announced)
-    assert (row["status"], row["lane"]) == (WorkStatus.PENDING, Lane.LIVE)
-    assert row["summary"] == FULL.summary, "nothing is lost until the new reading is there"
+    assert (row.status, row.lane) == (WorkStatus.PENDING, Lane.LIVE)
+    assert row.summary == FULL.summary, "nothing is lost until the new reading is there"
     assert claim_call(announced, "call-1") is not None
 
 
@@ -339,7 +339,7 @@ def test_calls_of_the_same_id_in_two_accounts_are_both_found(database: Database)
     announce(database, "call-1")
     announce(database, "call-1", location_id="another location")
     with database.reading() as connection:
-        assert [row["location_id"] for row in calls.find(connection, "call-1")] == ["another location", LOCATION]
+        assert [row.location_id for row in calls.find(connection, "call-1")] == ["another location", LOCATION]
 
 
 def test_two_readings_stored_at_once_leave_the_newer_one(announced: Database) -> None:
@@ -390,8 +390,8 @@ def test_a_settled_call_that_was_taken_in_without_follow_ups_is_read_again_when_
         calls.announce(connection, LOCATION, "backfilled")
         row = calls.get(connection, LOCATION, "backfilled")
     assert row is not None
-    assert (row["status"], row["plans_follow_ups"], row["lane"]) == (WorkStatus.PENDING, True, Lane.LIVE)
+    assert (row.status, row.plans_follow_ups, row.lane) == (WorkStatus.PENDING, True, Lane.LIVE)
     fetch(database, call_log("backfilled"))
     with database.transaction() as connection:
         calls.announce(connection, LOCATION, "backfilled")
-        assert calls.get(connection, LOCATION, "backfilled")["status"] == WorkStatus.DONE  # type: ignore[index]
+        assert calls.get(connection, LOCATION, "backfilled").status == WorkStatus.DONE  # type: ignore[union-attr]

@@ -95,7 +95,7 @@ def test_a_follow_up_that_waits_after_a_try_is_not_brought_forward_by_planning_a
     claim = claimed_follow_up(database, follow_up_id)
     write(database, lifecycle.reschedule, claim, seconds=300, counted=True)
     assert plan_all(database, planned()) == 0
-    assert seconds_until(database, follow_up_row(database, follow_up_id)["next_attempt_at"]) > 200
+    assert seconds_until(database, follow_up_row(database, follow_up_id).next_attempt_at) > 200
 
 
 @pytest.mark.parametrize("reason", list(SkipReason))
@@ -134,8 +134,8 @@ def test_an_intent_is_written_with_its_words_under_the_lease(database: Database)
     claim = claimed_follow_up(database, follow_up_id)
     assert intend(database, claim, body="words")
     row = follow_up_row(database, follow_up_id)
-    assert (row["body"], row["posts"], row["absences"], row["unclear_since"]) == ("words", 1, 0, None)
-    assert row["intent_at"] is not None
+    assert (row.body, row.posts, row.absences, row.unclear_since) == ("words", 1, 0, None)
+    assert row.intent_at is not None
 
 
 def test_no_intent_when_too_little_of_the_lease_is_left(database: Database) -> None:
@@ -144,7 +144,7 @@ def test_no_intent_when_too_little_of_the_lease_is_left(database: Database) -> N
     assert not intend(database, claim, seconds=61)
     run_out(database, FOLLOW_UP, (follow_up_id,))
     assert not intend(database, claim, seconds=0)
-    assert follow_up_row(database, follow_up_id)["intent_at"] is None
+    assert follow_up_row(database, follow_up_id).intent_at is None
 
 
 def test_no_intent_when_somebody_took_over(database: Database) -> None:
@@ -154,7 +154,7 @@ def test_no_intent_when_somebody_took_over(database: Database) -> None:
     present = claimed_follow_up(database, follow_up_id)
     assert not intend(database, late)
     assert intend(database, present)
-    assert follow_up_row(database, follow_up_id)["posts"] == 1
+    assert follow_up_row(database, follow_up_id).posts == 1
 
 
 def test_no_intent_after_the_end(database: Database) -> None:
@@ -171,9 +171,9 @@ def test_a_person_who_found_it_settles_an_unclear_one(database: Database) -> Non
         assert follow_ups.settle_by_person(connection, follow_up_id, is_there=True)
         assert not follow_ups.settle_by_person(connection, follow_up_id, is_there=True)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["next_attempt_at"], row["unclear_since"]) == (WorkStatus.DONE, None, None)
-    assert (row["last_error"], row["dead_cause"]) == (None, None)
-    assert row["done_at"] is not None
+    assert (row.status, row.next_attempt_at, row.unclear_since) == (WorkStatus.DONE, None, None)
+    assert (row.last_error, row.dead_cause) == (None, None)
+    assert row.done_at is not None
 
 
 def test_a_person_who_did_not_find_it_has_it_sent_again(database: Database) -> None:
@@ -181,8 +181,8 @@ def test_a_person_who_did_not_find_it_has_it_sent_again(database: Database) -> N
     become_unclear(database, follow_up_id)
     assert write(database, follow_ups.settle_by_person, follow_up_id, is_there=False)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["intent_at"], row["unclear_since"]) == (WorkStatus.PENDING, None, None)
-    assert (row["posts"], row["absences"]) == (0, 0)
+    assert (row.status, row.intent_at, row.unclear_since) == (WorkStatus.PENDING, None, None)
+    assert (row.posts, row.absences) == (0, 0)
     assert claim_follow_up(database, follow_up_id) is not None
 
 
@@ -196,7 +196,7 @@ def test_a_person_settles_nothing_while_it_runs_and_nothing_unknown(database: Da
         assert not follow_ups.settle_by_person(connection, follow_up_id, is_there=is_there)
         assert not follow_ups.settle_by_person(connection, "unknown", is_there=is_there)
         assert not follow_ups.resend(connection, follow_up_id)
-    assert follow_up_row(database, follow_up_id)["status"] == WorkStatus.RUNNING
+    assert follow_up_row(database, follow_up_id).status == WorkStatus.RUNNING
 
 
 def test_a_dead_one_that_never_got_out_is_sent_again_at_once(database: Database) -> None:
@@ -205,7 +205,7 @@ def test_a_dead_one_that_never_got_out_is_sent_again_at_once(database: Database)
     write(database, lifecycle.dead_letter, claim, cause="contact_unknown")
     assert write(database, follow_ups.resend, follow_up_id)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["dead_cause"], row["unclear_since"]) == (WorkStatus.PENDING, None, None)
+    assert (row.status, row.dead_cause, row.unclear_since) == (WorkStatus.PENDING, None, None)
     assert claim_follow_up(database, follow_up_id) is not None
 
 
@@ -214,22 +214,22 @@ def test_a_dead_one_that_may_have_got_out_is_looked_for_first(database: Database
     claim = claimed_follow_up(database, follow_up_id)
     assert intend(database, claim, body="words")
     write(database, lifecycle.dead_letter, claim, cause="poison")
-    intent_at = follow_up_row(database, follow_up_id)["intent_at"]
+    intent_at = follow_up_row(database, follow_up_id).intent_at
     assert write(database, follow_ups.resend, follow_up_id)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["unclear_since"], row["body"]) == (WorkStatus.UNCLEAR, intent_at, "words")
-    assert (row["intent_at"], row["absences"], row["posts"]) == (intent_at, 0, 0)
+    assert (row.status, row.unclear_since, row.body) == (WorkStatus.UNCLEAR, intent_at, "words")
+    assert (row.intent_at, row.absences, row.posts) == (intent_at, 0, 0)
     assert claim_follow_up(database, follow_up_id) is not None
 
 
 def test_an_unclear_one_is_looked_for_at_once_when_a_person_asks_and_its_window_stays(database: Database) -> None:
     follow_up_id = plan(database)
     become_unclear(database, follow_up_id)
-    since = follow_up_row(database, follow_up_id)["unclear_since"]
+    since = follow_up_row(database, follow_up_id).unclear_since
     assert write(database, follow_ups.resend, follow_up_id)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["unclear_since"]) == (WorkStatus.UNCLEAR, since)
-    assert seconds_until(database, row["next_attempt_at"]) <= 0
+    assert (row.status, row.unclear_since) == (WorkStatus.UNCLEAR, since)
+    assert seconds_until(database, row.next_attempt_at) <= 0
 
 
 def test_what_is_done_or_skipped_is_not_sent_again(database: Database) -> None:
@@ -254,7 +254,7 @@ def test_whoever_held_it_when_a_person_decided_writes_nothing(database: Database
 
 def claimed_follow_up_as_it_was(database: Database, follow_up_id: str) -> Claim:
     row = follow_up_row(database, follow_up_id)
-    return Claim(FOLLOW_UP, (follow_up_id,), row["fence"], 1, 0, row["planned_at"], 0.0, row)
+    return Claim(FOLLOW_UP, (follow_up_id,), row.fence, 1, 0, row.planned_at, 0.0, row)
 
 
 def test_appointments_that_other_calls_told_are_known_for_the_contact(database: Database) -> None:

@@ -56,4 +56,4 @@ def test_the_notifications_of_a_call_are_told_in_their_order(database: Database)
         record(database, key)
     record(database, "other", call_id="call-2")
     with database.reading() as connection:
-        assert [row["dedupe_key"] for row in notifications.of_call(connection, LOCATION, "call-1")] == ["b", "a", "c"]
+        assert [row.dedupe_key for row in notifications.of_call(connection, LOCATION, "call-1")] == ["b", "a", "c"]

@@ -71,7 +71,7 @@ def test_it_is_matched_by_its_contact_and_the_call_counts_as_announced(at_work: 
     look(at_work, notification_id)
     row = notification(at_work)
     assert (row["status"], row["call_id"], row["reason"]) == ("accepted", call.call_id, None)
-    assert at_work.call(call)["announced_at"] is not None
+    assert at_work.call(call).announced_at is not None
     assert len(at_work.follow_ups_of(call)) == 1
     assert of_kind(at_work)["finished_at"] is not None
     assert len(at_work.requests("list")) == 2

@@ -71,9 +71,9 @@ def test_what_is_sent_is_marked_and_not_sent_again(database: Database) -> None:
     announce(database, "call-1")
     assert take(database) == [Due(CALL, (LOCATION, "call-1"))]
     row = call_row(database)
-    assert row["enqueued_at"] is not None
-    assert row["enqueued_epoch"] == "one"
-    assert row["status"] == WorkStatus.PENDING
+    assert row.enqueued_at is not None
+    assert row.enqueued_epoch == "one"
+    assert row.status == WorkStatus.PENDING
     assert take(database) == []
 
 
@@ -224,7 +224,7 @@ def test_a_claim_takes_the_mark_away_and_so_does_every_outcome(database: Databas
     make_due(database, CALL, claim.key)
     assert call_ids(take(database)) == ["call-1"]
     assert claim_call(database, "call-1") is not None
-    assert call_row(database)["enqueued_at"] is None
+    assert call_row(database).enqueued_at is None
 
 
 def test_two_dispatchers_at_once_send_nothing_twice(database: Database) -> None:

@@ -1,6 +1,7 @@
 """Claims, leases and fences: one attempt at a time, and nobody writes after his lease."""
 
 import time
+from dataclasses import asdict
 
 import pytest
 import sqlalchemy as sa
@@ -62,9 +63,9 @@ def test_one_of_many_who_claim_at_once_gets_the_row(database: Database) -> None:
     winners = [each for each in got if each is not None]
     assert len(winners) == 1
     row = call_row(database)
-    assert (row["status"], row["fence"], row["attempts"]) == (WorkStatus.RUNNING, 1, 1)
-    assert row["running_on"] == winners[0].row["running_on"]
-    assert call_row(database, "call-2")["status"] == WorkStatus.PENDING
+    assert (row.status, row.fence, row.attempts) == (WorkStatus.RUNNING, 1, 1)
+    assert row.running_on == winners[0].row["running_on"]
+    assert call_row(database, "call-2").status == WorkStatus.PENDING
 
 
 def test_one_of_many_takes_over_a_lease_that_ran_out(database: Database) -> None:
@@ -72,7 +73,7 @@ def test_one_of_many_takes_over_a_lease_that_ran_out(database: Database) -> None
     lose_lease(database)
     got = at_once([lambda: claim_call(database, "call-1") for _ in range(8)])
     assert [each.fence for each in got if each is not None] == [2]
-    assert call_row(database)["lost_leases"] == 1
+    assert call_row(database).lost_leases == 1
 
 
 def test_a_claim_says_what_it_holds_and_until_when(database: Database) -> None:
@@ -80,10 +81,10 @@ def test_a_claim_says_what_it_holds_and_until_when(database: Database) -> None:
     claim = claim_call(database, "call-1")
     assert claim is not None
     row = call_row(database)
-    assert 55 < seconds_until(database, row["lease_until"]) <= 60
-    assert row["next_attempt_at"] == row["lease_until"]
-    assert row["claimed_at"] == claim.claimed_at
-    assert dict(claim.row) == dict(row)
+    assert 55 < seconds_until(database, row.lease_until) <= 60
+    assert row.next_attempt_at == row.lease_until
+    assert row.claimed_at == claim.claimed_at
+    assert dict(claim.row) == asdict(row)
     assert 0 < claim.seconds_left <= 20
     assert claim.deadline < time.monotonic() + 21
 
@@ -103,7 +104,7 @@ def test_what_is_not_due_is_not_claimed(database: Database) -> None:
 def test_what_somebody_holds_is_not_claimed(database: Database) -> None:
     claimed_call(database)
     assert claim_call(database, "call-1") is None
-    assert call_row(database)["attempts"] == 1
+    assert call_row(database).attempts == 1
 
 
 def test_an_unknown_row_is_not_claimed(database: Database) -> None:
@@ -141,7 +142,7 @@ def test_a_worker_that_comes_back_after_its_lease_finishes_nothing(database: Dat
     with pytest.raises(LeaseLost), database.transaction() as connection:
         lifecycle.abort(connection, late, error="KeyError", first_seconds=5)
     row = call_row(database)
-    assert (row["status"], row["fence"], row["running_on"]) == (WorkStatus.RUNNING, present.fence, "worker-2")
+    assert (row.status, row.fence, row.running_on) == (WorkStatus.RUNNING, present.fence, "worker-2")
     finish(database, present)
 
 
@@ -159,8 +160,8 @@ def test_the_whole_transaction_of_a_late_worker_is_rolled_back(database: Databas
     with pytest.raises(LeaseLost):
         database.transact(store)
     row = call_row(database)
-    assert row["summary"] is None
-    assert row["stored_at"] is None
+    assert row.summary is None
+    assert row.stored_at is None
     assert [each["outcome"] for each in rows_of(database, history.attempts_table)] == [Outcome.LEASE_LOST]
 
 
@@ -168,7 +169,7 @@ def test_a_worker_may_still_finish_after_its_lease_when_nobody_took_over(databas
     claim = claimed_call(database)
     run_out(database, CALL, KEY)
     finish(database, claim)
-    assert call_row(database)["status"] == WorkStatus.DONE
+    assert call_row(database).status == WorkStatus.DONE
 
 
 def test_a_finished_row_cannot_be_finished_again(database: Database) -> None:
@@ -187,7 +188,7 @@ def test_writing_under_the_lease_wants_enough_of_it_left(database: Database) -> 
     run_out(database, CALL, KEY)
     with database.transaction() as connection:
         assert not lifecycle.update_under_lease(connection, claim, seconds=0, last_error="z")
-    assert call_row(database)["last_error"] == "y"
+    assert call_row(database).last_error == "y"
 
 
 def test_a_run_out_lease_is_taken_over_counted_and_told(database: Database) -> None:
@@ -221,11 +222,11 @@ def test_a_lease_lost_alone_twice_makes_the_row_dead_of_poison(database: Databas
         assert lose_lease(database, isolated=isolated) is not None
     assert claim_call(database, "call-1", isolated=True) is None
     row = call_row(database)
-    assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == (WorkStatus.DEAD, "poison", None)
+    assert (row.status, row.dead_cause, row.next_attempt_at) == (WorkStatus.DEAD, "poison", None)
     outcomes = [each["outcome"] for each in rows_of(database, history.attempts_table)]
     assert outcomes == [Outcome.LEASE_LOST] * 4 + [Outcome.DEAD]
     neighbour = call_row(database, "call-2")
-    assert (neighbour["status"], neighbour["lost_leases"], neighbour["attempts"]) == (WorkStatus.PENDING, 0, 0)
+    assert (neighbour.status, neighbour.lost_leases, neighbour.attempts) == (WorkStatus.PENDING, 0, 0)
 
 
 @pytest.mark.parametrize("outcome", ["postponed", "not a try", "finished", "given up", "broken off"])
@@ -249,17 +250,17 @@ def test_any_recorded_outcome_resets_the_count_of_lost_leases(database: Database
             case "broken off":
                 lifecycle.abort(connection, claim, error="KeyError", first_seconds=1)
     row = call_row(database)
-    assert (row["lost_leases"], row["lost_isolated"], row["isolated"]) == (0, 0, False)
-    assert (row["lease_until"], row["claimed_at"], row["running_on"]) == (None, None, None)
+    assert (row.lost_leases, row.lost_isolated, row.isolated) == (0, 0, False)
+    assert (row.lease_until, row.claimed_at, row.running_on) == (None, None, None)
 
 
 def test_a_postponed_row_is_due_later_and_its_uncounted_try_is_given_back(database: Database) -> None:
     claim = claimed_call(database)
     postpone(database, claim, seconds=30, error="throttled", http_status=429)
     row = call_row(database)
-    assert 25 < seconds_until(database, row["next_attempt_at"]) <= 30
-    assert (row["status"], row["attempts"], row["failures"], row["lane"]) == (WorkStatus.PENDING, 0, 0, Lane.LIVE)
-    assert row["last_error"] == "throttled"
+    assert 25 < seconds_until(database, row.next_attempt_at) <= 30
+    assert (row.status, row.attempts, row.failures, row.lane) == (WorkStatus.PENDING, 0, 0, Lane.LIVE)
+    assert row.last_error == "throttled"
     (told,) = rows_of(database, history.attempts_table)
     assert (told["outcome"], told["error"], told["http_status"]) == (Outcome.POSTPONED, "throttled", 429)
     assert told["started_at"] == claim.claimed_at
@@ -268,20 +269,20 @@ def test_a_postponed_row_is_due_later_and_its_uncounted_try_is_given_back(databa
 
 def test_waiting_for_the_budget_leaves_no_trace_in_the_history(database: Database) -> None:
     postpone(database, claimed_call(database), tried=False)
-    assert call_row(database)["attempts"] == 0
+    assert call_row(database).attempts == 0
     assert rows_of(database, history.attempts_table) == []
 
 
 def test_a_counted_try_is_kept_and_sinks_to_the_retries(database: Database) -> None:
     postpone(database, claimed_call(database), counted=True)
     row = call_row(database)
-    assert (row["attempts"], row["failures"], row["lane"]) == (1, 0, Lane.RETRY)
+    assert (row.attempts, row.failures, row.lane) == (1, 0, Lane.RETRY)
     make_due(database, CALL, KEY)
     claim = claim_call(database, "call-1")
     assert claim is not None
     postpone(database, claim, counted=True, failed=True)
     row = call_row(database)
-    assert (row["attempts"], row["failures"], row["lane"]) == (2, 1, Lane.RETRY)
+    assert (row.attempts, row.failures, row.lane) == (2, 1, Lane.RETRY)
 
 
 def test_a_retry_of_the_backfill_does_not_rise(database: Database) -> None:
@@ -289,7 +290,7 @@ def test_a_retry_of_the_backfill_does_not_rise(database: Database) -> None:
     claim = claim_call(database, "call-1")
     assert claim is not None
     postpone(database, claim, counted=True)
-    assert call_row(database)["lane"] == Lane.BACKFILLED
+    assert call_row(database).lane == Lane.BACKFILLED
 
 
 def test_delays_double_up_to_ten_minutes_and_half_of_each_is_chance() -> None:
@@ -304,22 +305,22 @@ def test_what_is_asked_for_while_it_runs_is_due_at_once_when_postponed(database:
     claim = claimed_call(database)
     announce(database, "call-1")
     postpone(database, claim, seconds=600)
-    assert seconds_until(database, call_row(database)["next_attempt_at"]) <= 0
+    assert seconds_until(database, call_row(database).next_attempt_at) <= 0
     again = claim_call(database, "call-1")
     assert again is not None
     postpone(database, again, seconds=600)
-    assert seconds_until(database, call_row(database)["next_attempt_at"]) > 500, "asked once, repeated once"
+    assert seconds_until(database, call_row(database).next_attempt_at) > 500, "asked once, repeated once"
 
 
 def test_a_replay_while_it_runs_makes_the_finished_row_due_again(database: Database) -> None:
     claim = claimed_call(database)
     assert write(database, calls.replay, *KEY)
     finish(database, claim)
-    assert call_row(database)["status"] == WorkStatus.PENDING
+    assert call_row(database).status == WorkStatus.PENDING
     again = claim_call(database, "call-1")
     assert again is not None
     finish(database, again)
-    assert call_row(database)["status"] == WorkStatus.DONE, "replayed once, read once more"
+    assert call_row(database).status == WorkStatus.DONE, "replayed once, read once more"
 
 
 def test_a_notification_while_it_runs_does_not_repeat_what_is_finished(database: Database) -> None:
@@ -327,7 +328,7 @@ def test_a_notification_while_it_runs_does_not_repeat_what_is_finished(database:
     announce(database, "call-1")
     finish(database, claim)
     row = call_row(database)
-    assert (row["status"], row["next_attempt_at"]) == (WorkStatus.DONE, None)
+    assert (row.status, row.next_attempt_at) == (WorkStatus.DONE, None)
 
 
 def test_what_is_asked_for_while_it_runs_is_not_given_up_but_due_at_once(database: Database) -> None:
@@ -335,12 +336,12 @@ def test_what_is_asked_for_while_it_runs_is_not_given_up_but_due_at_once(databas
     announce(database, "call-1")
     write(database, lifecycle.dead_letter, claim, cause="not_found", status=WorkStatus.DEAD)
     row = call_row(database)
-    assert (row["status"], row["dead_cause"]) == (WorkStatus.PENDING, None)
+    assert (row.status, row.dead_cause) == (WorkStatus.PENDING, None)
     again = claim_call(database, "call-1")
     assert again is not None
     write(database, lifecycle.dead_letter, again, cause="not_found")
     row = call_row(database)
-    assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == (WorkStatus.DEAD, "not_found", None)
+    assert (row.status, row.dead_cause, row.next_attempt_at) == (WorkStatus.DEAD, "not_found", None)
 
 
 def test_an_attempt_that_broke_is_made_again_and_dead_after_too_many(database: Database) -> None:
@@ -351,9 +352,9 @@ def test_an_attempt_that_broke_is_made_again_and_dead_after_too_many(database: D
         assert claim is not None
         write(database, lifecycle.abort, claim, error="KeyError", first_seconds=5)
         row = call_row(database)
-        assert row["failures"] == row["attempts"] == number
-    assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == (WorkStatus.DEAD, "broken", None)
-    assert row["last_error"] == "KeyError"
+        assert row.failures == row.attempts == number
+    assert (row.status, row.dead_cause, row.next_attempt_at) == (WorkStatus.DEAD, "broken", None)
+    assert row.last_error == "KeyError"
 
 
 def test_an_attempt_that_broke_for_the_last_time_is_made_again_when_asked_for_meanwhile(database: Database) -> None:
@@ -365,7 +366,7 @@ def test_an_attempt_that_broke_for_the_last_time_is_made_again_when_asked_for_me
         calls.replay(connection, *KEY)
         lifecycle.abort(connection, claim, error="KeyError", first_seconds=5)
     row = call_row(database)
-    assert (row["status"], row["dead_cause"]) == (WorkStatus.PENDING, None)
+    assert (row.status, row.dead_cause) == (WorkStatus.PENDING, None)
     assert claim_call(database, "call-1") is not None
 
 
@@ -374,7 +375,7 @@ def test_a_follow_up_that_broke_before_its_request_is_tried_again(database: Data
     claim = claimed_follow_up(database, follow_up_id)
     write(database, lifecycle.abort, claim, error="KeyError", first_seconds=5)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["unclear_since"]) == (WorkStatus.PENDING, None)
+    assert (row.status, row.unclear_since) == (WorkStatus.PENDING, None)
 
 
 @pytest.mark.parametrize("failures", [0, FAILURES_ALLOWED - 1])
@@ -386,9 +387,9 @@ def test_a_follow_up_that_broke_after_its_intent_is_unclear_and_never_dead(datab
         assert follow_ups.intend(connection, claim, seconds=5)
         lifecycle.abort(connection, claim, error="KeyError", first_seconds=5)
     row = follow_up_row(database, follow_up_id)
-    assert (row["status"], row["dead_cause"]) == (WorkStatus.UNCLEAR, None)
-    assert row["unclear_since"] is not None
-    assert (row["next_attempt_at"] is None) == (failures > 0), "at last a person has to look"
+    assert (row.status, row.dead_cause) == (WorkStatus.UNCLEAR, None)
+    assert row.unclear_since is not None
+    assert (row.next_attempt_at is None) == (failures > 0), "at last a person has to look"
 
 
 def test_whoever_died_after_the_intent_left_it_unclear_since_the_end_of_the_lease(database: Database) -> None:
@@ -396,7 +397,7 @@ def test_whoever_died_after_the_intent_left_it_unclear_since_the_end_of_the_leas
     claim = claimed_follow_up(database, follow_up_id)
     write(database, follow_ups.intend, claim, seconds=5)
     run_out(database, FOLLOW_UP, (follow_up_id,))
-    lease_end = follow_up_row(database, follow_up_id)["lease_until"]
+    lease_end = follow_up_row(database, follow_up_id).lease_until
     taken_over = claimed_follow_up(database, follow_up_id, extra=UNCLEAR_FROM_THE_LEASE)
     assert taken_over.row["unclear_since"] == lease_end
     run_out(database, FOLLOW_UP, (follow_up_id,))
@@ -409,7 +410,7 @@ def test_an_unclear_row_keeps_its_window_whoever_asks(database: Database) -> Non
     claim = claimed_follow_up(database, follow_up_id)
     change(database, FOLLOW_UP, (follow_up_id,), requested=7)
     postpone(database, claim, seconds=120, status=WorkStatus.UNCLEAR)
-    assert seconds_until(database, follow_up_row(database, follow_up_id)["next_attempt_at"]) > 100
+    assert seconds_until(database, follow_up_row(database, follow_up_id).next_attempt_at) > 100
 
 
 def test_a_row_that_is_no_work_is_dropped_with_a_line_in_the_history(database: Database) -> None:
@@ -428,5 +429,5 @@ def test_finishing_clears_what_an_earlier_failure_left(database: Database) -> No
     assert claim is not None
     finish(database, claim)
     row = call_row(database)
-    assert (row["status"], row["failures"], row["last_error"], row["attempts"]) == (WorkStatus.DONE, 0, None, 2)
-    assert row["next_attempt_at"] is None
+    assert (row.status, row.failures, row.last_error, row.attempts) == (WorkStatus.DONE, 0, None, 2)
+    assert row.next_attempt_at is None

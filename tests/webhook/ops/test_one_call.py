@@ -35,7 +35,7 @@ def test_the_page_tells_the_whole_story_of_a_call(ops: Pages, database: Database
 
 def test_a_note_that_is_not_there_yet_shows_its_next_attempt_and_last_error(ops: Pages, database: Database) -> None:
     store(database, a_call("call-1", actions=(TRANSFER,)))
-    claim = claimed_follow_up(database, str(only_follow_up(database)["follow_up_id"]))
+    claim = claimed_follow_up(database, str(only_follow_up(database).follow_up_id))
     write(database, lifecycle.reschedule, claim, seconds=5, error="throttled")
     change(database, FOLLOW_UP, claim.key, next_attempt_at=datetime(2024, 1, 15, 11, 0, 5, tzinfo=UTC))
     page = ops.text(f"/ops/calls/{LOCATION}/call-1")
@@ -56,7 +56,7 @@ def test_callers_words_stay_words_wherever_they_stand(ops: Pages, database: Data
             actions=(Action("CALL_TRANSFER", attack, parameters={attack: attack}),),
         ),
     )
-    claim = claimed_follow_up(database, str(only_follow_up(database)["follow_up_id"]))
+    claim = claimed_follow_up(database, str(only_follow_up(database).follow_up_id))
     assert write(database, follow_ups.intend, claim, seconds=1, body=attack, title=attack)
     write(database, lifecycle.dead_letter, claim, cause="contact_unknown", error=attack, intent_at=None)
     page = ops.text(f"/ops/calls/{LOCATION}/call-1")

@@ -8,7 +8,7 @@ from sqlalchemy.exc import ResourceClosedError
 
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
-from models.calls.calls import CALL, calls_table
+from models.calls.calls import CALL, Call, calls_table
 from models.database import moment
 from models.work import lifecycle
 from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED, Claim
@@ -26,7 +26,7 @@ def break_down(_this: Connections, _claim: Claim) -> NoReturn:
     raise ValueError(CALLERS_WORDS)
 
 
-def attempt_call(at_work: AtWork, call_id: str, how: object = break_down) -> sa.RowMapping:
+def attempt_call(at_work: AtWork, call_id: str, how: object = break_down) -> Call:
     attempt(CALL, (at_work.location_id, call_id), how)  # type: ignore[arg-type]
     return at_work.call(call_id)
 
@@ -38,9 +38,9 @@ def let_come(at_work: AtWork, call_id: str) -> None:
 def test_an_error_nobody_expected_puts_the_row_back_with_its_type_alone(at_work: AtWork) -> None:
     at_work.announce("call-1")
     row = attempt_call(at_work, "call-1")
-    assert (row["status"], row["failures"], row["attempts"]) == ("pending", 1, 1)
-    assert row["last_error"] == "ValueError"
-    assert at_work.seconds_until(row["next_attempt_at"]) > 1
+    assert (row.status, row.failures, row.attempts) == ("pending", 1, 1)
+    assert row.last_error == "ValueError"
+    assert at_work.seconds_until(row.next_attempt_at) > 1
     [kept] = at_work.rows("attempts")
     assert (kept["outcome"], kept["error"]) == ("failed", "ValueError")
     assert CALLERS_WORDS not in str([*at_work.rows("attempts"), *at_work.rows("calls")])
@@ -51,9 +51,9 @@ def test_too_many_of_them_make_it_dead_and_a_new_notification_revives_it(at_work
     for _ in range(FAILURES_ALLOWED):
         let_come(at_work, "call-1")
         row = attempt_call(at_work, "call-1")
-    assert (row["status"], row["dead_cause"], row["next_attempt_at"]) == ("dead", "broken", None)
+    assert (row.status, row.dead_cause, row.next_attempt_at) == ("dead", "broken", None)
     at_work.announce("call-1")
-    assert at_work.call("call-1")["status"] == "pending"
+    assert at_work.call("call-1").status == "pending"
 
 
 def test_a_database_that_fails_in_any_way_leaves_the_row_to_its_lease_or_puts_it_back(at_work: AtWork) -> None:
@@ -61,7 +61,7 @@ def test_a_database_that_fails_in_any_way_leaves_the_row_to_its_lease_or_puts_it
         raise ResourceClosedError(CALLERS_WORDS)
 
     at_work.announce("call-1")
-    assert attempt_call(at_work, "call-1", fail)["last_error"] == "ResourceClosedError"
+    assert attempt_call(at_work, "call-1", fail).last_error == "ResourceClosedError"
 
 
 def forget_account(at_work: AtWork) -> None:
@@ -73,13 +73,13 @@ def forget_account(at_work: AtWork) -> None:
 def test_a_follow_up_with_an_intent_becomes_unclear_instead_and_never_dead(at_work: AtWork) -> None:
     follow_up_id = at_work.owed()
     at_work.double.fault("create_note", "do_then_reset", times=1)
-    unclear_since = at_work.send(follow_up_id)["unclear_since"]
+    unclear_since = at_work.send(follow_up_id).unclear_since
     forget_account(at_work)
     for _ in range(FAILURES_ALLOWED):
         at_work.make_due(follow_up_id)
         row = at_work.send(follow_up_id)
-        assert (row["status"], row["unclear_since"], row["last_error"]) == ("unclear", unclear_since, "UnknownAccount")
-    assert row["next_attempt_at"] is None, "it waits for a person"
+        assert (row.status, row.unclear_since, row.last_error) == ("unclear", unclear_since, "UnknownAccount")
+    assert row.next_attempt_at is None, "it waits for a person"
 
 
 def test_a_follow_up_without_an_intent_ends_dead(at_work: AtWork) -> None:
@@ -88,7 +88,7 @@ def test_a_follow_up_without_an_intent_ends_dead(at_work: AtWork) -> None:
     for _ in range(FAILURES_ALLOWED):
         at_work.make_due(follow_up_id)
         row = at_work.send(follow_up_id)
-    assert (row["status"], row["dead_cause"]) == ("dead", "broken")
+    assert (row.status, row.dead_cause) == ("dead", "broken")
 
 
 # Poison
@@ -123,7 +123,7 @@ def test_a_suspect_waits_until_its_neighbours_have_ended(at_work: AtWork) -> Non
             assert not ran.wait(0.3), "a neighbour is still inside"
             may_end.set()
     assert order == ["neighbour", "suspect"]
-    assert at_work.call("suspect")["isolated"]
+    assert at_work.call("suspect").isolated
 
 
 def test_a_suspect_that_finds_no_room_stays_as_it_was(at_work: AtWork) -> None:
@@ -153,18 +153,18 @@ def test_leases_lost_in_company_make_nobody_dead_but_alone_they_do(at_work: AtWo
         )
         ran: list[str] = []
         row = attempt_call(at_work, "poison", lambda _this, _claim, ran=ran: ran.append("ran") or "died")
-        assert (row["status"], bool(ran)) == ("running", True), (number, lose)
-        assert row["isolated"] == (number >= ISOLATED_AFTER)
+        assert (row.status, bool(ran)) == ("running", True), (number, lose)
+        assert row.isolated == (number >= ISOLATED_AFTER)
     with at_work.database.transaction() as connection:
         connection.execute(sa.update(calls_table).values(lease_until=moment(-1), next_attempt_at=moment(-1)))
     row = attempt_call(at_work, "poison")
-    assert (row["status"], row["dead_cause"]) == ("dead", "poison")
+    assert (row.status, row.dead_cause) == ("dead", "poison")
     at_work.announce("poison")
-    assert at_work.call("poison")["status"] == "dead", "poison waits for a person"
+    assert at_work.call("poison").status == "dead", "poison waits for a person"
 
 
 def test_an_outcome_ends_the_suspicion(at_work: AtWork) -> None:
     at_work.announce("suspect")
     lose_leases(at_work, "suspect", ISOLATED_AFTER)
     row = attempt_call(at_work, "suspect")
-    assert (row["status"], row["lost_leases"], row["lost_isolated"], row["isolated"]) == ("pending", 0, 0, False)
+    assert (row.status, row.lost_leases, row.lost_isolated, row.isolated) == ("pending", 0, 0, False)

@@ -33,9 +33,9 @@ def test_each_denial_pauses_what_it_is_about_and_costs_no_attempt(
     at_work.double.fault("fetch", "status", status=status, body={"message": message})
     row = at_work.fetch(call)
     assert at_work.pauses() == {pause}
-    assert (row["status"], row["attempts"], row["failures"]) == ("pending", 0, 0)
+    assert (row.status, row.attempts, row.failures) == ("pending", 0, 0)
     at_work.time_passes(RETRY_SECONDS + 1)
-    assert at_work.fetch(call)["fence"] == row["fence"]
+    assert at_work.fetch(call).fence == row.fence
     assert len(at_work.requests("fetch")) == 1
 
 
@@ -43,7 +43,7 @@ def test_401_in_no_words_at_all_pauses_nothing(at_work: AtWork) -> None:
     call = at_work.double.place_call()
     at_work.announce(call)
     at_work.double.fault("fetch", "status", status=401, body="<html>", times=1)
-    assert at_work.fetch(call)["failures"] == 1
+    assert at_work.fetch(call).failures == 1
     assert not at_work.pauses()
 
 
@@ -56,7 +56,7 @@ def test_a_missing_token_pauses_and_a_new_one_goes_on_at_once(at_work: AtWork) -
     new = at_work.double.rotate_token(new="pit-new-0002")
     write(at_work.database, accounts.set_token, at_work.location_id, new, cipher=at_work.this.cipher)
     assert not at_work.pauses()
-    assert at_work.fetch_when_due(call)["status"] == "done"
+    assert at_work.fetch_when_due(call).status == "done"
 
 
 def test_a_missing_scope_holds_only_the_work_that_needs_it(at_work: AtWork) -> None:
@@ -65,7 +65,7 @@ def test_a_missing_scope_holds_only_the_work_that_needs_it(at_work: AtWork) -> N
     at_work.send(follow_up_id)
     assert at_work.pauses() == {("scope", "follow_up")}
     other = at_work.fetched(actions=["CALL_TRANSFER"])
-    assert at_work.call(other)["status"] == "done"
+    assert at_work.call(other).status == "done"
     at_work.time_passes(RETRY_SECONDS + 1)
     dispatch_due()
     queued = at_work.this.redis.llen("follow_ups")
@@ -112,5 +112,5 @@ def test_outages_are_over_with_the_first_success(at_work: AtWork) -> None:
     for _ in range(OUTAGES_BEFORE_OPEN):
         at_work.fetch_when_due(call)
     assert at_work.account().open_until is not None
-    assert at_work.fetch_when_due(other)["status"] == "done"
+    assert at_work.fetch_when_due(other).status == "done"
     assert (at_work.account().outages_in_a_row, at_work.account().open_until) == (0, None)

@@ -21,7 +21,7 @@ def test_a_person_settles_an_unclear_follow_up(run: Commands, served: Database, 
     assert "contact-1" in shown
     assert "--is-there" in shown
     assert run("follow-up", follow_up_id, flag).exit_code == 0
-    assert only_follow_up(served, "call-1")["status"] == status
+    assert only_follow_up(served, "call-1").status == status
     again = run("follow-up", follow_up_id, flag)
     assert again.exit_code == 1
     assert "not unclear" in again.output

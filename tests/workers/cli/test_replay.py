@@ -42,10 +42,10 @@ def test_a_replayed_call_is_due_whatever_its_status(run: Commands, served: Datab
     store(served, booked_call("call-1"))
     result = run(*words)
     assert result.exit_code == 0, result.output
-    assert call_row(served, "call-1")["status"] == WorkStatus.PENDING
+    assert call_row(served, "call-1").status == WorkStatus.PENDING
     assert claim_call(served, "call-1")
     assert run(*words).exit_code == 0
-    assert call_row(served, "call-1")["replayed"]
+    assert call_row(served, "call-1").replayed
 
 
 def test_all_dead_calls_are_replayed_of_one_account_or_of_all(run: Commands, served: Database) -> None:
@@ -55,9 +55,9 @@ def test_all_dead_calls_are_replayed_of_one_account_or_of_all(run: Commands, ser
     write(served, calls.announce, OTHER, "call-3")
     write(served, lifecycle.dead_letter, claim_call(served, "call-3", location_id=OTHER), cause="not_found")
     assert "1 dead call " in run("replay", "call", "--dead", "--location", OTHER).output
-    assert call_row(served, "call-1")["status"] == WorkStatus.DEAD
+    assert call_row(served, "call-1").status == WorkStatus.DEAD
     assert "2 dead calls " in run("replay", "--dead").output
-    assert call_row(served, "call-1")["status"] == WorkStatus.PENDING
+    assert call_row(served, "call-1").status == WorkStatus.PENDING
     assert run("replay", "call", "--dead", "--location", "nobody").exit_code == 1
     assert run("replay", "call").exit_code == 2
     assert run("replay", "call", "call-1", "--dead").exit_code == 2
@@ -101,7 +101,7 @@ def test_what_was_skipped_is_sent_when_its_reason_is_gone(run: Commands, served:
         connection.execute(calls.calls_table.update().values(contact_id="contact-9"))
     assert "1 follow-up will be sent" in run("replay", "plan", "call-1").output
     row = only_follow_up(served, "call-1")
-    assert (row["status"], row["contact_id"], row["skip_reason"]) == ("pending", "contact-9", None)
+    assert (row.status, row.contact_id, row.skip_reason) == ("pending", "contact-9", None)
 
 
 def test_a_call_that_is_not_stored_cannot_be_planned_and_bad_rules_are_told(
@@ -121,7 +121,7 @@ def test_a_dead_follow_up_is_sent_again_and_a_done_one_never(run: Commands, serv
     dead = dead_follow_up(served, "call-1")
     assert f"replay follow-up {dead}" in run("follow-up", dead).output.replace("\n  ", " ").replace("\n", " ")
     assert run("replay", "follow-up", dead).exit_code == 0
-    assert only_follow_up(served, "call-1")["status"] == WorkStatus.PENDING
+    assert only_follow_up(served, "call-1").status == WorkStatus.PENDING
     done_follow_up(served, "call-1")
     refused = run("replay", "follow-up", dead)
     assert refused.exit_code == 1
@@ -134,9 +134,9 @@ def test_an_unclear_one_is_looked_for_before_it_is_sent_again(run: Commands, ser
     follow_up_id = unclear_follow_up(served, "call-1")
     assert run("replay", "follow-up", follow_up_id).exit_code == 0
     row = only_follow_up(served, "call-1")
-    assert (row["status"], row["intent_at"] is not None) == (WorkStatus.UNCLEAR, True)
+    assert (row.status, row.intent_at is not None) == (WorkStatus.UNCLEAR, True)
 
 
 def _follow_ups(served: Database) -> dict[str, str]:
     with served.reading() as connection:
-        return {row["follow_up_id"]: row["status"] for row in follow_ups.of_call(connection, LOCATION, "call-1")}
+        return {row.follow_up_id: row.status for row in follow_ups.of_call(connection, LOCATION, "call-1")}

@@ -100,7 +100,7 @@ def test_a_new_static_token_is_sent_with_the_next_request_without_a_restart(at_w
         lambda connection: accounts.set_token(connection, at_work.location_id, new, cipher=at_work.this.cipher)
     )
     call = at_work.fetched(actions=[])
-    assert at_work.call(call)["status"] == WorkStatus.DONE
+    assert at_work.call(call).status == WorkStatus.DONE
 
 
 def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: AtWork) -> None:
@@ -120,7 +120,7 @@ def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: A
         lambda connection: apply_policy(connection, at_work.this, claim, error, account=before)
     )
     assert at_work.pauses() == set()
-    assert at_work.call(call)["status"] == WorkStatus.PENDING
+    assert at_work.call(call).status == WorkStatus.PENDING
 
 
 # Grants
@@ -130,7 +130,7 @@ def test_the_first_request_of_a_grant_brings_its_first_token_and_the_next_ones_s
     at_work: AtWork, installed: App
 ) -> None:
     for _ in range(3):
-        assert at_work.call(at_work.fetched(actions=[]))["status"] == WorkStatus.DONE
+        assert at_work.call(at_work.fetched(actions=[])).status == WorkStatus.DONE
     assert installed.refreshes == 1
     assert {request.status for request in at_work.requests("fetch")} == {200}
 
@@ -187,7 +187,7 @@ def test_a_refusal_of_the_refresh_that_was_cut_is_an_outage_and_pauses_nothing(a
     assert _asks_for_tokens(at_work) == 1
     assert at_work.pauses() == set()
     installed.removed = False
-    assert at_work.fetch_when_due(call)["status"] == WorkStatus.DONE
+    assert at_work.fetch_when_due(call).status == WorkStatus.DONE
 
 
 def test_a_refresh_whose_answer_was_lost_is_repeated_and_brings_the_same_token(at_work: AtWork, installed: App) -> None:
@@ -230,7 +230,7 @@ def test_a_revoked_access_token_is_renewed_and_the_call_is_fetched(at_work: AtWo
     at_work.double.revoke_token(installed.access_token)
     call = at_work.fetched(actions=[])
     assert at_work.pauses() == set()
-    assert at_work.fetch_when_due(call)["status"] == WorkStatus.DONE
+    assert at_work.fetch_when_due(call).status == WorkStatus.DONE
     assert installed.refreshes == 2
 
 
@@ -249,7 +249,7 @@ def test_a_revoked_access_token_is_renewed_and_the_list_is_read(at_work: AtWork,
     with at_work.database.transaction() as connection:
         connection.execute(sa.text("UPDATE reconciliations SET next_attempt_at = started_at"))
     read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
-    assert at_work.call(listed)["read_from"] == "list"
+    assert at_work.call(listed).read_from == "list"
     assert installed.refreshes == 2
 
 
@@ -261,11 +261,11 @@ def test_a_grant_that_is_refused_pauses_the_account_until_it_is_connected_again(
     assert at_work.pauses() == {("token", "all")}
     [row] = at_work.rows("pauses")
     assert "accounts connect" in row["detail"]
-    assert at_work.call(call)["status"] == WorkStatus.PENDING
+    assert at_work.call(call).status == WorkStatus.PENDING
     installed.removed = False
     _connect(at_work.this, installed)
     assert at_work.pauses() == set()
-    assert at_work.fetch_when_due(call)["status"] == WorkStatus.DONE
+    assert at_work.fetch_when_due(call).status == WorkStatus.DONE
 
 
 def test_a_pause_of_a_grant_heals_by_itself_when_it_works_again(at_work: AtWork, installed: App) -> None:
@@ -284,7 +284,7 @@ def test_a_static_token_ends_the_grant(at_work: AtWork, installed: App) -> None:
         )
     )
     assert at_work.rows("oauth_grants") == []
-    assert at_work.call(at_work.fetched(actions=[]))["status"] == WorkStatus.DONE
+    assert at_work.call(at_work.fetched(actions=[])).status == WorkStatus.DONE
     assert _asks_for_tokens(at_work) == 0
 
 

@@ -47,17 +47,17 @@ def test_a_listed_call_is_stored_as_a_fetched_one_and_owes_the_same(at_work: AtW
     reconcile(at_work)
 
     by_list = at_work.call(fetched), at_work.follow_ups_of(fetched)
-    assert {name: by_list[0][name] for name in SAME_WHEN_FETCHED} == {
-        name: by_fetch[0][name] for name in SAME_WHEN_FETCHED
+    assert {name: getattr(by_list[0], name) for name in SAME_WHEN_FETCHED} == {
+        name: getattr(by_fetch[0], name) for name in SAME_WHEN_FETCHED
     }
-    assert {row["follow_up_id"] for row in by_list[1]} == {row["follow_up_id"] for row in by_fetch[1]}
-    assert all(row["next_attempt_at"] is not None for row in by_list[1]), "they wait for no fetch"
+    assert {each.follow_up_id for each in by_list[1]} == {each.follow_up_id for each in by_fetch[1]}
+    assert all(each.next_attempt_at is not None for each in by_list[1]), "they wait for no fetch"
 
 
 def test_secrets_in_a_listed_log_are_replaced(at_work: AtWork) -> None:
     call = place(at_work, actions=["CUSTOM_ACTION"])
     reconcile(at_work)
-    assert "secret-" not in str(at_work.call(call)["document"])
+    assert "secret-" not in str(at_work.call(call).document)
     assert "redacted" in str(at_work.rows("call_actions"))
 
 
@@ -66,7 +66,7 @@ def test_a_call_that_waits_for_its_fetch_is_done_without_it(at_work: AtWork) -> 
     at_work.announce(call)
     [window] = reconcile(at_work)
     row = at_work.call(call)
-    assert (row["status"], row["read_from"], row["origin"]) == ("done", "list", "notification")
+    assert (row.status, row.read_from, row.origin) == ("done", "list", "notification")
     assert at_work.requests("fetch") == []
     assert window["unannounced"] == 0
 
@@ -75,10 +75,10 @@ def test_a_fetch_that_is_under_way_writes_nothing_after_the_list_was_stored(at_w
     call = place(at_work)
     claim = claimed(at_work, call)
     reconcile(at_work)
-    assert at_work.call(call)["status"] == WorkStatus.DONE
+    assert at_work.call(call).status == WorkStatus.DONE
     with pytest.raises(LeaseLost), at_work.database.transaction() as connection:
         complete(connection, claim)
-    assert at_work.call(call)["read_from"] == "list"
+    assert at_work.call(call).read_from == "list"
 
 
 def test_a_dead_call_that_is_listed_lives(at_work: AtWork) -> None:
@@ -87,8 +87,8 @@ def test_a_dead_call_that_is_listed_lives(at_work: AtWork) -> None:
     at_work.dead_letter(call, cause="poison")
     reconcile(at_work)
     row = at_work.call(call)
-    assert (row["status"], row["dead_cause"]) == ("done", None)
-    assert row["transcript"]
+    assert (row.status, row.dead_cause) == ("done", None)
+    assert row.transcript
 
 
 def test_what_leadway_added_since_is_taken_in_with_the_follow_up_that_it_calls_for(at_work: AtWork) -> None:
@@ -102,9 +102,9 @@ def test_what_leadway_added_since_is_taken_in_with_the_follow_up_that_it_calls_f
     [window] = reconcile(at_work)
 
     row = at_work.call(call)
-    assert row["summary"] == "Written afterwards."
-    assert row["status"] == WorkStatus.DONE
-    assert [each["kind"] for each in at_work.follow_ups_of(call)] == ["note"]
+    assert row.summary == "Written afterwards."
+    assert row.status == WorkStatus.DONE
+    assert [each.kind for each in at_work.follow_ups_of(call)] == ["note"]
     assert window["changed"] == 1
 
 
@@ -124,45 +124,45 @@ def test_an_older_copy_in_the_list_takes_nothing_away(at_work: AtWork) -> None:
 
 def test_what_only_a_fetch_can_carry_outlives_the_list(at_work: AtWork) -> None:
     call = at_work.fetched(actions=["DATA_EXTRACTION"], ago=600)
-    extracted = at_work.call(call)["extracted_data"]
+    extracted = at_work.call(call).extracted_data
     assert extracted
     at_work.double.change_call(call.call_id, summary="Newer.")
     reconcile(at_work)
     row = at_work.call(call)
-    assert row["summary"] == "Newer."
-    assert row["extracted_data"] == extracted
-    assert row["document"]["extractedData"] == extracted
+    assert row.summary == "Newer."
+    assert row.extracted_data == extracted
+    assert row.document["extractedData"] == extracted
 
 
 def test_a_text_that_the_list_cuts_off_replaces_no_whole_one(at_work: AtWork) -> None:
     call = at_work.fetched(ago=600)
-    whole = at_work.call(call)["transcript"]
+    whole = at_work.call(call).transcript
     at_work.double.change_call(call.call_id, transcript=whole[:20])
     reconcile(at_work)
-    assert at_work.call(call)["transcript"] == whole
+    assert at_work.call(call).transcript == whole
 
 
 def test_a_listed_log_without_its_words_is_read_again_until_it_has_them(at_work: AtWork) -> None:
     call = place(at_work, empty_for=30, actions=["CALL_TRANSFER"], ago=0)
     reconcile(at_work)
     row = at_work.call(call)
-    assert row["status"] == WorkStatus.PENDING
-    assert row["stored_at"] is not None
+    assert row.status == WorkStatus.PENDING
+    assert row.stored_at is not None
     at_work.time_passes(40)
-    assert at_work.fetch(call)["status"] == WorkStatus.DONE
+    assert at_work.fetch(call).status == WorkStatus.DONE
 
 
 def test_an_old_log_without_its_words_is_settled_as_it_is(at_work: AtWork) -> None:
     call = place(at_work, ago=3 * HOUR, fields={"transcript": "", "summary": ""})
     reconcile(at_work)
-    assert at_work.call(call)["status"] == WorkStatus.DONE
+    assert at_work.call(call).status == WorkStatus.DONE
 
 
 def test_what_retention_has_emptied_stays_empty(at_work: AtWork) -> None:
     call = at_work.fetched(ago=600)
     at_work.change_call(call, document=sa.null(), summary=None, transcript=None)
     reconcile(at_work)
-    assert at_work.call(call)["transcript"] is None
+    assert at_work.call(call).transcript is None
 
 
 def test_a_person_who_asked_for_a_fetch_still_gets_it(at_work: AtWork) -> None:
@@ -173,8 +173,8 @@ def test_a_person_who_asked_for_a_fetch_still_gets_it(at_work: AtWork) -> None:
     at_work.double.change_call(call.call_id, summary="Newer.")
     reconcile(at_work)
     row = at_work.call(call)
-    assert (row["status"], row["summary"]) == ("pending", "Newer.")
-    assert at_work.fetch(call)["status"] == WorkStatus.DONE
+    assert (row.status, row.summary) == ("pending", "Newer.")
+    assert at_work.fetch(call).status == WorkStatus.DONE
 
 
 def test_late_calls_within_the_follow_up_age_get_notes_and_older_ones_are_too_old(at_work: AtWork) -> None:
@@ -184,19 +184,19 @@ def test_late_calls_within_the_follow_up_age_get_notes_and_older_ones_are_too_ol
     reconcile(at_work)
     [owed] = at_work.follow_ups_of(late)
     [skipped] = at_work.follow_ups_of(too_old)
-    assert (owed["status"], owed["skip_reason"]) == ("pending", None)
-    assert (skipped["status"], skipped["skip_reason"]) == ("skipped", "too_old")
-    assert at_work.send(owed["follow_up_id"])["status"] == WorkStatus.DONE
-    assert len(at_work.notes(owed["follow_up_id"])) == 1
+    assert (owed.status, owed.skip_reason) == ("pending", None)
+    assert (skipped.status, skipped.skip_reason) == ("skipped", "too_old")
+    assert at_work.send(owed.follow_up_id).status == WorkStatus.DONE
+    assert len(at_work.notes(owed.follow_up_id)) == 1
 
 
 def test_a_backfill_owes_nothing_unless_asked_and_may_be_asked_later(at_work: AtWork) -> None:
     call = place(at_work, actions=["CALL_TRANSFER"], ago=6 * HOUR)
     backfill(at_work, days=1)
-    assert (at_work.call(call)["status"], at_work.call(call)["origin"]) == ("done", "backfill")
+    assert (at_work.call(call).status, at_work.call(call).origin) == ("done", "backfill")
     assert at_work.follow_ups_of(call) == []
     backfill(at_work, days=1, follow_ups=True)
-    assert [row["status"] for row in at_work.follow_ups_of(call)] == ["pending"]
+    assert [row.status for row in at_work.follow_ups_of(call)] == ["pending"]
 
 
 def test_a_backfill_that_touches_it_makes_the_account_complete_from_its_beginning(at_work: AtWork) -> None:
@@ -216,14 +216,14 @@ def test_with_list_fetch_off_listed_calls_are_announced_and_fetched_one_by_one(a
 
     assert (window["listed"], window["held"], window["changed"]) == (3, 3, 1)
     row = at_work.call(call)
-    assert (row["status"], row["stored_at"], row["lane"]) == ("pending", None, 3)
-    assert at_work.call(dead)["status"] == WorkStatus.PENDING
-    assert at_work.fetch(call)["read_from"] == "fetch"
-    assert at_work.fetch(known)["summary"] == "Newer."
+    assert (row.status, row.stored_at, row.lane) == ("pending", None, 3)
+    assert at_work.call(dead).status == WorkStatus.PENDING
+    assert at_work.fetch(call).read_from == "fetch"
+    assert at_work.fetch(known).summary == "Newer."
 
 
 def test_what_stands_in_the_list_of_trials_is_one_whatever_it_says_itself(at_work: AtWork) -> None:
     call = place(at_work, trial=True, actions=["CALL_TRANSFER"], fields={"trialCall": None})
     reconcile(at_work)
-    assert at_work.call(call)["trial_call"] is True
-    assert [row["skip_reason"] for row in at_work.follow_ups_of(call)] == ["trial_call"]
+    assert at_work.call(call).trial_call is True
+    assert [row.skip_reason for row in at_work.follow_ups_of(call)] == ["trial_call"]

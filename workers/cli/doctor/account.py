@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -10,15 +10,17 @@ import sqlalchemy as sa
 
 from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
-from models.accounts.pauses import ALL_WORK, PauseCause
+from models.accounts.pauses import PauseCause
 from models.calls.calls import calls_table
 from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
 from models.intake import notifications
-from models.reconciling.webhook_coverage import AlarmCause
+from models.intake.notifications import NotificationStatus
+from models.reconciling import webhook_coverage
 from models.work.work_rows import Lane, WorkStatus
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 from workers.cli.doctor.checks import Check, failed, fine, warning
+from workers.cli.screen import when, work_of
 from workers.leadway.client import LeadwayClient
 from workers.leadway.errors import ErrorKind, LeadwayError
 from workers.process.connections import Connections
@@ -43,7 +45,11 @@ class _Seen:
 
 
 def of_account(this: Connections, account: Account) -> Iterator[Check]:
-    location_id = account.location_id
+    for check in _checks(this, account):
+        yield replace(check, location_id=account.location_id)
+
+
+def _checks(this: Connections, account: Account) -> Iterator[Check]:
     seen = _Seen()
 
     def client() -> LeadwayClient:
@@ -54,16 +60,15 @@ def of_account(this: Connections, account: Account) -> Iterator[Check]:
     yield _of_token(account, error)
     if error is None or error.kind is ErrorKind.SCOPE:
         yield _of_scope(
-            location_id, "scope voice-ai-dashboard.readonly", error, "call logs can be read", "no call log can be read",
-            needed=True,
-        )  # fmt: skip
-        yield from _of_other_scopes(this, location_id, client)
-        yield _of_writing(this, location_id)
+            "voice-ai-dashboard.readonly", error, "call logs can be read", failed, "no call log can be read"
+        )
+        yield from _of_other_scopes(this, account.location_id, client)
+        yield _of_writing(this, account.location_id)
     if seen.headers:
         yield _of_limits(this, account, seen.headers)
-        yield _of_clock(location_id, seen.headers)
-    yield from _of_pauses(this, location_id)
-    yield _of_notifications(this, account)
+        yield _of_clock(seen.headers)
+    yield from _of_pauses(this, account.location_id)
+    yield _of_notifications(this, account.location_id)
 
 
 def _asked(ask: Callable[[], object]) -> LeadwayError | None:
@@ -79,9 +84,9 @@ def _of_token(account: Account, error: LeadwayError | None) -> Check:
     location_id = account.location_id
     set_one = f"make one in the portal and set it: `leadway-calls accounts set-token {location_id}`"
     if account.api_token_encrypted is None and account.token_expires_at is None:
-        return failed("API token", "it has none", set_one, location_id=location_id)
+        return failed("API token", "it has none", set_one)
     if error is None or error.kind is ErrorKind.SCOPE:
-        return fine("API token", "Leadway accepts it, and the Version header with it", location_id=location_id)
+        return fine("API token", "Leadway accepts it, and the Version header with it")
     name = {ErrorKind.LOCATION: "location", ErrorKind.VERSION: "Version header"}.get(error.kind, "API token")
     if error.kind in PAUSING:
         grant = error.kind is ErrorKind.TOKEN and account.token_expires_at is not None
@@ -89,13 +94,13 @@ def _of_token(account: Account, error: LeadwayError | None) -> Check:
         if error.endpoint.startswith("the API token cannot"):
             told = "The stored token cannot be read: the key that wrote it is missing from TOKEN_ENCRYPTION_KEYS."
         found, _, do = told.partition(": ") if grant or ": " in told else (told, "", set_one)
-        return failed(name, f"{found} ({error})", do or set_one, location_id=location_id)
+        return failed(name, f"{found} ({error})", do or set_one)
     if error.kind in (ErrorKind.THROTTLED, ErrorKind.BUDGET):
         told = "Leadway or our own budget lets nothing through at the moment"
-        return warning("API", f"{told} ({error})", "look again in a minute", location_id=location_id)
+        return warning("API", f"{told} ({error})", "look again in a minute")
     told = f"Leadway cannot be asked ({error})"
     do = "check the network, LEADWAY_API_URL, and Leadway's status page"
-    return failed("API", told, do, location_id=location_id)
+    return failed("API", told, do)
 
 
 def _of_other_scopes(this: Connections, location_id: str, client: Callable[[], LeadwayClient]) -> Iterator[Check]:
@@ -104,25 +109,23 @@ def _of_other_scopes(this: Connections, location_id: str, client: Callable[[], L
             calls_table.c.location_id == location_id, calls_table.c.contact_id.is_not(None)
         )
         contact_id = connection.execute(query.limit(1)).scalar() or NOBODY
-    yield _of_scope(
-        location_id, "scope contacts.readonly", _asked(lambda: client().list_notes(contact_id)),
-        "notes can be looked up", "no note is written, for none can be looked up first", needed=True,
-    )  # fmt: skip
-    yield _of_scope(
-        location_id, "scope calendars/events.readonly", _asked(lambda: client().get_appointment(NOBODY)),
-        "booked times can be looked up", "notes about bookings cannot give the exact time", needed=False,
-    )  # fmt: skip
+    notes = _asked(lambda: client().list_notes(contact_id))
+    without = "no note is written, for none can be looked up first"
+    yield _of_scope("contacts.readonly", notes, "notes can be looked up", failed, without)
+    appointment = _asked(lambda: client().get_appointment(NOBODY))
+    without = "notes about bookings cannot give the exact time"
+    yield _of_scope("calendars/events.readonly", appointment, "booked times can be looked up", warning, without)
 
 
 def _of_scope(
-    location_id: str, name: str, error: LeadwayError | None, granted: str, without: str, *, needed: bool
+    scope: str, error: LeadwayError | None, granted: str, lacking: Callable[[str, str, str], Check], without: str
 ) -> Check:
+    name = f"scope {scope}"
     if error is None or error.kind in MAY_ASK:
-        return fine(name, granted, location_id=location_id)
+        return fine(name, granted)
     if error.kind is ErrorKind.SCOPE:
-        found, do = f"the token lacks it: {without}", f"add {name.removeprefix('scope ')} to the token in the portal"
-        return (failed if needed else warning)(name, found, do, location_id=location_id)
-    return warning(name, f"it could not be tried ({error})", "look again in a minute", location_id=location_id)
+        return lacking(name, f"the token lacks it: {without}", f"add {scope} to the token in the portal")
+    return warning(name, f"it could not be tried ({error})", "look again in a minute")
 
 
 def _of_writing(this: Connections, location_id: str) -> Check:
@@ -130,20 +133,16 @@ def _of_writing(this: Connections, location_id: str) -> Check:
     name = "scope contacts.write"
     with this.database.reading() as connection:
         paused = pauses.of_account(connection, location_id)
-        lacking = any((each.cause, each.work) == (PauseCause.SCOPE, FOLLOW_UP.name) for each in paused)
         done = sa.select(sa.func.max(follow_ups_table.c.done_at)).where(
             follow_ups_table.c.location_id == location_id, follow_ups_table.c.status == WorkStatus.DONE
         )
         last = connection.execute(done).scalar()
-    if lacking:
-        return failed(
-            name, "the last note was refused for want of a scope", "add contacts.write to the token in the portal",
-            location_id=location_id,
-        )  # fmt: skip
+    if any((each.cause, each.work) == (PauseCause.SCOPE, FOLLOW_UP.name) for each in paused):
+        do = "add contacts.write to the token in the portal"
+        return failed(name, "the last note was refused for want of a scope", do)
     if last is not None:
-        return fine(name, f"the last note was written at {last:%Y-%m-%dT%H:%M:%SZ}", location_id=location_id)
-    told = "not proven yet: it cannot be tried without writing, and no note was written so far"
-    return fine(name, told, location_id=location_id)
+        return fine(name, f"the last note was written at {when(last)}")
+    return fine(name, "not proven yet: it cannot be tried without writing, and no note was written so far")
 
 
 def _of_limits(this: Connections, account: Account, headers: Mapping[str, str]) -> Check:
@@ -151,64 +150,56 @@ def _of_limits(this: Connections, account: Account, headers: Mapping[str, str]) 
     most, left = lower.get("x-ratelimit-max"), lower.get("x-ratelimit-daily-remaining")
     if most is None:
         told = "Leadway's answers tell none; ours holds"
-        return fine("limits", told, location_id=account.location_id)
+        return fine("limits", told)
     allowed = this.leadway.allowance(account).per_10_seconds
     told = f"Leadway allows {most} requests in {int(lower.get('x-ratelimit-interval-milliseconds', 10_000)) // 1000} s"
     told += f", {left} are left today" if left is not None else ""
     if most.isdigit() and int(most) < allowed:
         do = f"we keep to it; `leadway-calls accounts set-budget {account.location_id} --per-10-seconds {most}` says so"
-        return warning("limits", f"{told}; {allowed} are set here", do, location_id=account.location_id)
-    return fine("limits", f"{told}; {allowed} in 10 s are set here", location_id=account.location_id)
+        return warning("limits", f"{told}; {allowed} are set here", do)
+    return fine("limits", f"{told}; {allowed} in 10 s are set here")
 
 
-def _of_clock(location_id: str, headers: Mapping[str, str]) -> Check:
+def _of_clock(headers: Mapping[str, str]) -> Check:
     date = next((value for name, value in headers.items() if name.lower() == "date"), None)
     try:
         skew = (datetime.now(UTC) - parsedate_to_datetime(date or "")).total_seconds()
     except ValueError:
-        return fine("clock and Leadway's", "Leadway's answers tell no time", location_id=location_id)
+        return fine("clock and Leadway's", "Leadway's answers tell no time")
     if abs(skew) <= LEADWAY_SKEW_SECONDS:
-        return fine("clock and Leadway's", "they agree", location_id=location_id)
+        return fine("clock and Leadway's", "they agree")
     told = f"this machine is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'} of Leadway"
-    return warning("clock and Leadway's", told, "let this machine keep time by NTP", location_id=location_id)
+    return warning("clock and Leadway's", told, "let this machine keep time by NTP")
 
 
 def _of_pauses(this: Connections, location_id: str) -> Iterator[Check]:
     with this.database.reading() as connection:
         paused = pauses.of_account(connection, location_id)
     for each in paused:
-        by_person = each.cause == PauseCause.PERSON
-        work = "everything" if each.work == ALL_WORK else f"{each.work.replace('_', '-')}s"
-        told = f"{work} since {each.paused_at:%Y-%m-%dT%H:%M:%SZ}"
-        do = each.detail if by_person else f"{each.detail} It is looked at again by itself."
-        check = warning if by_person else failed
-        yield check(f"paused by {each.cause}", told, do, location_id=location_id)
+        name, told = f"paused by {each.cause}", f"{work_of(each)} since {when(each.paused_at)}"
+        if each.cause == PauseCause.PERSON:
+            yield warning(name, told, each.detail)
+        else:
+            yield failed(name, told, f"{each.detail} It is looked at again by itself.")
 
 
-def _of_notifications(this: Connections, account: Account) -> Check:
-    name, location_id = "notifications", account.location_id
-    do = "compare the webhook in Leadway with the URL of the setup page under /ops/setup"
+def _of_notifications(this: Connections, location_id: str) -> Check:
+    name, do = "notifications", "compare the webhook in Leadway with the URL of the setup page under /ops/setup"
     with this.database.reading() as connection:
         at = now(connection)
         newest = notifications.newest(connection, location_id=location_id, limit=1)
         secret, _ = accounts.has_intake_secrets(connection, location_id)
-        alarm = connection.execute(
-            sa.select(accounts.accounts_table.c.webhook_alarm).where(
-                accounts.accounts_table.c.location_id == location_id
-            )
-        ).scalar()
+        alarm = webhook_coverage.of_account(connection, location_id).alarm
     if not newest:
         door = "" if secret else "; it has no intake secret, so only signed ones could be told to be genuine"
-        return warning(name, f"none came yet{door}", do, location_id=location_id)
+        return warning(name, f"none came yet{door}", do)
     last = newest[0]
-    days = (at - last["last_received_at"]).total_seconds() / 86_400
-    told = (
-        f"the last came at {last['last_received_at']:%Y-%m-%dT%H:%M:%SZ}, authenticated by {last['authenticated_by']}"
-    )
+    days = (at - last.last_received_at).total_seconds() / 86_400
+    told = f"the last came at {when(last.last_received_at)}, authenticated by {last.authenticated_by}"
     if alarm is not None:
-        return failed(name, f"{told}; {AlarmCause(alarm).sentence}", do, location_id=location_id)
-    if last["status"] in ("unresolved", "ignored"):
-        return warning(name, f"{told}; it was {last['status']} ({last['reason']})", do, location_id=location_id)
+        return failed(name, f"{told}; {alarm.sentence}", do)
+    if last.status != NotificationStatus.ACCEPTED:
+        return warning(name, f"{told}; it was {last.status} ({last.reason})", do)
     if days > QUIET_DAYS:
-        return warning(name, f"{told}, {days:.0f} days ago", do, location_id=location_id)
-    return fine(name, told, location_id=location_id)
+        return warning(name, f"{told}, {days:.0f} days ago", do)
+    return fine(name, told)

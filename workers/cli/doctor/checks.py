@@ -19,15 +19,16 @@ class Check:
     do: str = ""
     """The next step; empty when there is none."""
     location_id: str | None = None
+    """The account that was looked at; None: the system."""
 
 
-def fine(name: str, told: str, *, location_id: str | None = None) -> Check:
-    return Check(name, Verdict.OK, told, location_id=location_id)
+def fine(name: str, told: str) -> Check:
+    return Check(name, Verdict.OK, told)
 
 
-def warning(name: str, told: str, do: str, *, location_id: str | None = None) -> Check:
-    return Check(name, Verdict.WARNING, told, do, location_id)
+def warning(name: str, told: str, do: str) -> Check:
+    return Check(name, Verdict.WARNING, told, do)
 
 
-def failed(name: str, told: str, do: str, *, location_id: str | None = None) -> Check:
-    return Check(name, Verdict.FAILED, told, do, location_id)
+def failed(name: str, told: str, do: str) -> Check:
+    return Check(name, Verdict.FAILED, told, do)

@@ -181,14 +181,12 @@ REFUSALS = {
 def _of_refusals(database: Database) -> Iterator[Check]:
     with database.reading() as connection:
         at = now(connection)
-        rows = rejection_counts.since(connection, at.replace(hour=0, minute=0, second=0, microsecond=0))
-    numbers: dict[str, int] = {}
-    for row in rows:
-        numbers[row["reason"]] = numbers.get(row["reason"], 0) + row["number"]
-    if not numbers:
+        counts = rejection_counts.since(connection, at.replace(hour=0, minute=0, second=0, microsecond=0))
+    if not counts:
         yield fine("refused notifications", "none today")
-    for reason, number in sorted(numbers.items()):
-        latest = max(row["last_at"] for row in rows if row["reason"] == reason)
+    for reason in sorted({each.reason for each in counts}):
+        number = sum(each.number for each in counts if each.reason == reason)
+        latest = max(each.last_at for each in counts if each.reason == reason)
         told = f"{number} today for {reason}, the last at {latest:%H:%M} UTC"
         yield warning("refused notifications", told, REFUSALS.get(reason, "look at the setup page under /ops/"))
 
