@@ -14,7 +14,7 @@ from models.failpoints import failpoint
 from models.follow_ups.follow_ups import FOLLOW_UP
 from models.reconciling.windows import WINDOW
 from models.work import dispatch_order, heartbeats
-from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks, ScanMemory
+from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
 from workers.app import app
 from workers.leadway.credentials import GRANT
 from workers.process.connections import Connections, connections

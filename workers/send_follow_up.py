@@ -284,9 +284,7 @@ def _look_again(sending: _Sending, *, seconds: float) -> str:
     return error
 
 
-def _reschedule(
-    sending: _Sending, *, seconds: float | None, facts: dict[str, Any] | None = None, **how: Any
-) -> None:
+def _reschedule(sending: _Sending, *, seconds: float | None, facts: dict[str, Any] | None = None, **how: Any) -> None:
     sending.attempt.commit(
         lambda connection: follow_ups.reschedule(connection, sending.claim, seconds=seconds, facts=facts, **how)
     )
@@ -298,9 +296,7 @@ def _apply_policy(sending: _Sending, error: LeadwayError, **facts: Any) -> str:
 
     def write(connection: Connection) -> None:
         may_die = status is not FollowUpState.UNCLEAR
-        dead = apply_policy(
-            connection, sending.this, sending.claim, error, account=sending.account, may_die=may_die
-        )
+        dead = apply_policy(connection, sending.this, sending.claim, error, account=sending.account, may_die=may_die)
         follow_ups.write(connection, sending.claim, **facts, **({"status": FollowUpState.DEAD} if dead else {}))
 
     sending.attempt.commit(write)

@@ -22,9 +22,7 @@ depends_on = None
 NEEDS_A_STOP = True
 
 TIME = sa.DateTime(timezone=True)
-JSON = sa.JSON(none_as_null=True).with_variant(
-    sa.dialects.postgresql.JSONB(none_as_null=True), "postgresql"
-)
+JSON = sa.JSON(none_as_null=True).with_variant(sa.dialects.postgresql.JSONB(none_as_null=True), "postgresql")
 
 LOCKED = ("attempts", "oauth_grants", "reconciliations", "seen_ids", "call_actions", "follow_ups", "accounts", "calls")
 """Each receipt uses the last two, so they are locked last."""
@@ -87,7 +85,10 @@ def create_work() -> None:
         sa.PrimaryKeyConstraint("kind", "location_id", "subject", name="pk_work"),
         postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
     )
-    has_due_time, in_flight = sa.text("due_at IS NOT NULL"), sa.text("enqueued_at IS NOT NULL OR lease_until IS NOT NULL")
+    has_due_time, in_flight = (
+        sa.text("due_at IS NOT NULL"),
+        sa.text("enqueued_at IS NOT NULL OR lease_until IS NOT NULL"),
+    )
     for name, columns, where in (
         ("ix_work_due_at", ["due_at"], has_due_time),
         ("ix_work_lane", ["location_id", "lane", "due_at"], has_due_time),
@@ -99,7 +100,9 @@ def create_work() -> None:
 def start_fences() -> None:
     """Above every fence of the tables' own counters."""
     counters = {"calls": "fence", "follow_ups": "fence", "reconciliations": "fence", "oauth_grants": "refreshing"}
-    greatest = " UNION ALL ".join(f"SELECT coalesce(max({column}), 0) AS n FROM {table}" for table, column in counters.items())
+    greatest = " UNION ALL ".join(
+        f"SELECT coalesce(max({column}), 0) AS n FROM {table}" for table, column in counters.items()
+    )
     last = op.get_bind().execute(sa.text(f"SELECT max(n) FROM ({greatest}) AS fences")).scalar_one()
     if on_postgresql():
         op.execute(f"CREATE SEQUENCE fence_numbers AS bigint MAXVALUE {GREATEST_NUMBER} START {last + 1}")
@@ -350,7 +353,10 @@ def rewrite_attempts() -> None:
         op.execute("UPDATE attempts SET call_id = follow_up_id WHERE follow_up_id IS NOT NULL")
     with op.batch_alter_table("attempts") as batch:
         batch.drop_column("follow_up_id")
-        subject, kinds = "of the work: call id, follow-up id, slot of the window", "call, follow_up, window, backfill, grant"
+        subject, kinds = (
+            "of the work: call id, follow-up id, slot of the window",
+            "call, follow_up, window, backfill, grant",
+        )
         text: dict[str, Any] = {"existing_type": sa.Text(), "existing_nullable": False}
         batch.alter_column("call_id", new_column_name="subject", comment=subject, **text)
         batch.alter_column("work", new_column_name="kind", comment=f"of the work: {kinds}", **text)
@@ -361,7 +367,7 @@ def rewrite_attempts() -> None:
 
 
 def name_constraints(*tables: str) -> None:
-    """From version 18 on PostgreSQL names NOT NULL constraints, and keeps the names when a table or column is renamed."""
+    """PostgreSQL names NOT NULL constraints from version 18 on; they keep their names when a column is renamed."""
     wrong = sa.text(
         """SELECT c.conname, c.conrelid::regclass || '_' || a.attname || '_not_null'
            FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]

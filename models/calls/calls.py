@@ -242,7 +242,9 @@ def find(connection: Connection, call_id: str) -> list[WorkKey]:
     """The keys of all calls with this id, stored or not, of whatever account: a person knows only the id."""
     stored = sa.select(calls_table.c.location_id).where(calls_table.c.call_id == call_id)
     unread = sa.select(work_table.c.location_id).where(work_table.c.kind == CALL.name, work_table.c.subject == call_id)
-    return [work_key(location_id, call_id) for location_id in sorted(connection.execute(stored.union(unread)).scalars())]
+    return [
+        work_key(location_id, call_id) for location_id in sorted(connection.execute(stored.union(unread)).scalars())
+    ]
 
 
 def actions_of(connection: Connection, location_id: str, call_id: str) -> list[CallAction]:

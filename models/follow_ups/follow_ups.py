@@ -96,6 +96,10 @@ class FollowUp:
         return work_key(self.location_id, self.follow_up_id)
 
     @property
+    def is_unclear(self) -> bool:
+        return self.status is FollowUpState.UNCLEAR
+
+    @property
     def may_be_written(self) -> bool:
         return self.intent_at is not None and self.remote_id is None
 

@@ -1,19 +1,32 @@
-"""The backlog: work that is not done, by account, kind and status, with its number and age."""
+"""The backlog: open and dead work, by account, kind and status, with its number and age."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.calls.calls import CALL, calls_table
 from models.database import now
-from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
-from models.work.work_rows import NOT_DONE
+from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
+from models.work.work_rows import STATUS, work_table
+
+STANDING = sa.case(
+    (follow_ups_table.c.status == FollowUpState.UNCLEAR, FollowUpState.UNCLEAR),
+    else_=STATUS,
+)
+"""The status of a row of `WORK`; of a follow-up also unclear."""
+SINCE = sa.func.coalesce(follow_ups_table.c.unclear_since, work_table.c.created_at)
+"""From when on a row of `WORK` has its age: from its creation, an unclear follow-up from when it became unclear."""
+WORK = work_table.outerjoin(
+    follow_ups_table,
+    sa.and_(work_table.c.kind == FOLLOW_UP.name, follow_ups_table.c.follow_up_id == work_table.c.subject),
+)
+"""Open and dead work, each follow-up's with its facts."""
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """The rows of one account, kind of work and status that are not done, dead ones included."""
+    """The rows of one account, kind of work and status, dead ones included."""
 
     location_id: str
     work: str
@@ -23,24 +36,9 @@ class Backlog:
 
 
 def all_work(connection: Connection) -> list[Backlog]:
-    """The age of a row counts from its creation, of an unclear follow-up from when its outcome became unclear."""
     at = now(connection)
-    found = []
-    unclear_since = sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.planned_at)
-    for work, since in ((CALL, calls_table.c.created_at), (FOLLOW_UP, unclear_since)):
-        table = work.table
-        rows = connection.execute(
-            sa.select(
-                table.c.location_id,
-                table.c.status,
-                sa.func.count().label("number"),
-                sa.func.min(since).label("oldest_at"),
-            )
-            .where(NOT_DONE)
-            .group_by(table.c.location_id, table.c.status)
-        )
-        found += [
-            Backlog(row.location_id, work.name, row.status, row.number, (at - row.oldest_at).total_seconds())
-            for row in rows
-        ]
-    return found
+    return [Backlog(*row[:4], (at - row.oldest_at).total_seconds()) for row in connection.execute(_ALL)]
+
+
+_GROUPS: tuple[Any, ...] = (work_table.c.location_id, work_table.c.kind, STANDING.label("status"))
+_ALL = sa.select(*_GROUPS, sa.func.count(), sa.func.min(SINCE).label("oldest_at")).select_from(WORK).group_by(*_GROUPS)

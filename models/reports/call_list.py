@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts.accounts import accounts_table
-from models.calls.calls import call_actions_table, calls_table
-from models.follow_ups.follow_ups import follow_ups_table
-from models.work.work_rows import NOT_DONE, OPEN, WorkStatus
+from models.calls.calls import CALL, call_actions_table, calls_table
+from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
+from models.reports.timeline import COMPLETE
+from models.work.work_rows import STATUS, work_table
 
 
 class CallFilter(StrEnum):
@@ -21,7 +22,7 @@ class CallFilter(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
-    DONE = "done"
+    COMPLETE = "complete"
     DEAD = "dead"
     FOLLOW_UP_OPEN = "follow-up-open"
     FOLLOW_UP_UNCLEAR = "follow-up-unclear"
@@ -32,13 +33,15 @@ class CallFilter(StrEnum):
 class Cursor:
     """The position of a call in the list. The next page begins after the cursor of a page's last call."""
 
-    created_at: datetime
+    first_heard_at: datetime
     location_id: str
     call_id: str
 
 
 @dataclass(frozen=True)
-class FollowUpState:
+class OwedState:
+    """How a follow-up stands."""
+
     kind: str
     status: str
     skip_reason: str | None
@@ -46,27 +49,27 @@ class FollowUpState:
 
 @dataclass(frozen=True)
 class ListedCall:
-    """Columns of `calls` and `accounts`, the types of the call's actions, the states of its follow-ups."""
+    """A call with its account's name and time zone, the types of its actions, the states of its follow-ups."""
 
     location_id: str
     call_id: str
+    first_heard_at: datetime
     status: str
-    created_at: datetime
+    """complete, or the status of its work."""
+    dead_cause: str | None
     stored_at: datetime | None
     started_at: datetime | None
     duration_seconds: float | None
     from_number: str | None
     trial_call: bool | None
-    dead_cause: str | None
     name: str | None
-    """The account's, as is the time zone."""
     time_zone: str | None
     action_types: Sequence[str]
-    follow_ups: Sequence[FollowUpState]
+    follow_ups: Sequence[OwedState]
 
     @property
     def cursor(self) -> Cursor:
-        return Cursor(self.created_at, self.location_id, self.call_id)
+        return Cursor(self.first_heard_at, self.location_id, self.call_id)
 
 
 def newest(
@@ -78,14 +81,18 @@ def newest(
     after: Cursor | None = None,
 ) -> list[ListedCall]:
     """At most `limit` calls by when they became known, newest first; those after the cursor `after` if it is given."""
-    query = _NEWEST.limit(limit)
-    if location_id is not None:
-        query = query.where(calls_table.c.location_id == location_id)
-    if shown is not None:
-        query = query.where(_which(shown))
-    if after is not None:
-        query = query.where(sa.or_(calls_table.c.created_at < after.created_at, _comes_after_at_same_time(after)))
-    rows = connection.execute(query).all()
+    rows: list[Any] = []
+    for query, key in ((_STORED, _STORED_KEY), (_UNREAD, _UNREAD_KEY)):
+        _, location, call_id = key
+        found = query.order_by(*(column.desc() for column in key)).limit(limit)
+        if location_id is not None:
+            found = found.where(location == location_id)
+        if shown is not None:
+            found = found.where(_which(shown, location, call_id))
+        if after is not None:
+            found = found.where(_comes_after(after, key))
+        rows += connection.execute(found).all()
+    rows = sorted(rows, key=lambda row: (row.first_heard_at, row.location_id, row.call_id), reverse=True)[:limit]
     keys = [(row.location_id, row.call_id) for row in rows]
     actions, states = _action_types(connection, keys), _follow_up_states(connection, keys)
     return [
@@ -94,45 +101,70 @@ def newest(
     ]
 
 
-_SHORT = (
-    "location_id", "call_id", "status", "created_at", "stored_at", "started_at", "duration_seconds", "from_number",
-    "trial_call", "dead_cause",
-)  # fmt: skip
-_NEWEST = (
-    sa.select(*(calls_table.c[name] for name in _SHORT), accounts_table.c.name, accounts_table.c.time_zone)
-    .outerjoin(accounts_table, accounts_table.c.location_id == calls_table.c.location_id)
-    .order_by(calls_table.c.created_at.desc(), calls_table.c.location_id.desc(), calls_table.c.call_id.desc())
+_c, _w = calls_table.c, work_table.c
+_OF_THE_LOG = ("stored_at", "started_at", "duration_seconds", "from_number", "trial_call")
+_ACCOUNT = (accounts_table.c.name, accounts_table.c.time_zone)
+_STORED_KEY = (_c.first_heard_at, _c.location_id, _c.call_id)
+_UNREAD_KEY = (_w.first_heard_at, _w.location_id, _w.subject)
+_ITS_WORK = sa.and_(_w.kind == CALL.name, _w.location_id == _c.location_id, _w.subject == _c.call_id)
+_STORED = (
+    sa.select(
+        *_STORED_KEY,
+        sa.case((_w.kind.is_(None), COMPLETE), else_=STATUS).label("status"),
+        _w.dead_cause,
+        *(_c[name] for name in _OF_THE_LOG),
+        *_ACCOUNT,
+    )
+    .select_from(calls_table)
+    .outerjoin(work_table, _ITS_WORK)
+    .outerjoin(accounts_table, accounts_table.c.location_id == _c.location_id)
 )
+_UNREAD = (
+    sa.select(
+        *_UNREAD_KEY[:2],
+        _w.subject.label("call_id"),
+        STATUS.label("status"),
+        _w.dead_cause,
+        *(
+            sa.null().label(name)
+            for name in ("stored_at", "started_at", "duration_seconds", "from_number", "trial_call")
+        ),
+        *_ACCOUNT,
+    )
+    .select_from(work_table)
+    .outerjoin(accounts_table, accounts_table.c.location_id == _w.location_id)
+    .where(_w.kind == CALL.name, _w.first_heard_at.is_not(None))
+)
+"""Calls whose log is not stored yet."""
 
 
-def _which(shown: CallFilter) -> sa.ColumnElement[bool]:
+def _which(shown: CallFilter, location: sa.Column[str], call_id: sa.Column[str]) -> sa.ColumnElement[bool]:
     match shown:
-        case CallFilter.DONE:
-            return calls_table.c.status == WorkStatus.DONE
+        case CallFilter.COMPLETE:
+            return _w.kind.is_(None)
         case CallFilter.PENDING | CallFilter.RUNNING | CallFilter.DEAD:
-            return sa.and_(calls_table.c.status == str(shown), NOT_DONE)
+            return _w.kind.is_not(None) & (STATUS == sa.literal(str(shown), sa.Text))
         case CallFilter.FOLLOW_UP_OPEN:
-            return _has_follow_up(OPEN)
+            states = [FollowUpState.PENDING, FollowUpState.UNCLEAR]
         case CallFilter.FOLLOW_UP_UNCLEAR:
-            return _has_follow_up((WorkStatus.UNCLEAR,))
+            states = [FollowUpState.UNCLEAR]
         case CallFilter.FOLLOW_UP_DEAD:
-            return _has_follow_up((WorkStatus.DEAD,))
-
-
-def _has_follow_up(statuses: Sequence[WorkStatus]) -> sa.ColumnElement[bool]:
-    """Looks only among follow-ups that are not done: they are few and have an index of their own."""
-    keys = sa.select(follow_ups_table.c.location_id, follow_ups_table.c.call_id).where(
-        follow_ups_table.c.status.in_(statuses), NOT_DONE
+            states = [FollowUpState.DEAD]
+    # Only those with work are looked at: they are few.
+    owed = work_table.alias("owed")
+    keys = (
+        sa.select(follow_ups_table.c.location_id, follow_ups_table.c.call_id)
+        .join(owed, owed.c.subject == follow_ups_table.c.follow_up_id)
+        .where(owed.c.kind == FOLLOW_UP.name, follow_ups_table.c.status.in_(states))
     )
-    return sa.tuple_(calls_table.c.location_id, calls_table.c.call_id).in_(keys)
+    return sa.tuple_(location, call_id).in_(keys)
 
 
-def _comes_after_at_same_time(after: Cursor) -> sa.ColumnElement[bool]:
-    same_account = sa.and_(calls_table.c.location_id == after.location_id, calls_table.c.call_id < after.call_id)
-    return sa.and_(
-        calls_table.c.created_at == after.created_at,
-        sa.or_(calls_table.c.location_id < after.location_id, same_account),
-    )
+def _comes_after(after: Cursor, key: tuple[sa.Column[Any], ...]) -> sa.ColumnElement[bool]:
+    heard_at, location, call_id = key
+    same_account = sa.and_(location == after.location_id, call_id < after.call_id)
+    at_same_time = sa.and_(heard_at == after.first_heard_at, sa.or_(location < after.location_id, same_account))
+    return sa.or_(heard_at < after.first_heard_at, at_same_time)
 
 
 Key = tuple[str, str]
@@ -145,10 +177,10 @@ def _action_types(connection: Connection, keys: Sequence[Key]) -> defaultdict[Ke
     return found
 
 
-def _follow_up_states(connection: Connection, keys: Sequence[Key]) -> defaultdict[Key, list[FollowUpState]]:
+def _follow_up_states(connection: Connection, keys: Sequence[Key]) -> defaultdict[Key, list[OwedState]]:
     found = defaultdict(list)
     for row in connection.execute(_of_calls(follow_ups_table, keys).order_by(follow_ups_table.c.planned_at)):
-        found[row.location_id, row.call_id].append(FollowUpState(row.kind, row.status, row.skip_reason))
+        found[row.location_id, row.call_id].append(OwedState(row.kind, row.status, row.skip_reason))
     return found
 
 

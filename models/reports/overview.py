@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -13,11 +14,12 @@ from models.accounts.accounts import Account
 from models.accounts.pauses import Pause
 from models.calls.calls import CALL, Origin, calls_table
 from models.database import now
-from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
+from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
 from models.intake.notifications import notifications_table
 from models.reconciling import webhook_coverage
 from models.reconciling.webhook_coverage import Completeness
-from models.work.work_rows import NOT_DONE, WorkKind, WorkStatus
+from models.reports.backlog import SINCE, STANDING, WORK
+from models.work.work_rows import STATUS, WorkStatus, work_table
 
 IDS_SHOWN = 3
 
@@ -96,9 +98,10 @@ def of_accounts(connection: Connection, at: datetime | None = None) -> list[Acco
 
 def _of(connection: Connection, account: Account, at: datetime) -> AccountOverview:
     location_id = account.location_id
-    calls, follow_ups = (_groups(connection, location_id, work) for work in (CALL, FOLLOW_UP))
+    groups = _groups(connection, location_id)
+    calls, follow_ups = ([each for each in groups if each.work == kind.name] for kind in (CALL, FOLLOW_UP))
     pending = [group for group in calls if group.status == WorkStatus.PENDING]
-    unclear = [group for group in follow_ups if group.status == WorkStatus.UNCLEAR]
+    unclear = [group for group in follow_ups if group.status == FollowUpState.UNCLEAR]
     return AccountOverview(
         account=account,
         waiting_calls=sum(group.number for group in pending if group.marked),
@@ -106,12 +109,12 @@ def _of(connection: Connection, account: Account, at: datetime) -> AccountOvervi
         unsettled_calls=sum(group.number for group in pending if not group.marked),
         waiting_follow_ups=sum(group.number for group in follow_ups if group.status == WorkStatus.PENDING),
         running=sum(group.number for group in calls + follow_ups if group.status == WorkStatus.RUNNING),
-        dead=_dead(connection, location_id, CALL, calls) + _dead(connection, location_id, FOLLOW_UP, follow_ups),
+        dead=_dead(connection, location_id, groups),
         unclear=Unclear(
             number=sum(group.number for group in unclear),
             oldest_seconds=max(((at - group.since).total_seconds() for group in unclear), default=None),
             for_a_person=sum(group.number for group in unclear if group.marked),
-            oldest_ids=_oldest_ids(connection, location_id, FOLLOW_UP, _FOR_A_PERSON),
+            oldest_ids=_oldest_ids(connection, location_id, _FOR_A_PERSON),
         ),
         paused=pauses.of_account(connection, location_id),
         last_notification_at=connection.execute(
@@ -126,8 +129,9 @@ def _of(connection: Connection, account: Account, at: datetime) -> AccountOvervi
 
 @dataclass(frozen=True)
 class _Group:
-    """Rows of work that agree in status, cause and mark."""
+    """Rows of work that agree in kind, status, cause and mark."""
 
+    work: str
     status: str
     dead_cause: str | None
     marked: bool
@@ -136,68 +140,68 @@ class _Group:
     since: datetime
 
 
-def _groups(connection: Connection, location_id: str, work: WorkKind) -> list[_Group]:
-    table = work.table
-    marked = (table.c.stored_at if work is CALL else table.c.next_attempt_at).is_(None).label("marked")
-    unclear_since = sa.func.coalesce(follow_ups_table.c.unclear_since, follow_ups_table.c.planned_at)
-    since = calls_table.c.created_at if work is CALL else unclear_since
-    groups = (table.c.status, table.c.dead_cause, marked)
-    rows = connection.execute(
-        sa.select(*groups, sa.func.count(), sa.func.min(since))
-        .where(table.c.location_id == location_id, NOT_DONE)
-        .group_by(*groups)
-    )
-    return [_Group(*row) for row in rows]
+def _groups(connection: Connection, location_id: str) -> list[_Group]:
+    return [_Group(*row) for row in connection.execute(_GROUPS, {"this_location": location_id})]
 
 
-def _dead(connection: Connection, location_id: str, work: WorkKind, groups: list[_Group]) -> tuple[Dead, ...]:
-    numbers: Counter[str | None] = Counter()
+_w = work_table.c
+_BY: tuple[Any, ...] = (
+    _w.kind,
+    STANDING.label("status"),
+    _w.dead_cause,
+    sa.case((_w.kind == CALL.name, _w.first_heard_at.is_not(None)), else_=_w.due_at.is_(None)).label("marked"),
+)
+_GROUPS: sa.Select[Any] = (
+    sa.select(*_BY, sa.func.count(), sa.func.min(SINCE))
+    .select_from(WORK)
+    .where(_w.location_id == sa.bindparam("this_location"), _w.kind.in_((CALL.name, FOLLOW_UP.name)))
+    .group_by(*_BY)
+)
+
+
+def _dead(connection: Connection, location_id: str, groups: Sequence[_Group]) -> tuple[Dead, ...]:
+    numbers: Counter[tuple[str, str]] = Counter()
     for group in groups:
         if group.status == WorkStatus.DEAD:
-            numbers[group.dead_cause] += group.number
-    is_dead, cause = work.table.c.status == WorkStatus.DEAD, work.table.c.dead_cause
+            numbers[group.work, group.dead_cause or "unknown"] += group.number
     return tuple(
         Dead(
-            work.name, each or "unknown", number,
-            _oldest_ids(connection, location_id, work, is_dead & cause.is_not_distinct_from(each)),
+            work, cause, number,
+            _oldest_ids(
+                connection, location_id,
+                (_w.kind == work) & (_w.dead_cause == cause) & (sa.literal(WorkStatus.DEAD) == STANDING),
+            ),
         )
-        for each, number in sorted(numbers.items(), key=lambda item: item[0] or "")
+        for (work, cause), number in sorted(numbers.items())
     )  # fmt: skip
 
 
-_FOR_A_PERSON = (follow_ups_table.c.status == WorkStatus.UNCLEAR) & follow_ups_table.c.next_attempt_at.is_(None)
+_FOR_A_PERSON = (follow_ups_table.c.status == FollowUpState.UNCLEAR) & _w.due_at.is_(None)
 
 
-def _oldest_ids(
-    connection: Connection, location_id: str, work: WorkKind, which: sa.ColumnElement[bool]
-) -> tuple[str, ...]:
-    ids = (
-        sa.select(work.table.c[work.key_columns[-1]])
-        .where(work.table.c.location_id == location_id, which, NOT_DONE)
-        .order_by(calls_table.c.created_at if work is CALL else follow_ups_table.c.planned_at)
-        .limit(IDS_SHOWN)
-    )
-    return tuple(connection.execute(ids).scalars())
+def _oldest_ids(connection: Connection, location_id: str, which: sa.ColumnElement[bool]) -> tuple[str, ...]:
+    rows = sa.select(_w.subject).select_from(WORK).where(_w.location_id == location_id, which)
+    return tuple(connection.execute(rows.order_by(_w.created_at).limit(IDS_SHOWN)).scalars())
 
 
 def _oldest_waiting_call(connection: Connection, location_id: str, at: datetime) -> OldestCall | None:
-    call = calls_table.c
-    waiting = sa.select(call.call_id, call.created_at).where(
-        call.location_id == location_id, call.status == WorkStatus.PENDING, NOT_DONE, call.stored_at.is_(None)
-    )
-    oldest = connection.execute(waiting.order_by(call.created_at).limit(1)).first()
-    return oldest and OldestCall(*oldest, max(0.0, (at - oldest.created_at).total_seconds()))
+    unread = sa.select(_w.subject, _w.first_heard_at).where(
+        _w.kind == CALL.name, _w.location_id == location_id, _w.first_heard_at.is_not(None),
+        STATUS == WorkStatus.PENDING,
+    )  # fmt: skip
+    oldest = connection.execute(unread.order_by(_w.first_heard_at).limit(1)).first()
+    return oldest and OldestCall(*oldest, max(0.0, (at - oldest.first_heard_at).total_seconds()))
 
 
 def _today(connection: Connection, location_id: str, midnight: datetime) -> Today:
     call, follow_up, notification = calls_table.c, follow_ups_table.c, notifications_table.c
     only_backfilled = (call.origin == Origin.BACKFILL) & call.announced_at.is_(None)
-    heard_of_today = sa.and_(call.location_id == location_id, call.created_at >= midnight, ~only_backfilled)
+    heard_of_today = sa.and_(call.location_id == location_id, call.first_heard_at >= midnight, ~only_backfilled)
     its_call = (follow_up.location_id == call.location_id) & (follow_up.call_id == call.call_id)
     number = sa.select(sa.func.count())
     queries = (
         number.where(notification.location_id == location_id, notification.received_at >= midnight),
-        number.where(heard_of_today, call.stored_at.is_not(None)),
-        number.where(heard_of_today, its_call, follow_up.status == WorkStatus.DONE),
+        number.where(heard_of_today),
+        number.where(heard_of_today, its_call, follow_up.status == FollowUpState.DONE),
     )
     return Today(*(int(connection.execute(query).scalar_one()) for query in queries))

@@ -215,9 +215,7 @@ def abort(connection: Connection, claim: Claim, *, error: str, first_seconds: fl
         dead_letter(connection, claim, cause="broken", error=error)
         return True
     seconds = backoff(claim.attempts, first_seconds=first_seconds)
-    reschedule(
-        connection, claim, seconds=seconds, outcome=Outcome.FAILED, counted=True, failed=True, error=error
-    )
+    reschedule(connection, claim, seconds=seconds, outcome=Outcome.FAILED, counted=True, failed=True, error=error)
     return False
 
 

@@ -8,8 +8,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.work.work_rows import IS_DEAD, IS_THIS_ROW, REVIVED, STATUS, Lane, Request, WorkKey, WorkKind, WorkStatus
-from models.work.work_rows import request_of, work_table
+from models.work.work_rows import (
+    IS_DEAD,
+    IS_THIS_ROW,
+    REVIVED,
+    STATUS,
+    Lane,
+    Request,
+    WorkKey,
+    WorkKind,
+    WorkStatus,
+    request_of,
+    work_table,
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +70,6 @@ _SELECT = sa.select(work_table, STATUS.label("status"))
 
 
 def _open_work(row: Any) -> OpenWork:
-    return OpenWork(
-        subject=row.subject, status=WorkStatus(row.status), lane=Lane(row.lane), due_at=row.due_at,
-        attempts=row.attempts, failures=row.failures, lost_leases=row.lost_leases, requested=row.requested, lease_until=row.lease_until,
-        running_on=row.running_on, last_error=row.last_error, dead_cause=row.dead_cause, created_at=row.created_at,
-        request=request_of(row),
-    )  # fmt: skip
+    told = {name: row._mapping[name] for name in OpenWork.__dataclass_fields__ if name in row._fields}
+    enums = {"status": WorkStatus(row.status), "lane": Lane(row.lane)}
+    return OpenWork(**{**told, **enums, "request": request_of(row)})

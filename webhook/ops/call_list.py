@@ -24,7 +24,7 @@ NEEDED_ROLES = tuple(each for each in NEEDED_PROCESSES if each != "web")
 CHOICES = (
     (CallFilter.PENDING, "waiting"),
     (CallFilter.RUNNING, "being fetched"),
-    (CallFilter.DONE, "stored"),
+    (CallFilter.COMPLETE, "stored"),
     (CallFilter.DEAD, "dead"),
     (CallFilter.FOLLOW_UP_OPEN, "a note is still due"),
     (CallFilter.FOLLOW_UP_UNCLEAR, "a note is unclear"),
@@ -141,12 +141,12 @@ def _cursor(text: str) -> Cursor | None:
     when, _, rest = text.partition("~")
     location_id, _, call_id = rest.partition("~")
     try:
-        created_at = datetime.fromisoformat(when)
+        first_heard_at = datetime.fromisoformat(when)
     except ValueError:
         return None
-    return Cursor(created_at, location_id, call_id) if created_at.tzinfo and call_id else None
+    return Cursor(first_heard_at, location_id, call_id) if first_heard_at.tzinfo and call_id else None
 
 
 def _page_url(location_id: str | None, shown: CallFilter | None, after: Cursor | None) -> str:
-    cursor = after and f"{after.created_at.isoformat()}~{after.location_id}~{after.call_id}"
+    cursor = after and f"{after.first_heard_at.isoformat()}~{after.location_id}~{after.call_id}"
     return url_for("ops.calls", account=location_id, status=shown and str(shown), after=cursor)

@@ -7,7 +7,6 @@ from flask.typing import ResponseReturnValue
 
 from models.accounts import accounts
 from models.accounts.accounts import UnknownAccount
-from models.calls import calls
 from models.database import Database, now
 from models.reports import timeline
 from models.reports.timeline import Timeline
@@ -21,21 +20,23 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
     def call(location_id: str, call_id: str) -> ResponseReturnValue:
         with database.reading() as connection:
             at = now(connection)
-            stored = calls.get(connection, location_id, call_id)
-            if stored is None:
+            known = timeline.known_call(connection, location_id, call_id)
+            if known is None:
                 return make_response(render_template("unknown_call.html", call_id=call_id), 404)
-            found = timeline.of_call(connection, stored)
+            found = timeline.of_call(connection, known)
             try:
                 account = accounts.get(connection, location_id)
             except UnknownAccount:
                 account = None
-        is_open = any((stored.next_attempt_at, *(each.next_attempt_at for each in found.follow_ups)))
+        is_open = any(each.due_at is not None for each in (known, *found.follow_ups))
+        log = known.stored
         return render_template(
             "call.html",
-            call=stored,
+            call=known,
+            log=log,
             timeline=found,
             events=[(event.at, shortened(event.text, found)) for event in timeline.events(found)],
-            turns=turns(stored.transcript or ""),
+            turns=turns(log.transcript or "" if log else ""),
             account=account,
             time_zone=account.time_zone if account else "UTC",
             now=at,
@@ -46,7 +47,8 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
 def shortened(text: str, of_call: Timeline) -> str:
     """`text` with 8 characters of each follow-up's reference: the whole one stands beside the follow-up."""
     for each in of_call.follow_ups:
-        text = text.replace(each.follow_up_id, f"{each.follow_up_id[:8]}…")
+        reference = each.follow_up.follow_up_id
+        text = text.replace(reference, f"{reference[:8]}…")
     return text
 
 

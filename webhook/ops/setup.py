@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
 from models.accounts.pauses import Pause
-from models.calls import calls
-from models.calls.calls import Call
 from models.database import Database, now
 from models.intake import notifications, rejection_counts
 from models.intake.notifications import StoredNotification
 from models.intake.rejection_counts import RejectionCount
+from models.reports import timeline
+from models.reports.timeline import KnownCall
 from webhook.authentication import INTAKE_HEADER
 from webhook.ops import frame
 
@@ -59,7 +59,7 @@ class AccountSetup:
     has_secret: bool
     notification: StoredNotification | None
     """The newest one of the account."""
-    call: Call | None
+    call: KnownCall | None
     """The call that the notification named."""
     paused: Sequence[Pause]
 
@@ -92,6 +92,6 @@ def _setup_of(connection: Connection, account: Account, *, has_secret: bool) -> 
         has_token=account.api_token_encrypted is not None,
         has_secret=has_secret,
         notification=notification,
-        call=calls.get(connection, account.location_id, call_id) if call_id else None,
+        call=timeline.known_call(connection, account.location_id, call_id) if call_id else None,
         paused=pauses.of_account(connection, account.location_id),
     )

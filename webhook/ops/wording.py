@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from flask import Blueprint
 
 from models.accounts import circuit_breaker
-from models.calls.calls import Call
 from models.follow_ups import languages
 from models.reports.call_list import ListedCall
+from models.reports.timeline import KnownCall
 from webhook.rejections import Reason
 
 
@@ -40,10 +40,11 @@ def teach(blueprint: Blueprint) -> None:
     blueprint.add_app_template_filter(circuit_breaker.state_of, "breaker_state")
 
 
-def call_state(call: Call | ListedCall) -> Said:
+def call_state(call: KnownCall | ListedCall) -> Said:
+    is_stored = call.stored is not None if isinstance(call, KnownCall) else call.stored_at is not None
     if call.status == "dead":
         return Said(f"dead: {_plain(call.dead_cause or 'cause unknown')}", "bad")
-    if call.status == "pending" and call.stored_at is not None:
+    if call.status == "pending" and is_stored:
         return Said("stored, log not settled", "busy")
     return _CALL_STATES.get(call.status) or Said(_plain(call.status), "calm")
 
@@ -116,7 +117,7 @@ def _plain(name: str) -> str:
 
 
 _CALL_STATES = {
-    "done": Said("stored", "good"),
+    "complete": Said("stored", "good"),
     "running": Said("being fetched", "busy"),
     "pending": Said("waiting", "busy"),
 }

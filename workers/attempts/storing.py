@@ -22,7 +22,13 @@ LONGEST_REREAD_SECONDS = 600.0
 
 
 def store_readings(
-    connection: Connection, this: Connections, readings: Sequence[Reading], *, claim: Claim, account: Account, lane: Lane
+    connection: Connection,
+    this: Connections,
+    readings: Sequence[Reading],
+    *,
+    claim: Claim,
+    account: Account,
+    lane: Lane,
 ) -> dict[str, Stored]:
     """Stores what this claim has read, a log or a page of them, and plans the follow-ups of calls that want them.
 

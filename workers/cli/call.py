@@ -7,11 +7,10 @@ from sqlalchemy import Connection
 
 from models.accounts import pauses
 from models.calls import calls
-from models.calls.calls import Call
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FollowUp
 from models.reports import timeline
-from models.reports.timeline import Timeline
+from models.reports.timeline import KnownCall, Timeline
 from models.work.work_rows import WorkStatus
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import NOTHING, because, heading, known, say, show_facts, show_table, when
@@ -39,12 +38,13 @@ def call(call_id: str, location: str | None, transcript: bool) -> None:
     _show_follow_ups(found)
     if transcript:
         heading("Summary")
-        say(found.call.summary or NOTHING)
+        log = found.call.stored
+        say(log.summary or NOTHING if log else NOTHING)
         heading("Transcript")
-        say(found.call.transcript or NOTHING)
+        say(log.transcript or NOTHING if log else NOTHING)
 
 
-def find_call(connection: Connection, call_id: str, *, location: str | None) -> Call:
+def find_call(connection: Connection, call_id: str, *, location: str | None) -> KnownCall:
     """The call. Raises Failure when there is none, or when several accounts have one and none is named."""
     found = [each for each in calls.find(connection, call_id) if location in (None, each.location_id)]
     if not found:
@@ -53,7 +53,10 @@ def find_call(connection: Connection, call_id: str, *, location: str | None) -> 
     if len(found) > 1:
         accounts = ", ".join(each.location_id for each in found)
         raise Failure(f"several accounts have a call {call_id!r} ({accounts}): name one with --location")
-    return found[0]
+    known = timeline.known_call(connection, found[0].location_id, call_id)
+    if known is None:
+        raise Failure(f"the call {call_id!r} has gone within this moment; try again")
+    return known
 
 
 def find_follow_up(connection: Connection, follow_up_id: str) -> FollowUp:
@@ -64,34 +67,34 @@ def find_follow_up(connection: Connection, follow_up_id: str) -> FollowUp:
     return found
 
 
-def _facts(call: Call, paused: list[str]) -> Sequence[tuple[str, str | None]]:
+def _facts(call: KnownCall, paused: list[str]) -> Sequence[tuple[str, str | None]]:
+    log = call.stored
     return (
         ("status", because(call.status, call.dead_cause)),
         ("account", call.location_id),
-        ("started", when(call.started_at)),
-        ("lasted", None if call.duration_seconds is None else f"{call.duration_seconds:g} s"),
-        ("agent", call.agent_id or NOTHING),
-        ("contact", call.contact_id or NOTHING),
-        ("trial call", "yes: it gets no follow-ups" if call.trial_call else None),
-        ("last reading", known(call.read_at, f", by {call.read_from}")),
-        ("attempts", str(call.attempts)),
+        ("started", when(log.started_at if log else None)),
+        ("lasted", None if log is None or log.duration_seconds is None else f"{log.duration_seconds:g} s"),
+        ("agent", (log.agent_id if log else None) or NOTHING),
+        ("contact", (log.contact_id if log else None) or NOTHING),
+        ("trial call", "yes: it gets no follow-ups" if log and log.trial_call else None),
+        ("last reading", known(log.read_at, f", by {log.read_from}") if log else None),
+        ("attempts", str(call.attempts) if call.work else None),
         ("next", _next(call, paused)),
         ("last error", call.last_error),
     )
 
 
-def _next(call: Call, paused: list[str]) -> str:
-    match call.status:
-        case WorkStatus.DEAD:
-            return f"nothing by itself; `leadway-calls replay call {call.call_id}` fetches it again"
-        case WorkStatus.RUNNING:
-            return f"it is being fetched; should that break off, again at {when(call.next_attempt_at)}"
-        case _ if call.next_attempt_at is None:
-            return "nothing: it is complete"
-        case _:
-            what = "fetched" if call.stored_at is None else "read again, the log was not settled"
-            waits = f", but the account is paused by {', '.join(paused)}" if paused else ""
-            return f"{what} at {when(call.next_attempt_at)}{waits}"
+def _next(call: KnownCall, paused: list[str]) -> str:
+    work = call.work
+    if work is None:
+        return "nothing: it is complete"
+    if work.status is WorkStatus.DEAD:
+        return f"nothing by itself; `leadway-calls replay call {call.call_id}` fetches it again"
+    if work.status is WorkStatus.RUNNING:
+        return f"it is being fetched; should that break off, again at {when(work.due_at)}"
+    what = "fetched" if call.stored is None else "read again, the log was not settled"
+    waits = f", but the account is paused by {', '.join(paused)}" if paused else ""
+    return f"{what} at {when(work.due_at)}{waits}"
 
 
 def _show_actions(found: Timeline) -> None:
@@ -104,14 +107,17 @@ def _show_actions(found: Timeline) -> None:
 def _show_follow_ups(found: Timeline) -> None:
     if found.follow_ups:
         heading("Follow-ups")
-    for each in found.follow_ups:
+    for owed in found.follow_ups:
+        each = owed.follow_up
         remote = f", {each.kind} {each.remote_id}" if each.remote_id else ""
-        a_person = each.status == WorkStatus.UNCLEAR and each.next_attempt_at is None
         say(f"  {each.follow_up_id}")
         show_facts((
-            ("  status", because(each.status, each.skip_reason or each.dead_cause) + remote),
+            ("  status", because(each.status, each.skip_reason or owed.dead_cause) + remote),
             ("  of", f"rule {each.rule_id}, action {each.action_key}"),
-            ("  next attempt", known(each.next_attempt_at)),
-            ("  next", f"a person looks: `leadway-calls follow-up {each.follow_up_id}`" if a_person else None),
-            ("  last error", each.last_error),
+            ("  next attempt", known(owed.due_at)),
+            (
+                "  next",
+                f"a person looks: `leadway-calls follow-up {each.follow_up_id}`" if owed.needs_a_person else None,
+            ),
+            ("  last error", owed.last_error),
         ))  # fmt: skip

@@ -7,10 +7,10 @@ from models.accounts import accounts as served_accounts
 from models.accounts import oauth_grants
 from models.work import lifecycle
 from models.work.work_rows import Lane
-from workers.leadway import credentials
 from workers.cli.credentials import checked_location, checked_token, line_from_stdin, prompted
 from workers.cli.opened import opened, served_account
 from workers.cli.screen import say
+from workers.leadway import credentials
 
 MOST_PER_10_SECONDS = 10_000
 

@@ -6,11 +6,11 @@ import click
 
 from models.accounts import accounts
 from models.follow_ups import follow_ups
-from models.follow_ups.follow_ups import FollowUp
+from models.follow_ups.follow_ups import FollowUp, FollowUpState
 from models.follow_ups.references import reference_line
 from models.reports import timeline
+from models.reports.timeline import OwedFollowUp
 from models.work import history
-from models.work.work_rows import WorkStatus
 from workers.cli.call import find_follow_up
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import because, heading, known, say, show_facts, show_table, when
@@ -47,7 +47,8 @@ def follow_up(follow_up_id: str, is_there: bool, send_again: bool) -> None:
             )
         with this.database.reading() as connection:
             found = find_follow_up(connection, follow_up_id)
-            attempts = history.of_follow_up(connection, follow_up_id)
+            owed = timeline.owed(connection, found)
+            attempts = history.of_subjects(connection, found.location_id, [follow_up_id])
             language = accounts.get(connection, found.location_id).language
     if is_there or send_again:
         if not settled:
@@ -55,17 +56,18 @@ def follow_up(follow_up_id: str, is_there: bool, send_again: bool) -> None:
         say("It counts as done." if is_there else "It is written again now.")
         return
     heading(f"Follow-up {follow_up_id}")
-    show_facts(_facts(found))
+    show_facts(_facts(owed))
     if attempts:
         heading("Attempts")
         show_table(("ended", "what"), ((when(each.ended_at), timeline.of_attempt(each)) for each in attempts))
     heading("What to do")
-    say(f"  {_what_to_do(found, language)}")
+    say(f"  {_what_to_do(owed, language)}")
 
 
-def _facts(found: FollowUp) -> Sequence[tuple[str, str | None]]:
+def _facts(owed: OwedFollowUp) -> Sequence[tuple[str, str | None]]:
+    found = owed.follow_up
     return (
-        ("status", because(found.status, found.dead_cause)),
+        ("status", because(found.status, owed.dead_cause)),
         ("what", f"{found.kind} by the rule {found.rule_id}, for the action {found.action_key}"),
         ("call", found.call_id),
         ("account", found.location_id),
@@ -75,26 +77,27 @@ def _facts(found: FollowUp) -> Sequence[tuple[str, str | None]]:
         ("unclear since", known(found.unclear_since, f", looked for and not found {found.absences} times")),
         ("done", known(found.done_at)),
         (f"{found.kind} id", found.remote_id),
-        ("attempts", str(found.attempts)),
-        ("next attempt", known(found.next_attempt_at)),
-        ("last error", found.last_error),
+        ("attempts", str(owed.attempts) if owed.work else None),
+        ("next attempt", known(owed.due_at)),
+        ("last error", owed.last_error),
     )
 
 
-def _what_to_do(found: FollowUp, language: str) -> str:
+def _what_to_do(owed: OwedFollowUp, language: str) -> str:
+    found = owed.follow_up
     match found.status:
-        case WorkStatus.DONE:
+        case FollowUpState.DONE:
             return "Nothing: it is done."
-        case WorkStatus.SKIPPED:
+        case FollowUpState.SKIPPED:
             why = SKIPPED.get(found.skip_reason or "", f"It was skipped: {found.skip_reason}.")
             return f"{why} If that is no longer right: `leadway-calls replay plan {found.call_id}`."
-        case WorkStatus.DEAD:
+        case FollowUpState.DEAD:
             again = f"`leadway-calls replay follow-up {found.follow_up_id}`"
             return f"It is dead. Put right what the last error names, then {again}."
-        case WorkStatus.UNCLEAR if found.next_attempt_at is None:
+        case FollowUpState.UNCLEAR if owed.needs_a_person:
             return f"{_where_to_look(found, language)} There: run this again with --is-there. Not there: --send-again."
-        case WorkStatus.UNCLEAR:
-            return f"Nothing: it is looked for again at {when(found.next_attempt_at)}."
+        case FollowUpState.UNCLEAR:
+            return f"Nothing: it is looked for again at {when(owed.due_at)}."
         case _:
             return "Nothing: it is tried by itself, unless its account is paused (`leadway-calls status`)."
 

@@ -10,11 +10,11 @@ from models.calls import calls
 from models.calls.calls import Call
 from models.database import now
 from models.follow_ups import follow_ups
-from models.follow_ups.follow_ups import FollowUp
+from models.follow_ups.follow_ups import FollowUp, FollowUpState
 from models.follow_ups.references import reference_for
 from models.follow_ups.rules import PlannedFollowUp, Rules, SkipReason
 from models.follow_ups.rules_file import load_rules
-from models.work.work_rows import WorkStatus
+from models.reports.timeline import KnownCall
 from workers.cli.call import find_call, find_follow_up
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, show_table
@@ -138,12 +138,13 @@ def replay_follow_up(follow_up_id: str) -> None:
             _show_pauses(connection, found.location_id)
 
 
-def _stored(call: Call) -> Call:
-    if call.stored_at is None:
-        raise Failure(f"its log is not stored yet: `leadway-calls call {call.call_id}` tells why")
+def _stored(known: KnownCall) -> Call:
+    call = known.stored
+    if call is None:
+        raise Failure(f"its log is not stored yet: `leadway-calls call {known.call_id}` tells why")
     if call.settled_at is None:
         raise Failure("its log is not settled yet: it is planned by itself when it is read again")
-    if call.document is None:
+    if call.emptied_at is not None:
         raise Failure("its log was emptied when its retention time ran out: there is nothing left to plan from")
     return call
 
@@ -152,7 +153,7 @@ def _planned(connection: Connection, call: Call, rules: Rules, *, even_if_old: b
     return follow_ups_asked_for(
         connection,
         rules,
-        calls.as_call_log(call),
+        call.call_log,
         calls.keyed_actions(connection, call.location_id, call.call_id),
         account=accounts.get(connection, call.location_id),
         now=now(connection),
@@ -169,7 +170,7 @@ def _not_planned_yet(
     """
     key = (call.location_id, call.call_id)
     under_way = {
-        each.follow_up_id for each in follow_ups.of_call(connection, *key) if each.status != WorkStatus.SKIPPED
+        each.follow_up_id for each in follow_ups.of_call(connection, *key) if each.status != FollowUpState.SKIPPED
     }
     left = [each for each in planned if reference_for(*key, each.rule_id, each.action_key) not in under_way]
     return [each for each in left if each.skip_reason is None], [each for each in left if each.skip_reason is not None]
@@ -182,9 +183,9 @@ def _why_not(planned: PlannedFollowUp) -> str:
 
 def _standing(found: FollowUp) -> str:
     match found.status:
-        case WorkStatus.DONE:
+        case FollowUpState.DONE:
             return "done, and is never written twice"
-        case WorkStatus.SKIPPED:
+        case FollowUpState.SKIPPED:
             return f"skipped ({found.skip_reason}); `leadway-calls replay plan {found.call_id}` judges that again"
         case status:
             return f"{status}, and goes on by itself"

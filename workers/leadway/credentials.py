@@ -136,15 +136,20 @@ class Credentials:
             try:
                 self._use(claim, grant)
             except LeadwayError as error:
-                kind, status = str(error.kind), error.http_status
-                self._database.transact(
-                    lambda connection: lifecycle.reschedule(
-                        connection, claim, seconds=error.retry_after or RETRY_SECONDS
-                        if isinstance(error, RetryableLeadwayError) else RETRY_SECONDS,
-                        counted=True, outcome=Outcome.FAILED, error=kind, http_status=status,
-                    )
-                )  # fmt: skip
+                self._fail(claim, error)
                 raise
+
+    def _fail(self, claim: Claim, error: LeadwayError) -> None:
+        asked = error.retry_after if isinstance(error, RetryableLeadwayError) else None
+        facts: dict[str, Any] = {
+            "error": str(error.kind), "http_status": error.http_status, "trace_id": error.trace_id,
+        }  # fmt: skip
+        with suppress(LeaseLost):
+            self._database.transact(
+                lambda connection: lifecycle.reschedule(
+                    connection, claim, seconds=asked or RETRY_SECONDS, counted=True, outcome=Outcome.FAILED, **facts
+                )
+            )
 
     def _use(self, claim: Claim, grant: Grant) -> None:
         """Uses the refresh token. Raises LeadwayError before anything is written."""

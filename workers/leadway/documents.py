@@ -181,8 +181,9 @@ def _is_zoneless(value: Any) -> bool:
 def _are_read_whole(entries: Any) -> bool:
     """Whether the list of actions says nothing that `call_actions` does not keep."""
     return isinstance(entries, list) and all(
-        isinstance(entry, dict) and entry.keys() <= _ACTION_FIELDS and _object_or_none(entry.get("actionParameters", {}))
-        is not None
+        isinstance(entry, dict)
+        and entry.keys() <= _ACTION_FIELDS
+        and isinstance(entry.get("actionParameters", {}), dict)
         for entry in entries
     )
 

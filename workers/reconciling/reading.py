@@ -111,7 +111,7 @@ def _take_in(
 def _hold_up(
     connection: Connection, attempt: Attempt, window: Window, error: LeadwayError, *, account: Account
 ) -> None:
-    """Reschedules the window by the failure policy: it is tried until it is read, because the watermark waits for it."""
+    """Reschedules the window by the failure policy. It never dies, because the watermark waits for it."""
     apply_policy(connection, attempt.this, attempt.claim, error, account=account)
     waits = POLICY[error.kind].row is ForTheRow.WAITS
     requests = window.requests + (1 if error.reached else 0)

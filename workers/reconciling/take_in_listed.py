@@ -64,7 +64,9 @@ def take_in_listed(
         if listed_calls.brings_news(call, actions.get(call_id, ()), by_id[call_id])
     }
     if this.settings.leadway_list_fetch == "off":
-        changed = _request_fetches(connection, window, unknown, stored=stored, open_calls=open_calls, differing=differing)
+        changed = _request_fetches(
+            connection, window, unknown, stored=stored, open_calls=open_calls, differing=differing
+        )
     else:
         plans_now = {
             call_id

@@ -13,11 +13,11 @@ from models.accounts.accounts import Account
 from models.accounts.pauses import PauseCause
 from models.calls.calls import calls_table
 from models.database import now
-from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
+from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
 from models.intake import notifications
 from models.intake.notifications import NotificationStatus
 from models.reconciling import webhook_coverage
-from models.work.work_rows import Lane, WorkStatus
+from models.work.work_rows import Lane
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 from workers.cli.doctor.checks import Check, failed, fine, warning
 from workers.cli.screen import when, work_of
@@ -134,7 +134,7 @@ def _of_writing(this: Connections, location_id: str) -> Check:
     with this.database.reading() as connection:
         paused = pauses.of_account(connection, location_id)
         done = sa.select(sa.func.max(follow_ups_table.c.done_at)).where(
-            follow_ups_table.c.location_id == location_id, follow_ups_table.c.status == WorkStatus.DONE
+            follow_ups_table.c.location_id == location_id, follow_ups_table.c.status == FollowUpState.DONE
         )
         last = connection.execute(done).scalar()
     if any((each.cause, each.work) == (PauseCause.SCOPE, FOLLOW_UP.name) for each in paused):
