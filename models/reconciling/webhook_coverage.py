@@ -119,7 +119,7 @@ def set_alarm(connection: Connection, location_id: str, cause: AlarmCause | None
     return bool(connection.execute(statement.values(webhook_alarm=cause, webhook_alarm_at=began)).rowcount)
 
 
-_began_at = sa.func.coalesce(calls_table.c.started_at, calls_table.c.created_at)
+_began_at = sa.func.coalesce(calls_table.c.started_at, calls_table.c.first_heard_at)
 
 
 def _began_since(time: Any) -> sa.ColumnElement[bool]:
@@ -127,7 +127,7 @@ def _began_since(time: Any) -> sa.ColumnElement[bool]:
 
     An OR of two comparisons, not one with coalesce, so that the indexes serve it.
     """
-    unread = calls_table.c.started_at.is_(None) & (calls_table.c.created_at >= time)
+    unread = calls_table.c.started_at.is_(None) & (calls_table.c.first_heard_at >= time)
     return sa.or_(calls_table.c.started_at >= time, unread)
 
 

@@ -12,18 +12,20 @@ import sqlalchemy as sa
 
 from models.accounts import accounts, circuit_breaker
 from models.accounts.token_encryption import cipher_for
-from models.calls import calls
+from models.calls import calls, storing
 from models.calls.call_log import Action, CallLog, Source
-from models.calls.calls import CALL, Call
+from models.calls.calls import Call
+from models.calls.storing import Reading, Stored
 from models.database import Database, moment
 from models.follow_ups import follow_ups
-from models.follow_ups.follow_ups import FOLLOW_UP, FollowUp
+from models.follow_ups.follow_ups import FollowUp, FollowUpState
 from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason, follow_ups_for
 from models.follow_ups.rules_file import load_rules
 from models.intake import notifications
-from models.work import lifecycle
+from models.work import lifecycle, open_work
 from models.work.lifecycle import Claim, claim
-from models.work.work_rows import WorkKind, WorkStatus
+from models.work.open_work import OpenWork
+from models.work.work_rows import IS_THIS_ROW, WorkKey, WorkStatus, work_table
 
 T = TypeVar("T")
 
@@ -104,9 +106,13 @@ def notify(
 def claim_call(
     database: Database, call_id: str, *, worker: str = "worker-1", isolated: bool = False, location_id: str = LOCATION
 ) -> Claim | None:
-    return claim(
-        database, CALL, (location_id, call_id), lease_seconds=60, deadline_seconds=20, worker=worker, isolated=isolated
-    )
+    return claim_work(database, calls.work_key(location_id, call_id), worker=worker, isolated=isolated)
+
+
+def claim_work(
+    database: Database, key: WorkKey, *, worker: str = "worker-1", isolated: bool = False, **how: Any
+) -> Claim | None:
+    return claim(database, key, lease_seconds=60, deadline_seconds=20, worker=worker, isolated=isolated, **how)
 
 
 def claimed_call(database: Database, call_id: str = "call-1", **how: Any) -> Claim:
@@ -141,14 +147,26 @@ def store(database: Database, log: CallLog, *, location_id: str = LOCATION, **no
 
 
 def fetch(database: Database, log: CallLog, *, location_id: str = LOCATION) -> None:
-    """Claims an announced call, stores `log` as settled and plans the follow-ups of the built-in rules."""
+    """Claims an announced call, stores `log` and plans the follow-ups of the built-in rules."""
     claim = claim_call(database, log.call_id, location_id=location_id)
     assert claim is not None
     with database.transaction() as connection:
-        lifecycle.complete(connection, claim)
-        keyed = calls.save(connection, location_id, log, read_at=claim.claimed_at, settled=True, stored=claim.row)
-        planned = follow_ups_for(log, keyed, load_rules(None), location_id=location_id)
+        stored = store_reading(connection, claim, log)
+        planned = follow_ups_for(log, stored.keyed_actions, load_rules(None), location_id=location_id)
         follow_ups.plan(connection, location_id, log.call_id, planned)
+        if stored.settled:
+            lifecycle.complete(connection, claim)
+        else:
+            lifecycle.reschedule(connection, claim, seconds=10)
+
+
+def store_reading(connection: sa.Connection, claim: Claim, log: CallLog, *, time_zone: str = "UTC") -> Stored:
+    """Stores what a claim has read, as a fetch does; its work goes on."""
+    stored = storing.store(
+        connection, claim.key.location_id, [Reading(log, claim.request)], fence=claim.fence, read_at=claim.claimed_at,
+        time_zone=time_zone,
+    )  # fmt: skip
+    return stored[log.call_id]
 
 
 def dead_call(database: Database, call_id: str, *, cause: str = "not_found", location_id: str = LOCATION) -> None:
@@ -169,8 +187,9 @@ def dead_letter_call(
 
 
 def plan(database: Database, call_id: str = "call-1", *, action_key: str = "id-1", **how: Any) -> str:
-    """A planned follow-up of an announced call; returns its id."""
-    announce(database, call_id)
+    """A planned follow-up of a stored call; returns its id."""
+    if read(database, calls.get, LOCATION, call_id) is None:
+        store(database, call_log(call_id))
     with database.transaction() as connection:
         follow_ups.plan(connection, LOCATION, call_id, [planned(action_key=action_key)], **how)
         rows = follow_ups.of_call(connection, LOCATION, call_id)
@@ -187,17 +206,9 @@ def planned(
     return PlannedFollowUp(rule_id, action_key, FollowUpKind.NOTE, contact_id, skip_reason)
 
 
-def claim_follow_up(database: Database, follow_up_id: str, *, isolated: bool = False, **how: Any) -> Claim | None:
-    return claim(
-        database,
-        FOLLOW_UP,
-        (follow_up_id,),
-        lease_seconds=60,
-        deadline_seconds=20,
-        worker="worker-1",
-        isolated=isolated,
-        **how,
-    )
+def claim_follow_up(database: Database, follow_up_id: str, *, isolated: bool = False) -> Claim | None:
+    key = follow_ups.work_key(LOCATION, follow_up_id)
+    return claim_work(database, key, isolated=isolated, at_claim=follow_ups.begin)
 
 
 def claimed_follow_up(database: Database, follow_up_id: str, **how: Any) -> Claim:
@@ -214,50 +225,82 @@ def only_follow_up(database: Database, call_id: str = "call-1", *, location_id: 
 def done_follow_up(database: Database, call_id: str = "call-1", *, body: str = "words") -> str:
     """Claims, intends and completes the only follow-up of a call; returns its id."""
     claim = _intended_only_follow_up(database, call_id, body=body)
-    write(database, lifecycle.complete, claim, remote_id="note-42", done_at=moment())
-    return claim.key[0]
+    write(database, follow_ups.finish, claim, remote_id="note-42")
+    return claim.key.subject
 
 
 def dead_follow_up(database: Database, call_id: str = "call-1") -> str:
-    """Claims and intends the only follow-up of a call; Leadway does not know its contact. Returns its id."""
-    claim = _intended_only_follow_up(database, call_id, body="words")
-    write(database, lifecycle.dead_letter, claim, cause="contact_unknown", http_status=400, intent_at=None)
-    return claim.key[0]
+    """Claims the only follow-up of a call, which cannot be worded. Returns its id."""
+    claim = claimed_follow_up(database, only_follow_up(database, call_id).follow_up_id)
+    write(database, follow_ups.dead_letter, claim, cause="cannot_be_worded", error="no rule")
+    return claim.key.subject
 
 
 def unclear_follow_up(database: Database, call_id: str = "call-1", *, seconds: float | None = None) -> str:
     """Makes the only follow-up of a call unclear; returns its id. Due after `seconds`; None: it waits for a person."""
     claim = _intended_only_follow_up(database, call_id, body="words")
-    write(
-        database, lifecycle.reschedule, claim, seconds=seconds, status=WorkStatus.UNCLEAR, counted=True,
-        error="timed_out", unclear_since=moment(),
-    )  # fmt: skip
-    return claim.key[0]
+    facts = {"status": FollowUpState.UNCLEAR, "unclear_since": moment()}
+    write(database, follow_ups.reschedule, claim, seconds=seconds, facts=facts, counted=True, error="timed_out")
+    return claim.key.subject
 
 
 def _intended_only_follow_up(database: Database, call_id: str, *, body: str) -> Claim:
-    claim = _claimed_only_follow_up(database, call_id)
-    assert write(database, follow_ups.intend, claim, seconds=1, body=body)
+    follow_up = only_follow_up(database, call_id)
+    claim = claimed_follow_up(database, follow_up.follow_up_id)
+    assert write(database, follow_ups.intend, claim, follow_up, seconds=1, body=body)
     return claim
-
-
-def _claimed_only_follow_up(database: Database, call_id: str) -> Claim:
-    return claimed_follow_up(database, str(only_follow_up(database, call_id).follow_up_id))
 
 
 # What is stored, and time
 
 
-def call_row(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> Call:
+class Standing:
+    """A call or a follow-up as a test sees it: the attributes of its row and of its open work, None where it has none.
+
+    `status`: complete without open work, a follow-up's own, or that of its work.
+    """
+
+    def __init__(self, row: Call | FollowUp | None, work: OpenWork | None) -> None:
+        self.row, self.work = row, work
+
+    @property
+    def status(self) -> str:
+        if self.work is not None and self.work.status is WorkStatus.RUNNING:
+            return "running"
+        if isinstance(self.row, FollowUp):
+            return str(self.row.status)
+        return str(self.work.status) if self.work is not None else "complete"
+
+    @property
+    def attempts(self) -> int:
+        return self.work.attempts if self.work is not None else 0
+
+    def __getattr__(self, name: str) -> Any:
+        for part in (self.row, self.work, self.work and self.work.request):
+            if part is not None and hasattr(part, name):
+                return getattr(part, name)
+        if name in {*Call.__dataclass_fields__, *FollowUp.__dataclass_fields__, *OpenWork.__dataclass_fields__}:
+            return None
+        raise AttributeError(name)
+
+
+def standing_call(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> Standing | None:
+    """The call, stored or not; None: it is not known."""
     row = read(database, calls.get, location_id, call_id)
+    work = read(database, open_work.get, calls.work_key(location_id, call_id))
+    return None if row is None and work is None else Standing(row, work)
+
+
+def call_row(database: Database, call_id: str = "call-1", *, location_id: str = LOCATION) -> Standing:
+    row = standing_call(database, call_id, location_id=location_id)
     assert row is not None
     return row
 
 
-def follow_up_row(database: Database, follow_up_id: str) -> FollowUp:
+def follow_up_row(database: Database, follow_up_id: str) -> Standing:
     row = read(database, follow_ups.get, follow_up_id)
     assert row is not None
-    return row
+    return Standing(row, read(database, open_work.get, row.key))
 
 
 def rows_of(database: Database, table: sa.Table) -> list[sa.RowMapping]:
@@ -265,19 +308,20 @@ def rows_of(database: Database, table: sa.Table) -> list[sa.RowMapping]:
         return list(connection.execute(sa.select(table).order_by(*table.primary_key)).mappings())
 
 
-def run_out(database: Database, work: WorkKind, key: tuple[str, ...]) -> None:
+def run_out(database: Database, key: WorkKey) -> None:
     """The lease of a running row ends."""
-    change(database, work, key, lease_until=moment(-1), next_attempt_at=moment(-1))
+    change(database, key, lease_until=moment(-1), due_at=moment(-1))
 
 
-def make_due(database: Database, work: WorkKind, key: tuple[str, ...]) -> None:
-    change(database, work, key, next_attempt_at=moment(-1))
+def make_due(database: Database, key: WorkKey) -> None:
+    change(database, key, due_at=moment(-1))
 
 
-def change(database: Database, work: WorkKind, key: tuple[str, ...], **values: Any) -> None:
+def change(database: Database, key: WorkKey, **values: Any) -> None:
+    """Moves the clock of a row of work, or what else only time changes."""
     with database.transaction() as connection:
-        changed = connection.execute(sa.update(work.table).where(work.matches(key)).values(**values))
-        assert changed.rowcount == 1  # type: ignore[attr-defined]
+        changed = connection.execute(sa.update(work_table).where(IS_THIS_ROW).values(**values), key.parameters)
+        assert changed.rowcount == 1
 
 
 def seconds_until(database: Database, then: datetime) -> float:

@@ -9,21 +9,32 @@ import sqlalchemy as sa
 from models import schema
 from models.accounts import accounts
 from models.calls import calls
-from models.calls.calls import CALL, Call
+from models.calls.calls import calls_table
 from models.database import Database, UtcDateTime, moment
 from models.follow_ups import follow_ups
-from models.follow_ups.follow_ups import FOLLOW_UP, FollowUp
+from models.follow_ups.follow_ups import FollowUp
 from models.reconciling import schedule, windows
 from models.reconciling.windows import WindowKind
 from models.settings import Settings
-from models.work.work_rows import WorkKind
+from models.work.work_rows import WorkKey
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import Note, PlacedCall, SeenRequest
-from tests.support.rows import change, dead_letter_call, read, rows_of, seconds_until, write
+from tests.support.rows import (
+    Standing,
+    change,
+    dead_letter_call,
+    follow_up_row,
+    make_due,
+    read,
+    rows_of,
+    seconds_until,
+    standing_call,
+    write,
+)
 from workers.app import WORKER_TRANSPORT, app, connect_broker
 from workers.fetch_call import fetch_call
 from workers.process.connections import Connections, open_connections
-from workers.reconcile_accounts import read_to_end
+from workers.read_page import read_to_end
 from workers.send_follow_up import send_follow_up
 
 SETTLE_SECONDS = 120.0
@@ -62,13 +73,13 @@ class AtWork:
     def announce(self, call: PlacedCall | str, **how: Any) -> None:
         write(self.database, calls.announce, self.location_id, _id(call), **how)
 
-    def fetch(self, call: PlacedCall | str) -> Call:
+    def fetch(self, call: PlacedCall | str) -> Standing:
         """One attempt; returns the row afterwards."""
         fetch_call(self.location_id, _id(call))
         return self.call(call)
 
-    def fetch_when_due(self, call: PlacedCall | str) -> Call:
-        self._let_come(self.call(call).next_attempt_at)
+    def fetch_when_due(self, call: PlacedCall | str) -> Standing:
+        self._let_come(self.call(call).due_at)
         return self.fetch(call)
 
     def fetched(self, **wish: Any) -> PlacedCall:
@@ -78,7 +89,7 @@ class AtWork:
         self.fetch(call)
         return call
 
-    def call(self, call: PlacedCall | str) -> Call:
+    def call(self, call: PlacedCall | str) -> Standing:
         row = self.maybe_call(call)
         assert row is not None
         return row
@@ -90,8 +101,8 @@ class AtWork:
     def dead_letter(self, call: PlacedCall | str, *, cause: str) -> None:
         dead_letter_call(self.database, _id(call), cause=cause, location_id=self.location_id)
 
-    def maybe_call(self, call: PlacedCall | str) -> Call | None:
-        return read(self.database, calls.get, self.location_id, _id(call))
+    def maybe_call(self, call: PlacedCall | str) -> Standing | None:
+        return standing_call(self.database, _id(call), location_id=self.location_id)
 
     # Follow-ups
 
@@ -104,18 +115,16 @@ class AtWork:
     def follow_ups_of(self, call: PlacedCall | str) -> list[FollowUp]:
         return read(self.database, follow_ups.of_call, self.location_id, _id(call))
 
-    def send(self, follow_up_id: str) -> FollowUp:
-        send_follow_up(follow_up_id)
+    def send(self, follow_up_id: str) -> Standing:
+        send_follow_up(self.location_id, follow_up_id)
         return self.follow_up(follow_up_id)
 
-    def send_when_due(self, follow_up_id: str) -> FollowUp:
-        self._let_come(self.follow_up(follow_up_id).next_attempt_at)
+    def send_when_due(self, follow_up_id: str) -> Standing:
+        self._let_come(self.follow_up(follow_up_id).due_at)
         return self.send(follow_up_id)
 
-    def follow_up(self, follow_up_id: str) -> FollowUp:
-        row = read(self.database, follow_ups.get, follow_up_id)
-        assert row is not None
-        return row
+    def follow_up(self, follow_up_id: str) -> Standing:
+        return follow_up_row(self.database, follow_up_id)
 
     def notes(self, containing: str) -> list[Note]:
         return self.double.truth.notes(containing=containing)
@@ -136,16 +145,25 @@ class AtWork:
 
     def attempts_of(self, key: str) -> list[str]:
         """The outcomes of a call's or a follow-up's tries, in order."""
-        return [row["outcome"] for row in self.rows("attempts") if key in (row["follow_up_id"], row["call_id"])]
+        return [row["outcome"] for row in self.rows("attempts") if key == row["subject"]]
 
-    def change(self, work: WorkKind, *key: str, **values: Any) -> None:
-        change(self.database, work, key, **values)
+    def call_key(self, call: PlacedCall | str) -> WorkKey:
+        return calls.work_key(self.location_id, _id(call))
+
+    def follow_up_key(self, follow_up_id: str) -> WorkKey:
+        return follow_ups.work_key(self.location_id, follow_up_id)
+
+    def change(self, key: WorkKey, **values: Any) -> None:
+        change(self.database, key, **values)
 
     def change_call(self, call: PlacedCall | str, **values: Any) -> None:
-        self.change(CALL, self.location_id, _id(call), **values)
+        """Of the stored call."""
+        this = sa.and_(calls_table.c.location_id == self.location_id, calls_table.c.call_id == _id(call))
+        with self.database.transaction() as connection:
+            assert connection.execute(sa.update(calls_table).where(this).values(**values)).rowcount == 1
 
     def make_due(self, follow_up_id: str) -> None:
-        self.change(FOLLOW_UP, follow_up_id, next_attempt_at=moment(-1))
+        make_due(self.database, self.follow_up_key(follow_up_id))
 
     def seconds_until(self, then: datetime) -> float:
         return seconds_until(self.database, then)
@@ -153,7 +171,7 @@ class AtWork:
     def time_passes(self, seconds: float) -> None:
         """For our rows, for the double, and for the budget, which forgets its holds."""
         with self.database.transaction() as connection:
-            for name in ("calls", "follow_ups", "accounts", "pauses", "notifications"):
+            for name in ("calls", "work", "follow_ups", "accounts", "pauses", "notifications"):
                 _move_back(connection, schema.metadata.tables[name], timedelta(seconds=seconds))
         self.double.set_clock(self.double.memory.clock_offset + seconds)
         for key in self.this.redis.scan_iter("leadway:budget:*"):
@@ -217,7 +235,7 @@ def backfill(at_work: AtWork, *, days: float, follow_ups: bool = False) -> list[
         now = connection.execute(sa.select(moment())).scalar_one()
         windows.open_run(
             connection, at_work.location_id, kind=WindowKind.BACKFILL, since=now - timedelta(days=days), until=now,
-            plans_follow_ups=follow_ups,
+            wants_follow_ups=follow_ups,
         )  # fmt: skip
     read_to_end(at_work.this, at_work.location_id, WindowKind.BACKFILL)
     return ledger(at_work)
