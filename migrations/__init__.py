@@ -20,18 +20,21 @@ def migrate(
     *,
     revision: str = "head",
     patience_seconds: float = PATIENCE_SECONDS,
+    beside_processes: bool = False,
     report: Report = _silently,
 ) -> None:
     """Upgrades, or downgrades to an older revision ("base": nothing left). Safe to be run by several at once.
 
     Each migration has its own transaction: what ran before one that fails stays, and the next run goes on from there.
-    `patience_seconds`: how long a migration is tried again that does not get a lock. `report` gets a line for each
-    migration that runs and for each wait.
+    `patience_seconds`: how long a migration is tried again that does not get a lock. `beside_processes`: what needs
+    a stop runs though processes are alive. `report` gets a line for each migration that runs and for each wait.
 
-    Raises MigrationBlocked, StatementTooLong (migrations/running.py), and whatever a migration raises.
+    Raises MigrationBlocked, StatementTooLong, StopNeeded (migrations/running.py), and whatever a migration raises.
     """
     config = _config()
-    config.attributes.update(database_url=database_url, patience_seconds=patience_seconds, report=report)
+    config.attributes.update(
+        database_url=database_url, patience_seconds=patience_seconds, beside_processes=beside_processes, report=report
+    )
     script = ScriptDirectory.from_config(config)
     older = revision != "head" and _is_older(script, _present(database_url), revision)
     (command.downgrade if older else command.upgrade)(config, revision)

@@ -44,7 +44,12 @@ def run_command() -> None:
     attributes = context.config.attributes
     report = attributes.get("report", lambda line: sys.stderr.write(f"{line}\n"))
     with connection_to(database_url()) as connection:
-        run = Run(connection, report=report, patience_seconds=attributes.get("patience_seconds", PATIENCE_SECONDS))
+        run = Run(
+            connection,
+            report=report,
+            patience_seconds=attributes.get("patience_seconds", PATIENCE_SECONDS),
+            beside_processes=attributes.get("beside_processes", False),
+        )
         options: dict[str, Any] = {
             "connection": connection,
             "target_metadata": metadata,

@@ -7,6 +7,9 @@ These limits bound what a receipt waits, but not to LOCK_SECONDS. LOCK_SECONDS c
 several locks holds the first ones while it waits for the next. A migration that has its locks holds them until it
 commits, and each of its statements may take STATEMENT_SECONDS. So a migration takes its locks first and the busiest
 table's last, and does nothing slow under ACCESS EXCLUSIVE.
+
+A migration that old code cannot work with says NEEDS_A_STOP = True, and does not run while a process has a live
+heartbeat (docs/decisions/0063).
 """
 
 import random
@@ -24,6 +27,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from migrations.blocking import Blockers, holders, watched
 from models.database import COMMAND, Database, on_postgresql
+from models.work import heartbeats
 
 Report = Callable[[str], None]
 StepsFrom = Callable[[tuple[str, ...], MigrationContext], Iterable[MigrationStep]]
@@ -47,6 +51,10 @@ class MigrationBlocked(CommandError):
 
 class StatementTooLong(CommandError):
     """PostgreSQL cancelled a statement of a migration."""
+
+
+class StopNeeded(CommandError):
+    """A migration needs a stop, and processes are alive. The message names them; the migration was not begun."""
 
 
 class _Overtaken(Exception):
@@ -104,13 +112,17 @@ def _who_migrates(connection: sa.Connection) -> str:
 class Run:
     """Runs what an Alembic command asks for: with limits on PostgreSQL, and again after a lock time-out.
 
-    `patience_seconds`: how long one migration is tried again, counted from its first lock time-out.
+    `patience_seconds`: how long one migration is tried again, counted from its first lock time-out. `beside_processes`:
+    what needs a stop runs without one.
     """
 
-    def __init__(self, connection: sa.Connection, *, report: Report, patience_seconds: float) -> None:
+    def __init__(
+        self, connection: sa.Connection, *, report: Report, patience_seconds: float, beside_processes: bool = False
+    ) -> None:
         self._connection = connection
         self._report = report
         self._patience_seconds = patience_seconds
+        self._beside_processes = beside_processes
         self._migration = ""
         self._statement_seconds = STATEMENT_SECONDS
         self._blocked_since: float | None = None
@@ -118,11 +130,14 @@ class Run:
     def limited(self, steps_from: StepsFrom) -> StepsFrom:
         """The same steps; before each one its limits are set, and the database is looked at once more.
 
-        What is done between two steps belongs to the transaction of the step that follows.
+        What is done between two steps belongs to the transaction of the step that follows. All steps that remain are
+        asked for their stop at once: none runs when a later one would be refused.
         """
 
         def steps(heads: tuple[str, ...], migration_context: MigrationContext) -> Iterator[MigrationStep]:
-            for step in steps_from(heads, migration_context):
+            remaining = list(steps_from(heads, migration_context))
+            for position, step in enumerate(remaining):
+                self._refuse_beside_processes(remaining[position:])
                 if isinstance(step, RevisionStep):
                     self._begin(step)
                     # SQLite's write lock is free between two transactions: another process may have had it.
@@ -133,7 +148,10 @@ class Run:
         return steps
 
     def until_done(self, run_migrations: Callable[[], None]) -> None:
-        """Raises MigrationBlocked, StatementTooLong, and whatever a migration raises; what ran before it stays."""
+        """What ran before a migration that raises stays.
+
+        Raises MigrationBlocked, StatementTooLong, StopNeeded, and whatever a migration raises.
+        """
         with self._limits_for_the_session(), watched(self._connection) as blockers:
             while True:
                 try:
@@ -149,6 +167,21 @@ class Run:
                     if not _is_lock_timeout(error):
                         raise
                     self._pause(error, blockers)
+
+    def _refuse_beside_processes(self, remaining: Iterable[MigrationStep]) -> None:
+        revisions = [step.revision for step in remaining if isinstance(step, RevisionStep)]
+        needing = [each for each in revisions if getattr(each.module, "NEEDS_A_STOP", False)]
+        if not needing or self._beside_processes or not sa.inspect(self._connection).has_table("heartbeats"):
+            return
+        alive = heartbeats.seconds_since_heard(self._connection)
+        self._connection.rollback()  # on SQLite the look has taken the write lock
+        if alive:
+            named = [f"{name} (heard {seconds:.0f} s ago)" for name, seconds in alive.items()]
+            raise StopNeeded(
+                f"migration {needing[0].revision} ({needing[0].doc}) needs a stop, and these processes are alive:"
+                f" {heartbeats.few(named)}. Stop them all, migrate, start the new release. A process that was killed"
+                f" counts as alive for {heartbeats.GONE_AFTER_SECONDS:g} s"
+            )
 
     def _begin(self, step: RevisionStep) -> None:
         revision = step.revision

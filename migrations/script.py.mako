@@ -8,7 +8,7 @@
 """${message}
 
 Answer before merging, then delete the questions:
-- Does it run while the old code still works (add, then fill, then require, in three releases)? If not: "Needs a stop".
+- Does it run while the old code still works (add, fill, require, in three releases)? If not: `NEEDS_A_STOP = True`.
 - Does it build an index of a table that grows? `migrations.indexes.create_concurrently`, alone in its migration.
 - May one statement take longer than 30 s on the largest table? `statement_timeout_seconds = 600` above `upgrade`.
 - Does a statement hold ACCESS EXCLUSIVE for longer than 0.2 s (rewrite, validate, SET NOT NULL)? Receipts wait for it.

@@ -12,6 +12,7 @@ revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
+NEEDS_A_STOP = True
 
 TABLES = {"refusals": "rejection_counts", "listed_calls": "seen_ids"}
 COLUMNS = {

@@ -1,5 +1,6 @@
 """Heartbeats: which of our processes are alive, by the database's clock."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +14,8 @@ GONE_AFTER_SECONDS = 10.0
 FORGOTTEN_AFTER_SECONDS = 86_400.0
 NEEDED_PROCESSES = ("web", "worker", "beat")
 """Without one of each, calls or notes are not worked on."""
+NAMED = 5
+"""Processes, where a line tells which."""
 
 heartbeats_table = sa.Table(
     "heartbeats",
@@ -22,6 +25,7 @@ heartbeats_table = sa.Table(
     sa.Column("slots", sa.Integer, nullable=False, comment="attempts that a worker makes at once"),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("beat_at", UtcDateTime, nullable=False),
+    sa.Column("version", sa.Text, nullable=True, comment="release+schema; null: a release before 0005"),
 )
 
 
@@ -34,17 +38,18 @@ class Heartbeat:
     slots: int
     started_at: datetime
     seconds_ago: float
+    version: str | None
 
     @property
     def is_alive(self) -> bool:
         return self.seconds_ago < GONE_AFTER_SECONDS
 
 
-def beat(connection: Connection, name: str, *, process: str, slots: int = 0) -> None:
+def beat(connection: Connection, name: str, *, process: str, slots: int = 0, version: str | None = None) -> None:
     """Writes that the process is alive now."""
     connection.execute(
         insert(connection, heartbeats_table)
-        .values(name=name, process=process, slots=slots, started_at=moment(), beat_at=moment())
+        .values(name=name, process=process, slots=slots, started_at=moment(), beat_at=moment(), version=version)
         .on_conflict_do_update(index_elements=["name"], set_={"beat_at": moment(), "slots": slots})
     )
 
@@ -76,8 +81,30 @@ def all_of(connection: Connection) -> list[Heartbeat]:
         sa.select(heartbeats_table).order_by(heartbeats_table.c.process, heartbeats_table.c.started_at)
     )
     return [
-        Heartbeat(row.name, row.process, row.slots, row.started_at, (at - row.beat_at).total_seconds()) for row in rows
+        Heartbeat(row.name, row.process, row.slots, row.started_at, (at - row.beat_at).total_seconds(), row.version)
+        for row in rows
     ]
+
+
+def mixed_versions(processes: Iterable[Heartbeat]) -> str:
+    """`0.1.0+0005: web-1@a, worker-1@a; older: beat-1@b`: who runs which version. Empty when all live ones run one."""
+    names: dict[str, list[str]] = {}
+    for each in processes:
+        if each.is_alive:
+            names.setdefault(each.version or "older", []).append(each.name)
+    told = [f"{version}: {few(of_it)}" for version, of_it in sorted(names.items())]
+    return "; ".join(told) if len(told) > 1 else ""
+
+
+def few(names: Sequence[str]) -> str:
+    """`a, b, c, d, e and 7 more`."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def seconds_since_heard(connection: Connection) -> dict[str, float]:
+    """Of each live process by its name. Works on the schema of any release: `migrate` asks it about older ones."""
+    at = now(connection)
+    return {name: (at - beat_at).total_seconds() for name, beat_at in connection.execute(_HEARD)}
 
 
 def _alive() -> sa.ColumnElement[bool]:
@@ -86,5 +113,6 @@ def _alive() -> sa.ColumnElement[bool]:
 
 _OF_LIVE_WORKERS = (_alive(), heartbeats_table.c.process == "worker")
 _LIVE_WORKERS = sa.select(heartbeats_table.c.name).where(*_OF_LIVE_WORKERS)
+_HEARD = sa.select(heartbeats_table.c.name, heartbeats_table.c.beat_at).where(_alive()).order_by("name")
 _LIVE_SLOTS = sa.select(sa.func.coalesce(sa.func.sum(heartbeats_table.c.slots), 0)).where(*_OF_LIVE_WORKERS)
 """Built once: every dispatch runs them."""

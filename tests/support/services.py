@@ -38,7 +38,7 @@ class PostgresServer:
         self.process: subprocess.Popen[bytes] | None = None
         self._password = secrets.token_hex(12)
         self._account = pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else None
-        self._programs = _find_programs(self.folder, copied=self._account is not None)
+        self.programs = _find_programs(self.folder, copied=self._account is not None)
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/{database}"
@@ -52,7 +52,7 @@ class PostgresServer:
                 os.chown(path, self._account.pw_uid, self._account.pw_gid)
         made = subprocess.run(
             [
-                self._programs / "initdb", "--pgdata", self.folder / "data", "--username", "postgres", "--no-sync",
+                self.programs / "initdb", "--pgdata", self.folder / "data", "--username", "postgres", "--no-sync",
                 "--pwfile", password_file, "--auth", "password", "--encoding", "UTF8", "--locale", "C",
             ],
             **self._as_account(),
@@ -71,7 +71,7 @@ class PostgresServer:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    self._programs / "postgres", "-D", self.folder / "data",
+                    self.programs / "postgres", "-D", self.folder / "data",
                     *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
                 ],
                 **self._as_account(),

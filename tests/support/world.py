@@ -72,6 +72,10 @@ class World:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.processes.__exit__(kind, error, at)
         self.double.stop()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Closes our own connections to the database."""
         if self._engine is not None:
             self._engine.dispose()
 

@@ -54,6 +54,7 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
             carded=[each for each in accounts if len(accounts) <= CARDS or needs_a_look(each)],
             problems=problems(accounts, processes),
             kinds=_kinds(processes),
+            mixed_versions=heartbeats.mixed_versions(processes),
             flower=_flower(settings.flower_port),
             choices=CHOICES,
             chosen_account=location_id,

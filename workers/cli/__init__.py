@@ -17,6 +17,7 @@ MODULES = {
     "replay": "workers.cli.replay",
     "reconcile": "workers.cli.reconcile",
     "backfill": "workers.cli.backfill",
+    "backup": "workers.cli.backup",
 }
 """Where each command is, which has the command's name: only the module of the command that is run is imported."""
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from migrations import is_current
 from migrations import migrate as bring_to_newest
-from migrations.running import PATIENCE_SECONDS, MigrationBlocked, StatementTooLong
+from migrations.running import PATIENCE_SECONDS, MigrationBlocked, StatementTooLong, StopNeeded
 from models.accounts import accounts
 from models.database import Database
 from models.settings import Settings
@@ -32,13 +32,15 @@ RECONNECT_SECONDS = 0.5
     "--patience", type=click.FloatRange(min=0), default=PATIENCE_SECONDS, show_default=True, metavar="SECONDS",
     help="How long a migration is tried again that does not get a lock, because another session has it.",
 )  # fmt: skip
-def migrate(wait: float, patience: float) -> None:
+@click.option("--anyway", is_flag=True, help="Runs what needs a stop though processes are alive: they will fail.")
+def migrate(wait: float, patience: float, anyway: bool) -> None:
     """Makes the database ready: creates it if it is missing, brings its tables to the newest schema.
 
     Also makes the account that the environment names (LEADWAY_LOCATION_ID, LEADWAY_API_TOKEN, LEADWAY_INTAKE_SECRET)
     what the environment says. May be run as often as you like, by several at once.
 
     Each migration has its own transaction: when one fails, those before it stay, and the next run goes on from there.
+    Nothing runs when one of them needs a stop and a web, worker or beat is alive: stop these first.
 
     \b
     Examples:
@@ -47,7 +49,7 @@ def migrate(wait: float, patience: float) -> None:
     """
     with opened(schema=False) as this:
         _wait_for(this.database, seconds=wait)
-        _bring_to_newest(this, patience=patience)
+        _bring_to_newest(this, patience=patience, anyway=anyway)
         _make_the_environments_account(this)
 
 
@@ -95,13 +97,15 @@ def _create_if_missing(url: sa.URL) -> bool:
         return False
 
 
-def _bring_to_newest(this: Opened, *, patience: float) -> None:
+def _bring_to_newest(this: Opened, *, patience: float, anyway: bool) -> None:
     if is_current(this.database):
         say("The schema is the newest; nothing to do.")
         return
     had_one = sa.inspect(this.database.engine).has_table("alembic_version")
     try:
-        bring_to_newest(this.settings.database_url, patience_seconds=patience, report=say)
+        bring_to_newest(this.settings.database_url, patience_seconds=patience, beside_processes=anyway, report=say)
+    except StopNeeded as error:
+        raise Failure(f"{error}. With --anyway it runs beside them, and they fail until they are replaced") from None
     except (MigrationBlocked, StatementTooLong) as error:
         raise Failure(str(error)) from None
     except CommandError as error:

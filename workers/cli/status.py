@@ -9,6 +9,7 @@ import click
 
 from models.reconciling.webhook_coverage import Completeness
 from models.reports.overview import AccountOverview
+from models.work.heartbeats import mixed_versions
 from workers.cli.accounts_shown import api_outages
 from workers.cli.screen import NOTHING, age, count, heading, known, say, show_facts, when, work_of
 from workers.cli.standing import Standing, look
@@ -66,6 +67,7 @@ def as_json(standing: Standing) -> dict[str, Any]:
                 "process": each.process,
                 "name": each.name,
                 "alive": each.is_alive,
+                "version": each.version,
                 "slots": each.slots,
                 "started_at": when(each.started_at),
                 "last_heard_seconds": round(each.seconds_ago, 1),
@@ -162,6 +164,8 @@ def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
     alive = [each for each in standing.processes if each.is_alive]
     by_kind = [(kind, sum(each.process == kind for each in alive)) for kind in dict.fromkeys(e.process for e in alive)]
     yield "alive", ", ".join(f"{number} {kind}" for kind, number in by_kind) or NOTHING
+    if mixed := mixed_versions(standing.processes):
+        yield "versions", mixed
     for each in standing.processes:
         if not each.is_alive:
             yield "gone", f"{each.name}, last heard {age(each.seconds_ago)} ago"

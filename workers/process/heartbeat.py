@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import structlog
 
@@ -14,6 +16,8 @@ log = structlog.get_logger(__name__)
 LEAVE_SECONDS = 2.0
 """How long a process that ends waits for its row to be deleted. Longer: the row stays, and grows old."""
 
+MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
+
 
 @contextmanager
 def heartbeating(database: Database, name: str, *, process: str, slots: int = 0) -> Iterator[None]:
@@ -23,12 +27,15 @@ def heartbeating(database: Database, name: str, *, process: str, slots: int = 0)
     and beats again afterwards. The thread alone writes the row, so no late beat brings a deleted row back.
     """
     stopped = threading.Event()
+    this = version_of_this_process()
 
     def beat_until_stopped() -> None:
         missed = False
         while True:
             try:
-                database.transact(lambda connection: heartbeats.beat(connection, name, process=process, slots=slots))
+                database.transact(
+                    lambda connection: heartbeats.beat(connection, name, process=process, slots=slots, version=this)
+                )
                 missed = False
             except Exception as error:  # nothing may end the thread: a process without a heartbeat looks dead
                 if not missed:
@@ -48,3 +55,15 @@ def heartbeating(database: Database, name: str, *, process: str, slots: int = 0)
     finally:
         stopped.set()
         heart.join(timeout=LEAVE_SECONDS)
+
+
+def version_of_this_process() -> str:
+    """`0.1.0+0005`: the release, and the newest schema that its code knows, which tells apart what was not released.
+
+    The schema by the names of the migrations' files: Alembic would cost each worker 7 MB.
+    """
+    try:
+        release = version("leadway-calls")
+    except PackageNotFoundError:  # started from a folder where it is not installed
+        release = "unknown"
+    return f"{release}+{max(each.name.partition('_')[0] for each in MIGRATIONS.glob('[0-9]*.py'))}"

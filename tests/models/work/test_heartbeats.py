@@ -7,9 +7,11 @@ from models.work import heartbeats
 from tests.support.rows import read, rows_of, write
 
 
-def beat(database: Database, name: str, *, process: str = "worker", slots: int = 0, age: float = 0) -> None:
+def beat(
+    database: Database, name: str, *, process: str = "worker", slots: int = 0, age: float = 0, version: str = "1+0005"
+) -> None:
     with database.transaction() as connection:
-        heartbeats.beat(connection, name, process=process, slots=slots)
+        heartbeats.beat(connection, name, process=process, slots=slots, version=version)
         this = heartbeats.heartbeats_table.c.name == name
         if age:
             connection.execute(sa.update(heartbeats.heartbeats_table).where(this).values(beat_at=moment(-age)))
@@ -51,3 +53,18 @@ def test_processes_that_are_gone_for_a_day_are_forgotten(database: Database) -> 
     beat(database, "today's", age=86_000)
     write(database, heartbeats.forget_gone)
     assert [row["name"] for row in rows_of(database, heartbeats.heartbeats_table)] == ["today's"]
+
+
+def test_versions_are_told_only_when_live_processes_differ_with_those_who_run_each(database: Database) -> None:
+    def told() -> str:
+        return heartbeats.mixed_versions(read(database, heartbeats.all_of))
+
+    assert told() == ""
+    for number in range(7):
+        beat(database, f"worker-{number}")
+    beat(database, "gone", version="1+0004", age=60)
+    assert told() == ""
+    beat(database, "web", process="web", version="2+0006")
+    with database.transaction() as connection:
+        heartbeats.beat(connection, "beat", process="beat")
+    assert told() == ("1+0005: worker-0, worker-1, worker-2, worker-3, worker-4 and 2 more; 2+0006: web; older: beat")

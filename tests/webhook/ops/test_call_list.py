@@ -11,6 +11,7 @@ from models.accounts.pauses import PauseCause
 from models.calls.call_log import Action
 from models.calls.calls import calls_table
 from models.database import Database
+from models.work import heartbeats
 from tests.support.hearts import beating
 from tests.support.rows import (
     LOCATION,
@@ -127,6 +128,13 @@ def test_the_status_says_which_processes_are_alive_and_which_are_missing(ops: Pa
         page = ops.text("/ops/")
     assert "All is well" in page
     assert "<b>web</b> 1 alive" in page
+
+
+def test_the_status_says_which_live_processes_run_another_version(ops: Pages, database: Database) -> None:
+    with beating(database):
+        assert "different versions" not in ops.text("/ops/")
+        write(database, heartbeats.beat, "worker-2@there", process="worker", version="0.0.9+0003")
+        assert "0.0.9+0003: worker-2@there; " in ops.text("/ops/")
 
 
 @pytest.mark.usefixtures("database")

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from migrations import migrate as bring_to
 from models.accounts import accounts
-from models.database import COMMAND, Database
+from models.database import COMMAND, Database, moment
+from models.work.heartbeats import heartbeats_table
 from tests.support.rows import (
     LOCATION,
     SECRET,
@@ -110,6 +111,31 @@ def test_a_session_that_blocks_a_migration_is_named_and_nobody_waits_for_it_for_
         assert f"session {reader.info.backend_pid} (an analyst, user postgres, idle in transaction" in blocked.output
     assert run("migrate").exit_code == 0
     postgres_server.drop_database("blocked")
+
+
+def test_what_needs_a_stop_is_refused_beside_old_processes_unless_it_is_to_run_anyway(
+    environment: dict[str, str], empty_database_url: str
+) -> None:
+    """As in a release phase, in which the old processes still run."""
+    bring_to(empty_database_url, revision="0003")
+    with closing(Database(empty_database_url, limits=COMMAND)) as database, database.transaction() as connection:
+        values = {
+            "name": "worker-1@there",
+            "process": "worker",
+            "slots": 32,
+            "started_at": moment(),
+            "beat_at": moment(),
+        }
+        connection.execute(sa.insert(heartbeats_table).values(values))
+    run = Commands({**environment, "DATABASE_URL": empty_database_url})
+    refused = run("migrate")
+    assert refused.exit_code == 1
+    for words in ("migration 0004", "needs a stop", "worker-1@there (heard", "Stop them all", "--anyway"):
+        assert words in refused.output
+    assert "Migrating" not in refused.output
+    anyway = run("migrate", "--anyway")
+    assert anyway.exit_code == 0
+    assert "Migrating to 0004" in anyway.output
 
 
 @pytest.mark.parametrize(

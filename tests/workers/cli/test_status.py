@@ -10,6 +10,7 @@ import pytest
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
 from models.database import Database
+from models.work import heartbeats
 from tests.support.hearts import beating
 from tests.support.rows import (
     LOCATION,
@@ -29,6 +30,7 @@ from tests.support.rows import (
     write,
 )
 from tests.workers.cli.conftest import Commands
+from workers.process.heartbeat import version_of_this_process
 
 KEYS = {"at", "verdict", "reasons", "database", "redis", "processes", "accounts"}
 
@@ -55,6 +57,17 @@ def test_all_well_is_exit_status_0(run: Commands, running: Database, redis_url: 
     assert told["verdict"] == "fine"
     assert told["redis"] == {"reachable": True}
     assert {each["process"] for each in told["processes"] if each["alive"]} == {"web", "worker", "beat"}
+
+
+def test_live_processes_of_different_releases_are_told_and_need_nobody(run: Commands, running: Database) -> None:
+    assert "versions" not in run("status").output
+    write(running, heartbeats.beat, "worker-2@there", process="worker", version="0.0.9+0003")
+    result = run("status")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"versions +0\.0\.9\+0003: worker-2@there; \S+: beat-1@here", result.output)
+    told = {each["name"]: each["version"] for each in _json(run)["processes"]}
+    assert told["worker-2@there"] == "0.0.9+0003"
+    assert told["worker-1@here"] == told["web-1@here"] == version_of_this_process()
 
 
 def test_waiting_work_is_counted_with_the_oldest_and_needs_nobody(run: Commands, running: Database) -> None:

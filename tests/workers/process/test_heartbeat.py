@@ -2,6 +2,7 @@
 
 import threading
 import time
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 from models.database import WEB, WORKER, Database
 from models.work import heartbeats
 from tests.support.black_hole import BlackHoleProxy
+from tests.support.rows import read
 from tests.support.waiting import eventually
 from workers.local.embedded_redis import free_port
 from workers.process import heartbeat
@@ -21,6 +23,9 @@ def test_a_process_has_a_row_while_it_runs_and_none_when_it_has_ended(database_u
     database = Database(database_url, limits=WORKER)
     with heartbeating(database, "worker-1@here", process="worker", slots=32):
         eventually(lambda: _alive(database) == ["worker-1@here"])
+        [beating] = read(database, heartbeats.all_of)
+    schema = read(database, lambda connection: connection.execute(sa.text("SELECT * FROM alembic_version")).scalar())
+    assert beating.version == f"{metadata.version('leadway-calls')}+{schema}"
     assert _alive(database) == []
     database.close()
 

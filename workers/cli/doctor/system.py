@@ -129,6 +129,8 @@ def _of_processes(database: Database) -> Iterator[Check]:
         heard = [each.seconds_ago for each in known if each.process == process]
         told = f"none is alive; last heard {min(heard):.0f} s ago" if heard else "none is alive, none was heard of"
         yield failed(process, told, START[process])
+    if mixed := heartbeats.mixed_versions(known):
+        yield warning("versions", f"processes run different ones ({mixed})", "restart those of the older release")
 
 
 def _of_clock(database: Database) -> Check:

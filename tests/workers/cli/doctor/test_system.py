@@ -13,6 +13,7 @@ from models.database import Database
 from models.intake import notifications, rejection_counts
 from models.intake.notifications import NotificationStatus
 from models.settings import Settings
+from models.work import heartbeats
 from models.work.heartbeats import heartbeats_table
 from tests.support.hearts import beating
 from tests.support.rows import on_sqlite
@@ -167,6 +168,13 @@ def paused_by_a_person(at_work: AtWork) -> None:
     )
 
 
+def older_worker(at_work: AtWork) -> None:
+    _write(
+        at_work,
+        lambda connection: heartbeats.beat(connection, "worker-2@there", process="worker", version="0.0.9+0003"),
+    )
+
+
 MISTAKES = [
     (no_database, "database", "DATABASE_URL"),
     (no_schema, "database schema", "migrate"),
@@ -187,8 +195,9 @@ MISTAKES = [
     (no_notification, "notifications", "/ops/setup"),
     (unresolved_notification, "notifications", "/ops/setup"),
     (paused_by_a_person, "paused by person", "Until Monday."),
+    (older_worker, "versions", "0.0.9+0003: worker-2@there"),
 ]
-A_WARNING = {"clock and Leadway's", "limits", "refused notifications", "notifications", "paused by person"}
+A_WARNING = {"clock and Leadway's", "limits", "refused notifications", "notifications", "paused by person", "versions"}
 
 
 @on_sqlite
