@@ -1,8 +1,9 @@
 """Enqueues what is due: first tries, retries, leases that ran out. Nothing else enqueues calls or follow-ups.
 
-Runs at each wake-up and every second anyway: as a task when web or beat asks for it, and in each worker's waker thread
-when an attempt has ended, which needs no message and no free slot. Several at once do no harm: a row gets its enqueue
-mark before its message is sent, and a row that was enqueued twice is claimed once.
+Each worker dispatches every second, in a thread of its own, and sooner when an attempt has ended or web sends a
+wake-up. Several at once do no harm: a row gets its enqueue mark before its message is sent, and a row that was enqueued
+twice is claimed once. No message expires, for that would compare the clocks of two hosts. Messages that nobody takes
+are bounded by their number instead (docs/decisions/0062).
 """
 
 import secrets
@@ -15,8 +16,10 @@ from models.failpoints import failpoint
 from models.follow_ups.follow_ups import FOLLOW_UP
 from models.work import dispatch_order, heartbeats
 from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
+from models.work.work_rows import WorkKind
 from workers.app import app
 from workers.process.connections import Connections, connections
+from workers.process.ticks import dispatch_wanted
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -32,12 +35,20 @@ QUEUED_PER_SLOT = 1.0
 
 
 @app.task(name="due.dispatch")
+def dispatch_soon() -> None:
+    """A wake-up: the worker that takes it dispatches at once, in the thread that dispatches every second."""
+    dispatch_wanted.set()
+
+
 def dispatch_due() -> None:
     """Enqueues as much of what is due as the slots allow. Raises what database or Redis raise."""
     this = connections()
-    marks = EnqueueMarks(_epoch(this), this.mark_seconds)
+    epoch, waiting = _look_at_redis(this)
+    marks = EnqueueMarks(epoch, this.mark_seconds)
     with this.database.reading() as connection:
-        limits = _limits(this, heartbeats.live_slots(connection) or this.settings.worker_threads)
+        limits = _limits(this, heartbeats.live_slots(connection) or this.settings.worker_threads, waiting=waiting)
+    if limits.room == 0:
+        return
     marked = this.database.transact(
         lambda connection: dispatch_order.take_due(connection, KINDS, marks=marks, limits=limits)
     )
@@ -54,10 +65,7 @@ def _send(this: Connections, marked: Sequence[Due]) -> None:
         with app.producer_or_acquire() as producer:
             while left:
                 work, key = left[0].work, left[0].key
-                app.send_task(
-                    TASKS[work.name], args=key, expires=this.mark_seconds, producer=producer, queue=f"{work.name}s",
-                    argsrepr=repr(key),
-                )  # fmt: skip
+                app.send_task(TASKS[work.name], args=key, producer=producer, queue=_queue_of(work), argsrepr=repr(key))
                 metrics.ENQUEUED.labels(work.name).inc()
                 left.pop(0)
     finally:
@@ -65,21 +73,30 @@ def _send(this: Connections, marked: Sequence[Due]) -> None:
             this.database.transact(lambda connection: dispatch_order.clear_marks(connection, left))
 
 
-def _limits(this: Connections, slots: int) -> DispatchLimits:
+def _queue_of(work: WorkKind) -> str:
+    return f"{work.name}s"
+
+
+def _limits(this: Connections, slots: int, *, waiting: int) -> DispatchLimits:
+    """`waiting`: messages in Redis. Those whose marks became void are not in flight any more, but are still there."""
     per_account = max(1, slots // SHARE_OF_AN_ACCOUNT)
+    in_all = max(2, int(slots * (1 + QUEUED_PER_SLOT)))
     return DispatchLimits(
-        in_all=max(2, int(slots * (1 + QUEUED_PER_SLOT))),
+        in_all=in_all,
+        room=max(0, in_all - waiting),
         per_account=per_account,
         background=max(1, per_account // 2),
         per_10_seconds=this.settings.leadway_requests_per_10_seconds,
     )
 
 
-def _epoch(this: Connections) -> str:
-    """The epoch of Redis' memory: a random name that Redis forgets when it forgets its queues."""
-    if this.redis.get(EPOCH_KEY) is None:
-        this.redis.set(EPOCH_KEY, secrets.token_hex(8), nx=True)
-    found = this.redis.get(EPOCH_KEY)
-    if not isinstance(found, bytes):
-        raise RuntimeError("Redis forgot its epoch within a moment; the next tick tries again")
-    return found.decode()
+def _look_at_redis(this: Connections) -> tuple[str, int]:
+    """The epoch of Redis' memory, a random name that Redis forgets when it forgets its queues, and how many messages
+    wait in the queues of all kinds of work."""
+    with this.redis.pipeline() as pipe:
+        pipe.set(EPOCH_KEY, secrets.token_hex(8), nx=True)
+        pipe.get(EPOCH_KEY)
+        for work in KINDS:
+            pipe.llen(_queue_of(work))
+        _, epoch, *waiting = pipe.execute()
+    return epoch.decode(), sum(waiting)

@@ -17,6 +17,7 @@ from workers.process.connections import Connections, connections
 log = structlog.get_logger(__name__)
 
 
+# A task only for messages of the release before, whose beat sent them.
 @app.task(name="pauses.heal")
 def heal_pauses() -> None:
     """Makes the probes that are due."""

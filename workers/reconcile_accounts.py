@@ -1,7 +1,7 @@
 """Compares Leadway's list with the stored calls: opens each account's windows when they are due, and reads them.
 
-A tick opens windows and enqueues their pages; one task reads one page. A message is a hint: the window's own schedule
-and lease decide, so a doubled message does no harm, and the next tick replaces a lost one.
+Every two seconds each worker opens windows and enqueues their pages; one task reads one page. A message is a hint: the
+window's own schedule and lease decide, so a doubled message does no harm, and the next tick replaces a lost one.
 """
 
 import time
@@ -14,16 +14,17 @@ from models.calls.calls import CALL
 from models.reconciling import schedule, windows
 from models.reconciling.windows import Window
 from models.work import heartbeats
-from workers.app import app
+from workers.app import HOUSEKEEPING, app
 from workers.process.connections import Connections, connections
 from workers.reconciling.read_page import PageOutcome, read_page
 
 SHARE_OF_SLOTS = 4
-"""At most one slot in four reads lists at a time."""
+"""At most one slot in four reads lists at a time, and no more messages wait."""
 NEXT_LOOK_SECONDS = 0.2
 """Pause of a command before it looks again at a window that cannot be read yet."""
 
 
+# A task only for messages of the release before, whose beat sent them.
 @app.task(name="accounts.reconcile")
 def reconcile_accounts() -> None:
     """Opens the windows that are due, and enqueues a page of each open window whose next page is due."""
@@ -34,8 +35,11 @@ def reconcile_accounts() -> None:
     if something_due:
         list_fetch = this.settings.leadway_list_fetch == "on"
         this.database.transact(lambda connection: schedule.open_due(connection, list_fetch=list_fetch))
+    room = max(1, slots // SHARE_OF_SLOTS) - this.redis.llen(HOUSEKEEPING)
+    if room <= 0:
+        return
     with this.database.reading() as connection:
-        due = windows.due(connection, limit=max(1, slots // SHARE_OF_SLOTS))
+        due = windows.due(connection, limit=room)
     for reconciliation_id in due:
         _send(reconciliation_id)
 
@@ -52,10 +56,7 @@ def read_one_page(reconciliation_id: int) -> None:
 
 
 def _send(reconciliation_id: int) -> None:
-    app.send_task(
-        "reconciliations.read_page", args=(reconciliation_id,), queue="housekeeping",
-        expires=connections().mark_seconds,
-    )  # fmt: skip
+    app.send_task("reconciliations.read_page", args=(reconciliation_id,), queue=HOUSEKEEPING)
 
 
 class AccountStandsStill(Exception):

@@ -17,13 +17,10 @@ from models.work.lifecycle import Claim, LeaseLost
 from models.work.work_rows import WorkKind
 from workers.attempts.isolation import IsolationTimeout, isolation
 from workers.process.connections import Connections, connections
-from workers.process.wake_up import Waker
+from workers.process.ticks import dispatch_wanted
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
-
-waker = Waker()
-"""Called after each attempt: it may have planned follow-ups, and it has freed a slot for what waits."""
 
 
 def attempt(
@@ -91,7 +88,7 @@ def _carry_out(this: Connections, claim: Claim, carry_out: Callable[[Connections
         _abort(this, claim, error)
     finally:
         structlog.contextvars.unbind_contextvars("work", "key", "fence")
-    waker.wake()
+    dispatch_wanted.set()  # it may have planned follow-ups, and it has freed a slot for what waits
     metrics.ATTEMPTS.labels(claim.work.name, outcome).inc()
     took = round(1000 * (this.attempt_seconds - claim.seconds_left))
     log.info("attempt_ended", work=claim.work.name, key=claim.key, outcome=outcome, milliseconds=took)
