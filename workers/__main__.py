@@ -21,18 +21,18 @@ from models.database import WORKER, Database
 from models.failpoints import arm_failpoints
 from models.settings import Settings, SettingsError, read_settings
 from workers.app import QUEUES, app, connect_broker
-from workers.attempts.attempt import waker
 from workers.dispatch_due import dispatch_due
+from workers.heal_pauses import heal_pauses
 from workers.process.celery_patches import EventsTogether, PromptConnection, WakingPool
 from workers.process.connections import open_connections
 from workers.process.heartbeat import heartbeating
+from workers.process.ticks import Tick, dispatch_wanted, ticking
+from workers.reconciling.open_windows import open_windows
 from workers.telemetry.logs import set_up_logs
 from workers.telemetry.metrics_files import share_counters
 
 STOP_SECONDS = 28.0
 """A worker that was told to stop is gone after that, whatever its threads hang on; its leases run out by themselves."""
-DISPATCH_PAUSE_SECONDS = 0.2
-"""Between two dispatches of one worker: what ends meanwhile is made up for by the messages in store."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,10 @@ def main() -> int:
 
 
 def run_worker(settings: Settings) -> int:
-    """Threads, because tasks wait for HTTP. The node's name is its own, so any number may run on one host."""
+    """Threads, because tasks wait for HTTP. The node's name is its own, so any number may run on one host.
+
+    Each worker ticks by itself, so what is due is found without beat, without a message and without a free thread.
+    """
     name = f"worker-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
         connections = open_connections(settings, worker=name)
@@ -67,11 +70,17 @@ def run_worker(settings: Settings) -> int:
         )
     except (SQLAlchemyError, accounts.SecretTaken) as error:  # the database may come later than we do
         log.error("account_not_written_at_start", error=type(error).__name__)
-    # After an attempt this process dispatches what is due itself: a wake-up by message costs as much as a fetch.
-    waker.wake_by(dispatch_due, pause_seconds=DISPATCH_PAUSE_SECONDS)
+    ticks = (
+        Tick(dispatch_due, seconds=1.0, woken=dispatch_wanted),
+        Tick(open_windows, seconds=2.0),
+        Tick(heal_pauses, seconds=5.0),
+    )
     worker_shutting_down.connect(_end_in_time)
     app.amqp.Connection = PromptConnection
-    with heartbeating(connections.database, name, process="worker", slots=settings.worker_threads):
+    with (
+        heartbeating(connections.database, name, process="worker", slots=settings.worker_threads),
+        ticking(*ticks),
+    ):
         worker = app.Worker(
             hostname=name,
             pool_cls=WakingPool,
@@ -91,7 +100,7 @@ def run_worker(settings: Settings) -> int:
 
 
 def run_beat(settings: Settings) -> int:
-    """Every tick is harmless when repeated, so the schedule lives in memory: no file that two beats could share."""
+    """Every task is harmless when repeated, so the schedule lives in memory: no file that two beats could share."""
     database = Database(settings.database_url, limits=WORKER)
     with heartbeating(database, f"beat-{secrets.token_hex(3)}@{socket.gethostname()}", process="beat"):
         log.info("beat_started", entries=sorted(app.conf.beat_schedule))

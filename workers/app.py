@@ -1,18 +1,27 @@
 """The Celery app: its queues, its settings, and how a process reaches Redis.
 
-Redis holds hints: the rows in the database know what is due. Hence early acknowledgement, no results, messages that
-expire, and none of Celery's retries, countdowns or ETAs.
+Redis holds hints: the rows in the database know what is due. Hence early acknowledgement, no results, and none of
+Celery's retries, countdowns, ETAs or expiries. What has to go on every few seconds is no matter of Celery's either:
+each worker ticks by itself (workers/process/ticks.py).
 """
 
 from typing import Any
 
 from celery import Celery
+from celery.schedules import crontab
 from kombu import Queue
 
 from models.settings import Settings, read_settings
-from workers.schedule import SCHEDULE
 
-QUEUES = ("calls", "follow_ups", "housekeeping")
+HOUSEKEEPING = "housekeeping"
+QUEUES = ("calls", "follow_ups", HOUSEKEEPING)
+
+SCHEDULE = {
+    "empty what is past its retention time": {"task": "expired.prune", "schedule": crontab(hour="3", minute="17")},
+    "forget the heartbeats of processes that are gone": {"task": "heartbeats.forget", "schedule": crontab(minute="47")},
+}
+"""Beat's, in UTC. Times and not intervals: an interval begins anew when beat starts, and a day's would never be over
+where beat is started every day. Everything may be run twice at once, so two beats do no harm."""
 
 WORKER_TRANSPORT = {
     # Without these a half-open connection leaves a worker deaf for minutes. kombu looks at each health check whether a
@@ -24,7 +33,7 @@ WORKER_TRANSPORT = {
     "visibility_timeout": 300,
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
-    # Queues take turns: a long queue cannot keep the dispatcher's message waiting.
+    # Queues take turns: a long queue cannot keep the messages of another one waiting.
     "queue_order_strategy": "round_robin",
 }
 """kombu's options in workers and beat; times in seconds."""
@@ -59,9 +68,9 @@ app = Celery(
 app.add_defaults(_from_environment)
 app.Task.Request = "workers.process.celery_patches:Hint"
 app.conf.update(
-    # A message is a hint with a short life. To keep unacknowledged messages would cost two round trips for each.
+    # A message is a hint. To keep unacknowledged messages would cost two round trips for each.
     task_queues=[Queue(name, routing_key=name, no_ack=True) for name in QUEUES],
-    task_default_queue="housekeeping",
+    task_default_queue=HOUSEKEEPING,
     task_create_missing_queues=False,
     task_routes={"calls.*": {"queue": "calls"}, "follow_ups.*": {"queue": "follow_ups"}},
     task_ignore_result=True,

@@ -1,7 +1,9 @@
 """Enqueues what is due: first tries, retries, leases that ran out. Nothing else enqueues work.
 
-Runs at each wake-up and every second anyway. Several at once do no harm: a row gets its enqueue mark before its message
-is sent, and a row that was enqueued twice is claimed once.
+Each worker dispatches every second, in a thread of its own, and sooner when an attempt has ended or web sends a
+wake-up. Several at once do no harm: a row gets its enqueue mark before its message is sent, and a row that was enqueued
+twice is claimed once. No message expires, for that would compare the clocks of two hosts. Messages that nobody takes
+are bounded by their number instead (docs/decisions/0062).
 """
 
 import secrets
@@ -18,6 +20,7 @@ from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
 from workers.app import app
 from workers.leadway.credentials import GRANT
 from workers.process.connections import Connections, connections
+from workers.process.ticks import dispatch_wanted
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -31,15 +34,23 @@ QUEUED_PER_SLOT = 1.0
 
 
 @app.task(name="due.dispatch")
+def dispatch_soon() -> None:
+    """A wake-up: the worker that takes it dispatches at once, in the thread that dispatches every second."""
+    dispatch_wanted.set()
+
+
 def dispatch_due() -> None:
     """Enqueues as much of what is due as the slots allow. Raises what database or Redis raise."""
     this = connections()
-    marks = EnqueueMarks(_epoch(this), this.mark_seconds)
+    epoch, waiting = _look_at_redis(this)
+    marks = EnqueueMarks(epoch, this.mark_seconds)
     with this.database.reading() as connection:
         accounts = dispatch_order.due_accounts(connection, this.scan_memory)
         if not accounts:
             return
-        limits = _limits(this, heartbeats.live_slots(connection) or this.settings.worker_threads)
+        limits = _limits(this, heartbeats.live_slots(connection) or this.settings.worker_threads, waiting=waiting)
+    if limits.room == 0:
+        return
     marked = this.database.transact(
         lambda connection: dispatch_order.take_due(connection, KINDS, accounts, marks=marks, limits=limits)
     )
@@ -67,21 +78,26 @@ def _send(this: Connections, marked: Sequence[Due]) -> None:
             this.database.transact(lambda connection: dispatch_order.clear_marks(connection, left))
 
 
-def _limits(this: Connections, slots: int) -> DispatchLimits:
+def _limits(this: Connections, slots: int, *, waiting: int) -> DispatchLimits:
+    """`waiting`: messages in Redis. Those whose marks became void are not in flight any more, but are still there."""
     per_account = max(1, slots // SHARE_OF_AN_ACCOUNT)
+    in_all = max(2, int(slots * (1 + QUEUED_PER_SLOT)))
     return DispatchLimits(
-        in_all=max(2, int(slots * (1 + QUEUED_PER_SLOT))),
+        in_all=in_all,
+        room=max(0, in_all - waiting),
         per_account=per_account,
         background=max(1, per_account // 2),
         per_10_seconds=this.settings.leadway_requests_per_10_seconds,
     )
 
 
-def _epoch(this: Connections) -> str:
-    """The epoch of Redis' memory: a random name that Redis forgets when it forgets its queues."""
-    if this.redis.get(EPOCH_KEY) is None:
-        this.redis.set(EPOCH_KEY, secrets.token_hex(8), nx=True)
-    found = this.redis.get(EPOCH_KEY)
-    if not isinstance(found, bytes):
-        raise RuntimeError("Redis forgot its epoch within a moment; the next tick tries again")
-    return found.decode()
+def _look_at_redis(this: Connections) -> tuple[str, int]:
+    """The epoch of Redis' memory, a random name that Redis forgets when it forgets its queues, and how many messages
+    wait in the queues of all kinds of work."""
+    with this.redis.pipeline() as pipe:
+        pipe.set(EPOCH_KEY, secrets.token_hex(8), nx=True)
+        pipe.get(EPOCH_KEY)
+        for queue in sorted({kind.queue for kind in KINDS}):
+            pipe.llen(queue)
+        _, epoch, *waiting = pipe.execute()
+    return epoch.decode(), sum(waiting)

@@ -1,4 +1,7 @@
-"""Empties rows past the retention time: people's words go, the rows stay, so that no listing brings the words back."""
+"""The tasks of beat's schedule: empties rows past the retention time, and forgets processes that are gone.
+
+People's words go, the rows stay, so that no listing brings the words back.
+"""
 
 import structlog
 
@@ -14,7 +17,6 @@ log = structlog.get_logger(__name__)
 def prune_expired() -> None:
     """Empties batch by batch; without LEADWAY_RETENTION_DAYS no call and no notification is emptied."""
     this = connections()
-    this.database.transact(forget_gone)
     days = this.settings.leadway_retention_days
     if days is None:
         return
@@ -25,3 +27,9 @@ def prune_expired() -> None:
         log.info("expired_emptied", calls=emptied)
     while this.database.transact(lambda connection: empty_notifications(connection, days=days)):
         pass
+
+
+@app.task(name="heartbeats.forget")
+def forget_heartbeats() -> None:
+    """Removes the heartbeats of processes that ended long ago without a word."""
+    connections().database.transact(forget_gone)

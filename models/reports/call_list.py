@@ -143,7 +143,7 @@ def _which(shown: CallFilter, location: sa.Column[str], call_id: sa.Column[str])
         case CallFilter.COMPLETE:
             return _w.kind.is_(None)
         case CallFilter.PENDING | CallFilter.RUNNING | CallFilter.DEAD:
-            return _w.kind.is_not(None) & (STATUS == sa.literal(str(shown), sa.Text))
+            return _w.kind.is_not(None) & (sa.literal(str(shown), sa.Text) == STATUS)
         case CallFilter.FOLLOW_UP_OPEN:
             states = [FollowUpState.PENDING, FollowUpState.UNCLEAR]
         case CallFilter.FOLLOW_UP_UNCLEAR:

@@ -47,6 +47,8 @@ class DispatchLimits:
 
     in_all: int
     per_account: int
+    room: int | None = None
+    """How many may be added now. None: any number."""
     background: int | None = None
     """Of an account's rows, how many may be reconciled or backfilled ones. None: all."""
     per_10_seconds: int | None = None
@@ -104,6 +106,8 @@ def take_due(
     order to send."""
     in_flight, in_background = _in_flight(connection, marks)
     left = limits.in_all - sum(in_flight.values())
+    if limits.room is not None:
+        left = min(left, limits.room)
     if left <= 0:
         return []
     candidates = {

@@ -12,8 +12,12 @@ from models.database import UtcDateTime, insert, metadata, moment, now
 BEAT_SECONDS = 3.0
 GONE_AFTER_SECONDS = 10.0
 FORGOTTEN_AFTER_SECONDS = 86_400.0
-NEEDED_PROCESSES = ("web", "worker", "beat")
-"""Without one of each, calls or notes are not worked on."""
+NEEDED_PROCESSES = {
+    "web": "Leadway's notifications are refused by the connection",
+    "worker": "no call is fetched and no note written",
+    "beat": "nothing is emptied after its retention time",
+}
+"""What happens while none of the kind is alive."""
 NAMED = 5
 """Processes, where a line tells which."""
 

@@ -16,7 +16,6 @@ def run(*, seconds: float = 120.0, workers: int = 2) -> dict[str, Any]:
         names = [f"worker-{position}" for position in range(workers)]
         for name in names:
             world.processes.start("worker", name=name)
-        world.processes.start("beat")
         world.wait_for_worker()
         wait(WARM_UP_SECONDS)
         since, processor = world.double.memory.now(), Processor(world, *names)

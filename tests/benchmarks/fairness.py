@@ -49,7 +49,6 @@ def at_the_limit(*, number: int, workers: int, seconds: float) -> dict[str, Any]
         names = [f"worker-{one}" for one in range(1, workers + 1)]
         for name in names:
             world.processes.start("worker", name=name)
-        world.processes.start("beat")
         world.wait_for_worker()
         wait(WARM_UP_SECONDS)
         since, processor = world.double.memory.now(), Processor(world, *names)
@@ -81,7 +80,7 @@ def beside_a_flood(
     with crowd(number=live_accounts + 1) as (world, [flooded, *live]):
         _stand_still(world, flooded, True)
         announce(world, place(world, flooded, backlog))
-        for line in ("web", "worker", "beat"):
+        for line in ("web", "worker"):
             world.processes.start(line)
         world.wait_for_web()
         world.wait_for_worker()

@@ -1,6 +1,6 @@
 """Benchmark `history`: an account's past taken in from list pages, beside live calls, and compared with single fetches.
 
-Everything is real but Leadway: web, worker, beat and the backfill command are processes, the double enforces the
+Everything is real but Leadway: web, worker and the backfill command are processes, the double enforces the
 vendor's limit of 100 requests per 10 s.
 """
 
@@ -42,7 +42,7 @@ def run(*, calls: int = 50_000, fetched_singly: int = 500, days: int = 90) -> di
             double = world.double
             double.set_rate_limit(per_window=100)
             double.place_calls(calls, over=days * DAY, ago=DAY)
-            world.start("web", "worker", "beat")
+            world.start("web", "worker")
             listed = _by_pages(world, days=days + 2)
             singly = _one_by_one(world, double.place_calls(fetched_singly, ago=DAY))
             stored = world.scalar("SELECT count(*) FROM calls WHERE origin = 'backfill' AND read_from = 'list'")

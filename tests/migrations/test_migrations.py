@@ -33,7 +33,7 @@ def database(empty_database_url: str) -> Iterator[Database]:
     opened.close()
 
 
-REVERSIBLE = "0004"
+REVERSIBLE = "0005"
 """The last migration before the first one that cannot be undone."""
 
 

@@ -38,23 +38,30 @@ def test_a_healthy_system_is_found_well_until_a_process_dies_or_the_token_is_rev
     assert code == 0, printed
     assert "Everything is well." in printed
 
+    running.processes.stop("beat")
+    code, printed = _run(running, "doctor")
+    assert code == 0, "calls and notes need no beat"
+    assert "WARNING  beat: none is alive, none was heard of" in printed, "who is told to stop takes its row away"
+    assert "0 failed, 1 warning." in printed
+    code, printed = _run(running, "status")
+    assert code == 1, "a person has to start it"
+    assert "until then nothing is emptied after its retention time" in " ".join(printed.split())
+
     running.double.revoke_token()
     code, failed = _failed(running)
     assert (code, set(failed) - {"paused by token"}) == (1, {"API token"})
 
     running.processes.kill("worker")
     running.processes.kill("web")
-    running.processes.stop("beat")
     eventually(
-        lambda: _failed(running)[1].keys() >= NEEDED,
+        lambda: _failed(running)[1].keys() >= {"web", "worker"},
         timeout=40,
         every=1.0,
-        describe=lambda: f"the doctor to miss web, worker and beat; {running.rows('SELECT * FROM heartbeats')}",
+        describe=lambda: f"the doctor to miss web and worker; {running.rows('SELECT * FROM heartbeats')}",
     )
     code, failed = _failed(running)
     assert code == 1
     assert all(failed[name].startswith("none is alive; last heard") for name in ("web", "worker"))
-    assert failed["beat"] == "none is alive, none was heard of", "who is told to stop takes its row away"
     code, printed = _run(running, "status")
     assert code == 1
     assert all(f"no {name} process is alive" in printed for name in NEEDED)

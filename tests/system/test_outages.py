@@ -40,7 +40,7 @@ def test_after_an_outage_of_the_intake_nothing_is_missing_and_nothing_is_twice(
         double.fault("list", "status", status=503, times=2, skip=1)
         double.fault("list", "reset", times=1, skip=2)
 
-        world.start("worker", "beat")  # and no web: nothing is announced
+        world.start("worker")  # and no web: nothing is announced
         passed = eventually(lambda: last_regular(world), timeout=60, describe="the regular run to end")
         world.wait_until_done(calls=len(double.truth.calls()) - 1, timeout=100)
         assert all(window["listed"] == window["held"] for window in passed)

@@ -51,21 +51,11 @@ def test_two_workers_started_with_the_same_command_share_the_work(stage_on_sqlit
             eventually(lambda: _attempts(stage, name, others=True), describe="an attempt by the first worker")
         stage.wait_for_peace(traffic.calls)
         assert_each_note_once(stage.world, traffic.calls)
-
-
-def test_two_beats_at_once_send_nothing_twice(stage_on_sqlite: Stage) -> None:
-    stage = stage_on_sqlite
-    with stage.world.another("beat"):
-        with Traffic(stage.world, per_second=6) as traffic:
-            eventually(lambda: len(traffic.calls) >= 12, describe="twelve calls")
-        stage.wait_for_peace(traffic.calls)
-        assert_each_note_once(stage.world, traffic.calls)
         readings = stage.world.rows(
             "SELECT call_id, count(*) AS number FROM attempts WHERE work = 'call' GROUP BY call_id"
         )
         number = {row["call_id"]: row["number"] for row in readings}
-        assert {number[call.call_id] for call in traffic.calls} == {1}
-        assert stage.world.processes.stop("beat-2") == 0
+        assert {number[call.call_id] for call in traffic.calls} == {1}, "both dispatch, and enqueue nothing twice"
 
 
 def test_a_web_process_that_is_told_to_stop_answers_what_it_has_begun(stage_on_sqlite: Stage) -> None:

@@ -247,6 +247,9 @@ def test_the_tick_opens_what_is_due_and_sends_a_reader_for_it(at_work: AtWork) -
     assert at_work.this.redis.llen("housekeeping") == 1
     reconcile_accounts()
     assert len(ledger(at_work)) == 1, "of each kind one is open"
+    for _ in range(20):
+        reconcile_accounts()
+    assert at_work.this.redis.llen("housekeeping") == 32 // 4, "one slot in four: what nobody takes does not pile up"
 
 
 def test_the_period_is_short_while_calls_come_unannounced_and_longer_when_the_webhook_works(at_work: AtWork) -> None:

@@ -18,7 +18,7 @@ PAGE = 50
 """Calls per page."""
 CARDS = 6
 """With more accounts than CARDS, accounts without work and problems get no card and are only counted."""
-NEEDED_ROLES = tuple(each for each in NEEDED_PROCESSES if each != "web")
+NEEDED_ROLES = {kind: meanwhile for kind, meanwhile in NEEDED_PROCESSES.items() if kind != "web"}
 """Without web: whoever reads this page has been answered by a web process, whatever its heartbeat says."""
 
 CHOICES = (
@@ -86,8 +86,12 @@ class ProcessKind:
 def problems(accounts: list[AccountOverview], processes: list[Heartbeat]) -> list[Problem]:
     """What keeps calls or notes from being worked on, worst first, for somebody who was paged."""
     found = [
-        Problem(f"No {kind} is alive.", f"Start it: the line {kind} of the Procfile.")
-        for kind in NEEDED_ROLES
+        Problem(
+            f"No {kind} is alive.",
+            f"Start it: the line {kind} of the Procfile. Until then {meanwhile}.",
+            "warn" if kind == "beat" else "bad",
+        )
+        for kind, meanwhile in NEEDED_ROLES.items()
         if not any(each.process == kind and each.is_alive for each in processes)
     ]
     for each in accounts:

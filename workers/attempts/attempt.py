@@ -19,15 +19,12 @@ from models.work.lifecycle import AtClaim, Claim, LeaseLost
 from models.work.work_rows import WorkKey
 from workers.attempts.isolation import IsolationTimeout, isolation
 from workers.process.connections import Connections, connections
-from workers.process.wake_up import Waker
+from workers.process.ticks import dispatch_wanted
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
-waker = Waker()
-"""Called after each attempt: it may have planned follow-ups, and it has freed a slot for what waits."""
 
 
 class AtAbort(Protocol):
@@ -111,7 +108,7 @@ def _carried_out(attempt: Attempt, at_abort: AtAbort | None) -> Iterator[Attempt
             log.exception("attempt_raised")
             metrics.UNEXPECTED_ERRORS.labels(claim.key.kind.name, type(error).__name__).inc()
             _abort(attempt, type(error).__name__, at_abort)
-    waker.wake()
+    dispatch_wanted.set()  # it may have planned follow-ups, and it has freed a slot for what waits
     metrics.ATTEMPTS.labels(claim.key.kind.name, attempt.outcome).inc()
     took = round(1000 * (attempt.this.attempt_seconds - claim.seconds_left))
     log.info("attempt_ended", **names, outcome=attempt.outcome, milliseconds=took)

@@ -73,7 +73,11 @@ def _redis_answers(settings: Settings) -> bool | None:
 
 def _of_processes(processes: Sequence[Heartbeat], redis_reachable: bool | None) -> list[str]:
     alive = {each.process for each in processes if each.is_alive}
-    reasons = [f"no {name} process is alive: start one" for name in NEEDED_PROCESSES if name not in alive]
+    reasons = [
+        f"no {name} process is alive: start one; until then {meanwhile}"
+        for name, meanwhile in NEEDED_PROCESSES.items()
+        if name not in alive
+    ]
     if redis_reachable is False:
         reasons.append("Redis does not answer: notifications are taken in, everything else waits until it is back")
     return reasons

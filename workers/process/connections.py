@@ -38,7 +38,7 @@ class Connections:
 
     @property
     def mark_seconds(self) -> float:
-        """How long a message may wait in Redis, in seconds: then its row's mark is void."""
+        """How long a row's enqueue mark holds, in seconds: then its message is taken for lost, and sent again."""
         return min(30.0, 0.5 * self.settings.leadway_lease_seconds)
 
     def close(self) -> None:

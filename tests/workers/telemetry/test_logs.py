@@ -25,11 +25,11 @@ def lines() -> Lines:
 
 
 def test_an_event_is_one_json_object_with_its_fields_its_level_and_its_time(lines: Lines) -> None:
-    structlog.get_logger("test").warning("wake_up_failed", error="TimeoutError")
+    structlog.get_logger("test").warning("tick_failed", error="TimeoutError")
 
     [line] = lines()
     assert line.pop("timestamp").endswith("Z")
-    assert line == {"event": "wake_up_failed", "level": "warning", "error": "TimeoutError"}
+    assert line == {"event": "tick_failed", "level": "warning", "error": "TimeoutError"}
 
 
 def test_a_librarys_line_has_the_same_form_and_cannot_forge_another_line(lines: Lines) -> None:

@@ -27,11 +27,7 @@ from workers.process.connections import open_connections
 
 ANSWER_SECONDS = 2.0
 DATABASE_SKEW_SECONDS = 5.0
-START = {
-    "web": "start it: `python -m webhook`; until then Leadway's notifications are refused by the connection",
-    "worker": "start one: `python -m workers`",
-    "beat": "start one: `python -m workers beat`",
-}
+START = {"web": "python -m webhook", "worker": "python -m workers", "beat": "python -m workers beat"}
 
 
 def examine(settings: Settings, *, location_id: str | None = None, address: str | None = None) -> Iterator[Check]:
@@ -121,14 +117,15 @@ def _of_schema(database: Database) -> Check:
 def _of_processes(database: Database) -> Iterator[Check]:
     with database.reading() as connection:
         known = heartbeats.all_of(connection)
-    for process in heartbeats.NEEDED_PROCESSES:
+    for process, meanwhile in heartbeats.NEEDED_PROCESSES.items():
         alive = [each for each in known if each.process == process and each.is_alive]
         if alive:
             yield fine(process, f"{len(alive)} alive")
             continue
         heard = [each.seconds_ago for each in known if each.process == process]
         told = f"none is alive; last heard {min(heard):.0f} s ago" if heard else "none is alive, none was heard of"
-        yield failed(process, told, START[process])
+        do = f"start one: `{START[process]}`; until then {meanwhile}"
+        yield (warning if process == "beat" else failed)(process, told, do)
     if mixed := heartbeats.mixed_versions(known):
         yield warning("versions", f"processes run different ones ({mixed})", "restart those of the older release")
 
