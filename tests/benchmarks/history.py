@@ -128,7 +128,7 @@ def _one_by_one(world: World, calls: list[PlacedCall]) -> dict[str, Any]:
     ids = [call.call_id for call in calls]
     before, began = _requests(world, "fetch"), time.monotonic()
     _announce(world, ids)
-    done = "SELECT count(*) FROM calls WHERE plans_follow_ups = false AND read_from = 'fetch'"
+    done = "SELECT count(*) FROM calls WHERE wants_follow_ups = false AND read_from = 'fetch'"
     eventually(lambda: world.scalar(done) >= len(ids), timeout=1800, every=0.2, describe="single fetches")
     return {"requests": _requests(world, "fetch") - before, "seconds": time.monotonic() - began}
 
@@ -148,7 +148,7 @@ def _announce(world: World, call_ids: list[str]) -> None:
                 call_id,
                 origin=Origin.BACKFILL,
                 lane=Lane.BACKFILLED,
-                plans_follow_ups=False,
+                wants_follow_ups=False,
             )
     database.close()
 

@@ -53,8 +53,8 @@ MUTATIONS = (
         # What is closed has no due time, so the comparison with NULL alone would keep it from being claimed.
         "status check of the claim",
         "models/work/work_rows.py",
-        "table.c.status.in_(OPEN), table.c.next_attempt_at <= moment()",
-        "sa.func.coalesce(table.c.next_attempt_at, moment()) <= moment()",
+        "table.c.status.in_(OPEN), table.c.due_at <= moment()",
+        "sa.func.coalesce(table.c.due_at, moment()) <= moment()",
         ("follow-up done × its message comes late",),
     ),
     Mutation(

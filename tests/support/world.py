@@ -160,7 +160,7 @@ class World:
         )
 
     def unfinished(self) -> list[dict[str, Any]]:
-        columns = "status, attempts, lost_leases, next_attempt_at, lease_until, enqueued_at, last_error"
+        columns = "status, attempts, lost_leases, due_at, lease_until, enqueued_at, last_error"
         return [
             dict(row)
             for table, key in (("calls", "call_id"), ("follow_ups", "follow_up_id"))

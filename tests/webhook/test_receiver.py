@@ -134,7 +134,7 @@ def test_a_notification_is_in_the_database_with_its_call_before_it_is_answered(
     written = intake.only_row("calls")
     assert (written["location_id"], written["call_id"]) == (call.location_id, call.call_id)
     assert (written["status"], written["origin"], written["requested"]) == ("pending", "notification", 1)
-    assert written["next_attempt_at"] is not None
+    assert written["due_at"] is not None
 
 
 def test_a_repeat_is_counted_and_does_nothing_twice(intake: Intake) -> None:
@@ -183,12 +183,12 @@ def test_a_repeat_brings_the_next_reading_of_an_unsettled_call_forward(intake: I
             settled=False,
             stored=claim.row,
         )
-    assert _call(intake, call.call_id)["next_attempt_at"] > datetime.now(UTC) + HOUR
+    assert _call(intake, call.call_id)["due_at"] > datetime.now(UTC) + HOUR
 
     intake.post(intake.message(call))
 
     row = _call(intake, call.call_id)
-    assert row["next_attempt_at"] < datetime.now(UTC) + HOUR / 2
+    assert row["due_at"] < datetime.now(UTC) + HOUR / 2
     assert (row["status"], row["requested"]) == ("pending", 2)
 
 

@@ -214,7 +214,7 @@ def test_a_claim_clears_the_mark_so_that_its_next_try_is_sent_when_due(at_work: 
     dispatch_due()
     assert len(arguments(at_work)) == 1
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(calls_table).values(next_attempt_at=moment(-1)))
+        connection.execute(sa.update(calls_table).values(due_at=moment(-1)))
     dispatch_due()
     assert len(arguments(at_work)) == 2
 

@@ -31,7 +31,7 @@ def test_a_log_is_stored_in_typed_columns_with_its_actions_and_without_its_secre
     )  # fmt: skip
     at_work.announce(call)
     row = at_work.fetch(call)
-    assert (row.status, row.attempts, row.read_from, row.next_attempt_at) == ("done", 1, "fetch", None)
+    assert (row.status, row.attempts, row.read_from, row.due_at) == ("done", 1, "fetch", None)
     assert (row.contact_id, row.agent_id, row.duration_seconds) == (call.contact_id, call.agent_id, 90)
     assert abs(row.started_at - call.created_at) < timedelta(milliseconds=1)
     assert (row.trial_call, row.transferred, row.agent_deleted) == (False, False, False)
@@ -58,7 +58,7 @@ def test_exactly_the_follow_ups_due_are_planned_and_due_at_once(at_work: AtWork,
     assert sorted(rules[each.rule_id] for each in planned) == sorted(due)
     for each in planned:
         assert (each.status, each.contact_id, each.lane) == ("pending", call.contact_id, Lane.FOLLOW_UP)
-        assert at_work.seconds_until(each.next_attempt_at) <= 0
+        assert at_work.seconds_until(each.due_at) <= 0
 
 
 def test_when_the_finish_fails_nothing_is_stored_and_nothing_is_planned(at_work: AtWork) -> None:
@@ -86,7 +86,7 @@ def test_follow_ups_that_are_not_for_this_call_are_skipped_with_the_reason(
     call = at_work.fetched(**{"actions": ["CALL_TRANSFER"], **wish})
     assert at_work.call(call).status == "done"
     [follow_up] = at_work.follow_ups_of(call)
-    assert (follow_up.status, follow_up.skip_reason, follow_up.next_attempt_at) == ("skipped", reason, None)
+    assert (follow_up.status, follow_up.skip_reason, follow_up.due_at) == ("skipped", reason, None)
     assert at_work.send(follow_up.follow_up_id).status == "skipped"
     assert not at_work.double.truth.notes()
 
@@ -108,7 +108,7 @@ def test_a_log_that_is_not_there_yet_is_read_again_at_growing_intervals_and_cost
     row = at_work.fetch(call)
     while row.status == "pending":
         assert (row.attempts, row.failures, row.last_error) == (0, 0, "not_found")
-        intervals.append(at_work.seconds_until(row.next_attempt_at))
+        intervals.append(at_work.seconds_until(row.due_at))
         row = at_work.fetch_when_due(call)
     assert row.status == "done"
     assert intervals[0] == pytest.approx(2 * RETRY_SECONDS, abs=TOLERATED)
@@ -123,10 +123,10 @@ def test_a_log_that_is_not_there_after_a_day_is_dead_and_a_new_notification_revi
     at_work.time_passes(23 * HOUR)
     row = at_work.fetch(call)
     assert row.status == "pending"
-    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(600, abs=TOLERATED)
+    assert at_work.seconds_until(row.due_at) == pytest.approx(600, abs=TOLERATED)
     at_work.time_passes(HOUR)
     row = at_work.fetch(call)
-    assert (row.status, row.dead_cause, row.next_attempt_at) == ("dead", "not_found", None)
+    assert (row.status, row.dead_cause, row.due_at) == ("dead", "not_found", None)
     at_work.time_passes(2 * HOUR)
     at_work.announce(call)
     assert at_work.fetch(call).status == "done"
@@ -139,14 +139,14 @@ def test_an_empty_transcript_is_stored_unsettled_and_settled_later(at_work: AtWo
     assert (row.status, row.settled_at, row.attempts) == ("pending", None, 0)
     assert row.stored_at is not None
     [early] = at_work.follow_ups_of(call)
-    assert at_work.seconds_until(early.next_attempt_at) == pytest.approx(120, abs=TOLERATED), "it waits for the summary"
+    assert at_work.seconds_until(early.due_at) == pytest.approx(120, abs=TOLERATED), "it waits for the summary"
     while row.status == "pending":
         row = at_work.fetch_when_due(call)
     assert row.summary
     assert row.settled_at is not None
     [follow_up] = at_work.follow_ups_of(call)
     assert follow_up.follow_up_id == early.follow_up_id
-    assert at_work.seconds_until(follow_up.next_attempt_at) <= 0
+    assert at_work.seconds_until(follow_up.due_at) <= 0
     assert set(at_work.attempts_of(call.call_id)) == {"unsettled", "done"}
 
 
@@ -296,7 +296,7 @@ def test_outages_make_nothing_dead_however_many(at_work: AtWork, fault: str) -> 
         assert (row.status, row.failures, row.attempts) == ("pending", 0, attempt)
         assert row.last_error == "outage"
         longest = min(600.0, RETRY_SECONDS * 2 ** (attempt - 1))
-        assert longest / 2 - TOLERATED <= at_work.seconds_until(row.next_attempt_at) <= longest
+        assert longest / 2 - TOLERATED <= at_work.seconds_until(row.due_at) <= longest
     assert at_work.account().outages_in_a_row == FAILURES_ALLOWED + 2
     at_work.double.clear_faults(number)
     assert at_work.fetch_when_due(call).status == "done"
@@ -321,7 +321,7 @@ def test_a_503_may_say_when_to_come_back(at_work: AtWork) -> None:
     call = at_work.double.place_call()
     at_work.announce(call)
     at_work.double.fault("fetch", "status", status=503, retry_after=77, times=1)
-    assert at_work.seconds_until(at_work.fetch(call).next_attempt_at) == pytest.approx(77, abs=TOLERATED)
+    assert at_work.seconds_until(at_work.fetch(call).due_at) == pytest.approx(77, abs=TOLERATED)
 
 
 @pytest.mark.parametrize("retry_after", [None, 33])
@@ -332,7 +332,7 @@ def test_429_holds_the_whole_account_and_is_no_attempt(at_work: AtWork, retry_af
     row = at_work.fetch(call)
     wait = retry_after or 10
     assert (row.status, row.attempts, row.failures) == ("pending", 0, 0)
-    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(wait, abs=TOLERATED)
+    assert at_work.seconds_until(row.due_at) == pytest.approx(wait, abs=TOLERATED)
     open_until = at_work.account().open_until
     assert open_until is not None
     assert at_work.seconds_until(open_until) == pytest.approx(wait, abs=TOLERATED)
@@ -346,7 +346,7 @@ def test_no_budget_is_no_attempt_and_no_line_in_the_history(at_work: AtWork) -> 
     at_work.this.redis.hset(f"leadway:budget:{at_work.location_id}", "open_until", str(seconds + 60))
     row = at_work.fetch(call)
     assert (row.status, row.attempts, row.last_error) == ("pending", 0, "budget")
-    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(60, abs=TOLERATED)
+    assert at_work.seconds_until(row.due_at) == pytest.approx(60, abs=TOLERATED)
     assert not at_work.attempts_of(call.call_id)
     assert not at_work.requests("fetch")
     assert at_work.fetch_when_due(call).status == "done"
@@ -369,7 +369,7 @@ def test_an_answer_of_any_kind_ends_the_rest_after_outages(at_work: AtWork) -> N
 
 def test_a_notification_during_a_backfilled_reading_still_gets_its_note(at_work: AtWork) -> None:
     call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True)
-    at_work.announce(call, origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False)
+    at_work.announce(call, origin=Origin.BACKFILL, lane=Lane.BACKFILLED, wants_follow_ups=False)
     at_work.double.fault("fetch", "delay", seconds=0.3, times=1)
     with meanwhile(lambda: fetch_call(at_work.location_id, call.call_id)):
         eventually(lambda: at_work.requests("fetch"))
@@ -381,7 +381,7 @@ def test_a_notification_during_a_backfilled_reading_still_gets_its_note(at_work:
 
 def test_a_backfilled_call_gets_no_follow_ups(at_work: AtWork) -> None:
     call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True)
-    at_work.announce(call, origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False)
+    at_work.announce(call, origin=Origin.BACKFILL, lane=Lane.BACKFILLED, wants_follow_ups=False)
     assert at_work.fetch(call).status == "done"
     assert not at_work.follow_ups_of(call)
 
@@ -391,9 +391,9 @@ def test_a_repeated_notification_brings_an_unsettled_reading_forward_and_leaves_
 ) -> None:
     call = at_work.double.place_call(empty_for=60)
     at_work.announce(call)
-    assert at_work.seconds_until(at_work.fetch(call).next_attempt_at) > 5
+    assert at_work.seconds_until(at_work.fetch(call).due_at) > 5
     at_work.announce(call)
-    assert at_work.seconds_until(at_work.call(call).next_attempt_at) <= 0
+    assert at_work.seconds_until(at_work.call(call).due_at) <= 0
     at_work.time_passes(61)
     settled = at_work.fetch(call)
     assert settled.status == "done"
@@ -405,7 +405,7 @@ def test_a_call_of_a_paused_or_leased_row_is_not_fetched(at_work: AtWork) -> Non
     call = at_work.double.place_call()
     at_work.announce(call)
     at_work.change(
-        CALL, at_work.location_id, call.call_id, status="running", lease_until=moment(60), next_attempt_at=moment(60)
+        CALL, at_work.location_id, call.call_id, status="running", lease_until=moment(60), due_at=moment(60)
     )
     at_work.fetch(call)
     assert not at_work.requests("fetch")

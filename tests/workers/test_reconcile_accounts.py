@@ -178,7 +178,7 @@ def test_a_revoked_token_pauses_the_account_and_the_run_goes_on_where_it_was(at_
     at_work.double.restore_token()
     with at_work.database.transaction() as connection:
         pauses.resume(connection, at_work.location_id)
-        connection.execute(sa.update(reconciliations_table).values(next_attempt_at=moment()))
+        connection.execute(sa.update(reconciliations_table).values(due_at=moment()))
     read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
     assert stored_ids(at_work) == ids_of(placed)
 
@@ -194,7 +194,7 @@ def test_a_reader_that_comes_back_after_its_lease_writes_nothing(at_work: AtWork
     with meanwhile(lambda: steps.append(read_page(at_work.this, window["reconciliation_id"]))):
         eventually(lambda: at_work.requests("list"))
         with at_work.database.transaction() as connection:
-            connection.execute(sa.update(reconciliations_table).values(next_attempt_at=moment(-1)))
+            connection.execute(sa.update(reconciliations_table).values(due_at=moment(-1)))
         assert read_page(at_work.this, window["reconciliation_id"]) is PageOutcome.READ
         after = ledger(at_work)
     assert steps == [PageOutcome.LEASE_LOST]

@@ -101,7 +101,7 @@ def test_a_request_that_succeeds_is_done_with_the_id_of_the_one_note(at_work: At
     note = one_note(at_work, follow_up_id)
     assert (row.status, row.remote_id, row.posts) == ("done", note.note_id, 1)
     assert carries_reference(note.body, follow_up_id)
-    assert row.next_attempt_at is None
+    assert row.due_at is None
     assert not at_work.requests("list_notes")
 
 
@@ -125,7 +125,7 @@ def test_429_proves_that_nothing_was_written(at_work: AtWork, retry_after: int |
         row = at_work.send_when_due(follow_up_id)
         assert (row.status, row.intent_at, row.posts) == ("pending", None, 0)
         assert (row.attempts, row.failures) == (0, 0)
-        assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(retry_after or 10, abs=TOLERATED)
+        assert at_work.seconds_until(row.due_at) == pytest.approx(retry_after or 10, abs=TOLERATED)
     assert at_work.send_when_due(follow_up_id).status == "done"
     assert one_note(at_work, follow_up_id)
     assert not at_work.requests("list_notes")
@@ -154,7 +154,7 @@ def test_an_unknown_contact_makes_it_dead(at_work: AtWork, status: int, message:
     follow_up_id = at_work.owed()
     at_work.double.fault("create_note", "status", status=status, body={"statusCode": status, "message": message})
     row = at_work.send(follow_up_id)
-    assert (row.status, row.dead_cause, row.next_attempt_at) == ("dead", "contact_unknown", None)
+    assert (row.status, row.dead_cause, row.due_at) == ("dead", "contact_unknown", None)
     assert row.intent_at is None
     assert not at_work.notes(follow_up_id)
 
@@ -185,12 +185,12 @@ def test_anything_else_is_unclear_until_two_looks_after_the_settle_window_and_le
     at_work.settings.leadway_lease_seconds = 20
     assert (row.status, row.posts, row.failures) == ("unclear", 1, 0)
     assert row.intent_at is not None
-    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(SETTLE_SECONDS, abs=TOLERATED)
+    assert at_work.seconds_until(row.due_at) == pytest.approx(SETTLE_SECONDS, abs=TOLERATED)
 
     at_work.make_due(follow_up_id)
     row = at_work.send(follow_up_id)
     assert row.status == "unclear"
-    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(SETTLE_SECONDS, abs=TOLERATED)
+    assert at_work.seconds_until(row.due_at) == pytest.approx(SETTLE_SECONDS, abs=TOLERATED)
     assert not at_work.requests("list_notes"), "nothing is asked inside the window"
 
     if fault == "done late":
@@ -200,7 +200,7 @@ def test_anything_else_is_unclear_until_two_looks_after_the_settle_window_and_le
         assert answered_looks(at_work) == 1
     else:
         assert (row.status, row.absences) == ("unclear", 1)
-        assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(SETTLE_SECONDS / 3, abs=TOLERATED)
+        assert at_work.seconds_until(row.due_at) == pytest.approx(SETTLE_SECONDS / 3, abs=TOLERATED)
         row = at_work.send_when_due(follow_up_id)
         assert answered_looks(at_work) == 2
     assert (row.status, row.remote_id) == ("done", one_note(at_work, follow_up_id).note_id)
@@ -255,7 +255,7 @@ def test_a_list_that_is_always_unreadable_ends_with_a_person_not_with_a_second_n
     at_work.double.fault("list_notes", "broken_json")
     for _ in range(FAILURES_ALLOWED):
         row = at_work.send_when_due(follow_up_id)
-    assert (row.status, row.next_attempt_at) == ("unclear", None)
+    assert (row.status, row.due_at) == ("unclear", None)
     assert one_note(at_work, follow_up_id)
 
 
@@ -264,7 +264,7 @@ def test_a_contact_that_is_gone_when_it_is_looked_for_waits_for_a_person(at_work
     become_unclear(at_work, follow_up_id)
     at_work.double.fault("list_notes", "status", status=404, body={"message": "Contact not found"})
     row = at_work.send_when_due(follow_up_id)
-    assert (row.status, row.next_attempt_at, row.last_error) == ("unclear", None, "contact_unknown")
+    assert (row.status, row.due_at, row.last_error) == ("unclear", None, "contact_unknown")
 
 
 def doubled() -> float:
@@ -299,7 +299,7 @@ def test_after_five_posts_each_absent_twice_a_person_looks(at_work: AtWork) -> N
     row = at_work.send(follow_up_id)
     for _ in range(2 * MOST_POSTS):
         row = at_work.send_when_due(follow_up_id)
-    assert (row.status, row.next_attempt_at, row.posts) == ("unclear", None, MOST_POSTS)
+    assert (row.status, row.due_at, row.posts) == ("unclear", None, MOST_POSTS)
     assert row.last_error == "absent_after_every_post"
     assert len(at_work.requests("create_note")) == MOST_POSTS
     assert answered_looks(at_work) == 2 * MOST_POSTS
@@ -348,7 +348,7 @@ def test_after_a_crash_behind_the_intent_the_outcome_is_unclear_since_the_leases
     row = at_work.send(follow_up_id)
     assert row.status == "unclear"
     assert row.unclear_since == lease_until - timedelta(seconds=30)
-    assert at_work.seconds_until(row.next_attempt_at) == pytest.approx(SETTLE_SECONDS - 10, abs=TOLERATED)
+    assert at_work.seconds_until(row.due_at) == pytest.approx(SETTLE_SECONDS - 10, abs=TOLERATED)
     assert not at_work.requests("list_notes", "create_note")
     row = at_work.send_when_due(follow_up_id)
     if not written:
@@ -371,7 +371,7 @@ def test_a_worker_that_wakes_up_after_its_lease_sends_nothing(at_work: AtWork, t
     at_work.double.fault("appointments", "delay", seconds=0.4, times=1)
     with meanwhile(lambda: send_follow_up(follow_up_id)):
         eventually(lambda: at_work.requests("appointments"))
-        at_work.change(FOLLOW_UP, follow_up_id, lease_until=moment(-1), next_attempt_at=moment(-1))
+        at_work.change(FOLLOW_UP, follow_up_id, lease_until=moment(-1), due_at=moment(-1))
         if taken_over:
             claimed(at_work, follow_up_id)
     row = at_work.follow_up(follow_up_id)
@@ -387,7 +387,7 @@ def test_who_finishes_after_his_lease_writes_nothing_and_his_note_is_adopted(at_
     at_work.double.fault("create_note", "delay", seconds=1, times=1)
     with meanwhile(lambda: send_follow_up(follow_up_id)):
         eventually(lambda: at_work.requests("create_note"))
-        at_work.change(FOLLOW_UP, follow_up_id, lease_until=moment(-1), next_attempt_at=moment(-1))
+        at_work.change(FOLLOW_UP, follow_up_id, lease_until=moment(-1), due_at=moment(-1))
         second = claimed(at_work, follow_up_id)
         as_claimed = at_work.follow_up(follow_up_id)
     assert at_work.follow_up(follow_up_id) == as_claimed, "the first one wrote nothing"
@@ -404,7 +404,7 @@ def unclear_for_a_person(at_work: AtWork) -> str:
     follow_up_id = at_work.owed()
     become_unclear(at_work, follow_up_id, "reset")
     at_work.double.fault("list_notes", "status", status=404, body={"message": "Contact not found"}, times=1)
-    assert at_work.send_when_due(follow_up_id).next_attempt_at is None
+    assert at_work.send_when_due(follow_up_id).due_at is None
     return follow_up_id
 
 
@@ -483,7 +483,7 @@ def test_a_tag_is_simply_set_again(at_work: AtWork, tmp_path: Path, fault: str) 
     at_work.double.fault("add_tags", fault, times=1)
     row = at_work.send(follow_up_id)
     if row.status != "done":  # a 2xx says all that there is to say about tags, even if its body is cut
-        assert at_work.seconds_until(row.next_attempt_at) <= RETRY_SECONDS
+        assert at_work.seconds_until(row.due_at) <= RETRY_SECONDS
         row = at_work.send_when_due(follow_up_id)
     assert row.status == "done"
     assert at_work.double.memory.contacts[row.contact_id].tags == ["transferred", "voice agent"]
@@ -496,7 +496,7 @@ def test_tags_that_are_refused_for_good_are_not_sent_for_ever(at_work: AtWork, t
     at_work.double.fault("add_tags", "status", status=422)
     for _ in range(FAILURES_ALLOWED):
         row = at_work.send_when_due(follow_up_id)
-    assert (row.status, row.dead_cause, row.next_attempt_at) == ("dead", "refused", None)
+    assert (row.status, row.dead_cause, row.due_at) == ("dead", "refused", None)
 
 
 def test_an_enrolment_that_is_unclear_waits_for_a_person(at_work: AtWork, tmp_path: Path) -> None:
@@ -507,7 +507,7 @@ def test_an_enrolment_that_is_unclear_waits_for_a_person(at_work: AtWork, tmp_pa
     at_work.double.fault("enrol", "do_then_reset", times=1)
     at_work.send(unclear)
     row = at_work.send_when_due(unclear)
-    assert (row.status, row.next_attempt_at, row.last_error) == ("unclear", None, "cannot_be_looked_up")
+    assert (row.status, row.due_at, row.last_error) == ("unclear", None, "cannot_be_looked_up")
     assert len(at_work.double.truth.enrolments()) == 2
 
 

@@ -220,9 +220,9 @@ def test_a_new_call_is_due_at_once_and_a_known_one_is_told_from_it(database: Dat
         assert calls.announce(connection, "another location", "call-1")
     row = call_row(database)
     assert (row.status, row.lane, row.origin) == (WorkStatus.PENDING, Lane.LIVE, Origin.NOTIFICATION)
-    assert seconds_until(database, row.next_attempt_at) <= 0
+    assert seconds_until(database, row.due_at) <= 0
     assert row.announced_at == row.created_at
-    assert row.plans_follow_ups is True
+    assert row.wants_follow_ups is True
 
 
 def test_many_announcements_at_once_make_one_call(database: Database) -> None:
@@ -240,20 +240,20 @@ def test_a_repeated_notification_brings_the_next_reading_of_an_unsettled_call_fo
         lifecycle.reschedule(connection, claim, seconds=600, counted=True)
     announce(announced, "call-1")
     row = call_row(announced)
-    assert seconds_until(announced, row.next_attempt_at) <= 0
+    assert seconds_until(announced, row.due_at) <= 0
     assert (row.lane, row.attempts) == (Lane.LIVE, 1)
 
 
 def test_an_announcement_does_not_put_off_what_is_already_due(announced: Database) -> None:
-    change(announced, CALL, KEY, next_attempt_at=moment(-60))
+    change(announced, CALL, KEY, due_at=moment(-60))
     announce(announced, "call-1", lane=Lane.BACKFILLED)
     row = call_row(announced)
-    assert seconds_until(announced, row.next_attempt_at) < -50
+    assert seconds_until(announced, row.due_at) < -50
     assert row.lane == Lane.LIVE, "and it does not sink"
 
 
 def test_an_announcement_wakes_a_call_that_waited_for_nothing(announced: Database) -> None:
-    change(announced, CALL, KEY, next_attempt_at=None)
+    change(announced, CALL, KEY, due_at=None)
     announce(announced, "call-1")
     assert claim_call(announced, "call-1") is not None
 
@@ -262,7 +262,7 @@ def test_a_running_call_keeps_its_lease_when_it_is_announced_again(announced: Da
     claim = claimed_call(announced)
     announce(announced, "call-1")
     row = call_row(announced)
-    assert row.next_attempt_at == row.lease_until == claim.row["lease_until"]
+    assert row.due_at == row.lease_until == claim.row["lease_until"]
     assert row.requested == claim.row["requested"] + 1
 
 
@@ -286,11 +286,11 @@ def test_a_call_that_a_listing_found_first_remembers_when_its_notification_came(
 
 
 def test_a_backfilled_call_gets_follow_ups_when_it_is_announced_before_it_settled(database: Database) -> None:
-    announce(database, "call-1", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False)
-    announce(database, "call-1", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False)
-    assert call_row(database).plans_follow_ups is False
+    announce(database, "call-1", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, wants_follow_ups=False)
+    announce(database, "call-1", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, wants_follow_ups=False)
+    assert call_row(database).wants_follow_ups is False
     announce(database, "call-1")
-    assert call_row(database).plans_follow_ups is True
+    assert call_row(database).wants_follow_ups is True
 
 
 @pytest.mark.parametrize("origin", list(Origin))
@@ -383,14 +383,14 @@ def test_a_settled_call_that_was_taken_in_without_follow_ups_is_read_again_when_
 ) -> None:
     with database.transaction() as connection:
         calls.announce(
-            connection, LOCATION, "backfilled", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, plans_follow_ups=False
+            connection, LOCATION, "backfilled", origin=Origin.BACKFILL, lane=Lane.BACKFILLED, wants_follow_ups=False
         )
     fetch(database, call_log("backfilled"))
     with database.transaction() as connection:
         calls.announce(connection, LOCATION, "backfilled")
         row = calls.get(connection, LOCATION, "backfilled")
     assert row is not None
-    assert (row.status, row.plans_follow_ups, row.lane) == (WorkStatus.PENDING, True, Lane.LIVE)
+    assert (row.status, row.wants_follow_ups, row.lane) == (WorkStatus.PENDING, True, Lane.LIVE)
     fetch(database, call_log("backfilled"))
     with database.transaction() as connection:
         calls.announce(connection, LOCATION, "backfilled")

@@ -83,11 +83,11 @@ def test_nothing_to_plan_writes_nothing(database: Database) -> None:
 def test_what_waits_for_the_summary_is_brought_forward_when_it_came(database: Database) -> None:
     assert plan_all(database, planned(), delay_seconds=120) == 0
     (row,) = rows(database)
-    assert 100 < seconds_until(database, row["next_attempt_at"]) <= 120
+    assert 100 < seconds_until(database, row["due_at"]) <= 120
     assert plan_all(database, planned(), delay_seconds=60) == 0
     assert rows(database) == [row], "a wait is not begun anew, nor shortened"
     assert plan_all(database, planned()) == 1
-    assert seconds_until(database, rows(database)[0]["next_attempt_at"]) <= 0
+    assert seconds_until(database, rows(database)[0]["due_at"]) <= 0
 
 
 def test_a_follow_up_that_waits_after_a_try_is_not_brought_forward_by_planning_again(database: Database) -> None:
@@ -95,14 +95,14 @@ def test_a_follow_up_that_waits_after_a_try_is_not_brought_forward_by_planning_a
     claim = claimed_follow_up(database, follow_up_id)
     write(database, lifecycle.reschedule, claim, seconds=300, counted=True)
     assert plan_all(database, planned()) == 0
-    assert seconds_until(database, follow_up_row(database, follow_up_id).next_attempt_at) > 200
+    assert seconds_until(database, follow_up_row(database, follow_up_id).due_at) > 200
 
 
 @pytest.mark.parametrize("reason", list(SkipReason))
 def test_what_is_skipped_is_written_down_with_its_reason_and_never_sent(database: Database, reason: SkipReason) -> None:
     assert plan_all(database, planned(skip_reason=reason)) == 0
     (row,) = rows(database)
-    assert (row["status"], row["skip_reason"], row["next_attempt_at"]) == (WorkStatus.SKIPPED, reason, None)
+    assert (row["status"], row["skip_reason"], row["due_at"]) == (WorkStatus.SKIPPED, reason, None)
     assert claim_follow_up(database, row["follow_up_id"]) is None
 
 
@@ -171,7 +171,7 @@ def test_a_person_who_found_it_settles_an_unclear_one(database: Database) -> Non
         assert follow_ups.settle_by_person(connection, follow_up_id, is_there=True)
         assert not follow_ups.settle_by_person(connection, follow_up_id, is_there=True)
     row = follow_up_row(database, follow_up_id)
-    assert (row.status, row.next_attempt_at, row.unclear_since) == (WorkStatus.DONE, None, None)
+    assert (row.status, row.due_at, row.unclear_since) == (WorkStatus.DONE, None, None)
     assert (row.last_error, row.dead_cause) == (None, None)
     assert row.done_at is not None
 
@@ -229,7 +229,7 @@ def test_an_unclear_one_is_looked_for_at_once_when_a_person_asks_and_its_window_
     assert write(database, follow_ups.resend, follow_up_id)
     row = follow_up_row(database, follow_up_id)
     assert (row.status, row.unclear_since) == (WorkStatus.UNCLEAR, since)
-    assert seconds_until(database, row.next_attempt_at) <= 0
+    assert seconds_until(database, row.due_at) <= 0
 
 
 def test_what_is_done_or_skipped_is_not_sent_again(database: Database) -> None:

@@ -13,7 +13,7 @@ from models.reconciling.windows import reconciliations_table
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.rows import on_sqlite, write
 from tests.support.worker import HOUR, AtWork, ledger, reconcile, was_served_since
-from workers.reconcile_accounts import read_to_end
+from workers.read_page import read_to_end
 from workers.reconciling.close_window import NO_CALL_FOUND
 
 
@@ -38,7 +38,7 @@ def look(at_work: AtWork, notification_id: int, *, times: int = 1) -> None:
     write(at_work.database, schedule.open_due, list_fetch=True)
     for _ in range(times):
         with at_work.database.transaction() as connection:
-            connection.execute(sa.update(reconciliations_table).values(next_attempt_at=moment(-1)))
+            connection.execute(sa.update(reconciliations_table).values(due_at=moment(-1)))
         looks = of_kind(at_work)["looks"]
         while of_kind(at_work)["looks"] == looks and of_kind(at_work)["finished_at"] is None:
             _read_one(at_work, notification_id)

@@ -66,7 +66,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_reader_writes_nothing(databa
     late = claimed(database)
     assert claim(database) is None
     with database.transaction() as connection:
-        connection.execute(sa.update(table).values(next_attempt_at=moment(-1)))
+        connection.execute(sa.update(table).values(due_at=moment(-1)))
     taken_over = claimed(database)
     with pytest.raises(LeaseLost), database.transaction() as connection:
         windows.release(connection, late, next_page=9)
@@ -118,7 +118,7 @@ def test_the_rest_of_a_run_follows_where_its_window_ended(database: Database) ->
     window = claimed(database)
     with database.transaction() as connection:
         middle = window.window_from + HOUR
-        windows.release(connection, window, window_until=middle, next_attempt_at=moment())
+        windows.release(connection, window, window_until=middle, due_at=moment())
     window = claimed(database)
     with database.transaction() as connection:
         windows.close(connection, window, listed=7, held=7)

@@ -50,7 +50,7 @@ def add_account(database: Database, location_id: str, *, due_calls: int = 0) -> 
             values = {
                 "location_id": location_id,
                 "call_id": f"{location_id}-{number}",
-                "next_attempt_at": moment(-number),
+                "due_at": moment(-number),
             }
             connection.execute(
                 insert(connection, calls_table).values(**values, origin="notification", created_at=moment())
@@ -109,7 +109,7 @@ def test_live_calls_go_first_then_follow_ups_retries_and_history(database: Datab
 
 def test_what_waited_longest_goes_first_within_a_lane(database: Database) -> None:
     announce(database, "newer", "older")
-    change(database, CALL, (LOCATION, "older"), next_attempt_at=moment(-60))
+    change(database, CALL, (LOCATION, "older"), due_at=moment(-60))
     assert call_ids(take(database)) == ["older", "newer"]
 
 
@@ -140,7 +140,7 @@ def test_no_account_has_more_in_flight_than_its_share(database: Database) -> Non
     limits = DispatchLimits(in_all=100, per_account=3)
     assert len(take(database, limits=limits)) == 3
     assert take(database, limits=limits) == []
-    change(database, CALL, ("loud", "loud-19"), status=WorkStatus.DONE, next_attempt_at=None, enqueued_at=None)
+    change(database, CALL, ("loud", "loud-19"), status=WorkStatus.DONE, due_at=None, enqueued_at=None)
     assert len(take(database, limits=limits)) == 1
 
 
@@ -241,7 +241,7 @@ def test_two_dispatchers_at_once_send_nothing_twice(database: Database) -> None:
 def twenty_thousand(database: Database) -> Database:
     """Due calls of one account, and five times as many that are done."""
     row = {"location_id": LOCATION, "origin": "backfill", "created_at": moment(), "lane": Lane.BACKFILLED}
-    many = {"status": "pending", "next_attempt_at": moment(-5)}, {"status": "done", "next_attempt_at": None}
+    many = {"status": "pending", "due_at": moment(-5)}, {"status": "done", "due_at": None}
     with database.transaction() as connection:
         for count, values in zip((20_000, 100_000), many, strict=True):
             first = sa.select(sa.literal(1).label("n")).cte("numbers", recursive=True)

@@ -82,7 +82,7 @@ def test_a_claim_says_what_it_holds_and_until_when(database: Database) -> None:
     assert claim is not None
     row = call_row(database)
     assert 55 < seconds_until(database, row.lease_until) <= 60
-    assert row.next_attempt_at == row.lease_until
+    assert row.due_at == row.lease_until
     assert row.claimed_at == claim.claimed_at
     assert dict(claim.row) == asdict(row)
     assert 0 < claim.seconds_left <= 20
@@ -222,7 +222,7 @@ def test_a_lease_lost_alone_twice_makes_the_row_dead_of_poison(database: Databas
         assert lose_lease(database, isolated=isolated) is not None
     assert claim_call(database, "call-1", isolated=True) is None
     row = call_row(database)
-    assert (row.status, row.dead_cause, row.next_attempt_at) == (WorkStatus.DEAD, "poison", None)
+    assert (row.status, row.dead_cause, row.due_at) == (WorkStatus.DEAD, "poison", None)
     outcomes = [each["outcome"] for each in rows_of(database, history.attempts_table)]
     assert outcomes == [Outcome.LEASE_LOST] * 4 + [Outcome.DEAD]
     neighbour = call_row(database, "call-2")
@@ -258,7 +258,7 @@ def test_a_postponed_row_is_due_later_and_its_uncounted_try_is_given_back(databa
     claim = claimed_call(database)
     postpone(database, claim, seconds=30, error="throttled", http_status=429)
     row = call_row(database)
-    assert 25 < seconds_until(database, row.next_attempt_at) <= 30
+    assert 25 < seconds_until(database, row.due_at) <= 30
     assert (row.status, row.attempts, row.failures, row.lane) == (WorkStatus.PENDING, 0, 0, Lane.LIVE)
     assert row.last_error == "throttled"
     (told,) = rows_of(database, history.attempts_table)
@@ -305,11 +305,11 @@ def test_what_is_asked_for_while_it_runs_is_due_at_once_when_postponed(database:
     claim = claimed_call(database)
     announce(database, "call-1")
     postpone(database, claim, seconds=600)
-    assert seconds_until(database, call_row(database).next_attempt_at) <= 0
+    assert seconds_until(database, call_row(database).due_at) <= 0
     again = claim_call(database, "call-1")
     assert again is not None
     postpone(database, again, seconds=600)
-    assert seconds_until(database, call_row(database).next_attempt_at) > 500, "asked once, repeated once"
+    assert seconds_until(database, call_row(database).due_at) > 500, "asked once, repeated once"
 
 
 def test_a_replay_while_it_runs_makes_the_finished_row_due_again(database: Database) -> None:
@@ -328,7 +328,7 @@ def test_a_notification_while_it_runs_does_not_repeat_what_is_finished(database:
     announce(database, "call-1")
     finish(database, claim)
     row = call_row(database)
-    assert (row.status, row.next_attempt_at) == (WorkStatus.DONE, None)
+    assert (row.status, row.due_at) == (WorkStatus.DONE, None)
 
 
 def test_what_is_asked_for_while_it_runs_is_not_given_up_but_due_at_once(database: Database) -> None:
@@ -341,7 +341,7 @@ def test_what_is_asked_for_while_it_runs_is_not_given_up_but_due_at_once(databas
     assert again is not None
     write(database, lifecycle.dead_letter, again, cause="not_found")
     row = call_row(database)
-    assert (row.status, row.dead_cause, row.next_attempt_at) == (WorkStatus.DEAD, "not_found", None)
+    assert (row.status, row.dead_cause, row.due_at) == (WorkStatus.DEAD, "not_found", None)
 
 
 def test_an_attempt_that_broke_is_made_again_and_dead_after_too_many(database: Database) -> None:
@@ -353,7 +353,7 @@ def test_an_attempt_that_broke_is_made_again_and_dead_after_too_many(database: D
         write(database, lifecycle.abort, claim, error="KeyError", first_seconds=5)
         row = call_row(database)
         assert row.failures == row.attempts == number
-    assert (row.status, row.dead_cause, row.next_attempt_at) == (WorkStatus.DEAD, "broken", None)
+    assert (row.status, row.dead_cause, row.due_at) == (WorkStatus.DEAD, "broken", None)
     assert row.last_error == "KeyError"
 
 
@@ -389,7 +389,7 @@ def test_a_follow_up_that_broke_after_its_intent_is_unclear_and_never_dead(datab
     row = follow_up_row(database, follow_up_id)
     assert (row.status, row.dead_cause) == (WorkStatus.UNCLEAR, None)
     assert row.unclear_since is not None
-    assert (row.next_attempt_at is None) == (failures > 0), "at last a person has to look"
+    assert (row.due_at is None) == (failures > 0), "at last a person has to look"
 
 
 def test_whoever_died_after_the_intent_left_it_unclear_since_the_end_of_the_lease(database: Database) -> None:
@@ -410,7 +410,7 @@ def test_an_unclear_row_keeps_its_window_whoever_asks(database: Database) -> Non
     claim = claimed_follow_up(database, follow_up_id)
     change(database, FOLLOW_UP, (follow_up_id,), requested=7)
     postpone(database, claim, seconds=120, status=WorkStatus.UNCLEAR)
-    assert seconds_until(database, follow_up_row(database, follow_up_id).next_attempt_at) > 100
+    assert seconds_until(database, follow_up_row(database, follow_up_id).due_at) > 100
 
 
 def test_a_row_that_is_no_work_is_dropped_with_a_line_in_the_history(database: Database) -> None:
@@ -430,4 +430,4 @@ def test_finishing_clears_what_an_earlier_failure_left(database: Database) -> No
     finish(database, claim)
     row = call_row(database)
     assert (row.status, row.failures, row.last_error, row.attempts) == (WorkStatus.DONE, 0, None, 2)
-    assert row.next_attempt_at is None
+    assert row.due_at is None

@@ -37,7 +37,7 @@ def test_a_note_that_is_not_there_yet_shows_its_next_attempt_and_last_error(ops:
     store(database, a_call("call-1", actions=(TRANSFER,)))
     claim = claimed_follow_up(database, str(only_follow_up(database).follow_up_id))
     write(database, lifecycle.reschedule, claim, seconds=5, error="throttled")
-    change(database, FOLLOW_UP, claim.key, next_attempt_at=datetime(2024, 1, 15, 11, 0, 5, tzinfo=UTC))
+    change(database, FOLLOW_UP, claim.key, due_at=datetime(2024, 1, 15, 11, 0, 5, tzinfo=UTC))
     page = ops.text(f"/ops/calls/{LOCATION}/call-1")
     assert "15 Jan 12:00:05.000" in page
     assert "throttled" in page

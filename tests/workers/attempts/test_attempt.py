@@ -32,7 +32,7 @@ def attempt_call(at_work: AtWork, call_id: str, how: object = break_down) -> Cal
 
 
 def let_come(at_work: AtWork, call_id: str) -> None:
-    at_work.change_call(call_id, next_attempt_at=moment(-1), lease_until=moment(-1))
+    at_work.change_call(call_id, due_at=moment(-1), lease_until=moment(-1))
 
 
 def test_an_error_nobody_expected_puts_the_row_back_with_its_type_alone(at_work: AtWork) -> None:
@@ -40,7 +40,7 @@ def test_an_error_nobody_expected_puts_the_row_back_with_its_type_alone(at_work:
     row = attempt_call(at_work, "call-1")
     assert (row.status, row.failures, row.attempts) == ("pending", 1, 1)
     assert row.last_error == "ValueError"
-    assert at_work.seconds_until(row.next_attempt_at) > 1
+    assert at_work.seconds_until(row.due_at) > 1
     [kept] = at_work.rows("attempts")
     assert (kept["outcome"], kept["error"]) == ("failed", "ValueError")
     assert CALLERS_WORDS not in str([*at_work.rows("attempts"), *at_work.rows("calls")])
@@ -51,7 +51,7 @@ def test_too_many_of_them_make_it_dead_and_a_new_notification_revives_it(at_work
     for _ in range(FAILURES_ALLOWED):
         let_come(at_work, "call-1")
         row = attempt_call(at_work, "call-1")
-    assert (row.status, row.dead_cause, row.next_attempt_at) == ("dead", "broken", None)
+    assert (row.status, row.dead_cause, row.due_at) == ("dead", "broken", None)
     at_work.announce("call-1")
     assert at_work.call("call-1").status == "pending"
 
@@ -79,7 +79,7 @@ def test_a_follow_up_with_an_intent_becomes_unclear_instead_and_never_dead(at_wo
         at_work.make_due(follow_up_id)
         row = at_work.send(follow_up_id)
         assert (row.status, row.unclear_since, row.last_error) == ("unclear", unclear_since, "UnknownAccount")
-    assert row.next_attempt_at is None, "it waits for a person"
+    assert row.due_at is None, "it waits for a person"
 
 
 def test_a_follow_up_without_an_intent_ends_dead(at_work: AtWork) -> None:
@@ -96,7 +96,7 @@ def test_a_follow_up_without_an_intent_ends_dead(at_work: AtWork) -> None:
 
 def lose_leases(at_work: AtWork, call_id: str, number: int) -> None:
     at_work.change_call(
-        call_id, status="running", lost_leases=number - 1, lease_until=moment(-1), next_attempt_at=moment(-1)
+        call_id, status="running", lost_leases=number - 1, lease_until=moment(-1), due_at=moment(-1)
     )
 
 
@@ -149,14 +149,14 @@ def test_leases_lost_in_company_make_nobody_dead_but_alone_they_do(at_work: AtWo
     for number in range(1, ISOLATED_AFTER + POISON_AFTER_LOST_ISOLATED):
         lose = at_work.call("poison")
         at_work.change(
-            CALL, at_work.location_id, "poison", status="running", lease_until=moment(-1), next_attempt_at=moment(-1)
+            CALL, at_work.location_id, "poison", status="running", lease_until=moment(-1), due_at=moment(-1)
         )
         ran: list[str] = []
         row = attempt_call(at_work, "poison", lambda _this, _claim, ran=ran: ran.append("ran") or "died")
         assert (row.status, bool(ran)) == ("running", True), (number, lose)
         assert row.isolated == (number >= ISOLATED_AFTER)
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(calls_table).values(lease_until=moment(-1), next_attempt_at=moment(-1)))
+        connection.execute(sa.update(calls_table).values(lease_until=moment(-1), due_at=moment(-1)))
     row = attempt_call(at_work, "poison")
     assert (row.status, row.dead_cause) == ("dead", "poison")
     at_work.announce("poison")

@@ -25,7 +25,7 @@ from workers.leadway.credentials import Credentials
 from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
 from workers.leadway.transport import open_session
 from workers.process.connections import Connections, open_connections
-from workers.reconcile_accounts import read_to_end
+from workers.read_page import read_to_end
 from workers.reconciling.read_page import PageOutcome, read_page
 
 
@@ -247,7 +247,7 @@ def test_a_revoked_access_token_is_renewed_and_the_list_is_read(at_work: AtWork,
     assert read_page(at_work.this, window["reconciliation_id"]) is PageOutcome.RESCHEDULED
     assert at_work.pauses() == set()
     with at_work.database.transaction() as connection:
-        connection.execute(sa.text("UPDATE reconciliations SET next_attempt_at = started_at"))
+        connection.execute(sa.text("UPDATE reconciliations SET due_at = started_at"))
     read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
     assert at_work.call(listed).read_from == "list"
     assert installed.refreshes == 2

@@ -51,7 +51,7 @@ def test_a_listed_call_is_stored_as_a_fetched_one_and_owes_the_same(at_work: AtW
         name: getattr(by_fetch[0], name) for name in SAME_WHEN_FETCHED
     }
     assert {each.follow_up_id for each in by_list[1]} == {each.follow_up_id for each in by_fetch[1]}
-    assert all(each.next_attempt_at is not None for each in by_list[1]), "they wait for no fetch"
+    assert all(each.due_at is not None for each in by_list[1]), "they wait for no fetch"
 
 
 def test_secrets_in_a_listed_log_are_replaced(at_work: AtWork) -> None:
