@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from models.accounts.accounts import accounts_table
 from models.calls.calls import call_actions_table, calls_table
+from models.database import UtcDateTime
 from models.follow_ups.follow_ups import follow_ups_table
 from models.work.work_rows import NOT_DONE, OPEN, WorkStatus
 
@@ -84,7 +85,8 @@ def newest(
     if shown is not None:
         query = query.where(_which(shown))
     if after is not None:
-        query = query.where(sa.or_(calls_table.c.created_at < after.created_at, _comes_after_at_same_time(after)))
+        position = (sa.literal(after.created_at, UtcDateTime), after.location_id, after.call_id)
+        query = query.where(sa.tuple_(*_POSITION) < sa.tuple_(*position))
     rows = connection.execute(query).all()
     keys = [(row.location_id, row.call_id) for row in rows]
     actions, states = _action_types(connection, keys), _follow_up_states(connection, keys)
@@ -98,10 +100,11 @@ _SHORT = (
     "location_id", "call_id", "status", "created_at", "stored_at", "started_at", "duration_seconds", "from_number",
     "trial_call", "dead_cause",
 )  # fmt: skip
+_POSITION = (calls_table.c.created_at, calls_table.c.location_id, calls_table.c.call_id)
 _NEWEST = (
     sa.select(*(calls_table.c[name] for name in _SHORT), accounts_table.c.name, accounts_table.c.time_zone)
     .outerjoin(accounts_table, accounts_table.c.location_id == calls_table.c.location_id)
-    .order_by(calls_table.c.created_at.desc(), calls_table.c.location_id.desc(), calls_table.c.call_id.desc())
+    .order_by(*(column.desc() for column in _POSITION))
 )
 
 
@@ -125,14 +128,6 @@ def _has_follow_up(statuses: Sequence[WorkStatus]) -> sa.ColumnElement[bool]:
         follow_ups_table.c.status.in_(statuses), NOT_DONE
     )
     return sa.tuple_(calls_table.c.location_id, calls_table.c.call_id).in_(keys)
-
-
-def _comes_after_at_same_time(after: Cursor) -> sa.ColumnElement[bool]:
-    same_account = sa.and_(calls_table.c.location_id == after.location_id, calls_table.c.call_id < after.call_id)
-    return sa.and_(
-        calls_table.c.created_at == after.created_at,
-        sa.or_(calls_table.c.location_id < after.location_id, same_account),
-    )
 
 
 Key = tuple[str, str]
