@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from models.accounts.accounts import accounts_table
 from models.calls.calls import CALL, call_actions_table, calls_table
+from models.database import UtcDateTime
 from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
 from models.reports.timeline import COMPLETE
 from models.work.work_rows import STATUS, work_table
@@ -90,7 +91,8 @@ def newest(
         if shown is not None:
             found = found.where(_which(shown, location, call_id))
         if after is not None:
-            found = found.where(_comes_after(after, key))
+            position = (sa.literal(after.first_heard_at, UtcDateTime), after.location_id, after.call_id)
+            found = found.where(sa.tuple_(*key) < sa.tuple_(*position))
         rows += connection.execute(found).all()
     rows = sorted(rows, key=lambda row: (row.first_heard_at, row.location_id, row.call_id), reverse=True)[:limit]
     keys = [(row.location_id, row.call_id) for row in rows]
@@ -125,10 +127,7 @@ _UNREAD = (
         _w.subject.label("call_id"),
         STATUS.label("status"),
         _w.dead_cause,
-        *(
-            sa.null().label(name)
-            for name in ("stored_at", "started_at", "duration_seconds", "from_number", "trial_call")
-        ),
+        *(sa.null().label(name) for name in _OF_THE_LOG),
         *_ACCOUNT,
     )
     .select_from(work_table)
@@ -158,13 +157,6 @@ def _which(shown: CallFilter, location: sa.Column[str], call_id: sa.Column[str])
         .where(owed.c.kind == FOLLOW_UP.name, follow_ups_table.c.status.in_(states))
     )
     return sa.tuple_(location, call_id).in_(keys)
-
-
-def _comes_after(after: Cursor, key: tuple[sa.Column[Any], ...]) -> sa.ColumnElement[bool]:
-    heard_at, location, call_id = key
-    same_account = sa.and_(location == after.location_id, call_id < after.call_id)
-    at_same_time = sa.and_(heard_at == after.first_heard_at, sa.or_(location < after.location_id, same_account))
-    return sa.or_(heard_at < after.first_heard_at, at_same_time)
 
 
 Key = tuple[str, str]

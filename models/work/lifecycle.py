@@ -106,6 +106,12 @@ def bring_forward(connection: Connection, key: WorkKey, *, lane: Lane) -> None:
         connection.execute(waiting.values(due_at=moment()), key.parameters)
 
 
+def start_over(connection: Connection, key: WorkKey, *, lane: Lane) -> None:
+    """Makes the row due now, a new one if there is none; an attempt that is under way writes nothing any more."""
+    take_from_worker(connection, key)
+    bring_forward(connection, key, lane=lane)
+
+
 def claim(
     database: Database,
     key: WorkKey,

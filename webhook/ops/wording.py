@@ -27,16 +27,16 @@ def teach(blueprint: Blueprint) -> None:
         zone_letters,
         exactly,
         ago,
-        length_of,
         call_state,
         follow_up_state,
         action,
         authenticated_by,
         reason,
-        dialect,
     ):
         blueprint.add_app_template_filter(filter_, filter_.__name__)
     blueprint.add_app_template_filter(as_json, "as_json")
+    blueprint.add_app_template_filter(languages.length, "length_of")
+    blueprint.add_app_template_filter(_plain, "plain")
     blueprint.add_app_template_filter(circuit_breaker.state_of, "breaker_state")
 
 
@@ -62,10 +62,6 @@ def action(action_type: str) -> str:
 
 def authenticated_by(method: str) -> str:
     return _METHODS.get(method) or _plain(method)
-
-
-def dialect(name: str) -> str:
-    return _plain(name)
 
 
 def reason(value: str) -> str:
@@ -102,10 +98,6 @@ def ago(at: datetime | float, now: datetime | None = None) -> str:
         if seconds >= least:
             return f"{int(seconds // size)} {unit}"
     return f"{int(seconds)} s" if seconds >= 1 else "now"
-
-
-def length_of(seconds: float) -> str:
-    return languages.length(seconds)
 
 
 def as_json(value: Any) -> str:

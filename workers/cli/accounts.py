@@ -128,12 +128,8 @@ def rotate_secret(location: str, secret_stdin: bool, drop_old: bool) -> None:
       leadway-calls accounts rotate-secret ve9EPM428h8vShlRW1KT --drop-old
     """
     with opened() as this:
-        with this.database.reading() as connection:
-            served_account(connection, location)
         secret = checked_secret(line_from_stdin("intake secret")) if secret_stdin else new_secret()
-        this.database.transact(
-            lambda connection: served_accounts.set_secret(connection, location, secret, keep_previous=not drop_old)
-        )
+        this.change(location, served_accounts.set_secret, secret, keep_previous=not drop_old)
         say(f"The intake secret of {location} is replaced.")
         say("The old one is refused from now on." if drop_old else "The old one stays valid until the next rotation.")
         _warn_that_environment_wins(this, location, "LEADWAY_INTAKE_SECRET", this.settings.leadway_intake_secret)
@@ -151,13 +147,8 @@ def pause(location: str, reason: str) -> None:
       leadway-calls accounts pause ve9EPM428h8vShlRW1KT --reason "customer cleans up the CRM until Monday"
     """
     detail = f"{reason or 'Paused by a person.'} Ends with `leadway-calls accounts resume {location}`."
-
-    def write(connection: Connection) -> bool:
-        served_account(connection, location)
-        return pauses.pause(connection, location, cause=PauseCause.PERSON, detail=detail)
-
     with opened() as this:
-        paused = this.database.transact(write)
+        paused = this.change(location, pauses.pause, cause=PauseCause.PERSON, detail=detail)
     say(f"{location} {'is paused' if paused else 'was paused by a person already'}.")
 
 
@@ -170,13 +161,8 @@ def resume(location: str) -> None:
     Example:
       leadway-calls accounts resume ve9EPM428h8vShlRW1KT
     """
-
-    def write(connection: Connection) -> bool:
-        served_account(connection, location)
-        return pauses.resume(connection, location)
-
     with opened() as this:
-        resumed = this.database.transact(write)
+        resumed = this.change(location, pauses.resume)
     say(f"{location} {'goes on' if resumed else 'was not paused'}.")
 
 
@@ -195,7 +181,7 @@ def remove(location: str, yes: bool) -> None:
             served_account(connection, location)
         if not yes:
             click.confirm(f"Stop serving {location} and forget its token and secrets?", abort=True, err=True)
-        this.database.transact(lambda connection: served_accounts.remove(connection, location))
+        this.change(location, served_accounts.remove)
         say(f"{location} is no longer served. Its calls are kept; `accounts add` takes it back.")
         _warn_that_environment_wins(this, location, "LEADWAY_LOCATION_ID", location)
 

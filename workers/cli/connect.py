@@ -1,7 +1,6 @@
 """`leadway-calls accounts connect` and `accounts set-budget`: an OAuth grant, and what Leadway allows an account."""
 
 import click
-from sqlalchemy import Connection
 
 from models.accounts import accounts as served_accounts
 from models.accounts import oauth_grants
@@ -41,18 +40,12 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
         client_secret, refresh_token = (line_from_stdin(name) if from_stdin else prompted(name) for name in names)
         for name, value in zip(names, (client_secret, refresh_token), strict=True):
             checked_token(value, source=f"the {name}")
-        cipher = this.cipher()
-
-        def write(connection: Connection) -> None:
-            oauth_grants.set_grant(
-                connection, location, client_id=client_id, client_secret=client_secret, refresh_token=refresh_token,
-                cipher=cipher,
-            )  # fmt: skip
-            key = credentials.work_key(location)
-            lifecycle.take_from_worker(connection, key)  # a refresh that is under way used the grant before
-            lifecycle.bring_forward(connection, key, lane=Lane.LIVE)
-
-        this.database.transact(write)
+        this.change(
+            location, oauth_grants.set_grant, client_id=client_id, client_secret=client_secret,
+            refresh_token=refresh_token, cipher=this.cipher(),
+        )  # fmt: skip
+        key = credentials.work_key(location)
+        this.database.transact(lambda connection: lifecycle.start_over(connection, key, lane=Lane.LIVE))
         say(f"{location} is connected. `leadway-calls doctor {location}` tries it.")
         if this.settings.leadway_location_id == location and this.settings.leadway_api_token is not None:
             click.echo("Warning: LEADWAY_API_TOKEN is set and wins at the next start: remove it there", err=True)
@@ -86,12 +79,7 @@ def set_budget(location: str, **numbers: int | None) -> None:
     with opened() as this:
         if (burst or 1) > (per_10_seconds or this.settings.leadway_requests_per_10_seconds) / 2:
             raise click.UsageError("--burst: at most half of what is allowed in 10 s")
-
-        def write(connection: Connection) -> None:
-            served_account(connection, location)
-            served_accounts.set_budget(connection, location, **numbers)
-
-        this.database.transact(write)
+        this.change(location, served_accounts.set_budget, **numbers)
     given = {name: number for name, number in numbers.items() if number is not None}
     shown = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in given.items())
     say(f"The budget of {location}: {shown or 'the default'}.")

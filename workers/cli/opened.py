@@ -1,8 +1,9 @@
 """What a command works with, and how it reports an expected failure: what is wrong, what to do, an exit status."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import click
 import sqlalchemy as sa
@@ -17,6 +18,8 @@ from models.database import COMMAND, Database
 from models.follow_ups.rules_file import RulesError
 from models.settings import Settings, SettingsError, read_settings
 from workers.cli.screen import when
+
+T = TypeVar("T")
 
 WRONG_USAGE = 2
 
@@ -39,6 +42,15 @@ class Opened:
     def cipher(self) -> TokenCipher:
         """The cipher of the stored tokens. Raises Failure when TOKEN_ENCRYPTION_KEYS cannot be used."""
         return _cipher(self.settings)
+
+    def change(self, location: str, write: Callable[..., T], *values: object, **named: object) -> T:
+        """Calls a function of the models for an account, in a transaction. Raises UnknownAccount, also if removed."""
+
+        def write_if_served(connection: Connection) -> T:
+            served_account(connection, location)
+            return write(connection, location, *values, **named)
+
+        return self.database.transact(write_if_served)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from models.accounts.pauses import Pause, PauseCause
+from models.accounts.pauses import PauseCause
 from models.database import now
 from models.reports import overview
 from models.reports.overview import AccountOverview
@@ -62,13 +62,16 @@ def _redis_answers(settings: Settings) -> bool | None:
     if "redis_url" not in settings.model_fields_set:
         return None  # the address of an embedded one is known only to the processes that it was started for
     try:
-        with redis.Redis.from_url(
-            settings.redis_url, socket_timeout=PING_SECONDS, socket_connect_timeout=PING_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        ) as client:  # fmt: skip
+        with redis_client(settings, PING_SECONDS) as client:
             return bool(client.ping())
     except (redis.RedisError, ValueError, OSError):
         return False
+
+
+def redis_client(settings: Settings, seconds: float) -> redis.Redis:
+    """A client that gives up after `seconds`. Raises ValueError for a REDIS_URL that is none."""
+    limits = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+    return redis.Redis.from_url(settings.redis_url, **limits, retry=Retry(NoBackoff(), 0))
 
 
 def _of_processes(processes: Sequence[Heartbeat], redis_reachable: bool | None) -> list[str]:
@@ -85,7 +88,11 @@ def _of_processes(processes: Sequence[Heartbeat], redis_reachable: bool | None) 
 
 def _of_account(one: AccountOverview) -> list[str]:
     location_id = one.account.location_id
-    reasons = [f"{location_id} is paused by {each.cause}: {each.detail}" for each in one.paused if _is_wrong(each)]
+    reasons = [
+        f"{location_id} is paused by {each.cause}: {each.detail}"
+        for each in one.paused
+        if each.cause != PauseCause.PERSON
+    ]
     if one.account.api_token_encrypted is None:
         reasons.append(f"{location_id} has no API token: `leadway-calls accounts set-token {location_id}`")
     found = one.completeness
@@ -105,11 +112,6 @@ def _of_account(one: AccountOverview) -> list[str]:
             " `leadway-calls follow-up ID` says how."
         )
     return reasons
-
-
-def _is_wrong(pause: Pause) -> bool:
-    """Whether a person is needed: not for a pause that a person made."""
-    return pause.cause != PauseCause.PERSON
 
 
 def _some(ids: Sequence[str], number: int) -> str:

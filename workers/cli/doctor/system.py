@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 import redis
 import requests
 import sqlalchemy as sa
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
@@ -23,6 +21,7 @@ from models.settings import Settings
 from models.work import heartbeats
 from workers.cli.doctor.account import of_account
 from workers.cli.doctor.checks import Check, Verdict, failed, fine, warning
+from workers.cli.standing import redis_client
 from workers.process.connections import open_connections
 
 ANSWER_SECONDS = 2.0
@@ -74,10 +73,7 @@ def _of_settings(settings: Settings) -> Iterator[Check]:
 def _of_redis(settings: Settings) -> Check:
     name = "Redis"
     try:
-        with redis.Redis.from_url(
-            settings.redis_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        ) as client:  # fmt: skip
+        with redis_client(settings, ANSWER_SECONDS) as client:
             client.ping()
             policy = client.info("memory").get("maxmemory_policy")
     except (redis.RedisError, ValueError, OSError) as error:
