@@ -17,6 +17,7 @@ from models.work import dispatch_order, heartbeats
 from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
 from workers.app import app
 from workers.process.connections import Connections, connections
+from workers.take_in import take_in
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -33,8 +34,10 @@ QUEUED_PER_SLOT = 1.0
 
 @app.task(name="due.dispatch")
 def dispatch_due() -> None:
-    """Enqueues as much of what is due as the slots allow. Raises what database or Redis raise."""
+    """Enqueues as much of what is due as the slots allow, taking the inbox in before. Raises what database or Redis
+    raise."""
     this = connections()
+    take_in(this.database)
     marks = EnqueueMarks(_epoch(this), this.mark_seconds)
     with this.database.reading() as connection:
         limits = _limits(this, heartbeats.live_slots(connection) or this.settings.worker_threads)

@@ -14,11 +14,12 @@ from models.accounts.pauses import ALL_WORK, PauseCause
 from models.calls.calls import calls_table
 from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, follow_ups_table
-from models.intake import notifications
+from models.intake import inbox, notifications
 from models.reconciling.webhook_coverage import AlarmCause
 from models.work.work_rows import Lane, WorkStatus
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 from workers.cli.doctor.checks import Check, failed, fine, warning
+from workers.cli.standing import waiting_told
 from workers.leadway.client import LeadwayClient
 from workers.leadway.errors import ErrorKind, LeadwayError
 from workers.process.connections import Connections
@@ -191,12 +192,15 @@ def _of_notifications(this: Connections, account: Account) -> Check:
     with this.database.reading() as connection:
         at = now(connection)
         newest = notifications.newest(connection, location_id=location_id, limit=1)
+        waiting = inbox.waiting(connection, location_id)
         secret, _ = accounts.has_intake_secrets(connection, location_id)
         alarm = connection.execute(
             sa.select(accounts.accounts_table.c.webhook_alarm).where(
                 accounts.accounts_table.c.location_id == location_id
             )
         ).scalar()
+    if not newest and waiting.number:
+        return fine(name, f"{waiting_told(waiting)}; none came before", location_id=location_id)
     if not newest:
         door = "" if secret else "; it has no intake secret, so only signed ones could be told to be genuine"
         return warning(name, f"none came yet{door}", do, location_id=location_id)
