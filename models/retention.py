@@ -4,6 +4,7 @@ A row is emptied, never deleted: a listing that shows its call again finds the r
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -11,7 +12,9 @@ from sqlalchemy import Connection
 from models.calls.calls import CALL, call_actions_table, calls_table
 from models.database import moment
 from models.follow_ups.follow_ups import follow_ups_table
+from models.intake.inbox import inbox_table
 from models.intake.notifications import notifications_table
+from models.intake.quarantine import quarantine_table
 from models.work.work_rows import IS_DEAD, work_table
 
 BATCH = 500
@@ -25,6 +28,8 @@ WORDS: Mapping[sa.Table, Mapping[str, object]] = {
     call_actions_table: {"parameters": {}},
     follow_ups_table: {"title": None, "body": None},
     notifications_table: {"document": None, "from_number": None},
+    inbox_table: {"document": None, "from_number": None},
+    quarantine_table: {"document": None, "from_number": None},
 }  # fmt: skip
 """By table: the columns that hold a person's words or telephone number, each with its value once it is emptied.
 
@@ -53,6 +58,8 @@ def empty_calls(connection: Connection, *, days: int) -> int:
     ).all()
     for location_id, call_id in keys:
         for table, emptied in WORDS.items():
+            if table is inbox_table:
+                continue  # nobody updates it: its rows are about to become notifications
             of_call = sa.and_(table.c.location_id == location_id, table.c.call_id == call_id)
             connection.execute(sa.update(table).where(of_call).values(emptied))
         this = sa.and_(c.location_id == location_id, c.call_id == call_id)
@@ -61,17 +68,24 @@ def empty_calls(connection: Connection, *, days: int) -> int:
 
 
 def empty_notifications(connection: Connection, *, days: int) -> int:
-    """Empties a batch of notifications that came last more than `days` ago, whatever their status. Returns how many.
+    """Empties a batch of notifications that came last more than `days` ago, whatever their status, and of quarantined
+    ones. Returns how many.
 
     `empty_calls` has emptied those of old calls that are done or dead. This reaches the others: ignored and unresolved
     ones, those of a call that never had a log, and those of a call that is still open.
     """
-    emptied = WORDS[notifications_table]
-    old = sa.select(notifications_table.c.notification_id).where(
-        notifications_table.c.last_received_at < moment(-86_400.0 * days),
-        sa.or_(*(notifications_table.c[name].is_not(None) for name in emptied)),
+    return _empty_older(connection, notifications_table.c.last_received_at, days=days) + _empty_older(
+        connection, quarantine_table.c.received_at, days=days
+    )
+
+
+def _empty_older(connection: Connection, since: sa.Column[Any], *, days: int) -> int:
+    table = since.table
+    [key] = table.primary_key
+    emptied = WORDS[table]
+    old = sa.select(key).where(
+        since < moment(-86_400.0 * days), sa.or_(*(table.c[name].is_not(None) for name in emptied))
     )
     keys = list(connection.execute(old.limit(BATCH)).scalars())
-    these = notifications_table.c.notification_id.in_(keys)
-    connection.execute(sa.update(notifications_table).where(these).values(emptied))
+    connection.execute(sa.update(table).where(key.in_(keys)).values(emptied))
     return len(keys)

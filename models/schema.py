@@ -4,7 +4,7 @@ from models.accounts import accounts, pauses
 from models.calls import calls
 from models.database import metadata
 from models.follow_ups import follow_ups
-from models.intake import notifications, rejection_counts
+from models.intake import inbox, notifications, quarantine, rejection_counts
 from models.reconciling import seen_ids, windows
 from models.work import heartbeats, history, work_rows
 
@@ -14,9 +14,11 @@ __all__ = [
     "follow_ups",
     "heartbeats",
     "history",
+    "inbox",
     "metadata",
     "notifications",
     "pauses",
+    "quarantine",
     "rejection_counts",
     "seen_ids",
     "windows",

@@ -6,18 +6,19 @@ notification that is not committed by then is answered 429, which every sender r
 
 import time
 from dataclasses import dataclass, replace
+from uuid import uuid4
 
 import structlog
 from flask import Blueprint, Response, current_app, jsonify, request
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.accounts import accounts
-from models.calls import calls
 from models.calls.redaction import redact
 from models.database import Database
 from models.failpoints import failpoint
-from models.intake import notifications
+from models.intake import inbox
+from models.intake.inbox import Look
+from models.intake.notifications import Arrival, NotificationStatus
 from webhook import authentication, notification
 from webhook.authentication import Headers, NotAuthenticated, Proof, PublicKeys
 from webhook.deadline import DeadlinePool
@@ -101,7 +102,7 @@ def _within_limit(this: Receiver, intake_secret: str | None) -> tuple[ReceiptSta
 def receive_body(
     this: Receiver, raw_body: bytes, headers: Headers, *, intake_secret: str | None
 ) -> tuple[ReceiptStatus, Reason | None, str]:
-    """Authenticates a notification, reads it, and commits it in one transaction.
+    """Authenticates a notification, reads it, and commits one row of the inbox, which `workers.take_in` takes in.
 
     Returns status, reason (None: accepted or duplicate), and method of authentication. Raises NotAuthenticated,
     NotificationRefused, SQLAlchemyError.
@@ -117,28 +118,35 @@ def receive_body(
     read = notification.read(raw_body)
     if proof.location_id is not None and read.location_id not in (None, proof.location_id):
         raise NotificationRefused(Reason.WRONG_ACCOUNT)
-    location_id = proof.location_id or read.location_id
-    document = redact(read.document, key=this.redaction_key) or None
+    arrival = _arrival(this, read, proof)
     with this.database.transaction() as connection:
-        status, reason = _write_down(connection, read, document, proof=proof, location_id=location_id)
+        seen = inbox.look(connection, arrival)
+        inbox.put(connection, arrival)
         failpoint("receipt_before_commit")
     failpoint("receipt_committed")
+    status, reason = _status(arrival, seen)
     if status is ReceiptStatus.ACCEPTED or status is ReceiptStatus.DUPLICATE:
         this.waker.wake()
     log.info(
-        "notification_received", status=str(status), reason=reason and str(reason), location_id=location_id,
+        "notification_received", status=str(status), reason=reason and str(reason), location_id=arrival.location_id,
         call_id=read.call_id, dialect=str(read.dialect), authenticated_by=str(proof.method),
     )  # fmt: skip
     return status, reason, str(proof.method)
 
 
-def _write_down(
-    connection: Connection, read: Notification, document: object, *, proof: Proof, location_id: str | None
-) -> tuple[ReceiptStatus, Reason | None]:
-    read = _checked_location(connection, read, proof=proof, location_id=location_id)
-    new = notifications.record(
-        connection,
-        notification.dedupe_key(read, location_id),
+def _arrival(this: Receiver, read: Notification, proof: Proof) -> Arrival:
+    """What is written down, by the body and its proof alone. What is ignored leaves no document."""
+    location_id = proof.location_id or read.location_id
+    if location_id is None and read.status is not ReceiptStatus.IGNORED:
+        read = replace(read, reason=Reason.LOCATION_MISSING)
+    kept = None if read.status is ReceiptStatus.IGNORED else redact(read.document, key=this.redaction_key)
+    return Arrival(
+        arrival_id=str(uuid4()),
+        dedupe_key=notification.dedupe_key(read, location_id),
+        dialect=read.dialect,
+        authenticated_by=proof.method,
+        status=NotificationStatus(read.status),
+        reason=read.reason,
         location_id=location_id,
         call_id=read.call_id if read.status is ReceiptStatus.ACCEPTED else None,
         contact_id=read.contact_id,
@@ -146,34 +154,17 @@ def _write_down(
         started_at=read.started_at,
         webhook_id=read.webhook_id,
         event_type=read.event_type,
-        dialect=read.dialect,
-        authenticated_by=proof.method,
-        status=read.status,
-        reason=read.reason,
-        document=document if read.status is not ReceiptStatus.IGNORED else None,
+        document=kept or None,
     )
-    if read.status is not ReceiptStatus.ACCEPTED:
-        return read.status, read.reason
-    if location_id is None or read.call_id is None:
-        raise AssertionError("an accepted notification names its account and its call")
-    calls.announce(connection, location_id, read.call_id)
-    return (ReceiptStatus.ACCEPTED if new else ReceiptStatus.DUPLICATE), None
 
 
-def _checked_location(
-    connection: Connection, read: Notification, *, proof: Proof, location_id: str | None
-) -> Notification:
-    """Ignores a signed notification of a location that we do not serve: a signature only proves that Leadway sent it.
-
-    Returns `read`, with a reason if it is ignored.
-    """
-    if read.status is ReceiptStatus.IGNORED or proof.location_id is not None:
-        return read
-    if location_id is None:
-        return replace(read, reason=Reason.LOCATION_MISSING)
-    if not accounts.is_served(connection, location_id):
-        return replace(read, reason=Reason.LOCATION_NOT_SERVED)
-    return read
+def _status(arrival: Arrival, seen: Look) -> tuple[ReceiptStatus, Reason | None]:
+    """What the sender is told: the best that is known without a lock. `workers.take_in` decides."""
+    if arrival.status is not NotificationStatus.IGNORED and not seen.is_served:
+        return ReceiptStatus.IGNORED, Reason.LOCATION_NOT_SERVED  # a signature only proves that Leadway sent it
+    if arrival.status is NotificationStatus.ACCEPTED and seen.is_repeat:
+        return ReceiptStatus.DUPLICATE, None
+    return ReceiptStatus(arrival.status), None if arrival.reason is None else Reason(arrival.reason)
 
 
 def _as_response(status: ReceiptStatus, reason: Reason | None) -> Response:

@@ -28,6 +28,7 @@ from workers.process.connections import open_connections
 from workers.process.heartbeat import heartbeating
 from workers.process.ticks import Tick, dispatch_wanted, ticking
 from workers.reconciling.open_windows import open_windows
+from workers.take_in import take_in_what_waits
 from workers.telemetry.logs import set_up_logs
 from workers.telemetry.metrics_files import share_counters
 
@@ -71,7 +72,7 @@ def run_worker(settings: Settings) -> int:
     except (SQLAlchemyError, accounts.SecretTaken) as error:  # the database may come later than we do
         log.error("account_not_written_at_start", error=type(error).__name__)
     ticks = (
-        Tick(dispatch_due, seconds=1.0, woken=dispatch_wanted),
+        Tick(take_in_what_waits, dispatch_due, seconds=1.0, woken=dispatch_wanted),
         Tick(open_windows, seconds=2.0),
         Tick(heal_pauses, seconds=5.0),
     )

@@ -1,5 +1,6 @@
 """The accounts, Leadway locations that we serve: credentials, language, time zone, and how far each is complete."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -119,10 +120,17 @@ def served(connection: Connection) -> list[Account]:
 
 
 def is_served(connection: Connection, location_id: str) -> bool:
-    row = sa.select(sa.literal(1)).where(
-        accounts_table.c.location_id == location_id, accounts_table.c.removed_at.is_(None)
-    )
-    return connection.execute(row).first() is not None
+    return bool(served_among(connection, [location_id]))
+
+
+def served_among(connection: Connection, location_ids: Collection[str]) -> set[str]:
+    """Those of these location ids whose account is served."""
+    return set(connection.execute(_SERVED_AMONG, {"these": list(location_ids)}).scalars())
+
+
+_SERVED_AMONG = sa.select(accounts_table.c.location_id).where(
+    accounts_table.c.location_id.in_(sa.bindparam("these", expanding=True)), accounts_table.c.removed_at.is_(None)
+)
 
 
 def has_intake_secrets(connection: Connection, location_id: str) -> tuple[bool, bool]:

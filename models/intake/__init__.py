@@ -1,4 +1,4 @@
-"""What came in by HTTP: the notifications that were written down, and counts of those that were rejected.
+"""What came in by HTTP: the inbox of what was received, the notifications that were taken in, counts of rejections.
 
 Holds rows and their history. Reading a body and checking its signature is done in `webhook`.
 """

@@ -1,15 +1,16 @@
 """The notifications: our record of each HTTP body that Leadway sent, one row however often it came."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
 
-from models.database import Json, UtcDateTime, columns_of, insert, metadata, moment
+from models.database import Json, UtcDateTime, columns_of, metadata
 
 
 class NotificationStatus(StrEnum):
@@ -22,6 +23,57 @@ class NotificationStatus(StrEnum):
     """It is for no account that we serve, of an event type that we do not want, or unreadable."""
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """One arrival of a notification: who sent it, and what its body says. The repr contains nothing that identifies a
+    person."""
+
+    arrival_id: str
+    """Minted by the receiver: one arrival is kept once, whichever way it takes."""
+    dedupe_key: str
+    """Shared with the repeats of the same notification."""
+    dialect: str
+    authenticated_by: str
+    status: NotificationStatus
+    """By the body alone; `workers.take_in` decides by the database."""
+    reason: str | None = None
+    location_id: str | None = None
+    call_id: str | None = None
+    contact_id: str | None = None
+    from_number: str | None = field(default=None, repr=False)
+    started_at: datetime | None = None
+    webhook_id: str | None = None
+    event_type: str | None = None
+    document: Any = field(default=None, repr=False)
+    received_at: datetime | None = None
+    """None: it is written down only now."""
+
+    @property
+    def call_key(self) -> tuple[str, str] | None:
+        """Of the call that it announces; None: it announces none."""
+        if self.status is not NotificationStatus.ACCEPTED or self.location_id is None or self.call_id is None:
+            return None
+        return self.location_id, self.call_id
+
+
+def told_columns() -> list[sa.Column[Any]]:
+    """The columns that hold an `Arrival` without its ids and its time."""
+    return [
+        sa.Column("location_id", sa.Text, nullable=True),
+        sa.Column("call_id", sa.Text, nullable=True),
+        sa.Column("contact_id", sa.Text, nullable=True),
+        sa.Column("from_number", sa.Text, nullable=True),
+        sa.Column("started_at", UtcDateTime, nullable=True, comment="of the call, where the body tells"),
+        sa.Column("webhook_id", sa.Text, nullable=True),
+        sa.Column("event_type", sa.Text, nullable=True),
+        sa.Column("dialect", sa.Text, nullable=False),
+        sa.Column("authenticated_by", sa.Text, nullable=False),
+        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=True, comment="why it is ignored or unresolved"),
+        sa.Column("document", Json, nullable=True, comment="the body, secrets replaced"),
+    ]
+
+
 notifications_table = sa.Table(
     "notifications",
     metadata,
@@ -29,21 +81,10 @@ notifications_table = sa.Table(
         "notification_id", sa.Integer().with_variant(sa.BigInteger, "postgresql"), primary_key=True, autoincrement=True
     ),
     sa.Column("dedupe_key", sa.Text, nullable=False, unique=True, comment="what tells a repeat from a new one"),
-    sa.Column("location_id", sa.Text, nullable=True),
-    sa.Column("call_id", sa.Text, nullable=True),
-    sa.Column("contact_id", sa.Text, nullable=True),
-    sa.Column("from_number", sa.Text, nullable=True),
-    sa.Column("started_at", UtcDateTime, nullable=True, comment="of the call, where the body tells"),
-    sa.Column("webhook_id", sa.Text, nullable=True),
-    sa.Column("event_type", sa.Text, nullable=True),
-    sa.Column("dialect", sa.Text, nullable=False),
-    sa.Column("authenticated_by", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=True, comment="why it is ignored or unresolved"),
+    *told_columns(),
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("last_received_at", UtcDateTime, nullable=False),
     sa.Column("repeats", sa.Integer, nullable=False, default=0),
-    sa.Column("document", Json, nullable=True, comment="the body, secrets replaced"),
     sa.Index("ix_notifications_call", "location_id", "call_id"),
     sa.Index("ix_notifications_received_at", "location_id", "received_at"),
 )
@@ -77,26 +118,51 @@ class StoredNotification:
     document: Mapping[str, Any] | None
 
 
-def record(connection: Connection, dedupe_key: str, **values: Any) -> bool:
-    """Writes the notification, or counts it as a repeat of the one with its dedupe key. Returns True when it is new.
+def merge(connection: Connection, arrivals: Sequence[Arrival]) -> None:
+    """Writes a notification for each dedupe key, or counts its arrivals as repeats. `arrivals`: the earliest first.
 
-    Values are the columns of `notifications` without times and counts.
+    The first arrival counts, with one exception: it was ignored and a later one is accepted, as when its account was
+    added since.
     """
-    statement = (
-        insert(connection, notifications_table)
-        .values(dedupe_key=dedupe_key, received_at=moment(), last_received_at=moment(), repeats=0, **values)
-        .on_conflict_do_nothing(index_elements=["dedupe_key"])
-        .returning(notifications_table.c.notification_id)
+    by_key: dict[str, list[Arrival]] = {}
+    for arrival in arrivals:
+        by_key.setdefault(arrival.dedupe_key, []).append(arrival)
+    rows = [_row(of_key) for _, of_key in sorted(by_key.items())]  # sorted, so that two at once do not deadlock
+    connection.execute(_MERGE[connection.dialect.name], rows)
+
+
+def _row(arrivals: Sequence[Arrival]) -> dict[str, Any]:
+    told = next((each for each in arrivals if each.status == NotificationStatus.ACCEPTED), arrivals[0])
+    return {
+        **{name: getattr(told, name) for name in _TOLD},
+        "dedupe_key": told.dedupe_key,
+        "received_at": arrivals[0].received_at,
+        "last_received_at": arrivals[-1].received_at,
+        "repeats": len(arrivals) - 1,
+    }
+
+
+_TOLD = tuple(column.name for column in told_columns())
+
+
+def _merging(insert: Callable[[sa.Table], Any]) -> Any:
+    statement = insert(notifications_table)
+    old, new = notifications_table.c, statement.excluded
+    becomes_accepted = sa.and_(old.status == NotificationStatus.IGNORED, new.status == NotificationStatus.ACCEPTED)
+    return statement.on_conflict_do_update(
+        index_elements=["dedupe_key"],
+        set_={
+            **{name: sa.case((becomes_accepted, new[name]), else_=old[name]) for name in _TOLD},
+            "repeats": old.repeats + new.repeats + 1,
+            "last_received_at": sa.case(
+                (new.last_received_at > old.last_received_at, new.last_received_at), else_=old.last_received_at
+            ),
+        },
     )
-    if connection.execute(statement).first() is not None:
-        return True
-    this = notifications_table.c.dedupe_key == dedupe_key
-    repeated = {"repeats": notifications_table.c.repeats + 1, "last_received_at": moment()}
-    connection.execute(sa.update(notifications_table).where(this).values(repeated))
-    if values["status"] == NotificationStatus.ACCEPTED:  # it was ignored if its account was added only since
-        ignored = notifications_table.c.status == NotificationStatus.IGNORED
-        connection.execute(sa.update(notifications_table).where(this, ignored).values(**values))
-    return False
+
+
+_MERGE = {"postgresql": _merging(postgresql.insert), "sqlite": _merging(sqlite.insert)}
+"""Built once, by dialect."""
 
 
 def become_unresolved(connection: Connection, location_id: str, call_id: str, *, reason: str) -> None:

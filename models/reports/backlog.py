@@ -1,4 +1,4 @@
-"""The backlog: open and dead work, by account, kind and status, with its number and age."""
+"""The backlog: what is open or dead, by account, kind and status, with its number and age."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +8,8 @@ from sqlalchemy import Connection
 
 from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
+from models.intake.inbox import inbox_table
+from models.intake.quarantine import quarantine_table
 from models.work.work_rows import STATUS, work_table
 
 STANDING = sa.case(
@@ -26,10 +28,14 @@ WORK = work_table.outerjoin(
 
 @dataclass(frozen=True)
 class Backlog:
-    """The rows of one account, kind of work and status, dead ones included."""
+    """The rows of one account, kind of work and status, dead ones included. Notifications count from the inbox.
+
+    `location_id` is empty for notifications that name none.
+    """
 
     location_id: str
     work: str
+    """call, follow_up, or notification: one that is not taken in."""
     status: str
     number: int
     oldest_seconds: float
@@ -37,8 +43,29 @@ class Backlog:
 
 def all_work(connection: Connection) -> list[Backlog]:
     at = now(connection)
-    return [Backlog(*row[:4], (at - row.oldest_at).total_seconds()) for row in connection.execute(_ALL)]
+    return [
+        Backlog(row.location_id, row.kind, row.status, row.number, (at - row.oldest_at).total_seconds())
+        for query in _QUERIES
+        for row in connection.execute(query)
+    ]
 
 
-_GROUPS: tuple[Any, ...] = (work_table.c.location_id, work_table.c.kind, STANDING.label("status"))
-_ALL = sa.select(*_GROUPS, sa.func.count(), sa.func.min(SINCE).label("oldest_at")).select_from(WORK).group_by(*_GROUPS)
+def _counted(
+    location_id: sa.ColumnElement[str], kind: sa.ColumnElement[str], status: sa.ColumnElement[str], since: Any
+) -> sa.Select[Any]:
+    groups: tuple[Any, ...] = (location_id.label("location_id"), kind.label("kind"), status.label("status"))
+    return sa.select(*groups, sa.func.count().label("number"), sa.func.min(since).label("oldest_at")).group_by(*groups)
+
+
+def _waiting(table: sa.Table, status: str) -> sa.Select[Any]:
+    location_id = sa.func.coalesce(table.c.location_id, "")
+    return _counted(
+        location_id, sa.literal_column("'notification'"), sa.literal_column(f"'{status}'"), table.c.received_at
+    )
+
+
+_QUERIES = (
+    _counted(work_table.c.location_id, work_table.c.kind, STANDING, SINCE).select_from(WORK),
+    _waiting(inbox_table, "pending"),
+    _waiting(quarantine_table, "quarantined"),
+)

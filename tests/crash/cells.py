@@ -39,6 +39,7 @@ QUICK = (
     "call_fetched × kill it",
     "intent_committed × kill workers",
     "receipt_before_commit × kill web",
+    "notifications_merged × kill it",
     "intent_committed × freeze it",
     "follow_up_worded × suspend it",
     "due_sent × flush Redis",

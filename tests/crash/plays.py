@@ -15,7 +15,13 @@ Play = Callable[[Stage, PlacedCall], None]
 
 REACHED_WITHIN = 20.0
 OTHERS_FINISH_WITHIN = 40.0
-HOLDS_A_LOCK = ("receipt_before_commit", "call_before_commit")
+HOLDS_A_LOCK = (
+    "receipt_before_commit",
+    "inbox_taken",
+    "notifications_merged",
+    "taken_in_before_commit",
+    "call_before_commit",
+)
 """Points inside a transaction: nobody can take over what is held there, so a freeze only outlasts the lease."""
 HOLDS_A_LEASE = (
     "call_claimed",

@@ -33,7 +33,7 @@ def database(empty_database_url: str) -> Iterator[Database]:
     opened.close()
 
 
-REVERSIBLE = "0005"
+REVERSIBLE = "0006"
 """The last migration before the first one that cannot be undone."""
 
 

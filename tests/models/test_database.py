@@ -26,8 +26,9 @@ from models.work import history, lifecycle
 from models.work.heartbeats import heartbeats_table
 from models.work.lifecycle import LeaseLost, claim
 from models.work.work_rows import WorkStatus
-from tests.support.rows import LOCATION, announce, call_row, claimed_call, rows_of, write
+from tests.support.rows import LOCATION, announce, call_row, claimed_call, receive, rows_of, write
 from tests.support.waiting import eventually
+from workers.take_in import take_in
 
 INSTANTS = [
     datetime(2000, 1, 1, tzinfo=UTC),
@@ -208,21 +209,10 @@ def lose_the_answer_to_the_next_commit(database: Database, monkeypatch: pytest.M
 def test_a_commit_whose_answer_was_lost_is_harmless_when_it_is_run_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def receive(connection: sa.Connection) -> None:
-        notifications.record(
-            connection,
-            "one",
-            location_id=LOCATION,
-            call_id="1",
-            dialect="thin",
-            authenticated_by="intake_header",
-            status="accepted",
-        )
-        calls.announce(connection, LOCATION, "1")
-
+    receive(database, "one", call_id="1")
     lose_the_answer_to_the_next_commit(database, monkeypatch)
-    database.transact(receive)
-    assert len(rows_of(database, notifications.notifications_table)) == 1
+    take_in(database)
+    assert [row["repeats"] for row in rows_of(database, notifications.notifications_table)] == [0]
     assert len(rows_of(database, calls.calls_table)) == 1
 
 
@@ -379,7 +369,7 @@ def be_web(url: str, name: str, seconds: float) -> list[str]:
 
 
 def be_worker(url: str, name: str, seconds: float) -> list[str]:
-    """Claims and finishes calls; returns the errors it saw."""
+    """Takes in, claims and finishes calls; returns the errors it saw."""
     return _be_busy(Database(url, limits=WORKER), _work, name, seconds)
 
 
@@ -401,22 +391,12 @@ def _be_busy(database: Database, act: Callable[[Database, str, int], None], name
 
 
 def _receive(database: Database, name: str, number: int) -> None:
-    with database.transaction() as connection:
-        key = f"{name}-{number}"
-        notifications.record(
-            connection,
-            key,
-            location_id=LOCATION,
-            call_id=key,
-            dialect="x",
-            authenticated_by="secret",
-            status="accepted",
-        )
-        calls.announce(connection, LOCATION, key)
+    receive(database, f"{name}-{number}", call_id=f"{name}-{number}")
 
 
 def _work(database: Database, name: str, number: int) -> None:
     database.transact(lambda connection: beats.beat(connection, name, process="worker"))
+    take_in(database)
     with database.reading() as connection:
         rows = connection.execute(
             calls.calls_table.select().where(calls.calls_table.c.status == "pending").limit(3)
@@ -435,6 +415,7 @@ def test_two_web_and_four_worker_processes_write_to_one_sqlite_file_and_none_fin
         running = [processes.submit(be_web, sqlite_url, f"web-{n}", 3.0) for n in range(2)]
         running += [processes.submit(be_worker, sqlite_url, f"worker-{n}", 3.0) for n in range(4)]
         assert [error for each in running for error in each.result(60)] == []
+    take_in(database)
     written = rows_of(database, calls.calls_table)
     assert len(written) == len(rows_of(database, notifications.notifications_table)) > 0
     done = [row for row in written if row["status"] == WorkStatus.DONE]

@@ -6,6 +6,7 @@ Functions take the database first and stand alone; `LOCATION` is the account tha
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -21,11 +22,13 @@ from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FollowUp, FollowUpState
 from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason, follow_ups_for
 from models.follow_ups.rules_file import load_rules
-from models.intake import notifications
+from models.intake import inbox
+from models.intake.notifications import Arrival, NotificationStatus
 from models.work import lifecycle, open_work
 from models.work.lifecycle import Claim, claim
 from models.work.open_work import OpenWork
 from models.work.work_rows import IS_THIS_ROW, WorkKey, WorkStatus, work_table
+from workers.take_in import take_in
 
 T = TypeVar("T")
 
@@ -94,13 +97,27 @@ def notify(
     dialect: str = "marketplace",
     proof: str = "ed25519",
 ) -> None:
-    """Writes a notification down and announces its call, as the web process does at receipt."""
-    with database.transaction() as connection:
-        notifications.record(
-            connection, f"webhook:{call_id}", location_id=location_id, call_id=call_id, dialect=dialect,
-            authenticated_by=proof, status="accepted",
-        )  # fmt: skip
-        calls.announce(connection, location_id, call_id)
+    """A notification of the call comes, or comes again, and is taken in."""
+    arrive(
+        database, f"webhook:{call_id}", location_id=location_id, call_id=call_id, dialect=dialect,
+        authenticated_by=proof,
+    )  # fmt: skip
+
+
+def arrive(database: Database, dedupe_key: str, **values: Any) -> None:
+    """A notification comes and is taken in. `values`: of `Arrival`."""
+    receive(database, dedupe_key, **values)
+    take_in(database)
+
+
+def receive(database: Database, dedupe_key: str, **values: Any) -> None:
+    """A notification is written into the inbox, as the web process does."""
+    usual = {
+        "location_id": LOCATION, "dialect": "marketplace", "authenticated_by": "ed25519",
+        "status": NotificationStatus.ACCEPTED,
+    }  # fmt: skip
+    arrival = Arrival(**{"arrival_id": str(uuid4()), "dedupe_key": dedupe_key, **usual, **values})
+    write(database, inbox.put, arrival)
 
 
 def claim_call(

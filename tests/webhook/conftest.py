@@ -4,7 +4,6 @@ import contextlib
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,17 +12,16 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from models.calls.calls import CALL
 from models.database import COMMAND, Database
 from models.settings import Settings
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.notifications import Message
-from tests.support import rows
 from tests.support.rows import ENCRYPTION_KEY
 from webhook import receiver
 from webhook.app import create_app
 from webhook.deadline import DeadlinePool
 from webhook.receiver import Receiver
+from workers.take_in import take_in
 from workers.telemetry.logs import set_up_logs
 
 SITE = "http://127.0.0.1/webhooks/leadway"
@@ -84,6 +82,10 @@ class Intake:
     def send_signed(self, body: bytes) -> TestResponse:
         return self.send(body, {"X-GHL-Signature": self.double.sign(body)})
 
+    def take_in(self) -> None:
+        """As a worker does within a second."""
+        take_in(self.database)
+
     def rows(self, table: str) -> list[dict[str, Any]]:
         with self.database.reading() as connection:
             return [dict(row) for row in connection.execute(sa.text(f"SELECT * FROM {table}")).mappings()]
@@ -95,10 +97,6 @@ class Intake:
     def change_schema(self, statement: str) -> None:
         with self.database.transaction() as connection:
             connection.execute(sa.text(statement))
-
-    def change_call(self, call_id: str, **times: datetime) -> None:
-        """Time passes for a call."""
-        rows.change(self.database, CALL, (self.double.location_id, call_id), **times)
 
 
 @pytest.fixture

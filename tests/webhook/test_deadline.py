@@ -50,7 +50,7 @@ def test_a_stopped_postgresql_is_answered_429_and_comes_back_by_itself(
     intake_on_own_postgres: Intake, own_postgres: PostgresServer
 ) -> None:
     intake = intake_on_own_postgres
-    _is_taken_in(intake)
+    _is_accepted(intake)
     own_postgres.stop(signal.SIGQUIT)
     try:
         _assert_all_are_asked_to_repeat(_crowd(intake))
@@ -59,7 +59,7 @@ def test_a_stopped_postgresql_is_answered_429_and_comes_back_by_itself(
         assert b"leadway_database_up 0.0" in intake.app.test_client().get("/metrics").data
     finally:
         own_postgres.start()
-    _is_taken_in(intake)
+    _is_accepted(intake)
 
 
 def test_a_frozen_postgresql_is_answered_429_and_every_thread_comes_back(
@@ -77,16 +77,16 @@ def test_a_frozen_postgresql_is_answered_429_and_every_thread_comes_back(
         _assert_all_are_asked_to_repeat([intake.post(message)])
         assert threading.active_count() <= threads + intake.settings.web_threads + 4
 
-    _is_taken_in(intake)
+    _is_accepted(intake)
     eventually(lambda: intake.app.test_client().get("/readyz").status_code == 200, describe="ready again")
-    _is_taken_in(intake)
+    _is_accepted(intake)
 
 
 def test_a_sqlite_that_is_locked_for_long_is_answered_429_and_comes_back(intake_on_sqlite: Intake) -> None:
     intake = intake_on_sqlite
     with _locked(intake):
         _assert_all_are_asked_to_repeat(_crowd(intake))
-    _is_taken_in(intake)
+    _is_accepted(intake)
 
 
 def test_a_full_disk_is_answered_429_and_nothing_is_half_written(intake_on_sqlite: Intake) -> None:
@@ -94,7 +94,7 @@ def test_a_full_disk_is_answered_429_and_nothing_is_half_written(intake_on_sqlit
     large = b'{"callId": "call-%d", "x": "' + b"x" * 100_000 + b'"}'
     with _no_page_more(intake.receiver.database.engine):
         _assert_all_are_asked_to_repeat([intake.send(large % number) for number in range(3)])
-    assert (intake.rows("notifications"), intake.rows("calls")) == ([], [])
+    assert intake.rows("inbox") == []
     eventually(lambda: intake.send(large % 1).status_code == 202)
 
 
@@ -164,7 +164,7 @@ def test_work_that_takes_too_long_is_left_behind_and_while_all_threads_hang_noth
     assert eventually(lambda: in_time.run(lambda: "done")) == "done"
 
 
-def _is_taken_in(intake: Intake) -> None:
+def _is_accepted(intake: Intake) -> None:
     message = intake.message()
     eventually(lambda: intake.post(message).status_code == 202, describe="a notification is taken in")
 

@@ -100,25 +100,25 @@ HEADERS = [
 @MANY
 @given(body=st.binary(max_size=2000))
 def test_no_bytes_break_it(intake: Intake, body: bytes) -> None:
-    _assert_taken_in(intake, body)
+    _assert_accepted(intake, body)
 
 
 @MANY
 @given(document=DOCUMENTS)
 def test_no_json_breaks_it(intake: Intake, document: Any) -> None:
-    _assert_taken_in(intake, json.dumps(document).encode())
+    _assert_accepted(intake, json.dumps(document).encode())
 
 
 @MANY
 @given(fields=st.dictionaries(NAMES, DOCUMENTS, max_size=5))
 def test_no_field_of_a_real_notification_breaks_it(intake: Intake, fields: dict[str, Any]) -> None:
     real = json.loads(intake.message(dialect=Dialect.WORKFLOW).body)
-    _assert_taken_in(intake, json.dumps(real | fields).encode())
+    _assert_accepted(intake, json.dumps(real | fields).encode())
 
 
 @pytest.mark.parametrize("body", HAND_MADE, ids=range(len(HAND_MADE)))
 def test_no_body_made_to_break_it_does(intake: Intake, body: bytes) -> None:
-    _assert_taken_in(intake, body)
+    _assert_accepted(intake, body)
 
 
 @MANY
@@ -128,7 +128,7 @@ def test_no_credential_that_is_guessed_opens_it_or_breaks_it(intake: Intake, nam
     answer = intake.send(b'{"callId": "call-1"}', {name: value})
 
     assert (answer.status_code, answer.get_json()["status"]) == (401, "refused")
-    assert intake.rows("notifications") == []
+    assert intake.rows("inbox") == []
 
 
 @pytest.mark.parametrize("headers", HEADERS, ids=range(len(HEADERS)))
@@ -146,7 +146,7 @@ def test_paths_and_methods_that_are_not_there_are_refused_in_json(intake: Intake
 
         assert answer.status_code in (308, 401, 404, 405)
         assert answer.status_code == 308 or answer.is_json
-    assert intake.rows("notifications") == []
+    assert intake.rows("inbox") == []
 
 
 @pytest.mark.parametrize("size", [MAX_BODY_BYTES, MAX_BODY_BYTES + 1])
@@ -162,7 +162,7 @@ def test_a_compressed_body_is_written_down_as_unreadable_and_never_unpacked(inta
     answer = intake.send(bomb, {**intake.secret, "Content-Encoding": "gzip"})
 
     assert answer.get_json()["reason"] == "not_utf8"
-    assert intake.only_row("notifications")["document"] is None
+    assert intake.only_row("inbox")["document"] is None
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_the_real_server_refuses_what_is_too_large_or_malformed_and_logs_no_secr
     assert _ask(web, secret_path, b"", {"X-Long": "x" * 100_000}) in (400, 431)
     assert _ask(web, secret_path + "/more", b"{}") == 404
     assert _ask(web, secret_path, b"{}", method="PUT") == 405
-    assert web.scalar("SELECT count(*) FROM notifications") == 0
+    assert web.scalar("SELECT count(*) FROM inbox") == 0
 
     assert _ask(web, secret_path, _chunks(b'{"callId": "call-%d"}' % 1, times=1)) == 202
     message = web.double.message(web.double.place_call(), dialect=Dialect.THIN, proof=Proof.SECRET_PATH)[0]
@@ -194,7 +194,7 @@ def test_the_real_server_refuses_what_is_too_large_or_malformed_and_logs_no_secr
     assert web.double.token not in web.processes.log("web")
 
 
-def _assert_taken_in(intake: Intake, body: bytes) -> None:
+def _assert_accepted(intake: Intake, body: bytes) -> None:
     """With a secret, signed, and with neither."""
     expected = 202 if len(body) <= MAX_BODY_BYTES else 413
     answer = intake.send(body)

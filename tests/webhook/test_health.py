@@ -6,7 +6,8 @@ from pathlib import Path
 
 import requests
 
-from tests.support.rows import call_log, fetch
+from models.calls.calls import CALL
+from tests.support.rows import call_log, change, fetch
 from tests.support.waiting import eventually
 from tests.support.world import World
 from tests.webhook.conftest import Intake
@@ -27,8 +28,11 @@ def test_what_waits_is_told_by_account_work_and_status_with_the_age_of_the_oldes
     intake.post(intake.message(young))
     done = intake.double.place_call()
     intake.post(intake.message(done))
+    intake.take_in()
+    intake.post(intake.message(done))
     fetch(intake.database, call_log(done.call_id), location_id=intake.double.location_id)
-    intake.change_call(old.call_id, created_at=datetime.now(UTC) - AN_HOUR_AGO)
+    key = (intake.double.location_id, old.call_id)
+    change(intake.database, CALL, key, created_at=datetime.now(UTC) - AN_HOUR_AGO)
 
     told = intake.app.test_client().get("/metrics").text
     labels = f'{{location_id="{intake.double.location_id}",status="pending",work="call"}}'
@@ -38,6 +42,7 @@ def test_what_waits_is_told_by_account_work_and_status_with_the_age_of_the_oldes
     assert age is not None
     assert 3600 <= float(age[1]) < 3700
     assert 'status="done"' not in told
+    assert f"leadway_rows{labels.replace('call', 'notification')} 1.0" in told, "it waits to be taken in"
 
 
 def test_answers_are_counted_by_status_reason_and_credential(intake: Intake) -> None:

@@ -4,29 +4,24 @@ import io
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
+import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
 from models.accounts import accounts
-from models.calls import calls
-from models.work import lifecycle
-from models.work.history import Outcome
+from models.database import Database
+from models.intake import inbox
 from tests.leadway_double.notifications import Dialect, Message, Proof
-from tests.support.rows import call_log, claim_call, dead_letter_call, fetch
 from tests.support.world import World
 from tests.webhook.conftest import PATH, Intake
 from webhook import receiver
 from webhook.notification import MAX_BODY_BYTES
 from webhook.rejections import Reason, ReceiptStatus
-
-HOUR = timedelta(hours=1)
-LONG_AGO = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+from workers.take_in import take_in
 
 WAYS = [
     (Dialect.FLAT, Proof.ED25519),
@@ -44,11 +39,11 @@ Sender = Callable[[Intake], TestResponse]
 
 
 def _cannot_be_written(intake: Intake) -> TestResponse:
-    intake.change_schema("ALTER TABLE notifications RENAME TO notifications_away")
+    intake.change_schema("ALTER TABLE inbox RENAME TO inbox_away")
     try:
         return intake.send(b'{"callId": "call-1"}')
     finally:
-        intake.change_schema("ALTER TABLE notifications_away RENAME TO notifications")
+        intake.change_schema("ALTER TABLE inbox_away RENAME TO inbox")
 
 
 def _without_keys(intake: Intake) -> TestResponse:
@@ -106,6 +101,7 @@ def test_each_reason_has_its_status_its_word_and_a_sentence(intake: Intake, reas
 @pytest.mark.parametrize("reason", [*IGNORED, *UNRESOLVED], ids=str)
 def test_what_is_authenticated_but_of_no_use_is_written_down_with_its_reason(intake: Intake, reason: Reason) -> None:
     ANSWERS[reason](intake)
+    intake.take_in()
 
     row = intake.only_row("notifications")
     assert (row["status"], row["reason"], row["repeats"]) == (reason.status.value, reason.value, 0)
@@ -117,19 +113,25 @@ def test_what_is_authenticated_but_of_no_use_is_written_down_with_its_reason(int
 def test_what_is_refused_leaves_no_row(intake: Intake, reason: Reason) -> None:
     ANSWERS[reason](intake)
 
-    assert (intake.rows("notifications"), intake.rows("calls")) == ([], [])
+    assert intake.rows("inbox") == []
 
 
 @pytest.mark.parametrize(("dialect", "proof"), WAYS)
-def test_a_notification_is_in_the_database_with_its_call_before_it_is_answered(
+def test_a_notification_is_in_the_inbox_before_it_is_answered_and_becomes_work_when_it_is_taken_in(
     intake: Intake, dialect: Dialect, proof: Proof
 ) -> None:
     call = intake.double.place_call(contact=True)
     answer = intake.post(intake.message(call, dialect=dialect, proof=proof))
 
     assert (answer.status_code, answer.json) == (202, {"status": "accepted"})
+    waits = intake.only_row("inbox")
+    assert (waits["location_id"], waits["call_id"]) == (call.location_id, call.call_id)
+    assert (intake.rows("notifications"), intake.rows("calls")) == ([], []), "a receipt writes one row"
+
+    intake.take_in()
+
     row = intake.only_row("notifications")
-    assert (row["location_id"], row["call_id"]) == (call.location_id, call.call_id)
+    assert {name: row[name] for name in waits if name in row} == {name: waits[name] for name in waits if name in row}
     assert (row["status"], row["reason"], row["repeats"]) == ("accepted", None, 0)
     written = intake.only_row("calls")
     assert (written["location_id"], written["call_id"]) == (call.location_id, call.call_id)
@@ -137,14 +139,18 @@ def test_a_notification_is_in_the_database_with_its_call_before_it_is_answered(
     assert written["due_at"] is not None
 
 
-def test_a_repeat_is_counted_and_does_nothing_twice(intake: Intake) -> None:
+@pytest.mark.parametrize("taken_in_between", [False, True])
+def test_a_repeat_is_counted_and_does_nothing_twice(intake: Intake, taken_in_between: bool) -> None:
     message = intake.message()
     assert intake.post(message).json == {"status": "accepted"}
 
     for _ in range(3):
+        if taken_in_between:
+            intake.take_in()
         answer = intake.post(message)
         assert (answer.status_code, answer.json) == (202, {"status": "duplicate"})
 
+    intake.take_in()
     row = intake.only_row("notifications")
     assert row["repeats"] == 3
     assert row["last_received_at"] > row["received_at"]
@@ -156,6 +162,7 @@ def test_a_repeat_of_what_is_of_no_use_is_counted_too(intake: Intake, reason: Re
     first, again = ANSWERS[reason](intake), ANSWERS[reason](intake)
 
     assert first.json == again.json
+    intake.take_in()
     assert intake.only_row("notifications")["repeats"] == 1
 
 
@@ -164,72 +171,22 @@ def test_the_same_call_told_in_two_dialects_is_two_notifications_and_one_call(in
     answers = [intake.post(intake.message(call, dialect=dialect)).json for dialect in (Dialect.FLAT, Dialect.THIN)]
 
     assert answers == [{"status": "accepted"}, {"status": "accepted"}]
+    intake.take_in()
     assert len(intake.rows("notifications")) == 2
     assert len(intake.rows("calls")) == 1
 
 
-def test_a_repeat_brings_the_next_reading_of_an_unsettled_call_forward(intake: Intake) -> None:
-    call = intake.double.place_call()
-    intake.post(intake.message(call))
-    claim = claim_call(intake.database, call.call_id, location_id=intake.double.location_id)
-    assert claim is not None
-    with intake.database.transaction() as connection:
-        lifecycle.reschedule(connection, claim, seconds=2 * HOUR.total_seconds(), outcome=Outcome.UNSETTLED)
-        calls.save(
-            connection,
-            intake.double.location_id,
-            call_log(call.call_id),
-            read_at=claim.claimed_at,
-            settled=False,
-            stored=claim.row,
-        )
-    assert _call(intake, call.call_id)["due_at"] > datetime.now(UTC) + HOUR
+def test_a_receipt_waits_for_no_row_that_a_worker_or_a_person_has_locked(postgresql_url: str, redis_url: str) -> None:
+    with Intake(postgresql_url, redis_url, patient=False) as intake:
+        message = intake.message()
+        intake.post(message)
+        intake.take_in()
+        intake.post(message)
+        with intake.database.transaction() as connection:
+            for table in ("accounts", "calls", "notifications", "inbox"):
+                assert connection.execute(sa.text(f"SELECT * FROM {table} FOR UPDATE")).all()
 
-    intake.post(intake.message(call))
-
-    row = _call(intake, call.call_id)
-    assert row["due_at"] < datetime.now(UTC) + HOUR / 2
-    assert (row["status"], row["requested"]) == ("pending", 2)
-
-
-def test_a_repeat_while_the_call_is_being_read_asks_for_another_reading_and_touches_no_lease(intake: Intake) -> None:
-    call = intake.double.place_call()
-    intake.post(intake.message(call))
-    claim = claim_call(intake.database, call.call_id, location_id=intake.double.location_id)
-    assert claim is not None
-    before = _call(intake, call.call_id)
-
-    intake.post(intake.message(call))
-
-    assert (before["status"], before["fence"], before["requested"]) == ("running", 1, 1)
-    row = _call(intake, call.call_id)
-    assert {name for name in row if row[name] != before[name]} == {"requested"}
-    assert (row["status"], row["requested"]) == ("running", 2)
-
-
-def test_a_repeat_of_a_settled_call_changes_nothing(intake: Intake) -> None:
-    call = intake.double.place_call()
-    message = intake.message(call)
-    intake.post(message)
-    fetch(intake.database, call_log(call.call_id), location_id=intake.double.location_id)
-    intake.change_call(call.call_id, stored_at=LONG_AGO, settled_at=LONG_AGO)
-    before = intake.only_row("calls")
-
-    assert intake.post(message).json == {"status": "duplicate"}
-
-    assert intake.only_row("calls") == before
-
-
-@pytest.mark.parametrize(("cause", "status"), [("not_found", "pending"), ("poison", "dead")])
-def test_a_repeat_revives_a_dead_call_unless_it_is_poison(intake: Intake, cause: str, status: str) -> None:
-    call = intake.double.place_call()
-    message = intake.message(call)
-    intake.post(message)
-    dead_letter_call(intake.database, call.call_id, cause=cause, location_id=intake.double.location_id)
-
-    intake.post(message)
-
-    assert intake.only_row("calls")["status"] == status
+            assert intake.post(message).json == {"status": "duplicate"}
 
 
 def test_a_bearer_of_one_accounts_secret_cannot_speak_for_another_one(intake: Intake) -> None:
@@ -240,7 +197,7 @@ def test_a_bearer_of_one_accounts_secret_cannot_speak_for_another_one(intake: In
 
     assert intake.send(body, {"X-Intake-Secret": "secret-of-the-other-account"}).status_code == 401
     assert intake.send(body).json == {"status": "accepted"}
-    assert [row["location_id"] for row in intake.rows("calls")] == [intake.double.location_id]
+    assert [row["location_id"] for row in intake.rows("inbox")] == [intake.double.location_id]
 
 
 def test_a_removed_account_is_not_served_any_more(intake: Intake) -> None:
@@ -268,8 +225,8 @@ def test_a_credential_in_the_body_is_not_written_down(intake: Intake) -> None:
         intake.message(dialect=Dialect.WORKFLOW, fields={"customData": {"callId": "call-2", "token": credential}})
     )
 
-    written = json.dumps([*intake.rows("notifications"), *intake.rows("calls")], default=str)
-    assert len(intake.rows("notifications")) == 2
+    written = json.dumps(intake.rows("inbox"), default=str)
+    assert len(intake.rows("inbox")) == 2
     assert credential not in written
     assert "[redacted:" in written
 
@@ -308,13 +265,13 @@ def test_a_bug_while_a_notification_is_taken_in_asks_for_a_repeat_and_logs_no_se
     def broken(*_args: object, **_values: object) -> None:
         raise KeyError("a bug that quotes +14155550123")
 
-    monkeypatch.setattr(calls, "announce", broken)
+    monkeypatch.setattr(inbox, "put", broken)
     answer = intake.post(intake.message(dialect=Dialect.THIN, proof=Proof.SECRET_PATH))
 
     assert answer.status_code == 429
     assert answer.is_json
     assert answer.headers["Retry-After"]
-    assert intake.rows("notifications") == []
+    assert intake.rows("inbox") == []
     [line] = [line for line in log_lines.getvalue().splitlines() if "KeyError" in line]
     assert json.loads(line)["event"] == "request_broke"
     assert intake.double.intake_secret not in log_lines.getvalue()
@@ -332,7 +289,7 @@ def test_an_answer_that_breaks_after_the_commit_logs_no_secret_either(
 
     assert answer.status_code == 429
     assert intake.double.intake_secret not in log_lines.getvalue()
-    assert len(intake.rows("notifications")) == 1
+    assert len(intake.rows("inbox")) == 1
 
 
 @pytest.mark.parametrize("path", ["", "/", "/intake-secret-of-the-double", "/intake-secret-of-the-double/"])
@@ -363,11 +320,12 @@ def test_crowds_of_notifications_on_two_processes_lose_none_and_do_nothing_twice
             of_others = list(senders.map(_send_as_the_vendor_does, others))
 
         assert {answers[-1] for answers in of_the_same} <= {"accepted", "duplicate"}
-        assert sum(answers[-1] == "accepted" for answers in of_the_same) <= 1
+        assert {answers[-1] for answers in of_others} <= {"accepted", "duplicate"}
+        with closing(Database(database_url)) as database:
+            take_in(database)
         [repeats] = world.rows("SELECT repeats FROM notifications WHERE repeats > 0 ORDER BY notification_id LIMIT 1")
         refused = sum(len(answers) - 1 for answers in of_the_same)
         assert 9 <= repeats["repeats"] <= 9 + refused
-        assert {answers[-1] for answers in of_others} <= {"accepted", "duplicate"}
         assert world.scalar("SELECT count(*) FROM notifications") == 201
         assert world.scalar("SELECT count(*) FROM calls") == 201
 
@@ -380,10 +338,3 @@ def _send_as_the_vendor_does(message: Message) -> list[str]:
         assert answer.status_code == (429 if answer.json()["status"] == "refused" else 202)
         answers.append(answer.json()["status"])
     return answers
-
-
-def _call(intake: Intake, call_id: str) -> dict[str, Any]:
-    with intake.receiver.database.reading() as connection:
-        row = calls.get(connection, intake.double.location_id, call_id)
-    assert row is not None
-    return asdict(row)

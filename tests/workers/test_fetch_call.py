@@ -11,12 +11,10 @@ from models.calls.call_log import CallLog, Source
 from models.calls.calls import CALL, Origin, calls_table, save
 from models.database import moment
 from models.follow_ups.rules_file import load_rules
-from models.intake import notifications
-from models.intake.notifications import NotificationStatus
 from models.work.lifecycle import FAILURES_ALLOWED
 from models.work.work_rows import Lane
 from tests.leadway_double.calls import TYPICAL_ACTIONS
-from tests.support.rows import on_sqlite
+from tests.support.rows import notify, on_sqlite
 from tests.support.waiting import eventually, meanwhile
 from tests.support.worker import QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork
 from workers.fetch_call import fetch_call
@@ -232,12 +230,7 @@ def test_a_reading_that_began_earlier_than_the_stored_one_changes_nothing(at_wor
 
 
 def test_an_id_of_another_kind_leaves_no_row_and_an_unresolved_notification(at_work: AtWork) -> None:
-    with at_work.database.transaction() as connection:
-        notifications.record(
-            connection, "key", location_id=at_work.location_id, call_id="msg_123", dialect="marketplace",
-            authenticated_by="ed25519", status=NotificationStatus.ACCEPTED,
-        )  # fmt: skip
-    at_work.announce("msg_123")
+    notify(at_work.database, "msg_123", location_id=at_work.location_id)
     fetch_call(at_work.location_id, "msg_123")
     assert at_work.maybe_call("msg_123") is None
     [notification] = at_work.rows("notifications")

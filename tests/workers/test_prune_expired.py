@@ -3,9 +3,9 @@
 from typing import Any
 
 from models.calls.calls import Origin
-from models.intake import notifications
 from models.intake.notifications import NotificationStatus
 from models.work.work_rows import Lane
+from tests.support.rows import arrive
 from tests.support.worker import AtWork
 from workers.prune_expired import prune_expired
 
@@ -14,11 +14,9 @@ WORDS = ("summary", "transcript", "translation", "extracted_data", "document", "
 
 
 def notify(at_work: AtWork, key: str, **values: Any) -> None:
-    with at_work.database.transaction() as connection:
-        notifications.record(
-            connection, key, location_id=at_work.location_id, dialect="marketplace", authenticated_by="ed25519",
-            from_number="+15550100", document={"id": key}, **values,
-        )  # fmt: skip
+    arrive(
+        at_work.database, key, location_id=at_work.location_id, from_number="+15550100", document={"id": key}, **values
+    )  # fmt: skip
 
 
 def told(at_work: AtWork) -> tuple[str, list[Any]]:

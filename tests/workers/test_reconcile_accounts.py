@@ -10,11 +10,10 @@ import sqlalchemy as sa
 from models.accounts import accounts, pauses
 from models.calls.calls import calls_table
 from models.database import moment, now
-from models.intake import notifications
 from models.reconciling import schedule
 from models.reconciling.windows import WindowKind, reconciliations_table
 from tests.leadway_double.nouns import PlacedCall
-from tests.support.rows import write
+from tests.support.rows import arrive, write
 from tests.support.waiting import eventually, meanwhile
 from tests.support.worker import DAY, HOUR, AtWork, ledger, reconcile, was_served_since
 from workers.reconcile_accounts import AccountStandsStill, read_to_end, reconcile_accounts
@@ -264,14 +263,7 @@ def test_the_period_is_short_while_calls_come_unannounced_and_longer_when_the_we
 
     with at_work.database.transaction() as connection:
         connection.execute(sa.update(reconciliations_table).values(started_at=moment(-2 * HOUR)))
-        notifications.record(
-            connection,
-            "one",
-            location_id=at_work.location_id,
-            dialect="thin",
-            authenticated_by="intake_header",
-            status="accepted",
-        )
+    arrive(at_work.database, "one", location_id=at_work.location_id)
     reconcile(at_work)
     assert next_in(at_work) == pytest.approx(900, abs=20)
 

@@ -12,7 +12,8 @@ from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
 from models.accounts.pauses import Pause
 from models.database import Database, now
-from models.intake import notifications, rejection_counts
+from models.intake import inbox, notifications, rejection_counts
+from models.intake.inbox import Waiting
 from models.intake.notifications import StoredNotification
 from models.intake.rejection_counts import RejectionCount
 from models.reports import timeline
@@ -35,6 +36,7 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
                 for account in accounts.served(connection)
             ]
             newest = notifications.newest(connection, limit=NOTIFICATIONS_SHOWN)
+            waiting = inbox.waiting(connection)
             refused = by_reason(rejection_counts.since(connection, at - REJECTIONS_SHOWN))
         address = frame.address()
         return render_template(
@@ -45,6 +47,7 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
             header=INTAKE_HEADER,
             served=served,
             newest=newest,
+            waiting=waiting,
             refused=refused,
             refresh=frame.REFRESH_SECONDS,
         )
@@ -58,7 +61,8 @@ class AccountSetup:
     has_token: bool
     has_secret: bool
     notification: StoredNotification | None
-    """The newest one of the account."""
+    """The newest one of the account that is taken in."""
+    waiting: Waiting
     call: KnownCall | None
     """The call that the notification named."""
     paused: Sequence[Pause]
@@ -92,6 +96,7 @@ def _setup_of(connection: Connection, account: Account, *, has_secret: bool) -> 
         has_token=account.api_token_encrypted is not None,
         has_secret=has_secret,
         notification=notification,
+        waiting=inbox.waiting(connection, account.location_id),
         call=timeline.known_call(connection, account.location_id, call_id) if call_id else None,
         paused=pauses.of_account(connection, account.location_id),
     )

@@ -1,6 +1,6 @@
 """Whether the system needs a person: looks at database, Redis, processes and accounts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,13 +10,15 @@ from redis.retry import Retry
 
 from models.accounts.pauses import PauseCause
 from models.database import now
+from models.intake import inbox, quarantine
+from models.intake.inbox import Waiting
 from models.reports import overview
 from models.reports.overview import AccountOverview
 from models.settings import Settings, read_settings
 from models.work import heartbeats
 from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
 from workers.cli.opened import Failure, expected_errors, opened
-from workers.cli.screen import count
+from workers.cli.screen import age, count
 
 PING_SECONDS = 1.0
 FINE, NEEDS_A_PERSON, CANNOT_TELL = range(3)
@@ -31,6 +33,9 @@ class Standing:
     redis_reachable: bool | None
     processes: Sequence[Heartbeat]
     accounts: Sequence[AccountOverview]
+    inbox: Waiting
+    quarantined: int
+    """Notifications of the last day."""
     reasons: Sequence[str]
     """Why a person is needed, or why nothing is known; one sentence each, with what to do."""
 
@@ -50,12 +55,17 @@ def look() -> Standing:
         with opened() as this, this.database.reading() as connection:
             at = now(connection)
             processes, accounts = heartbeats.all_of(connection), overview.of_accounts(connection)
+            waiting, quarantined = inbox.waiting(connection), quarantine.in_the_last_day(connection)
     except Failure as failure:
         reachable = None if settings is None else _redis_answers(settings)
-        return Standing(datetime.now(UTC), False, reachable, (), (), (failure.message,))
+        return Standing(datetime.now(UTC), False, reachable, (), (), Waiting(0, 0.0), 0, (failure.message,))
     reachable = _redis_answers(settings)
-    reasons = [*_of_processes(processes, reachable), *(each for one in accounts for each in _of_account(one))]
-    return Standing(at, True, reachable, processes, accounts, reasons)
+    reasons = [
+        *_of_processes(processes, reachable),
+        *_of_inbox(waiting, quarantined),
+        *(each for one in accounts for each in _of_account(one)),
+    ]
+    return Standing(at, True, reachable, processes, accounts, waiting, quarantined, reasons)
 
 
 def _redis_answers(settings: Settings) -> bool | None:
@@ -82,8 +92,26 @@ def _of_processes(processes: Sequence[Heartbeat], redis_reachable: bool | None) 
         if name not in alive
     ]
     if redis_reachable is False:
-        reasons.append("Redis does not answer: notifications are taken in, everything else waits until it is back")
+        reasons.append("Redis does not answer: notifications are received, everything else waits until it is back")
     return reasons
+
+
+def _of_inbox(waiting: Waiting, quarantined: int) -> Iterator[str]:
+    if waiting.is_too_long:
+        yield f"{waiting_told(waiting)}: look whether a worker runs, and what it logs"
+    if quarantined:
+        yield (
+            f"the database refused {count(quarantined, 'notification')} in the last day: look into its table"
+            " quarantine. The calls are found in Leadway's list."
+        )
+
+
+def waiting_told(waiting: Waiting) -> str:
+    """`2 notifications wait to be taken in, the oldest for 3 s`."""
+    wait = "waits" if waiting.number == 1 else "wait"
+    return (
+        f"{count(waiting.number, 'notification')} {wait} to be taken in, the oldest for {age(waiting.oldest_seconds)}"
+    )
 
 
 def _of_account(one: AccountOverview) -> list[str]:

@@ -12,7 +12,7 @@ from models.reports.overview import AccountOverview
 from models.work.heartbeats import mixed_versions
 from workers.cli.accounts_shown import api_outages
 from workers.cli.screen import NOTHING, age, count, heading, known, say, show_facts, when, work_of
-from workers.cli.standing import Standing, look
+from workers.cli.standing import Standing, look, waiting_told
 
 
 @click.command(short_help="One screen: is everything well, and if not, what to do.")
@@ -22,7 +22,8 @@ def status(ctx: click.Context, in_json: bool) -> None:
     """Tells in one screen whether everything is well: each account's work, the processes, database and Redis.
 
     Exit status: 0 fine; 1 something needs a person: dead calls or follow-ups, an account whose token, location, scope
-    or version is refused, unclear follow-ups that only a person can settle, no web, worker or beat alive, Redis away;
+    or version is refused, unclear follow-ups that only a person can settle, no web, worker or beat alive, Redis away,
+    notifications that no worker takes in;
     2 it cannot tell, because the database is away or not ready.
 
     \b
@@ -62,6 +63,11 @@ def as_json(standing: Standing) -> dict[str, Any]:
         "reasons": list(standing.reasons),
         "database": {"reachable": standing.database_reachable},
         "redis": {"reachable": standing.redis_reachable},
+        "inbox": {
+            "number": standing.inbox.number,
+            "oldest_seconds": round(standing.inbox.oldest_seconds, 1),
+        },
+        "quarantined_notifications": standing.quarantined,
         "processes": [
             {
                 "process": each.process,
@@ -161,6 +167,8 @@ def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
     yield "database", "answers" if standing.database_reachable else "not usable"
     redis = {True: "answers", False: "does not answer", None: "REDIS_URL is not set: not looked at"}
     yield "Redis", redis[standing.redis_reachable]
+    if standing.inbox.number:
+        yield "inbox", waiting_told(standing.inbox)
     alive = [each for each in standing.processes if each.is_alive]
     by_kind = [(kind, sum(each.process == kind for each in alive)) for kind in dict.fromkeys(e.process for e in alive)]
     yield "alive", ", ".join(f"{number} {kind}" for kind, number in by_kind) or NOTHING

@@ -6,12 +6,12 @@ import pytest
 import sqlalchemy as sa
 
 from models.database import moment
-from models.intake import notifications
+from models.intake.notifications import NotificationStatus
 from models.intake.notifications import notifications_table as table
 from models.reconciling import schedule
 from models.reconciling.windows import reconciliations_table
 from tests.leadway_double.nouns import PlacedCall
-from tests.support.rows import on_sqlite, write
+from tests.support.rows import arrive, on_sqlite, write
 from tests.support.worker import HOUR, AtWork, ledger, reconcile, was_served_since
 from workers.read_page import read_to_end
 from workers.reconciling.close_window import NO_CALL_FOUND
@@ -24,11 +24,11 @@ def served(at_work: AtWork) -> None:
 
 def notified(at_work: AtWork, key: str = "one", **values: Any) -> int:
     """A notification that names no call; returns its id."""
-    with at_work.database.transaction() as connection:
-        notifications.record(
-            connection, key, location_id=at_work.location_id, dialect="workflow", authenticated_by="intake_header",
-            status="unresolved", reason="unresolved_merge_tag", **values,
-        )  # fmt: skip
+    arrive(
+        at_work.database, key, location_id=at_work.location_id, dialect="workflow",
+        status=NotificationStatus.UNRESOLVED, reason="unresolved_merge_tag", **values,
+    )  # fmt: skip
+    with at_work.database.reading() as connection:
         this = sa.select(table.c.notification_id).where(table.c.dedupe_key == key)
         return int(connection.execute(this).scalar_one())
 
@@ -148,12 +148,10 @@ def test_of_a_flood_only_a_few_are_looked_for_one_by_one(at_work: AtWork) -> Non
 
 def test_an_id_of_another_kind_makes_its_notification_one_to_be_looked_for(at_work: AtWork) -> None:
     call = place(at_work)
-    at_work.announce("CA-of-the-telephone-company")
-    with at_work.database.transaction() as connection:
-        notifications.record(
-            connection, "one", location_id=at_work.location_id, call_id="CA-of-the-telephone-company", dialect="thin",
-            authenticated_by="intake_header", status="accepted", contact_id=call.contact_id,
-        )  # fmt: skip
+    arrive(
+        at_work.database, "one", location_id=at_work.location_id, call_id="CA-of-the-telephone-company",
+        contact_id=call.contact_id,
+    )  # fmt: skip
     from workers.fetch_call import fetch_call
 
     fetch_call(at_work.location_id, "CA-of-the-telephone-company")

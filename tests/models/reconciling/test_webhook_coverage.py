@@ -8,10 +8,11 @@ import sqlalchemy as sa
 
 from models.calls.calls import Origin, calls_table
 from models.database import Database, moment
-from models.intake import notifications, rejection_counts
+from models.intake import rejection_counts
+from models.intake.notifications import NotificationStatus
 from models.reconciling import webhook_coverage
 from models.reconciling.webhook_coverage import AlarmCause
-from tests.support.rows import LOCATION, announce, read, write
+from tests.support.rows import LOCATION, announce, arrive, read, write
 
 DAY = 86_400.0
 
@@ -86,16 +87,7 @@ def test_what_was_refused_tells_the_likely_cause(database: Database, refused: st
 
 def test_notifications_without_a_call_id_tell_it_too(database: Database) -> None:
     known(database, unannounced=5)
-    with database.transaction() as connection:
-        notifications.record(
-            connection,
-            "one",
-            location_id=LOCATION,
-            dialect="workflow",
-            authenticated_by="intake_header",
-            status="unresolved",
-            reason="unresolved_merge_tag",
-        )
+    arrive(database, "one", status=NotificationStatus.UNRESOLVED, reason="unresolved_merge_tag")
     assert judge(database) is AlarmCause.WITHOUT_CALL_ID
 
 

@@ -2,8 +2,9 @@
 
 from models.accounts import accounts
 from models.database import Database
-from models.intake import notifications, rejection_counts
-from tests.support.rows import LOCATION, store, write
+from models.intake import rejection_counts
+from models.intake.notifications import NotificationStatus
+from tests.support.rows import LOCATION, arrive, receive, store, write
 from tests.webhook.ops.conftest import Pages, a_call
 from webhook.rejections import Reason
 
@@ -30,16 +31,23 @@ def test_it_shows_how_the_last_notification_was_proven_and_what_became_of_its_ca
 
 
 def test_it_says_why_a_notification_was_ignored_or_left_unresolved(ops: Pages, database: Database) -> None:
-    with database.transaction() as connection:
-        for number, reason in enumerate(("location_not_served", "unresolved_merge_tag", "a_reason_of_tomorrow")):
-            notifications.record(
-                connection, f"key-{number}", location_id=LOCATION if number else None, dialect="workflow",
-                authenticated_by="ed25519", status="ignored", reason=reason,
-            )  # fmt: skip
+    for number, reason in enumerate(("location_not_served", "unresolved_merge_tag", "a_reason_of_tomorrow")):
+        arrive(
+            database, f"key-{number}", location_id=LOCATION if number else None, dialect="workflow",
+            status=NotificationStatus.IGNORED, reason=reason,
+        )  # fmt: skip
     page = ops.text("/ops/setup")
     assert Reason.LOCATION_NOT_SERVED.sentence in page
     assert "A merge tag ({{…}}) stands where the call id belongs" in page
     assert "A reason of tomorrow." in page
+
+
+def test_it_tells_of_a_notification_that_no_worker_has_taken_in(ops: Pages, database: Database) -> None:
+    assert "not yet taken in" not in ops.text("/ops/setup")
+    receive(database, "one", call_id="call-1")
+    page = ops.text("/ops/setup")
+    assert "One has come and is not taken in yet." in page
+    assert "1 notification received and not yet taken in" in page
 
 
 def test_refusals_are_counted_by_reason_with_its_sentence_and_what_the_last_one_carried(

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
-from models.database import Database
+from models.database import Database, moment
+from models.intake import inbox, quarantine
 from models.work import heartbeats
 from tests.support.hearts import beating
 from tests.support.rows import (
@@ -25,6 +27,8 @@ from tests.support.rows import (
     half_open_breaker,
     notify,
     open_breaker_by_outages,
+    receive,
+    rows_of,
     store,
     unclear_follow_up,
     write,
@@ -32,7 +36,9 @@ from tests.support.rows import (
 from tests.workers.cli.conftest import Commands
 from workers.process.heartbeat import version_of_this_process
 
-KEYS = {"at", "verdict", "reasons", "database", "redis", "processes", "accounts"}
+KEYS = {
+    "at", "verdict", "reasons", "database", "redis", "inbox", "quarantined_notifications", "processes", "accounts",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -81,6 +87,30 @@ def test_waiting_work_is_counted_with_the_oldest_and_needs_nobody(run: Commands,
     assert (account["waiting_calls"], account["waiting_follow_ups"]) == (2, 1)
     assert account["oldest_waiting_call"]["call_id"] == "call-1"
     assert account["last_notification_at"].endswith("Z")
+
+
+def test_notifications_that_wait_are_told_and_need_a_person_when_nobody_takes_them_in(
+    run: Commands, running: Database
+) -> None:
+    receive(running, "one")
+    receive(running, "two")
+    result = run("status")
+    assert result.exit_code == 0, result.output
+    assert "2 notifications wait to be taken in, the oldest for" in result.output
+    with running.transaction() as connection:
+        connection.execute(sa.update(inbox.inbox_table).values(received_at=moment(-61)))
+    told = _json(run)
+    assert (told["verdict"], told["inbox"]["number"]) == ("needs_a_person", 2)
+    assert "2 notifications wait to be taken in, the oldest for 1 min" in told["reasons"][0]
+    [first, second] = rows_of(running, inbox.inbox_table)
+    write(running, quarantine.set_aside, first["number"], error="DataError")
+    write(running, inbox.take, second["number"])
+    told = _json(run)
+    assert (told["inbox"]["number"], told["quarantined_notifications"]) == (0, 1)
+    assert told["reasons"] == [
+        "the database refused 1 notification in the last day: look into its table quarantine. The calls are found in"
+        " Leadway's list."
+    ]
 
 
 def test_what_was_given_up_needs_a_person_and_is_named_with_its_cause(run: Commands, running: Database) -> None:

@@ -14,13 +14,14 @@ from models.accounts.pauses import PauseCause
 from models.calls.calls import calls_table
 from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
-from models.intake import notifications
+from models.intake import inbox, notifications
 from models.intake.notifications import NotificationStatus
 from models.reconciling import webhook_coverage
 from models.work.work_rows import Lane
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 from workers.cli.doctor.checks import Check, failed, fine, warning
 from workers.cli.screen import when, work_of
+from workers.cli.standing import waiting_told
 from workers.leadway.client import LeadwayClient
 from workers.leadway.errors import ErrorKind, LeadwayError
 from workers.process.connections import Connections
@@ -188,8 +189,11 @@ def _of_notifications(this: Connections, location_id: str) -> Check:
     with this.database.reading() as connection:
         at = now(connection)
         newest = notifications.newest(connection, location_id=location_id, limit=1)
+        waiting = inbox.waiting(connection, location_id)
         secret, _ = accounts.has_intake_secrets(connection, location_id)
         alarm = webhook_coverage.of_account(connection, location_id).alarm
+    if not newest and waiting.number:
+        return fine(name, f"{waiting_told(waiting)}; none came before")
     if not newest:
         door = "" if secret else "; it has no intake secret, so only signed ones could be told to be genuine"
         return warning(name, f"none came yet{door}", do)

@@ -16,12 +16,12 @@ from models.accounts import accounts
 from models.accounts.token_encryption import cipher_for
 from models.database import COMMAND, Database, now
 from models.follow_ups.rules_file import RulesError, load_rules
-from models.intake import rejection_counts
+from models.intake import inbox, rejection_counts
 from models.settings import Settings
 from models.work import heartbeats
 from workers.cli.doctor.account import of_account
 from workers.cli.doctor.checks import Check, Verdict, failed, fine, warning
-from workers.cli.standing import redis_client
+from workers.cli.standing import redis_client, waiting_told
 from workers.process.connections import open_connections
 
 ANSWER_SECONDS = 2.0
@@ -46,6 +46,7 @@ def examine(settings: Settings, *, location_id: str | None = None, address: str 
         if schema.verdict is Verdict.FAILED:
             return
         yield from _of_processes(database)
+        yield _of_inbox(database)
         yield _of_clock(database)
         yield from _of_address(settings, address)
         yield from _of_refusals(database)
@@ -80,7 +81,7 @@ def _of_redis(settings: Settings) -> Check:
         if "redis_url" not in settings.model_fields_set:
             told = "REDIS_URL is not set, and none answers at the usual address"
             return warning(name, told, "set it; with `make run` it is known only to the processes that this starts")
-        told = f"it does not answer ({type(error).__name__}): notifications are taken in, everything else waits"
+        told = f"it does not answer ({type(error).__name__}): notifications are received, everything else waits"
         return failed(name, told, "start it, or correct REDIS_URL")
     if policy not in ("noeviction", None):
         told = f"it answers, but drops what it holds when it is full (maxmemory-policy {policy})"
@@ -124,6 +125,14 @@ def _of_processes(database: Database) -> Iterator[Check]:
         yield (warning if process == "beat" else failed)(process, told, do)
     if mixed := heartbeats.mixed_versions(known):
         yield warning("versions", f"processes run different ones ({mixed})", "restart those of the older release")
+
+
+def _of_inbox(database: Database) -> Check:
+    with database.reading() as connection:
+        waiting = inbox.waiting(connection)
+    if waiting.is_too_long:
+        return failed("inbox", waiting_told(waiting), "look whether a worker runs, and what it logs")
+    return fine("inbox", waiting_told(waiting) if waiting.number else "nothing waits to be taken in")
 
 
 def _of_clock(database: Database) -> Check:

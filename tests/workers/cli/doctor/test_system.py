@@ -8,15 +8,13 @@ import sqlalchemy as sa
 
 from models.accounts import accounts, oauth_grants, pauses
 from models.accounts.pauses import PauseCause
-from models.calls import calls
-from models.database import Database
-from models.intake import notifications, rejection_counts
-from models.intake.notifications import NotificationStatus
+from models.database import Database, moment
+from models.intake import inbox, notifications, rejection_counts
 from models.settings import Settings
 from models.work import heartbeats
 from models.work.heartbeats import heartbeats_table
 from tests.support.hearts import beating
-from tests.support.rows import on_sqlite
+from tests.support.rows import notify, on_sqlite, receive
 from tests.support.worker import AtWork
 from workers.cli.doctor.checks import Check, Verdict
 from workers.cli.doctor.system import examine
@@ -47,12 +45,7 @@ def end(at_work: AtWork) -> Iterator[End]:
 @pytest.fixture
 def well(at_work: AtWork, end: End) -> AtWork:
     """Everything alive, a notification came; only web does not listen where the settings say."""
-    with at_work.database.transaction() as connection:
-        notifications.record(
-            connection, dedupe_key="one", location_id=at_work.location_id, call_id="call-1", dialect="marketplace",
-            authenticated_by="ed25519", status=NotificationStatus.ACCEPTED,
-        )  # fmt: skip
-        calls.announce(connection, at_work.location_id, "call-1")
+    notify(at_work.database, "call-1", location_id=at_work.location_id)
     at_work.settings.port = free_port()
     return at_work
 
@@ -151,6 +144,11 @@ def no_notification(at_work: AtWork) -> None:
     _write(at_work, lambda connection: connection.execute(sa.delete(notifications.notifications_table)))
 
 
+def nobody_takes_in(at_work: AtWork) -> None:
+    receive(at_work.database, "two", location_id=at_work.location_id)
+    _write(at_work, lambda connection: connection.execute(sa.update(inbox.inbox_table).values(received_at=moment(-61))))
+
+
 def unresolved_notification(at_work: AtWork) -> None:
     reason = "call_id_of_another_kind"
     _write(
@@ -193,6 +191,7 @@ MISTAKES = [
     (secret_that_nobody_has, "refused notifications", "rotate-secret"),
     (signature_that_fits_no_key, "refused notifications", "LEADWAY_WEBHOOK_PUBLIC_KEYS"),
     (no_notification, "notifications", "/ops/setup"),
+    (nobody_takes_in, "inbox", "worker"),
     (unresolved_notification, "notifications", "/ops/setup"),
     (paused_by_a_person, "paused by person", "Until Monday."),
     (older_worker, "versions", "0.0.9+0003: worker-2@there"),

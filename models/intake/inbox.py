@@ -1,0 +1,132 @@
+"""The inbox: notifications that were received and not yet taken in, one row for each arrival, repeats too.
+
+Append-only: the web process INSERTs a row and answers, `workers.take_in` DELETEs it, nobody updates one. So no receipt
+waits for a lock, and a repeat that comes while its first is being taken in cannot be overlooked
+(docs/decisions/0064).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.accounts.accounts import accounts_table
+from models.database import UtcDateTime, metadata, moment, now
+from models.intake.notifications import Arrival, NotificationStatus, notifications_table, told_columns
+
+BATCH = 500
+"""Rows that one transaction takes at most."""
+PATIENCE_SECONDS = 30.0
+OF_A_QUEUE = {
+    "autovacuum_vacuum_scale_factor": 0,
+    "autovacuum_vacuum_threshold": 1000,
+    "autovacuum_vacuum_cost_delay": 0,
+    "autovacuum_analyze_scale_factor": 0,
+    "autovacuum_analyze_threshold": 1000,
+}
+"""PostgreSQL: vacuumed by the number of dead rows, for the table is almost empty and each row dies within a second.
+No fill factor, because no row is updated."""
+
+inbox_table = sa.Table(
+    "inbox",
+    metadata,
+    sa.Column("number", sa.Integer().with_variant(sa.BigInteger, "postgresql"), primary_key=True, autoincrement=True),
+    sa.Column("arrival_id", sa.Text, nullable=False, unique=True, comment="minted by the receiver"),
+    sa.Column("dedupe_key", sa.Text, nullable=False, index=True, comment="what tells a repeat from a new one"),
+    *told_columns(),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    postgresql_with=OF_A_QUEUE,
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a receipt sees of the database without a lock: enough for its answer, decided again when it is taken in."""
+
+    is_repeat: bool
+    is_served: bool
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many arrivals wait to be taken in, and for how long the oldest has waited."""
+
+    number: int
+    oldest_seconds: float
+
+    @property
+    def is_too_long(self) -> bool:
+        """A worker that is alive takes in within a second."""
+        return self.oldest_seconds > PATIENCE_SECONDS
+
+
+def look(connection: Connection, arrival: Arrival) -> Look:
+    """Whether its notification came before, and whether its account is served."""
+    row = connection.execute(_LOOK, {"this_key": arrival.dedupe_key, "this_location": arrival.location_id}).one()
+    return Look(is_repeat=row.is_repeat, is_served=row.is_served)
+
+
+_KEY, _LOCATION = sa.bindparam("this_key", type_=sa.Text), sa.bindparam("this_location", type_=sa.Text)
+_LOOK = sa.select(
+    sa.or_(
+        sa.exists().where(notifications_table.c.dedupe_key == _KEY), sa.exists().where(inbox_table.c.dedupe_key == _KEY)
+    ).label("is_repeat"),
+    sa.exists()
+    .where(accounts_table.c.location_id == _LOCATION, accounts_table.c.removed_at.is_(None))
+    .label("is_served"),
+)
+
+
+def put(connection: Connection, arrival: Arrival) -> None:
+    """Writes the arrival down: the one statement of a receipt."""
+    values = {name: getattr(arrival, name) for name in _FIELDS if name != "received_at"}
+    connection.execute(_PUT, values)
+
+
+_FIELDS = tuple(Arrival.__dataclass_fields__)
+_PUT = sa.insert(inbox_table).values(received_at=moment())
+
+
+def numbers(connection: Connection) -> list[int]:
+    """The numbers of the BATCH oldest rows, without a lock."""
+    return list(connection.execute(_OLDEST).scalars())
+
+
+def take(connection: Connection, number: int | None = None) -> list[Arrival]:
+    """Deletes the BATCH oldest rows, or the one with this number, and returns them, the earliest first.
+
+    Leaves out rows that another transaction is taking at this moment.
+    """
+    rows = connection.execute(_TAKE).all() if number is None else connection.execute(_TAKE_ONE, {"this": number}).all()
+    return [
+        Arrival(**{**{name: row._mapping[name] for name in _FIELDS}, "status": NotificationStatus(row.status)})
+        for row in sorted(rows, key=lambda row: int(row.number))
+    ]
+
+
+_OLDEST = sa.select(inbox_table.c.number).order_by(inbox_table.c.number).limit(BATCH)
+_ONE = sa.select(inbox_table.c.number).where(inbox_table.c.number == sa.bindparam("this", type_=sa.BigInteger))
+
+
+def _taking(chosen: sa.Select[tuple[int]]) -> Any:
+    """A CTE that locks is evaluated once, where a subquery might not be. SQLite has one writer, and no such lock."""
+    locked = chosen.with_for_update(skip_locked=True).cte("chosen")
+    return (
+        sa.delete(inbox_table)
+        .where(inbox_table.c.number.in_(sa.select(locked.c.number)))
+        .returning(inbox_table.c.number, *(inbox_table.c[name] for name in _FIELDS))
+    )
+
+
+_TAKE, _TAKE_ONE = _taking(_OLDEST), _taking(_ONE)
+
+
+def waiting(connection: Connection, location_id: str | None = None) -> Waiting:
+    """What waits now, of one account or of all."""
+    query = sa.select(sa.func.count().label("number"), sa.func.min(inbox_table.c.received_at).label("oldest_at"))
+    if location_id is not None:
+        query = query.where(inbox_table.c.location_id == location_id)
+    row = connection.execute(query).one()
+    seconds = (now(connection) - row.oldest_at).total_seconds() if row.number else 0.0
+    return Waiting(row.number, max(0.0, seconds))

@@ -1,0 +1,44 @@
+"""The quarantine: arrivals that the database refused to take in, each by itself, with the error that it gave.
+
+A row is moved here as it is, so that one that cannot even be read stops no batch. A person looks at it; the call itself
+is found in Leadway's list.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from models.database import UtcDateTime, metadata, moment
+from models.intake.inbox import inbox_table
+from models.intake.notifications import told_columns
+
+quarantine_table = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("arrival_id", sa.Text, primary_key=True),
+    sa.Column("dedupe_key", sa.Text, nullable=False),
+    *told_columns(),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("quarantined_at", UtcDateTime, nullable=False),
+    sa.Column("error", sa.Text, nullable=False, comment="kind of the error; its words could quote a person's"),
+)
+_COPIED = [column.name for column in quarantine_table.c if column.name in inbox_table.c]
+
+
+def set_aside(connection: Connection, number: int, *, error: str) -> bool:
+    """Moves a row of the inbox into the quarantine. Returns False when it is gone, or is being taken in now."""
+    this = sa.select(inbox_table.c.number).where(inbox_table.c.number == number).with_for_update(skip_locked=True)
+    if connection.execute(this).first() is None:
+        return False
+    copied = sa.select(
+        *(inbox_table.c[name] for name in _COPIED), moment().label("quarantined_at"), sa.literal(error).label("error")
+    ).where(inbox_table.c.number == number)
+    columns = [*_COPIED, "quarantined_at", "error"]
+    connection.execute(sa.insert(quarantine_table).from_select(columns, copied))
+    connection.execute(sa.delete(inbox_table).where(inbox_table.c.number == number))
+    return True
+
+
+def in_the_last_day(connection: Connection) -> int:
+    """How many arrivals were set aside in the last 24 hours."""
+    lately = sa.select(sa.func.count()).where(quarantine_table.c.quarantined_at > moment(-86_400))
+    return int(connection.execute(lately).scalar_one())

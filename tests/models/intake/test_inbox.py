@@ -1,0 +1,82 @@
+"""The inbox: what is put there comes out once, as it went in, and nobody waits for anybody."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from models.accounts import accounts
+from models.database import Database
+from models.intake import inbox, quarantine
+from models.intake.inbox import Look, Waiting, inbox_table
+from models.intake.notifications import Arrival, NotificationStatus
+from models.intake.quarantine import quarantine_table
+from tests.support.rows import LOCATION, arrive, read, receive, rows_of, write
+
+ARRIVAL = Arrival(
+    arrival_id="arrival-1", dedupe_key="one", dialect="thin", authenticated_by="intake_path",
+    status=NotificationStatus.UNRESOLVED, reason="call_id_missing", location_id=LOCATION, call_id="call-1",
+    contact_id="contact-1", from_number="+15550100", started_at=datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC),
+    webhook_id="webhook-1", event_type="VoiceAiCallEnd", document={"id": "call-1", "deep": [1, {"two": "…"}]},
+)  # fmt: skip
+
+
+def taken(database: Database) -> list[str]:
+    return [each.dedupe_key for each in write(database, inbox.take)]
+
+
+def test_an_arrival_comes_out_as_it_went_in_with_its_time(database: Database) -> None:
+    write(database, inbox.put, ARRIVAL)
+    [row] = rows_of(database, inbox_table)
+    assert write(database, inbox.take) == [replace(ARRIVAL, received_at=row["received_at"])]
+    assert rows_of(database, inbox_table) == []
+
+
+def test_arrivals_are_taken_in_their_order_and_in_batches(database: Database) -> None:
+    with database.transaction() as connection:
+        for number in range(inbox.BATCH + 2):
+            inbox.put(connection, replace(ARRIVAL, arrival_id=str(number), dedupe_key=str(number)))
+    assert taken(database) == [str(number) for number in range(inbox.BATCH)]
+    assert taken(database) == [str(inbox.BATCH), str(inbox.BATCH + 1)]
+    assert taken(database) == []
+
+
+def test_an_arrival_is_written_down_once(database: Database) -> None:
+    write(database, inbox.put, ARRIVAL)
+    with pytest.raises(IntegrityError):
+        write(database, inbox.put, replace(ARRIVAL, dedupe_key="two"))
+
+
+def test_a_look_sees_repeats_that_wait_or_were_taken_in_and_whether_the_account_is_served(database: Database) -> None:
+    one = replace(ARRIVAL, dedupe_key="waits")
+    assert read(database, inbox.look, one) == Look(is_repeat=False, is_served=True)
+    receive(database, "waits")
+    assert read(database, inbox.look, one) == Look(is_repeat=True, is_served=True)
+    arrive(database, "taken in")
+    write(database, accounts.remove, LOCATION)
+    assert read(database, inbox.look, replace(one, dedupe_key="taken in")) == Look(is_repeat=True, is_served=False)
+    assert not read(database, inbox.look, replace(one, location_id=None)).is_served
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_what_another_transaction_is_taking_is_left_to_it(database: Database) -> None:
+    receive(database, "one")
+    with database.transaction() as other:
+        [row] = rows_of(database, inbox_table)
+        assert [each.dedupe_key for each in inbox.take(other)] == ["one"]
+        receive(database, "two")
+        assert not write(database, quarantine.set_aside, row["number"], error="DataError")
+        assert write(database, inbox.take, row["number"]) == []
+        assert taken(database) == ["two"]
+    assert rows_of(database, inbox_table) == rows_of(database, quarantine_table) == []
+
+
+def test_what_waits_is_counted_with_the_age_of_the_oldest(database: Database) -> None:
+    assert read(database, inbox.waiting) == Waiting(0, 0.0)
+    receive(database, "one")
+    receive(database, "two", location_id=None)
+    waiting = read(database, inbox.waiting)
+    assert waiting.number == 2
+    assert 0 <= waiting.oldest_seconds < 30
+    assert read(database, inbox.waiting, LOCATION).number == 1

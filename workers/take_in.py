@@ -1,0 +1,107 @@
+"""Takes notifications in: from the inbox, where the web process wrote them, into their history and into work.
+
+Runs before each dispatch. Several at once do no harm: each takes rows of its own, and what one transaction takes is
+deleted, counted and made work by it, or by none.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
+
+from models.accounts import accounts
+from models.calls import calls
+from models.database import Database
+from models.failpoints import failpoint
+from models.intake import inbox, notifications, quarantine
+from models.intake.notifications import Arrival, NotificationStatus
+from models.reconciling import schedule
+from workers.process.connections import connections
+from workers.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+NOT_SERVED = "location_not_served"
+QUARANTINED = "quarantined"
+
+
+def take_in(database: Database) -> None:
+    """Takes in what waits, batch by batch. Raises SQLAlchemyError when the database is away: then it all waits."""
+    while True:
+        with database.reading() as connection:  # no write lock is asked for while nothing waits
+            numbers = inbox.numbers(connection)
+        if not numbers or _take_in_batch(database, numbers) < inbox.BATCH:
+            return
+
+
+def take_in_what_waits() -> None:
+    """The step of this worker's tick."""
+    take_in(connections().database)
+
+
+def _take_in_batch(database: Database, numbers: Sequence[int]) -> int:
+    """Returns how many rows have left the inbox."""
+    try:
+        taken = database.transact(_take)
+    except (StatementError, ValueError) as error:
+        if not _is_of_one_row(error):
+            raise
+        taken = _take_in_singly(database, numbers)
+    for status, number in taken.items():
+        metrics.TAKEN_IN.labels(status).inc(number)
+    if taken:
+        log.info("notifications_taken_in", **{str(status): number for status, number in taken.items()})
+        failpoint("taken_in")
+    return taken.total()
+
+
+def _take(connection: Connection, number: int | None = None) -> Counter[str]:
+    """In one transaction: deletes a batch, or the row with this number, writes its history, makes it work."""
+    taken = inbox.take(connection, number)
+    if not taken:
+        return Counter()
+    failpoint("inbox_taken")
+    served = accounts.served_among(connection, {each.location_id for each in taken if each.location_id is not None})
+    arrivals = [_decided(each, served=each.location_id in served) for each in taken]
+    notifications.merge(connection, arrivals)
+    failpoint("notifications_merged")
+    for location_id, call_id in sorted({each.call_key for each in arrivals if each.call_key is not None}):
+        calls.announce(connection, location_id, call_id)
+    for location_id in sorted(
+        {each.location_id for each in arrivals if each.location_id and each.status is NotificationStatus.UNRESOLVED}
+    ):
+        schedule.look_for_unresolved(connection, location_id)
+    failpoint("taken_in_before_commit")
+    return Counter(each.status.value for each in arrivals)
+
+
+def _decided(arrival: Arrival, *, served: bool) -> Arrival:
+    """Ignores it when its account is not served, whatever the receipt saw: accounts are added and removed."""
+    if served or arrival.status is NotificationStatus.IGNORED:
+        return arrival
+    return replace(arrival, status=NotificationStatus.IGNORED, reason=NOT_SERVED, call_id=None, document=None)
+
+
+def _take_in_singly(database: Database, numbers: Sequence[int]) -> Counter[str]:
+    """After the database refused a batch: each row in a transaction of its own, so that one row stops no other."""
+    taken: Counter[str] = Counter()
+    for number in numbers:
+        try:
+            taken += database.transact(partial(_take, number=number))
+        except (StatementError, ValueError) as error:
+            if not _is_of_one_row(error):
+                raise
+            kind = type(error).__name__
+            if database.transact(partial(quarantine.set_aside, number=number, error=kind)):
+                log.error("notification_quarantined", number=number, error=kind)
+                taken[QUARANTINED] += 1
+    return taken
+
+
+def _is_of_one_row(error: Exception) -> bool:
+    """Whether the values of a row are to blame, in the database or on the way there, not the database's state."""
+    return isinstance(error, DataError | IntegrityError) or not isinstance(error, DBAPIError)
