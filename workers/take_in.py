@@ -69,8 +69,7 @@ def _take(connection: Connection, number: int | None = None) -> Counter[str]:
     arrivals = [_decided(each, served=each.location_id in served) for each in taken]
     notifications.merge(connection, arrivals)
     failpoint("notifications_merged")
-    for location_id, call_id in sorted({each.call_key for each in arrivals if each.call_key is not None}):
-        calls.announce(connection, location_id, call_id)
+    calls.announce_all(connection, {each.call_key for each in arrivals if each.call_key is not None})
     for location_id in sorted(
         {each.location_id for each in arrivals if each.location_id and each.status is NotificationStatus.UNRESOLVED}
     ):

@@ -183,42 +183,74 @@ def announce(
     lane: Lane = Lane.LIVE,
     wants_follow_ups: bool = True,
 ) -> bool:
-    """Makes the call known, and due if there is something to read. Returns True when it is new. A known call:
+    """Makes one call known, as `announce_all` does. Returns True when it is new."""
+    keys = [(location_id, call_id)]
+    return bool(announce_all(connection, keys, origin=origin, lane=lane, wants_follow_ups=wants_follow_ups))
+
+
+def announce_all(
+    connection: Connection,
+    keys: Collection[tuple[str, str]],
+    *,
+    origin: Origin = Origin.NOTIFICATION,
+    lane: Lane = Lane.LIVE,
+    wants_follow_ups: bool = True,
+) -> int:
+    """Makes calls known by their location and call ids, and due where there is something to read.
+
+    Returns how many are new. A known call:
 
     - not stored yet: its reading is brought forward, one that is under way is repeated, and a dead one is revived,
       unless it died of poison;
     - stored: the same if it is unsettled, or younger than YOUNG, or was stored without the follow-ups that are wanted
       now; else nothing happens but to work that is open anyway. An erased call is never read again.
+
+    Rows are locked in the order of their keys, those of `calls` before those of `work`, as storing locks them.
     """
-    notified = origin is Origin.NOTIFICATION
-    this = {"this_location": location_id, "this_call": call_id}
-    parameters = {"new_lane": lane, **work_key(location_id, call_id).parameters}
-    stored = connection.execute(_KNOWN, this).first()
-    if stored is None:
-        heard = {"first_heard": True, "notified": notified, "new_origin": origin, "new_wants": wants_follow_ups}
-        return bool(connection.execute(_announcing(connection), {**parameters, **heard}).scalar_one())
-    if stored.erased_at is not None:
-        return False
-    if notified and stored.announced_at is None:
-        connection.execute(_ANNOUNCED, this)
-    wanted_now = wants_follow_ups and not stored.wants_follow_ups
-    if wanted_now:
-        connection.execute(_WANTED, this)
-    ended_at = (stored.started_at or stored.stored_at) + timedelta(seconds=stored.duration_seconds or 0)
-    is_young = notified and now(connection) - ended_at < YOUNG
-    if stored.settled_at is None or is_young or wanted_now:
-        heard = {"first_heard": False, "notified": False, "new_origin": None, "new_wants": None}
-        connection.execute(_announcing(connection), {**parameters, **heard})
-    else:
-        connection.execute(_BRING_FORWARD, parameters)
-    return False
+    notified, at, new = origin is Origin.NOTIFICATION, now(connection), 0
+    known = {key: _known(connection, *key) for key in sorted(keys)}
+    to_work: list[tuple[tuple[str, str], Mapping[str, Any] | None]] = []
+    for key, stored in known.items():
+        if stored is None:
+            heard = {"first_heard": True, "notified": notified, "new_origin": origin, "new_wants": wants_follow_ups}
+            to_work.append((key, heard))
+        elif stored.erased_at is None:
+            this = {"this_location": key[0], "this_call": key[1]}
+            if notified and stored.announced_at is None:
+                connection.execute(_ANNOUNCED, this)
+            wanted_now = wants_follow_ups and not stored.wants_follow_ups
+            if wanted_now:
+                connection.execute(_WANTED, this)
+            to_read = stored.settled_at is None or wanted_now or (notified and at - _ended_at(stored) < YOUNG)
+            to_work.append((key, _OF_A_STORED_CALL if to_read else None))
+    for key, heard in to_work:
+        parameters = {"new_lane": lane, **work_key(*key).parameters}
+        if heard is None:
+            connection.execute(_BRING_FORWARD, parameters)
+        else:
+            is_new = connection.execute(_announcing(connection), {**parameters, **heard}).scalar_one()
+            new += is_new and known[key] is None
+    return new
+
+
+def _known(connection: Connection, location_id: str, call_id: str) -> Any:
+    return connection.execute(_KNOWN, {"this_location": location_id, "this_call": call_id}).first()
+
+
+def _ended_at(stored: Any) -> datetime:
+    began_at: datetime = stored.started_at or stored.stored_at
+    return began_at + timedelta(seconds=stored.duration_seconds or 0)
+
+
+_OF_A_STORED_CALL: Mapping[str, Any] = {
+    "first_heard": False, "notified": False, "new_origin": None, "new_wants": None,
+}  # fmt: skip
 
 
 def replay(connection: Connection, location_id: str, call_id: str) -> bool:
     """Makes the call due because a person wants its log read again. Returns False when there is no such call."""
     key = work_key(location_id, call_id)
-    known = connection.execute(_KNOWN, {"this_location": location_id, "this_call": call_id}).first() is not None
-    if known or open_work.get(connection, key) is not None:
+    if _known(connection, location_id, call_id) is not None or open_work.get(connection, key) is not None:
         lifecycle.request(connection, key, lane=Lane.LIVE)
         return True
     return False

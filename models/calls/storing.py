@@ -67,9 +67,9 @@ def store(
         **common,
     )  # fmt: skip
     return {
-        call_log.call_id: new.get(call_log.call_id)
-        or _bring_up_to_date(connection, location_id, call_log, at=at, time_zone=time_zone, **common)
-        for call_log in (each.call_log for each in in_order)
+        each.call_log.call_id: new.get(each.call_log.call_id)
+        or _bring_up_to_date(connection, location_id, each, at=at, time_zone=time_zone, **common)
+        for each in in_order
     }
 
 
@@ -119,10 +119,13 @@ def _insert_new(
 
 
 def _bring_up_to_date(
-    connection: Connection, location_id: str, call_log: CallLog, *, at: datetime, time_zone: str, **common: Any
+    connection: Connection, location_id: str, reading: Reading, *, at: datetime, time_zone: str, **common: Any
 ) -> Stored:
+    call_log = reading.call_log
     this = {"this_location": location_id, "this_call": call_log.call_id}
     call = as_call(connection.execute(_LOCKED if on_postgresql(connection) else _LOCKED_BY_SQLITE, this).one())
+    if reading.request is not None:  # it was stored while this reading was under way: what was heard meanwhile counts
+        call = _heard(connection, call, reading.request)
     before = [StoredAction(each.action_key, each.action) for each in actions_of(connection, location_id, call.call_id)]
     if call.reading_fence >= common["reading_fence"] or call.erased_at is not None:
         keyed = [(each.action_key, each.action) for each in before]
@@ -136,6 +139,16 @@ def _bring_up_to_date(
     connection.execute(sa.update(calls_table).where(this_call).values(values), this)
     keyed = _save_actions(connection, location_id, call_log, before)
     return _stored(call, merged, keyed, settled=settled)
+
+
+def _heard(connection: Connection, call: Call, request: Request) -> Call:
+    announced_at = call.announced_at or request.announced_at
+    heard = replace(call, announced_at=announced_at, wants_follow_ups=call.wants_follow_ups or request.wants_follow_ups)
+    if heard != call:
+        values = {"announced_at": announced_at, "wants_follow_ups": heard.wants_follow_ups}
+        this = {"this_location": call.location_id, "this_call": call.call_id}
+        connection.execute(sa.update(calls_table).where(this_call).values(values), this)
+    return heard
 
 
 def _stored(call: Call, call_log: CallLog, keyed: Sequence[tuple[str, Action]], *, settled: bool) -> Stored:

@@ -110,11 +110,10 @@ def _request_fetches(
     """
     location_id = window.location_id
     dead = [call_id for call_id, work in open_calls.items() if work.status is WorkStatus.DEAD]
-    for call_id in sorted([*unknown, *dead]):
-        calls.announce(
-            connection, location_id, call_id, origin=window.origin, lane=window.lane,
-            wants_follow_ups=window.wants_follow_ups,
-        )  # fmt: skip
+    calls.announce_all(
+        connection, [(location_id, call_id) for call_id in (*unknown, *dead)], origin=window.origin, lane=window.lane,
+        wants_follow_ups=window.wants_follow_ups,
+    )  # fmt: skip
     wanted = {call_id for call_id, call in stored.items() if window.wants_follow_ups and not call.wants_follow_ups}
     again = [call_id for call_id in differing | wanted if call_id not in open_calls]
     listed_calls.fetch_again(connection, location_id, again, lane=window.lane)
