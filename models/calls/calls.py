@@ -223,12 +223,12 @@ def announce_all(
                 connection.execute(_WANTED, this)
             to_read = stored.settled_at is None or wanted_now or (notified and at - _ended_at(stored) < YOUNG)
             to_work.append((key, _OF_A_STORED_CALL if to_read else None))
-    for key, heard in to_work:
+    for key, facts in to_work:
         parameters = {"new_lane": lane, **work_key(*key).parameters}
-        if heard is None:
+        if facts is None:
             connection.execute(_BRING_FORWARD, parameters)
         else:
-            is_new = connection.execute(_announcing(connection), {**parameters, **heard}).scalar_one()
+            is_new = connection.execute(_announcing(connection), {**parameters, **facts}).scalar_one()
             new += is_new and known[key] is None
     return new
 

@@ -26,7 +26,7 @@ def test_a_token_that_is_revoked_in_mid_flow_stops_its_account_alone_until_it_is
         world.start("web", "worker", "beat")
         tokens = _serve(world, STRUCK, *OTHERS)
         before = _announced(world, STRUCK, 15)
-        eventually(lambda: world.statuses("calls").get("done", 0) >= 3, timeout=30)
+        eventually(lambda: world.call_statuses().get("complete", 0) >= 3, timeout=30)
 
         world.double.revoke_token(tokens[STRUCK])
         during = _announced(world, STRUCK, 15)
@@ -75,7 +75,7 @@ def test_an_outage_of_one_account_opens_its_breaker_and_ends_by_itself(
         assert _done(world, STRUCK) == 0
         world.double.clear_faults(number)
         world.wait_until_done(calls=len(calls) + len(elsewhere), timeout=90)
-        assert world.scalar("SELECT count(*) FROM calls WHERE status = 'dead'") == 0
+        assert world.scalar("SELECT count(*) FROM work WHERE dead_cause IS NOT NULL") == 0
         _nothing_is_lost_or_doubled(world, [*calls, *elsewhere])
 
 
@@ -117,8 +117,8 @@ def _announced(world: World, location_id: str, number: int) -> list[PlacedCall]:
 
 
 def _done(world: World, *location_ids: str) -> int:
-    done = "SELECT count(*) FROM calls WHERE status = 'done' AND location_id = :location_id"
-    return sum(world.scalar(done, location_id=each) for each in location_ids)
+    stored = "SELECT count(*) FROM calls WHERE location_id = :location_id"
+    return sum(world.scalar(stored, location_id=each) for each in location_ids)
 
 
 def _nothing_is_lost_or_doubled(world: World, calls: list[PlacedCall]) -> None:

@@ -34,12 +34,12 @@ def test_200_calls_of_all_dialects_become_200_rows_with_their_actions_and_exactl
             assert world.double.notify(call, dialect=Dialect.THIN).status == 202
         world.wait_until_done(calls=len(calls), timeout=100)
 
-        assert world.statuses("calls") == {"done": 200}
+        assert world.call_statuses() == {"complete": 200}
         assert {row["call_id"] for row in world.rows("SELECT call_id FROM calls")} == {call.call_id for call in calls}
         assert _stored_actions(world) == {call.call_id: list(call.action_types) for call in calls if call.action_types}
         due = {call_id: number for call_id, number in notes_due(calls).items() if number}
         assert notes_written(world) == due
-        assert world.statuses("follow_ups").get("done") == sum(due.values())
+        assert world.follow_up_statuses().get("done") == sum(due.values())
         assert world.double.stats()["refused"] == 0
 
 

@@ -62,5 +62,5 @@ def _readings(stage: Stage) -> int:
 
 
 def _standing(stage: Stage, call: PlacedCall) -> tuple[str, str | None]:
-    [row] = stage.world.rows("SELECT status, dead_cause FROM calls WHERE call_id = :id", id=call.call_id)
-    return row["status"], row["dead_cause"]
+    [row] = stage.world.rows("SELECT dead_cause FROM work WHERE subject = :id", id=call.call_id)
+    return "open" if row["dead_cause"] is None else "dead", row["dead_cause"]

@@ -88,9 +88,9 @@ def _wait_for_work(stage: Stage) -> None:
 def _in_hand(stage: Stage, worker: str) -> set[tuple[str, int]]:
     """The call and the fence of every attempt that this worker makes just now."""
     return {
-        (row["call_id"], row["fence"])
+        (row["subject"], row["fence"])
         for row in stage.world.rows(
-            "SELECT call_id, fence FROM calls WHERE status = 'running' AND running_on = :worker", worker=worker
+            "SELECT subject, fence FROM work WHERE kind = 'call' AND running_on = :worker", worker=worker
         )
     }
 
@@ -99,5 +99,5 @@ def _attempts(stage: Stage, worker: str, *, others: bool = False) -> list[dict[s
     """Attempts at calls that this worker made; with `others`, those of any other since it came."""
     came = "(SELECT started_at FROM heartbeats WHERE name = :worker)"
     whose = f"worker <> :worker AND started_at > {came}" if others else "worker = :worker"
-    query = f"SELECT call_id, fence, outcome FROM attempts WHERE work = 'call' AND {whose}"
+    query = f"SELECT subject, fence, outcome FROM attempts WHERE kind = 'call' AND {whose}"
     return [dict(row) for row in stage.world.rows(query, worker=worker)]
