@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 def heal_pauses() -> None:
     """Probes each paused account whose probe is due with a harmless request; the intervals grow."""
     this = connections()
+    with this.database.reading() as connection:  # no write lock is asked for while nothing is due
+        if not pauses.is_a_probe_due(connection):
+            return
     for probe in this.database.transact(pauses.due_probes):
         _probe(this, probe.location_id, PauseCause(probe.cause), probe.work)
 

@@ -94,6 +94,11 @@ def resume(
     return bool(connection.execute(statement.returning(pauses_table.c.cause)).all())
 
 
+def is_a_probe_due(connection: Connection) -> bool:
+    due = sa.select(sa.literal(1)).where(pauses_table.c.next_probe_at <= moment()).limit(1)
+    return connection.execute(due).first() is not None
+
+
 def due_probes(connection: Connection) -> list[Pause]:
     """Takes the pauses whose probe is due, and schedules their next probe: only this caller gets them now."""
     delay = sa.case(
