@@ -6,7 +6,6 @@ waits for a lock, and a repeat that comes while its first is being taken in cann
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -15,8 +14,8 @@ from models.accounts.accounts import accounts_table
 from models.database import UtcDateTime, metadata, moment, now
 from models.intake.notifications import Arrival, NotificationStatus, notifications_table, told_columns
 
-BATCH = 500
-"""Rows that one transaction takes at most."""
+BATCH = 100
+"""Rows that one transaction takes at most. On SQLite it keeps receipts waiting meanwhile."""
 PATIENCE_SECONDS = 30.0
 OF_A_QUEUE = {
     "autovacuum_vacuum_scale_factor": 0,
@@ -96,9 +95,12 @@ def numbers(connection: Connection) -> list[int]:
 def take(connection: Connection, number: int | None = None) -> list[Arrival]:
     """Deletes the BATCH oldest rows, or the one with this number, and returns them, the earliest first.
 
-    Leaves out rows that another transaction is taking at this moment.
+    Leaves out rows that another transaction is taking at this moment. SQLite, which has one writer at a time, leaves
+    FOR UPDATE out.
     """
-    rows = connection.execute(_TAKE).all() if number is None else connection.execute(_TAKE_ONE, {"this": number}).all()
+    free = connection.execute(_OLDEST_FREE) if number is None else connection.execute(_ONE_FREE, {"this": number})
+    taken = list(free.scalars())
+    rows = connection.execute(_DELETE, {"these": taken}).all() if taken else []
     return [
         Arrival(**{**{name: row._mapping[name] for name in _FIELDS}, "status": NotificationStatus(row.status)})
         for row in sorted(rows, key=lambda row: int(row.number))
@@ -106,20 +108,18 @@ def take(connection: Connection, number: int | None = None) -> list[Arrival]:
 
 
 _OLDEST = sa.select(inbox_table.c.number).order_by(inbox_table.c.number).limit(BATCH)
-_ONE = sa.select(inbox_table.c.number).where(inbox_table.c.number == sa.bindparam("this", type_=sa.BigInteger))
-
-
-def _taking(chosen: sa.Select[tuple[int]]) -> Any:
-    """A CTE that locks is evaluated once, where a subquery might not be. SQLite has one writer, and no such lock."""
-    locked = chosen.with_for_update(skip_locked=True).cte("chosen")
-    return (
-        sa.delete(inbox_table)
-        .where(inbox_table.c.number.in_(sa.select(locked.c.number)))
-        .returning(inbox_table.c.number, *(inbox_table.c[name] for name in _FIELDS))
-    )
-
-
-_TAKE, _TAKE_ONE = _taking(_OLDEST), _taking(_ONE)
+_OLDEST_FREE = _OLDEST.with_for_update(skip_locked=True)
+_ONE_FREE = (
+    sa.select(inbox_table.c.number)
+    .where(inbox_table.c.number == sa.bindparam("this", type_=sa.BigInteger))
+    .with_for_update(skip_locked=True)
+)
+_DELETE = (
+    sa.delete(inbox_table)
+    .where(inbox_table.c.number.in_(sa.bindparam("these", expanding=True)))
+    .returning(inbox_table.c.number, *(inbox_table.c[name] for name in _FIELDS))
+)
+"""By a list of numbers, not by a subquery: planned for a table of dead rows, that would read the whole table."""
 
 
 def waiting(connection: Connection, location_id: str | None = None) -> Waiting:
