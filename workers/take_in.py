@@ -18,6 +18,7 @@ from models.calls import calls
 from models.database import Database
 from models.failpoints import failpoint
 from models.intake import inbox, notifications, quarantine
+from models.intake.inbox import ScanBound
 from models.intake.notifications import Arrival, NotificationStatus
 from models.reconciling import schedule
 from workers.process.connections import connections
@@ -29,24 +30,31 @@ NOT_SERVED = "location_not_served"
 QUARANTINED = "quarantined"
 
 
-def take_in(database: Database) -> None:
-    """Takes in what waits, batch by batch. Raises SQLAlchemyError when the database is away: then it all waits."""
+def take_in(database: Database, bound: ScanBound | None = None) -> None:
+    """Takes in what waits, batch by batch. Raises SQLAlchemyError when the database is away: then it all waits.
+
+    `bound`: where this process' scans begin; None: at the beginning.
+    """
+    bound = bound or ScanBound()
     while True:
         with database.reading() as connection:  # no write lock is asked for while nothing waits
-            numbers = inbox.numbers(connection)
-        if not numbers or _take_in_batch(database, numbers) < inbox.BATCH:
+            numbers = inbox.numbers(connection, bound)
+        if not numbers or _take_in_batch(database, numbers) < inbox.ARRIVALS_AT_ONCE:
             return
+
+
+_bound = ScanBound()
 
 
 def take_in_what_waits() -> None:
     """The step of this worker's tick."""
-    take_in(connections().database)
+    take_in(connections().database, _bound)
 
 
 def _take_in_batch(database: Database, numbers: Sequence[int]) -> int:
     """Returns how many rows have left the inbox."""
     try:
-        taken = database.transact(_take)
+        taken = database.transact(partial(_take, after=numbers[0] - 1))
     except (StatementError, ValueError) as error:
         if not _is_of_one_row(error):
             raise
@@ -59,9 +67,9 @@ def _take_in_batch(database: Database, numbers: Sequence[int]) -> int:
     return taken.total()
 
 
-def _take(connection: Connection, number: int | None = None) -> Counter[str]:
+def _take(connection: Connection, number: int | None = None, *, after: int = 0) -> Counter[str]:
     """In one transaction: deletes a batch, or the row with this number, writes its history, makes it work."""
-    taken = inbox.take(connection, number)
+    taken = inbox.take(connection, number, after=after)
     if not taken:
         return Counter()
     failpoint("inbox_taken")

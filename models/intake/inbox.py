@@ -5,6 +5,8 @@ waits for a lock, and a repeat that comes while its first is being taken in cann
 (docs/decisions/0064).
 """
 
+import time
+from collections import deque
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -14,9 +16,11 @@ from models.accounts.accounts import accounts_table
 from models.database import UtcDateTime, metadata, moment, now
 from models.intake.notifications import Arrival, NotificationStatus, notifications_table, told_columns
 
-BATCH = 100
+ARRIVALS_AT_ONCE = 100
 """Rows that one transaction takes at most. On SQLite it keeps receipts waiting meanwhile."""
-PATIENCE_SECONDS = 30.0
+TAKEN_IN_WITHIN_SECONDS = 30.0
+LATE_COMMIT_SECONDS = 60.0
+FROM_THE_BEGINNING_SECONDS = 60.0
 OF_A_QUEUE = {
     "autovacuum_vacuum_scale_factor": 0,
     "autovacuum_vacuum_threshold": 1000,
@@ -57,7 +61,7 @@ class Waiting:
     @property
     def is_too_long(self) -> bool:
         """A worker that is alive takes in within a second."""
-        return self.oldest_seconds > PATIENCE_SECONDS
+        return self.oldest_seconds > TAKEN_IN_WITHIN_SECONDS
 
 
 def look(connection: Connection, arrival: Arrival) -> Look:
@@ -87,18 +91,53 @@ _FIELDS = tuple(Arrival.__dataclass_fields__)
 _PUT = sa.insert(inbox_table).values(received_at=moment())
 
 
-def numbers(connection: Connection) -> list[int]:
-    """The numbers of the BATCH oldest rows, without a lock."""
-    return list(connection.execute(_OLDEST).scalars())
+class ScanBound:
+    """The number that a process' scans begin after: the greatest one that it saw LATE_COMMIT_SECONDS ago.
+
+    PostgreSQL cannot remove the index entries of deleted rows while a reader holds an old snapshot, and a scan from the
+    beginning would read all of them. A row may be committed later than others with greater numbers, hence the delay;
+    every FROM_THE_BEGINNING_SECONDS a scan begins at the beginning nevertheless.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+        self._after, self._from_beginning_at = 0, -FROM_THE_BEGINNING_SECONDS
+
+    def after(self, at: float) -> int:
+        """The number to begin after. `at`: monotonic seconds."""
+        while self._seen and at - self._seen[0][0] >= LATE_COMMIT_SECONDS:
+            self._after = self._seen.popleft()[1]
+        if at - self._from_beginning_at < FROM_THE_BEGINNING_SECONDS:
+            return self._after
+        self._from_beginning_at = at
+        return 0
+
+    def record(self, at: float, number: int) -> None:
+        """The greatest number that a scan saw."""
+        self._seen.append((at, number))
 
 
-def take(connection: Connection, number: int | None = None) -> list[Arrival]:
-    """Deletes the BATCH oldest rows, or the one with this number, and returns them, the earliest first.
+def numbers(connection: Connection, bound: ScanBound) -> list[int]:
+    """The numbers of the ARRIVALS_AT_ONCE oldest rows, without a lock."""
+    at = time.monotonic()
+    found = list(connection.execute(_OLDEST, {"after": bound.after(at)}).scalars())
+    if found:
+        bound.record(at, found[-1])
+    return found
+
+
+def take(connection: Connection, number: int | None = None, *, after: int = 0) -> list[Arrival]:
+    """Deletes the ARRIVALS_AT_ONCE oldest rows, or the one with this number, and returns them, the earliest first.
+    `after`: a number before all of them.
 
     Leaves out rows that another transaction is taking at this moment. SQLite, which has one writer at a time, leaves
     FOR UPDATE out.
     """
-    free = connection.execute(_OLDEST_FREE) if number is None else connection.execute(_ONE_FREE, {"this": number})
+    free = (
+        connection.execute(_OLDEST_FREE, {"after": after})
+        if number is None
+        else connection.execute(_ONE_FREE, {"this": number})
+    )
     taken = list(free.scalars())
     rows = connection.execute(_DELETE, {"these": taken}).all() if taken else []
     return [
@@ -107,7 +146,12 @@ def take(connection: Connection, number: int | None = None) -> list[Arrival]:
     ]
 
 
-_OLDEST = sa.select(inbox_table.c.number).order_by(inbox_table.c.number).limit(BATCH)
+_OLDEST = (
+    sa.select(inbox_table.c.number)
+    .where(inbox_table.c.number > sa.bindparam("after", type_=sa.BigInteger))
+    .order_by(inbox_table.c.number)
+    .limit(ARRIVALS_AT_ONCE)
+)
 _OLDEST_FREE = _OLDEST.with_for_update(skip_locked=True)
 _ONE_FREE = (
     sa.select(inbox_table.c.number)

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from models.accounts import accounts
 from models.database import Database
 from models.intake import inbox, quarantine
-from models.intake.inbox import Look, Waiting, inbox_table
+from models.intake.inbox import FROM_THE_BEGINNING_SECONDS, Look, ScanBound, Waiting, inbox_table
 from models.intake.notifications import Arrival, NotificationStatus
 from models.intake.quarantine import quarantine_table
 from tests.support.rows import LOCATION, arrive, read, receive, rows_of, write
@@ -35,11 +35,32 @@ def test_an_arrival_comes_out_as_it_went_in_with_its_time(database: Database) ->
 
 def test_arrivals_are_taken_in_their_order_and_in_batches(database: Database) -> None:
     with database.transaction() as connection:
-        for number in range(inbox.BATCH + 2):
+        for number in range(inbox.ARRIVALS_AT_ONCE + 2):
             inbox.put(connection, replace(ARRIVAL, arrival_id=str(number), dedupe_key=str(number)))
-    assert taken(database) == [str(number) for number in range(inbox.BATCH)]
-    assert taken(database) == [str(inbox.BATCH), str(inbox.BATCH + 1)]
+    assert taken(database) == [str(number) for number in range(inbox.ARRIVALS_AT_ONCE)]
+    assert taken(database) == [str(inbox.ARRIVALS_AT_ONCE), str(inbox.ARRIVALS_AT_ONCE + 1)]
     assert taken(database) == []
+
+
+def test_a_scan_begins_after_what_was_seen_a_minute_ago_and_now_and_then_at_the_beginning() -> None:
+    bound = ScanBound()
+    assert bound.after(1000.0) == 0
+    bound.record(1000.0, 7)
+    assert bound.after(1030.0) == 0, "a smaller number may still be committed"
+    bound.record(1030.0, 9)
+    assert bound.after(1000.0 + FROM_THE_BEGINNING_SECONDS) == 0, "whatever was committed later than that is found"
+    assert bound.after(1061.0) == 7
+    assert bound.after(1091.0) == 9
+
+
+def test_an_arrival_that_is_committed_late_is_found_by_a_scan_from_the_beginning(database: Database) -> None:
+    bound = ScanBound()
+    write(database, inbox.put, ARRIVAL)
+    [number] = read(database, inbox.numbers, bound)
+    bound._after = number  # as if a minute had passed
+    assert read(database, inbox.numbers, bound) == []
+    bound._from_beginning_at -= FROM_THE_BEGINNING_SECONDS
+    assert read(database, inbox.numbers, bound) == [number]
 
 
 def test_an_arrival_is_written_down_once(database: Database) -> None:
