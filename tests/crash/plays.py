@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from uuid import uuid4
 
 from tests.crash.frozen import Frozen
 from tests.crash.stage import LEASE_SECONDS, SETTLE_SECONDS, Stage
@@ -153,7 +154,7 @@ def _held_at(stage: Stage, point: str, call: PlacedCall) -> tuple[Delivery, int]
 def _wait_for_stale_messages(stage: Stage, point: str) -> None:
     """Until who was frozen there has sent what it had, and what stands behind that in the queues is done."""
     eventually(lambda: not stage.was_reached(point), describe="the dispatcher to go on")
-    behind = stage.world.double.place_call(actions=["CALL_TRANSFER"], contact=True)
+    behind = stage.world.double.place_call(actions=["CALL_TRANSFER"], contact=f"contact{uuid4().hex}")
     assert stage.world.double.notify(behind).accepted
     stage.wait_for_peace([behind])
 
