@@ -24,10 +24,17 @@ FAILPOINTS = (
     "call_stored",
     "follow_up_claimed",
     "follow_up_worded",
+    "intent_before_commit",
     "intent_committed",
     "note_answered",
+    "follow_up_before_commit",
     "follow_up_done",
     "probe_answered",
+    "window_claimed",
+    "page_listed",
+    "page_stored",
+    "grant_claimed",
+    "grant_answered",
 )
 LONGEST_STOP_SECONDS = 60.0
 

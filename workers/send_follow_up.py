@@ -194,11 +194,13 @@ def _intend(sending: _Sending, worded: WordedFollowUp) -> bool:
     if sending.claim.seconds_left <= 0:
         return False
     seconds = sending.claim.seconds_left + MARGIN_OF_LEASE * sending.this.settings.leadway_lease_seconds
-    return sending.attempt.commit(
-        lambda connection: follow_ups.intend(
-            connection, sending.claim, sending.follow_up, seconds=seconds, **worded.columns
-        )
-    )
+
+    def write(connection: Connection) -> bool:
+        intended = follow_ups.intend(connection, sending.claim, sending.follow_up, seconds=seconds, **worded.columns)
+        failpoint("intent_before_commit")
+        return intended
+
+    return sending.attempt.commit(write)
 
 
 def _request(sending: _Sending, worded: WordedFollowUp) -> str | None:
@@ -246,6 +248,7 @@ def _finish(sending: _Sending, remote_id: str | None) -> None:
     def write(connection: Connection) -> None:
         follow_ups.finish(connection, sending.claim, remote_id=remote_id)
         circuit_breaker.record_success(connection, sending.account.location_id)
+        failpoint("follow_up_before_commit")
 
     try:
         sending.attempt.commit(write)

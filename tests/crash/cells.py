@@ -26,6 +26,9 @@ SUSPENDED_AT = (
     "follow_up_worded",
     "note_answered",
     "probe_answered",
+    "window_claimed",
+    "page_listed",
+    "grant_answered",
 )
 """Where a worker may sleep without noticing it. Not `intent_committed`: between its last check and the socket nothing
 can stop it, which docs/guarantees.md says."""
@@ -34,6 +37,8 @@ ONE_NOTE = ("CALL_TRANSFER",)
 PROBED = ({"kind": "create_note", "what": "do_then_reset", "times": 1},)
 """What makes an outcome unclear, so that the note is looked for."""
 LONG = 600.0
+NO_ACTIONS_YET = {"actions_late": LONG}
+"""Until the play changes the call."""
 
 QUICK = (
     "call_fetched × kill it",
@@ -46,6 +51,12 @@ QUICK = (
     "follow_up_claimed × restart Redis",
     "call_claimed × empty Redis",
     "note_answered × restart database",
+    "intent_before_commit × kill it",
+    "follow_up_before_commit × kill it",
+    "window_claimed × kill it",
+    "page_stored × kill workers",
+    "grant_answered × kill it",
+    "page × 500",
     "fetch × broken JSON",
     "write note × written late",
     "look for note × lag that ends between the looks",
@@ -57,6 +68,10 @@ QUICK = (
     "note in flight × freeze, executed after",
     "note in flight × freeze, executed late",
     "follow_up_worded × overtaken in flight",
+    "call_fetched × overtaken in flight",
+    "call_fetched × announced again",
+    "page_listed × a fetch stores a newer log",
+    "probe_answered × a person asks again",
     "follow-up done × its message comes late",
 )
 """One cell of each kind: what every change has to pass. The mutations are caught by cells of these."""
@@ -115,8 +130,20 @@ def _of_two_workers() -> list[Cell]:
     ]
     return [
         *(_looking(cell) if cell.step == "probe_answered" else cell for cell in suspended),
-        Cell("follow_up_claimed", "overtaken in flight", plays.overtaken("follow_up_claimed"), actions=ONE_NOTE),
-        Cell("follow_up_worded", "overtaken in flight", plays.overtaken("follow_up_worded"), actions=ONE_NOTE),
+        *(
+            Cell(point, "overtaken in flight", plays.overtaken(point, "create_note"), actions=ONE_NOTE)
+            for point in ("follow_up_claimed", "follow_up_worded")
+        ),
+        Cell(
+            "call_fetched",
+            "overtaken in flight",
+            plays.overtaken("call_fetched", "fetch", skip=1),
+            wish=NO_ACTIONS_YET,
+            actions=ONE_NOTE,
+        ),
+        Cell("call_fetched", "announced again", plays.announced_again, wish=NO_ACTIONS_YET, actions=ONE_NOTE),
+        Cell("page_listed", "a fetch stores a newer log", plays.fetched_meanwhile, actions=ONE_NOTE),
+        _looking(Cell("probe_answered", "a person asks again", plays.resent, actions=ONE_NOTE)),
         Cell("follow-up done", "its message comes late", plays.stale_message, actions=ONE_NOTE),
     ]
 
@@ -177,6 +204,14 @@ def _of_the_api() -> list[Cell]:
         "lag that ends between the looks": {"what": "lagging", "seconds": LONG, "times": 1},
         "reset": {"what": "reset", "times": 1},
     }
+    at_page: dict[str, dict[str, Any]] = {
+        "500": {"what": "status", "status": 500, "times": 1},
+        "429": {"what": "status", "status": 429, "times": 1},
+        "hang": {"what": "hang", "times": 1},
+        "cut list": {"what": "truncated", "times": 1},
+        "broken JSON": {"what": "broken_json", "times": 1},
+        "shifting": {"what": "shifting", "times": 1},
+    }
     at_booking: dict[str, dict[str, Any]] = {
         "500": {"what": "status", "status": 500, "times": 2},
         "hang": {"what": "hang", "times": 1},
@@ -191,5 +226,6 @@ def _of_the_api() -> list[Cell]:
             Cell("look for note", name, faults=(*PROBED, {"kind": "list_notes", **how}))
             for name, how in at_look.items()
         ),
+        *(Cell("page", name, plays.listed, faults=({"kind": "list", **how},)) for name, how in at_page.items()),
         *(Cell("look up booking", name, faults=({"kind": "appointments", **how},)) for name, how in at_booking.items()),
     ]

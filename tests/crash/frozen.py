@@ -8,32 +8,26 @@ from contextlib import suppress
 from typing import Any, Self
 
 from tests.crash.stage import Stage
-from tests.leadway_double.nouns import PlacedCall
 from tests.support.waiting import eventually
 
 ENDS_WITHIN_SECONDS = 30.0
-IN_HAND = """
-SELECT (SELECT count(*) FROM calls WHERE call_id = :id AND status = 'running' AND running_on = :worker)
-     + (SELECT count(*) FROM follow_ups WHERE call_id = :id AND status = 'running' AND running_on = :worker)
-"""
 
 
 class Frozen:
-    """`with Frozen(stage, pid, call) as process: …; process.thaw()` – stopped by SIGSTOP, at the longest until the end.
+    """`with Frozen(stage, pid) as process: …; process.thaw()` – stopped by SIGSTOP, at the longest until the end.
 
     `clock_stands_still`: it does not notice how long it slept. That is a suspended machine, whose monotonic clock does
     not count the time; a process that is merely stopped sees that its deadline has passed.
     """
 
-    def __init__(self, stage: Stage, pid: int, call: PlacedCall, *, clock_stands_still: bool = False) -> None:
+    def __init__(self, stage: Stage, pid: int, *, clock_stands_still: bool = False) -> None:
         self._stage = stage
         self._pid = pid
-        self._call = call
         self._clock_stands_still = clock_stands_still
         self._name = stage.worker_of(pid)
         self._is_stopped = False
         self.in_hand = 0
-        """Attempts for the call that were under way when it was stopped."""
+        """Attempts that were under way when it was stopped."""
 
     def __enter__(self) -> Self:
         self._since = time.monotonic()
@@ -41,7 +35,7 @@ class Frozen:
         self._signal(signal.SIGSTOP)
         if self._name is not None:
             node = self._told("worker_started")[-1]["name"]
-            self.in_hand = self._stage.world.scalar(IN_HAND, id=self._call.call_id, worker=node)
+            self.in_hand = self._stage.in_hand(node)
         return self
 
     def __exit__(self, *_error: object) -> None:

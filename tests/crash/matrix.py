@@ -1,5 +1,6 @@
 """Runs cells of the crash matrix and compares the double's truth with the database after each."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -7,7 +8,10 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from tests.crash.cells import Cell
+from tests.crash.consistency import inconsistencies
+from tests.crash.plays import OF_A_GRANT
 from tests.crash.stage import Stage
+from tests.leadway_double.notifications import Dialect
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.waiting import eventually
 
@@ -22,7 +26,12 @@ class Result:
     calls: int
     notes: int
     untrue: int
-    """Follow-ups that are told as done and name no note that is there, or name one and are not told as done."""
+    """Follow-ups that are told as done and name no note that is there, or name one and are not told as done; a complete
+    call that says something else than Leadway's log."""
+    inconsistent: list[str]
+    """What must not be: see `consistency`."""
+    forgotten: bool
+    """The notification was accepted, and its call is neither in the inbox nor stored nor work."""
     seconds: float
     looks: int
     trouble: str = ""
@@ -40,16 +49,18 @@ class Result:
         """What is broken of that which is promised; empty: nothing. What was not there when time ran out may come yet;
         a note too many, or a row that is not true, stays."""
         missing = self.notes_due - self.notes
-        counts = {"note too many": -missing, "row untrue": self.untrue}
+        counts = {"note too many": -missing, "row untrue": self.untrue, "call forgotten": int(self.forgotten)}
         if not self.trouble:
             counts |= {"call lost": 1 - self.calls, "note missing": missing}
-        return ", ".join(f"{number} {what}" for what, number in counts.items() if number > 0)
+        return ", ".join([f"{number} {what}" for what, number in counts.items() if number > 0] + self.inconsistent)
 
 
 def run_cell(stage: Stage, cell: Cell, *, patience: float = PEACE_WITHIN) -> Result:
     started = time.monotonic()
     double = stage.world.double
-    call = double.place_call(actions=list(cell.actions), contact=f"contact{uuid4().hex}", booked=True, **cell.wish)
+    location_id = stage.install_app() if cell.step in OF_A_GRANT else None
+    wish = {"contact": f"contact{uuid4().hex}", "booked": True, **cell.wish}
+    call = double.place_call(location_id, actions=list(cell.actions), **wish)
     for fault in cell.faults:
         double.fault(**fault)
 
@@ -60,6 +71,8 @@ def run_cell(stage: Stage, cell: Cell, *, patience: float = PEACE_WITHIN) -> Res
     def aftermath() -> None:
         """A note that the API writes late is one too many as well."""
         eventually(lambda: double.under_way() == 0, timeout=PEACE_WITHIN, describe="the double to end every request")
+        left = "SELECT count(*) FROM inbox"
+        eventually(lambda: stage.world.scalar(left) == 0, timeout=PEACE_WITHIN, describe="the inbox to be empty")
 
     trouble = _trouble(work)
     double.clear_faults()
@@ -81,15 +94,37 @@ def _result(stage: Stage, cell: Cell, call: PlacedCall, *, seconds: float, troub
     notes = truth.notes(contact_id=call.contact_id)
     told = stage.world.rows("SELECT status, remote_id FROM follow_ups WHERE call_id = :id", id=call.call_id)
     there = {note.note_id for note in notes}
+    is_complete = call.call_id in stage.complete()
     return Result(
         cell,
-        calls=stage.world.scalar("SELECT count(*) FROM calls WHERE call_id = :id AND status = 'done'", id=call.call_id),
+        calls=stage.world.scalar("SELECT count(*) FROM calls WHERE call_id = :id", id=call.call_id),
         notes=len(notes),
-        untrue=sum((row["status"] == "done") != (row["remote_id"] in there) for row in told),
+        untrue=sum((row["status"] == "done") != (row["remote_id"] in there) for row in told)
+        + (is_complete and not _tells_the_log(stage, call)),
+        inconsistent=inconsistencies(stage.world),
+        forgotten=_is_forgotten(stage, call),
         seconds=seconds,
         looks=sum(seen.subject == call.contact_id for seen in truth.requests(kind="list_notes")),
         trouble=trouble,
     )
+
+
+def _tells_the_log(stage: Stage, call: PlacedCall) -> bool:
+    """Whether the stored call has the words and as many actions as Leadway's log has at last."""
+    log = json.loads(call.versions[-1][1])
+    query = "SELECT (SELECT count(*) FROM call_actions a WHERE a.call_id = c.call_id) AS actions, summary, transcript"
+    [row] = stage.world.rows(f"{query} FROM calls c WHERE call_id = :id", id=call.call_id)
+    wanted = (len(log["executedCallActions"]), log["summary"], log["transcript"])
+    return (row["actions"], row["summary"], row["transcript"]) == wanted
+
+
+def _is_forgotten(stage: Stage, call: PlacedCall) -> bool:
+    of_call = [each for each in stage.world.double.deliveries() if each.call_id == call.call_id]
+    query = """
+        SELECT (SELECT count(*) FROM inbox WHERE call_id = :id) + (SELECT count(*) FROM calls WHERE call_id = :id)
+             + (SELECT count(*) FROM work WHERE kind = 'call' AND subject = :id)"""
+    named = any(each.accepted and each.dialect != Dialect.UNRESOLVED for each in of_call)
+    return named and not stage.world.scalar(query, id=call.call_id)
 
 
 def table(results: Iterable[Result]) -> str:
@@ -106,8 +141,9 @@ def table(results: Iterable[Result]) -> str:
     too_many = sum(max(0, each.notes - each.notes_due) for each in results)
     missing = sum(max(0, each.notes_due - each.notes) for each in results)
     untrue = sum(each.untrue for each in results)
+    inconsistent = sum(len(each.inconsistent) for each in results)
     lines.append(
         f"{counted[True]} cells good, {counted[False]} bad: {lost} calls lost, {too_many} notes too many,"
-        f" {missing} notes missing, {untrue} rows untrue"
+        f" {missing} notes missing, {untrue} rows untrue, {inconsistent} inconsistent"
     )
     return "\n".join(lines)

@@ -29,7 +29,7 @@ TOO_SLOW = "too slow"
 
 @dataclass(frozen=True)
 class Mutation:
-    """A protection, the place where it is dropped, and the cells of which one at least has to turn red.
+    """A protection, the place where it is dropped, and the cells and tests of which one at least has to turn red.
 
     `old` stands exactly once in `file`.
     """
@@ -38,24 +38,73 @@ class Mutation:
     file: str
     old: str
     new: str
-    cells: tuple[str, ...]
+    cells: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    """Of TESTS: for a protection that another one stands before, so that no cell can show its absence."""
 
+
+TESTS = "tests/crash/test_protections.py"
+LIFECYCLE = "models/work/lifecycle.py"
+FOLLOW_UPS = "models/follow_ups/follow_ups.py"
 
 MUTATIONS = (
     Mutation(
         "fence",
-        "models/work/lifecycle.py",
-        'table.c.fence == sa.bindparam("this_fence")',
-        'table.c.fence >= sa.bindparam("this_fence")',
-        ("follow_up_worded × overtaken in flight",),
+        LIFECYCLE,
+        '_is_claimed = sa.and_(IS_THIS_ROW, work_table.c.fence == sa.bindparam("this_fence"), IS_LEASED)',
+        '_is_claimed = sa.and_(IS_THIS_ROW, work_table.c.fence >= sa.bindparam("this_fence"), IS_LEASED)',
+        ("call_fetched × overtaken in flight",),
     ),
     Mutation(
-        # What is closed has no due time, so the comparison with NULL alone would keep it from being claimed.
-        "status check of the claim",
-        "models/work/work_rows.py",
-        "table.c.status.in_(OPEN), table.c.due_at <= moment()",
-        "sa.func.coalesce(table.c.due_at, moment()) <= moment()",
-        ("follow-up done × its message comes late",),
+        "fence compared at completing",
+        LIFECYCLE,
+        "_COMPLETE = sa.delete(work_table).where(_is_claimed, ",
+        '_COMPLETE = sa.delete(work_table).where(IS_THIS_ROW, sa.bindparam("this_fence", type_=sa.BigInteger) > 0, ',
+        ("call_fetched × overtaken in flight",),
+    ),
+    Mutation(
+        "request since the claim, compared at completing",
+        LIFECYCLE,
+        'work_table.c.requested == sa.bindparam("as_claimed")',
+        'work_table.c.requested >= sa.bindparam("as_claimed")',
+        ("call_fetched × announced again",),
+    ),
+    Mutation(
+        "the fence of readings",
+        "models/calls/storing.py",
+        'if call.reading_fence >= common["reading_fence"] or call.erased_at is not None:',
+        "if call.erased_at is not None:",
+        ("page_listed × a fetch stores a newer log",),
+        ("test_an_older_reading_is_not_stored_over_a_newer_one",),
+    ),
+    Mutation(
+        "a person takes the work from its worker",
+        LIFECYCLE,
+        "    connection.execute(_TAKE_FROM_WORKER, key.parameters)\n    count_fence(connection)\n",
+        "    lock(connection, key)\n",
+        ("probe_answered × a person asks again",),
+    ),
+    Mutation(
+        "taking in is one transaction",
+        "workers/take_in.py",
+        "    taken = inbox.take(connection, number)\n",
+        "    taken = inbox.take(connection, number)\n"
+        '    connection.exec_driver_sql("COMMIT")\n    connection.exec_driver_sql("BEGIN")\n',
+        ("notifications_merged × kill it",),
+    ),
+    Mutation(
+        "only what is due is claimed",
+        LIFECYCLE,
+        "            IS_DUE,\n            ~_is_paused if heeds_pauses else sa.true(),",
+        "            ~_is_paused if heeds_pauses else sa.true(),",
+        tests=("test_what_is_not_due_or_is_leased_is_not_claimed_whatever_message_comes",),
+    ),
+    Mutation(
+        "the scan from the beginning",
+        "models/work/dispatch_order.py",
+        "FROM_THE_BEGINNING_SECONDS = 60.0",
+        "FROM_THE_BEGINNING_SECONDS = 1e9",
+        tests=("test_a_row_that_is_committed_long_after_its_due_time_is_found_within_a_minute",),
     ),
     Mutation(
         "settle window",
@@ -65,16 +114,34 @@ MUTATIONS = (
         ("write note × written late", "note in flight × kill, executed late"),
     ),
     Mutation(
-        "fence and lease checked by the intent",
-        "models/work/lifecycle.py",
-        ".where(_has_fence(claim.work), table.c.lease_until > moment(seconds)).values(**values)",
-        '.where(claim.work.matches_parameters(), sa.bindparam("this_fence", type_=sa.Integer) > 0).values(**values)',
-        ("follow_up_worded × suspend it",),
+        "fence, lease and intent_at, checked by the intent",
+        FOLLOW_UPS,
+        """    if not lifecycle.hold(connection, claim, seconds=seconds):
+        return False
+    c = follow_ups_table.c
+    as_seen = c.intent_at.is_(None) if follow_up.intent_at is None else c.intent_at == follow_up.intent_at
+""",
+        "    c, as_seen = follow_ups_table.c, sa.true()\n",
+        ("follow_up_worded × suspend it", "follow_up_worded × overtaken in flight"),
+    ),
+    Mutation(
+        "intent_at, compared by the intent",
+        FOLLOW_UPS,
+        "as_seen = c.intent_at.is_(None) if follow_up.intent_at is None else c.intent_at == follow_up.intent_at",
+        "as_seen = sa.true()",
+        tests=("test_under_one_claim_an_intent_is_written_once",),
+    ),
+    Mutation(
+        "lease that lasts, wanted by the intent",
+        LIFECYCLE,
+        'work_table.c.lease_until > moment(sa.bindparam("this_lease", type_=sa.Double))',
+        'sa.bindparam("this_lease", type_=sa.Double) > 0',
+        tests=("test_no_intent_is_written_when_the_lease_does_not_last",),
     ),
     Mutation(
         "second look",
         "workers/send_follow_up.py",
-        'if claim.row["absences"] == 0:',
+        "if follow_up.absences == 0:",
         "if False:",
         ("look for note × lag that ends between the looks",),
     ),
@@ -98,9 +165,10 @@ def main(databases: Sequence[str], *, only: str = "") -> int:
 def _on(database: str, chosen: Sequence[Mutation]) -> bool:
     started = time.monotonic()
     cells = tuple(dict.fromkeys(cell for mutation in chosen for cell in mutation.cells))
+    tests = tuple(dict.fromkeys(test for mutation in chosen for test in mutation.tests))
     print(f"\n{database}: {len(chosen)} mutations, {AT_ONCE} at once", flush=True)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        unmutated = pool.submit(_is_green, database, cells)
+        unmutated = pool.submit(_is_green, database, cells, tests)
         caught = list(pool.map(lambda mutation: _is_caught(database, mutation), chosen))
         good = unmutated.result() and all(caught)
     print(
@@ -109,12 +177,13 @@ def _on(database: str, chosen: Sequence[Mutation]) -> bool:
     return good
 
 
-def _is_green(database: str, cells: Sequence[str]) -> bool:
+def _is_green(database: str, cells: Sequence[str], tests: Sequence[str]) -> bool:
     seen: dict[str, str] = {}
     for _ in range(TRIES):  # only for what ran out of time on a busy machine
         left = [cell for cell in cells if cell not in seen or seen[cell].startswith(TOO_SLOW)]
-        if left:
-            seen |= _seen(database, None, left)
+        if left or tests:
+            seen |= _seen(database, None, left, tests)
+            tests = ()
     good = not any(seen.values())
     print(f"  {'ok ' if good else 'BAD'} unmutated: {_told(seen)}", flush=True)
     return good
@@ -123,8 +192,8 @@ def _is_green(database: str, cells: Sequence[str]) -> bool:
 def _is_caught(database: str, mutation: Mutation) -> bool:
     """A second try for what a busy machine may have missed: a moment of some tenths of a second."""
     seen: dict[str, str] = {}
-    for _ in range(TRIES):
-        seen = _seen(database, mutation, mutation.cells)
+    for _ in range(TRIES if mutation.cells else 1):
+        seen = _seen(database, mutation, mutation.cells, mutation.tests)
         if any(what and not what.startswith(TOO_SLOW) for what in seen.values()):
             print(f"  red {mutation.name}: {_told(seen)}", flush=True)
             return True
@@ -136,31 +205,48 @@ def _told(seen: dict[str, str]) -> str:
     return "; ".join(f"{cell}: {what or 'green'}" for cell, what in seen.items())
 
 
-def _seen(database: str, mutation: Mutation | None, cells: Sequence[str]) -> dict[str, str]:
-    """Runs the cells in a copy. Their names, and the damage that each showed, "too slow: …" or nothing."""
+def _seen(database: str, mutation: Mutation | None, cells: Sequence[str], tests: Sequence[str]) -> dict[str, str]:
+    """Runs cells and tests in a copy. Their names, and the damage that each showed, "too slow: …" or nothing."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         _copy_to(copy)
         if mutation is not None:
             _mutate(copy, mutation)
-        report = Path(folder) / "report.json"
-        named = [word for cell in cells for word in ("--cell", cell)]
-        patience = STILL_GREEN_PATIENCE_SECONDS if mutation is None else PATIENCE_SECONDS
-        options = ["--database", database, "--stages", "1", "--patience", str(patience), "--report", str(report)]
-        ended = subprocess.run(
-            [sys.executable, "-m", "tests.crash", *named, *options],
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=RUN_SECONDS,
-        )
-        if not report.exists():
-            raise RuntimeError(f"the cells could not be run:\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}")
-        return {
-            each["cell"]: each["damage"] or (f"{TOO_SLOW}: {each['trouble'][:200]}" if each["trouble"] else "")
-            for each in json.loads(report.read_text())
-        }
+        seen = {test: _damage_of_test(copy, database, test) for test in tests}
+        return seen | (_damage_of_cells(copy, database, cells, mutated=mutation is not None) if cells else {})
+
+
+def _damage_of_test(copy: Path, database: str, test: str) -> str:
+    """Of a test that fails, the last line of what pytest told."""
+    ended = _run(copy, "pytest", "-q", "-p", "no:cacheprovider", TESTS, "-k", f"{test} and {database}")
+    if ended.returncode not in (0, 1):
+        raise RuntimeError(f"the test could not be run:\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}")
+    return ended.stdout.splitlines()[-1] if ended.returncode else ""
+
+
+def _damage_of_cells(copy: Path, database: str, cells: Sequence[str], *, mutated: bool) -> dict[str, str]:
+    report = copy / "report.json"
+    named = [word for cell in cells for word in ("--cell", cell)]
+    patience = PATIENCE_SECONDS if mutated else STILL_GREEN_PATIENCE_SECONDS
+    options = ["--database", database, "--stages", "1", "--patience", str(patience), "--report", str(report)]
+    ended = _run(copy, "tests.crash", *named, *options)
+    if not report.exists():
+        raise RuntimeError(f"the cells could not be run:\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}")
+    return {
+        each["cell"]: each["damage"] or (f"{TOO_SLOW}: {each['trouble'][:200]}" if each["trouble"] else "")
+        for each in json.loads(report.read_text())
+    }
+
+
+def _run(copy: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+    )
 
 
 def _copy_to(copy: Path) -> None:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from enum import StrEnum
 from uuid import uuid4
 
+from models.follow_ups import follow_ups
 from tests.crash.frozen import Frozen
 from tests.crash.stage import LEASE_SECONDS, SETTLE_SECONDS, Stage
+from tests.leadway_double.notifications import Dialect
 from tests.leadway_double.nouns import PlacedCall
 from tests.leadway_double.sender import Delivery
 from tests.support.waiting import eventually
@@ -22,6 +24,8 @@ HOLDS_A_LOCK = (
     "notifications_merged",
     "taken_in_before_commit",
     "call_before_commit",
+    "intent_before_commit",
+    "follow_up_before_commit",
 )
 """Points inside a transaction: nobody can take over what is held there, so a freeze only outlasts the lease."""
 HOLDS_A_LEASE = (
@@ -33,7 +37,15 @@ HOLDS_A_LEASE = (
     "intent_committed",
     "note_answered",
     "probe_answered",
+    "window_claimed",
+    "page_listed",
+    "grant_claimed",
+    "grant_answered",
 )
+OF_A_WINDOW = ("window_claimed", "page_listed", "page_stored")
+"""Points of listing: the notification does not name its call, so only the list brings it."""
+OF_A_GRANT = ("grant_claimed", "grant_answered")
+"""Points of a token's refresh: the call is of an account that has no token yet."""
 SENDS_MESSAGES = ("due_marked", "due_sent", "wake_up_before_send")
 """Points of a dispatch: what goes on there makes no attempt itself."""
 LATE_IN_THE_WINDOW = 0.5
@@ -53,6 +65,11 @@ def undisturbed(stage: Stage, call: PlacedCall) -> None:
     assert stage.world.double.notify(call).accepted
 
 
+def listed(stage: Stage, call: PlacedCall) -> None:
+    """Only the double fails, and only its list brings the call."""
+    assert stage.world.double.notify(call, dialect=Dialect.UNRESOLVED).accepted
+
+
 def befallen(point: str, befall: Callable[[Stage, int], None]) -> Play:
     """While a process holds at the point, something befalls it or what it depends on."""
 
@@ -70,7 +87,7 @@ def frozen(point: str, *, clock_stands_still: bool = False) -> Play:
 
     def play(stage: Stage, call: PlacedCall) -> None:
         delivery, pid = _held_at(stage, point, call)
-        with Frozen(stage, pid, call, clock_stands_still=clock_stands_still) as process:
+        with Frozen(stage, pid, clock_stands_still=clock_stands_still) as process:
             assert process.in_hand or point not in HOLDS_A_LEASE, "it had nothing in hand"
             stage.open(point)
             if point in HOLDS_A_LOCK:
@@ -85,14 +102,15 @@ def frozen(point: str, *, clock_stands_still: bool = False) -> Play:
     return play
 
 
-def overtaken(point: str) -> Play:
-    """The process that holds at the point is suspended until the other one's note is under way: it goes on while the
-    row is running again, under another's lease."""
+def overtaken(point: str, kind: str, *, skip: int = 0) -> Play:
+    """The process that holds at the point is suspended until the other one's request is under way: it goes on while
+    the row is running again, under another's lease. `skip`: requests of its own that it has made before."""
 
     def play(stage: Stage, call: PlacedCall) -> None:
-        held = _hold(stage, "create_note", call, Executed.AFTER)
+        held = _hold(stage, kind, call, Executed.AFTER, skip=skip)
         delivery, pid = _held_at(stage, point, call)
-        with Frozen(stage, pid, call, clock_stands_still=True) as process:
+        stage.world.double.change_call(call.call_id)
+        with Frozen(stage, pid, clock_stands_still=True) as process:
             stage.open(point)
             _client_port(stage, held)
             assert process.in_hand, "it had nothing in hand"
@@ -121,7 +139,7 @@ def frozen_in_flight(kind: str, executed: Executed) -> Play:
     def play(stage: Stage, call: PlacedCall) -> None:
         held = _hold(stage, kind, call, executed)
         assert stage.world.double.notify(call).accepted
-        with Frozen(stage, stage.worker_at(_client_port(stage, held)), call) as process:
+        with Frozen(stage, stage.worker_at(_client_port(stage, held))) as process:
             assert process.in_hand, "it had nothing in hand"
             _release(stage, held, kind, call, executed)
             stage.wait_for_peace([call], timeout=OTHERS_FINISH_WITHIN)
@@ -136,7 +154,7 @@ def stale_message(stage: Stage, call: PlacedCall) -> None:
     stage.arm("due_marked")  # the call itself is leased: what is marked next is its follow-up
     stage.let_go("call_before_commit")
     pid = stage.wait_until_reached("due_marked", timeout=REACHED_WITHIN)
-    with Frozen(stage, pid, call) as process:
+    with Frozen(stage, pid) as process:
         stage.open("due_marked")
         stage.wait_for_peace([call], timeout=OTHERS_FINISH_WITHIN)
         process.thaw()
@@ -144,10 +162,46 @@ def stale_message(stage: Stage, call: PlacedCall) -> None:
     _wait_for_stale_messages(stage, "due_marked")
 
 
+def announced_again(stage: Stage, call: PlacedCall) -> None:
+    """While a worker holds an older log, the log fills up and the call is announced once more."""
+    delivery, _ = _held_at(stage, "call_fetched", call)
+    stage.world.double.change_call(call.call_id)
+    assert stage.world.double.notify(call).accepted
+    requested = "SELECT count(*) FROM work WHERE kind = 'call' AND subject = :id AND requested > 1"
+    eventually(lambda: stage.world.scalar(requested, id=call.call_id), describe="the call to be requested again")
+    stage.let_go("call_fetched")
+    _accept(delivery)
+
+
+def fetched_meanwhile(stage: Stage, call: PlacedCall) -> None:
+    """While a worker holds a page that shows the call's older log, another reads and stores the newer one."""
+    stage.arm("page_listed")
+    looked_for = stage.world.double.place_call(actions=["CALL_TRANSFER"], contact=f"contact{uuid4().hex}")
+    assert stage.world.double.notify(looked_for, dialect=Dialect.UNRESOLVED).accepted
+    stage.wait_until_reached("page_listed", timeout=REACHED_WITHIN)
+    stage.world.double.change_call(call.call_id, summary="The caller has said more since.")
+    assert stage.world.double.notify(call).accepted
+    stage.wait_for_peace([call])
+    stage.let_go("page_listed")
+    stage.wait_for_peace([looked_for])
+
+
+def resent(stage: Stage, call: PlacedCall) -> None:
+    """While a worker holds what its look for the note has found, a person asks for the follow-up again."""
+    delivery, _ = _held_at(stage, "probe_answered", call)
+    [row] = stage.world.rows("SELECT follow_up_id FROM follow_ups WHERE call_id = :id", id=call.call_id)
+    assert stage.write(follow_ups.resend, row["follow_up_id"])
+    stage.let_go("probe_answered")
+    _accept(delivery)
+
+
 def _held_at(stage: Stage, point: str, call: PlacedCall) -> tuple[Delivery, int]:
     """The notification that is being delivered, and the process that holds."""
     stage.arm(point)
-    delivery = stage.world.double.notify(call, wait=False)
+    if point in OF_A_GRANT:
+        stage.connect(call.location_id)
+    dialect = Dialect.UNRESOLVED if point in OF_A_WINDOW else Dialect.FLAT
+    delivery = stage.world.double.notify(call, dialect=dialect, wait=False)
     return delivery, stage.wait_until_reached(point, timeout=REACHED_WITHIN)
 
 
@@ -164,10 +218,10 @@ def _accept(delivery: Delivery) -> None:
     assert delivery.accepted, "the notification was never accepted"
 
 
-def _hold(stage: Stage, kind: str, call: PlacedCall, executed: Executed) -> int:
+def _hold(stage: Stage, kind: str, call: PlacedCall, executed: Executed, *, skip: int = 0) -> int:
     subject = call.call_id if kind == "fetch" else call.contact_id
     what = "do_then_hold" if executed is Executed.BEFORE else "hold"
-    return stage.world.double.fault(kind, what, only=subject, times=1)
+    return stage.world.double.fault(kind, what, only=subject, times=1, skip=skip)
 
 
 def _client_port(stage: Stage, held: int) -> int:

@@ -100,13 +100,12 @@ def _befall(stage: Stage, chance: random.Random, befell: Counter[str], callers: 
 
 def _report(stage: Stage, placed: list[PlacedCall], *, unclear: int, befell: Counter[str], started: float) -> Report:
     world = stage.world
-    done = {row["call_id"] for row in world.rows("SELECT call_id FROM calls WHERE status = 'done'")}
     due, written = Counter(notes_due(placed)), Counter(notes_written(world))
-    lost_attempts = world.scalar("SELECT count(*) FROM attempts WHERE work = 'follow_up' AND outcome = 'lease_lost'")
+    lost_attempts = world.scalar("SELECT count(*) FROM attempts WHERE kind = 'follow_up' AND outcome = 'lease_lost'")
     looks = len(world.double.truth.requests(kind="list_notes"))
     return Report(
         calls=len(placed),
-        lost=len({call.call_id for call in placed} - done),
+        lost=len({call.call_id for call in placed} - stage.complete()),
         notes_due=due.total(),
         notes_missing=(due - written).total(),
         notes_too_many=(written - due).total(),

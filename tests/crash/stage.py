@@ -10,25 +10,48 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
+from uuid import uuid4
 
 import psutil
 
+from models.accounts import accounts, oauth_grants
+from models.accounts.token_encryption import TokenCipher
+from models.database import COMMAND, Database
 from tests.crash.points import Points
 from tests.leadway_double.nouns import PlacedCall
+from tests.leadway_double.oauth import App
 from tests.support.processes import ROOT
 from tests.support.services import EmbeddedRedis, PostgresServer
 from tests.support.waiting import eventually
 from tests.support.world import World
 
+T = TypeVar("T")
+
 PROCESSES = ("web", "worker", "beat")
 LEASE_SECONDS = 3.0
 SETTLE_SECONDS = 1.5
 STILL_CLOCK = Path(__file__).parent / "still_clock"
+IS_OF_CALL = """
+(kind = 'call' AND subject = :id
+ OR kind = 'follow_up' AND subject IN (SELECT follow_up_id FROM follow_ups WHERE call_id = :id))
+"""
+"""Of a row of `attempts`."""
+COMPLETE = """
+SELECT call_id FROM calls c
+WHERE NOT EXISTS (SELECT 1 FROM inbox i WHERE i.call_id = c.call_id)
+  AND NOT EXISTS (SELECT 1 FROM work w
+                  WHERE w.kind = 'call' AND w.location_id = c.location_id AND w.subject = c.call_id)
+  AND NOT EXISTS (SELECT 1 FROM notifications n
+                  WHERE n.status = 'unresolved' AND n.location_id = c.location_id AND n.contact_id = c.contact_id)
+  AND NOT EXISTS (SELECT 1 FROM follow_ups f JOIN work w ON w.kind = 'follow_up' AND w.subject = f.follow_up_id
+                  WHERE f.location_id = c.location_id AND f.call_id = c.call_id)
+"""
 WHERE_THE_CODE_IS = "import models, webhook, workers; print(*models.__path__, *webhook.__path__, *workers.__path__)"
 QUICK = {
     "LEADWAY_LEASE_SECONDS": str(LEASE_SECONDS),
@@ -53,6 +76,7 @@ class Stage(Points):
         self._stack = ExitStack()
         self._watching = threading.Event()
         self._guard = threading.Lock()
+        self._apps: dict[str, App] = {}
         self.postgres: PostgresServer | None = None
         self.redis: EmbeddedRedis
         self.world: World
@@ -141,6 +165,32 @@ class Stage(Points):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
+    # What people do
+
+    def write(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Calls a function of the models in a transaction of its own, as a command does."""
+        database = Database(self.world.database_url, limits=COMMAND)
+        try:
+            return database.transact(lambda connection: function(connection, *arguments, **named))
+        finally:
+            database.close()
+
+    def install_app(self) -> str:
+        """A location of its own, whose tokens an app of Leadway's marketplace renews. Returns its id."""
+        location_id = f"location{uuid4().hex}"
+        self.world.double.add_location(location_id, time_zone="UTC")
+        self._apps[location_id] = self.world.double.install_app(location_id, client_id=f"app-{location_id}")
+        return location_id
+
+    def connect(self, location_id: str) -> None:
+        """Adds the account of such a location. It has no access token yet, so a refresh is due."""
+        app, cipher = self._apps[location_id], TokenCipher([self.world.processes.environment["TOKEN_ENCRYPTION_KEYS"]])
+        self.write(accounts.add, location_id)
+        self.write(
+            oauth_grants.set_grant, location_id, client_id=app.client_id, client_secret=app.client_secret,
+            refresh_token=app.refresh_token, cipher=cipher,
+        )  # fmt: skip
+
     # Who does what
 
     def worker_of(self, pid: int) -> str | None:
@@ -161,8 +211,13 @@ class Stage(Points):
 
     def leases_lost(self, call: PlacedCall) -> int:
         """How often another attempt has taken over the call or a follow-up of it."""
-        query = "SELECT count(*) FROM attempts WHERE call_id = :id AND outcome = 'lease_lost'"
+        query = f"SELECT count(*) FROM attempts WHERE outcome = 'lease_lost' AND {IS_OF_CALL}"
         return int(self.world.scalar(query, id=call.call_id))
+
+    def in_hand(self, worker: str) -> int:
+        """Attempts for which this worker holds the lease."""
+        query = "SELECT count(*) FROM work WHERE lease_until IS NOT NULL AND running_on = :worker"
+        return int(self.world.scalar(query, worker=worker))
 
     def seconds_unclear(self, call: PlacedCall) -> float:
         """How long ago the outcome of the call's follow-up became unclear; -1: it is not."""
@@ -174,7 +229,7 @@ class Stage(Points):
         return time.time() - (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
     def wait_for_peace(self, calls: list[PlacedCall], *, timeout: float = 60.0) -> None:
-        """Until each of these calls is done and owes nothing any more."""
+        """Until each of these calls is complete, as `complete` says."""
         eventually(
             lambda: self.is_at_peace(calls),
             timeout=timeout,
@@ -183,13 +238,11 @@ class Stage(Points):
         )
 
     def is_at_peace(self, calls: list[PlacedCall]) -> bool:
-        wanted = {call.call_id for call in calls}
-        done = {row["call_id"] for row in self.world.rows("SELECT call_id FROM calls WHERE status = 'done'")}
-        owing = {
-            row["call_id"]
-            for row in self.world.rows("SELECT call_id FROM follow_ups WHERE status NOT IN ('done', 'skipped')")
-        }
-        return wanted <= done and not wanted & owing
+        return {call.call_id for call in calls} <= self.complete()
+
+    def complete(self) -> set[str]:
+        """The ids of stored calls of which nothing is to be taken in, resolved, read or sent, in one snapshot."""
+        return {row["call_id"] for row in self.world.rows(COMPLETE)}
 
     def _start_with_two_workers(self) -> None:
         environment = {

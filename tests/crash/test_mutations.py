@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from tests.crash.cells import QUICK, cells_named
-from tests.crash.mutations import MUTATIONS, Mutation, mutated
+from tests.crash.mutations import MUTATIONS, TESTS, Mutation, mutated
 from tests.support.processes import ROOT
 
 
@@ -15,8 +15,11 @@ def test_every_mutation_finds_its_place_once_and_leaves_code_that_can_be_read(mu
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_every_mutation_is_caught_by_cells_that_every_change_has_to_pass(mutation: Mutation) -> None:
+def test_every_mutation_is_caught_by_cells_or_tests_that_every_change_has_to_pass(mutation: Mutation) -> None:
+    tests = (ROOT / TESTS).read_text()
+    assert mutation.cells or mutation.tests
     assert set(mutation.cells) <= set(QUICK)
+    assert all(f"def {test}(" in tests for test in mutation.tests)
 
 
 def test_the_quick_cells_are_cells_of_the_matrix() -> None:

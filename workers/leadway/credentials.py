@@ -20,6 +20,7 @@ from models.accounts.accounts import Account
 from models.accounts.oauth_grants import CurrentToken, Grant
 from models.accounts.token_encryption import TokenCipher, TokenUnreadable
 from models.database import Database
+from models.failpoints import failpoint
 from models.work import lifecycle
 from models.work.history import Outcome
 from models.work.lifecycle import Claim, LeaseLost
@@ -94,6 +95,7 @@ class Credentials:
             claim = self._claim(location_id)
             try:
                 if claim is not None:
+                    failpoint("grant_claimed")
                     self.refresh(claim)
             except RetryableLeadwayError as error:
                 if self._present(location_id).seconds_left <= 0:
@@ -157,6 +159,7 @@ class Credentials:
         access_token, refresh_token = _text(answer, "access_token"), _text(answer, "refresh_token")
         if access_token is None:
             raise RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=REFRESH, reached=False)
+        failpoint("grant_answered")
         location_id, seconds = claim.key.location_id, _life(answer)
 
         def write(connection: Connection) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
+from models.failpoints import failpoint
 from models.reconciling import seen_ids, windows
 from models.reconciling.windows import AUTOMATIC, Window
 from models.work.lifecycle import Claim
@@ -51,9 +52,11 @@ def read_one_page(key: WorkKey) -> PageOutcome:
         page = _ask(attempt, window, account=account)
         if isinstance(page, Page):
             whole = page
+            failpoint("page_listed")
             attempt.commit(
                 lambda connection: _take_in(connection, attempt.this, attempt.claim, window, whole, account=account)
             )
+            failpoint("page_stored")
             attempt.outcome = PageOutcome.READ
         else:
             error = page

@@ -1,0 +1,63 @@
+"""Protections that no cell of the matrix can time, for another one stands before them: a mutation drops each."""
+
+from datetime import timedelta
+
+from models.calls.calls import work_key
+from models.database import Database, moment
+from models.follow_ups import follow_ups
+from models.work.dispatch_order import ScanMemory, due_accounts
+from tests.support.rows import (
+    LOCATION,
+    announce,
+    call_log,
+    call_row,
+    change,
+    claim_call,
+    claimed_call,
+    claimed_follow_up,
+    fetch,
+    only_follow_up,
+    plan,
+    read,
+    run_out,
+    store_reading,
+    write,
+)
+
+
+def test_an_older_reading_is_not_stored_over_a_newer_one(database: Database) -> None:
+    older = claimed_call(database)
+    run_out(database, older.key)
+    fetch(database, call_log(summary="newer"))
+    write(database, store_reading, older, call_log(summary="older"))
+    assert call_row(database).summary == "newer"
+
+
+def test_under_one_claim_an_intent_is_written_once(database: Database) -> None:
+    follow_up_id = plan(database)
+    claim, seen = claimed_follow_up(database, follow_up_id), only_follow_up(database)
+    assert write(database, follow_ups.intend, claim, seen, seconds=1)
+    assert not write(database, follow_ups.intend, claim, seen, seconds=1)
+
+
+def test_no_intent_is_written_when_the_lease_does_not_last(database: Database) -> None:
+    follow_up_id = plan(database)
+    claim, seen = claimed_follow_up(database, follow_up_id), only_follow_up(database)
+    assert not write(database, follow_ups.intend, claim, seen, seconds=61)
+
+
+def test_what_is_not_due_or_is_leased_is_not_claimed_whatever_message_comes(database: Database) -> None:
+    claim = claimed_call(database)
+    assert claim_call(database, "call-1") is None
+    change(database, claim.key, lease_until=None, due_at=moment(60))
+    assert claim_call(database, "call-1") is None
+
+
+def test_a_row_that_is_committed_long_after_its_due_time_is_found_within_a_minute(database: Database) -> None:
+    memory = ScanMemory()
+    assert not read(database, due_accounts, memory)
+    announce(database, "late")
+    change(database, work_key(LOCATION, "late"), due_at=moment(-600))
+    assert not read(database, due_accounts, memory), "a scan that begins at its lower bound sees it"
+    memory.from_beginning_at -= timedelta(seconds=60)
+    assert list(read(database, due_accounts, memory)) == [LOCATION]
