@@ -36,7 +36,7 @@ def test_a_worker_that_is_told_to_stop_ends_what_it_has_in_hand_and_leaves_the_r
 
             assert world.processes.stop("worker-2", timeout=ENDS_WITHIN_SECONDS) == 0
 
-        outcomes = {(row["call_id"], row["fence"]): row["outcome"] for row in _attempts(stage, name)}
+        outcomes = {(row["subject"], row["fence"]): row["outcome"] for row in _attempts(stage, name)}
         assert {attempt: outcomes.get(attempt) for attempt in in_hand} == dict.fromkeys(in_hand, "done")
         assert not _in_hand(stage, name)
     stage.wait_for_peace(traffic.calls)
@@ -54,7 +54,7 @@ def test_two_workers_started_with_the_same_command_share_the_work(stage_on_sqlit
         readings = stage.world.rows(
             "SELECT call_id, count(*) AS number FROM attempts WHERE work = 'call' GROUP BY call_id"
         )
-        number = {row["call_id"]: row["number"] for row in readings}
+        number = {row["subject"]: row["number"] for row in readings}
         assert {number[call.call_id] for call in traffic.calls} == {1}, "both dispatch, and enqueue nothing twice"
 
 
