@@ -67,9 +67,9 @@ def store(
         **common,
     )  # fmt: skip
     return {
-        call_log.call_id: new.get(call_log.call_id)
-        or _bring_up_to_date(connection, location_id, call_log, at=at, time_zone=time_zone, **common)
-        for call_log in (each.call_log for each in in_order)
+        each.call_log.call_id: new.get(each.call_log.call_id)
+        or _bring_up_to_date(connection, location_id, each, at=at, time_zone=time_zone, **common)
+        for each in in_order
     }
 
 
@@ -119,8 +119,9 @@ def _insert_new(
 
 
 def _bring_up_to_date(
-    connection: Connection, location_id: str, call_log: CallLog, *, at: datetime, time_zone: str, **common: Any
+    connection: Connection, location_id: str, reading: Reading, *, at: datetime, time_zone: str, **common: Any
 ) -> Stored:
+    call_log = reading.call_log
     this = {"this_location": location_id, "this_call": call_log.call_id}
     call = as_call(connection.execute(_LOCKED if on_postgresql(connection) else _LOCKED_BY_SQLITE, this).one())
     before = [StoredAction(each.action_key, each.action) for each in actions_of(connection, location_id, call.call_id)]
@@ -130,12 +131,23 @@ def _bring_up_to_date(
     merged = _merge(call, call_log)
     settled = merged.is_settled_after(common["read_at"] - call.stored_at)
     values = {
-        **_log_columns(merged, time_zone), **_provenance(call_log, call), "read_from": call_log.source,
+        **_log_columns(merged, time_zone), **_provenance(call_log, call), **_asked_since(call, reading.request),
+        "read_from": call_log.source,
         "settled_at": (call.settled_at or at) if settled else None, "emptied_at": None, **common,
     }  # fmt: skip
     connection.execute(sa.update(calls_table).where(this_call).values(values), this)
     keyed = _save_actions(connection, location_id, call_log, before)
     return _stored(call, merged, keyed, settled=settled)
+
+
+def _asked_since(call: Call, request: Request | None) -> dict[str, Any]:
+    """What a notification asked for while the first reading was under way: only the work knew of it until now."""
+    if request is None:
+        return {}
+    return {
+        "announced_at": call.announced_at or request.announced_at,
+        "wants_follow_ups": call.wants_follow_ups or bool(request.wants_follow_ups),
+    }
 
 
 def _stored(call: Call, call_log: CallLog, keyed: Sequence[tuple[str, Action]], *, settled: bool) -> Stored:
