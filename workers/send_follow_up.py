@@ -297,7 +297,7 @@ def _apply_policy(sending: _Sending, error: LeadwayError, **facts: Any) -> str:
     def write(connection: Connection) -> None:
         may_die = status is not FollowUpState.UNCLEAR
         dead = apply_policy(connection, sending.this, sending.claim, error, account=sending.account, may_die=may_die)
-        follow_ups.write(connection, sending.claim, **facts, **({"status": FollowUpState.DEAD} if dead else {}))
+        follow_ups.write(connection, sending.claim, **(facts | ({"status": FollowUpState.DEAD} if dead else {})))
 
     sending.attempt.commit(write)
     return str(error.kind)
