@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
-from models.database import moment
+from models.database import now
 from models.failpoints import failpoint
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP, FollowUp, FollowUpState
@@ -236,11 +236,16 @@ def _after_failed_request(sending: _Sending, error: LeadwayError) -> str:
         return _apply_policy(sending, error, status=FollowUpState.PENDING, intent_at=None)
     kind, status = str(error.kind), error.http_status
     log.warning("follow_up_became_unclear", follow_up_id=sending.follow_up.follow_up_id, error=kind, http_status=status)
-    facts = {"status": FollowUpState.UNCLEAR, "unclear_since": moment()}
-    _reschedule(
-        sending, seconds=sending.settle_seconds, facts=facts, outcome=Outcome.UNCLEAR, counted=True, error=kind,
-        http_status=status, trace_id=error.trace_id,
-    )  # fmt: skip
+
+    def write(connection: Connection) -> None:
+        # The time is taken before the due time, so that the settle window is over when the row is due.
+        facts = {"status": FollowUpState.UNCLEAR, "unclear_since": now(connection)}
+        follow_ups.reschedule(
+            connection, sending.claim, seconds=sending.settle_seconds, facts=facts, outcome=Outcome.UNCLEAR,
+            counted=True, error=kind, http_status=status, trace_id=error.trace_id,
+        )  # fmt: skip
+
+    sending.attempt.commit(write)
     return "unclear"
 
 
@@ -300,7 +305,7 @@ def _apply_policy(sending: _Sending, error: LeadwayError, **facts: Any) -> str:
     def write(connection: Connection) -> None:
         may_die = status is not FollowUpState.UNCLEAR
         dead = apply_policy(connection, sending.this, sending.claim, error, account=sending.account, may_die=may_die)
-        follow_ups.write(connection, sending.claim, **facts, **({"status": FollowUpState.DEAD} if dead else {}))
+        follow_ups.write(connection, sending.claim, **(facts | ({"status": FollowUpState.DEAD} if dead else {})))
 
     sending.attempt.commit(write)
     return str(error.kind)

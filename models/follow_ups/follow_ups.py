@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.database import UtcDateTime, earlier_of, insert, metadata, moment
+from models.database import UtcDateTime, earlier_of, insert, metadata, moment, now
 from models.follow_ups.references import reference_for
 from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason
 from models.work import lifecycle
@@ -189,8 +189,8 @@ def begin(connection: Connection, claim: Claim, *, dead: bool) -> None:
 
 
 def record_abort(connection: Connection, claim: Claim, *, dead: bool) -> None:
-    """After an abort, in its transaction. `dead`: it was dead-lettered."""
-    _record_end(connection, claim, since=claim.claimed_at, dead=dead)
+    """After an abort, in its transaction: the outcome is unclear from now on. `dead`: it was dead-lettered."""
+    _record_end(connection, claim, since=now(connection), dead=dead)
 
 
 def _record_end(connection: Connection, claim: Claim, *, since: datetime, dead: bool) -> None:

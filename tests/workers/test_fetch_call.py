@@ -1,25 +1,22 @@
 """One call log becomes one row with its actions and the follow-ups that it calls for, whatever Leadway answers."""
 
 import json
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from models.calls.call_log import CallLog, Source
-from models.calls.calls import CALL, Origin, calls_table, save
-from models.database import moment
+from models.accounts import pauses
+from models.accounts.pauses import PauseCause
+from models.calls.calls import Origin
 from models.follow_ups.rules_file import load_rules
 from models.work.lifecycle import FAILURES_ALLOWED
 from models.work.work_rows import Lane
 from tests.leadway_double.calls import TYPICAL_ACTIONS
-from tests.support.rows import notify, on_sqlite
+from tests.support.rows import claim_work, notify, on_sqlite, run_out, write
 from tests.support.waiting import eventually, meanwhile
-from tests.support.worker import QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork
+from tests.support.worker import HOUR, QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork, reconcile, was_served_since
 from workers.fetch_call import fetch_call
-
-HOUR = 3600.0
 
 
 def test_a_log_is_stored_in_typed_columns_with_its_actions_and_without_its_secrets(at_work: AtWork) -> None:
@@ -29,15 +26,16 @@ def test_a_log_is_stored_in_typed_columns_with_its_actions_and_without_its_secre
     )  # fmt: skip
     at_work.announce(call)
     row = at_work.fetch(call)
-    assert (row.status, row.attempts, row.read_from, row.due_at) == ("done", 1, "fetch", None)
+    assert (row.status, row.work, row.read_from) == ("complete", None, "fetch")
     assert (row.contact_id, row.agent_id, row.duration_seconds) == (call.contact_id, call.agent_id, 90)
     assert abs(row.started_at - call.created_at) < timedelta(milliseconds=1)
-    assert (row.trial_call, row.transferred, row.agent_deleted) == (False, False, False)
+    assert (row.trial_call, row.agent_handoff, row.agent_deleted) == (False, False, False)
     assert row.summary
     assert row.transcript.startswith("bot:")
     assert row.translation == {"enabled": True, "language": "es"}
     assert set(row.extracted_data) == {"customerName", "reason"}
     assert row.document["novelty"] == {"kept": True}
+    assert not row.document.keys() & {"id", "summary", "transcript", "extractedData", "createdAt"}
     assert row.stored_at == row.settled_at is not None
     actions = at_work.rows("call_actions")
     assert sorted(each["action_type"] for each in actions) == ["CUSTOM_ACTION", "DATA_EXTRACTION", "SOMETHING_NEW"]
@@ -54,7 +52,7 @@ def test_exactly_the_follow_ups_due_are_planned_and_due_at_once(at_work: AtWork,
     due = [kind for kind in kinds if kind in ("APPOINTMENT_BOOKING", "CALL_TRANSFER")]
     rules = {rule.id: rule.action for rule in load_rules(None).everywhere}
     assert sorted(rules[each.rule_id] for each in planned) == sorted(due)
-    for each in planned:
+    for each in (at_work.follow_up(each.follow_up_id) for each in planned):
         assert (each.status, each.contact_id, each.lane) == ("pending", call.contact_id, Lane.FOLLOW_UP)
         assert at_work.seconds_until(each.due_at) <= 0
 
@@ -65,12 +63,13 @@ def test_when_the_finish_fails_nothing_is_stored_and_nothing_is_planned(at_work:
     at_work.double.fault("fetch", "delay", seconds=0.3, times=1)
     with meanwhile(lambda: fetch_call(at_work.location_id, call.call_id)):
         eventually(lambda: at_work.requests("fetch"))
-        at_work.change_call(call, fence=calls_table.c.fence + 1, running_on="worker-2")  # somebody took it over
+        run_out(at_work.database, at_work.call_key(call))
+        assert claim_work(at_work.database, at_work.call_key(call), worker="worker-2")
     row = at_work.call(call)
-    assert (row.status, row.running_on, row.stored_at, row.document) == ("running", "worker-2", None, None)
+    assert (row.status, row.running_on, row.row) == ("running", "worker-2", None)
     assert not at_work.rows("call_actions")
     assert not at_work.follow_ups_of(call)
-    assert at_work.fetch_when_due(call).status == "done"
+    assert at_work.fetch_when_due(call).status == "complete"
     assert len(at_work.follow_ups_of(call)) == 1
 
 
@@ -82,10 +81,10 @@ def test_follow_ups_that_are_not_for_this_call_are_skipped_with_the_reason(
     at_work: AtWork, wish: dict[str, Any], reason: str
 ) -> None:
     call = at_work.fetched(**{"actions": ["CALL_TRANSFER"], **wish})
-    assert at_work.call(call).status == "done"
-    [follow_up] = at_work.follow_ups_of(call)
-    assert (follow_up.status, follow_up.skip_reason, follow_up.due_at) == ("skipped", reason, None)
-    assert at_work.send(follow_up.follow_up_id).status == "skipped"
+    assert at_work.call(call).status == "complete"
+    [planned] = at_work.follow_ups_of(call)
+    follow_up = at_work.send(planned.follow_up_id)
+    assert (follow_up.status, follow_up.skip_reason, follow_up.work) == ("skipped", reason, None)
     assert not at_work.double.truth.notes()
 
 
@@ -108,7 +107,7 @@ def test_a_log_that_is_not_there_yet_is_read_again_at_growing_intervals_and_cost
         assert (row.attempts, row.failures, row.last_error) == (0, 0, "not_found")
         intervals.append(at_work.seconds_until(row.due_at))
         row = at_work.fetch_when_due(call)
-    assert row.status == "done"
+    assert row.status == "complete"
     assert intervals[0] == pytest.approx(2 * RETRY_SECONDS, abs=TOLERATED)
     assert intervals == sorted(intervals)
     assert len(intervals) <= 7
@@ -127,7 +126,7 @@ def test_a_log_that_is_not_there_after_a_day_is_dead_and_a_new_notification_revi
     assert (row.status, row.dead_cause, row.due_at) == ("dead", "not_found", None)
     at_work.time_passes(2 * HOUR)
     at_work.announce(call)
-    assert at_work.fetch(call).status == "done"
+    assert at_work.fetch(call).status == "complete"
 
 
 def test_an_empty_transcript_is_stored_unsettled_and_settled_later(at_work: AtWork) -> None:
@@ -137,14 +136,15 @@ def test_an_empty_transcript_is_stored_unsettled_and_settled_later(at_work: AtWo
     assert (row.status, row.settled_at, row.attempts) == ("pending", None, 0)
     assert row.stored_at is not None
     [early] = at_work.follow_ups_of(call)
-    assert at_work.seconds_until(early.due_at) == pytest.approx(120, abs=TOLERATED), "it waits for the summary"
+    due_at = at_work.follow_up(early.follow_up_id).due_at
+    assert at_work.seconds_until(due_at) == pytest.approx(120, abs=TOLERATED), "it waits for the summary"
     while row.status == "pending":
         row = at_work.fetch_when_due(call)
     assert row.summary
     assert row.settled_at is not None
     [follow_up] = at_work.follow_ups_of(call)
     assert follow_up.follow_up_id == early.follow_up_id
-    assert at_work.seconds_until(follow_up.due_at) <= 0
+    assert at_work.seconds_until(at_work.follow_up(follow_up.follow_up_id).due_at) <= 0
     assert set(at_work.attempts_of(call.call_id)) == {"unsettled", "done"}
 
 
@@ -160,14 +160,14 @@ def test_a_summary_that_never_comes_is_waited_for_two_minutes_and_the_log_settle
     assert "no summary" in note.body
     at_work.time_passes(2 * HOUR)
     row = at_work.fetch(call)
-    assert (row.status, row.transcript or "") == ("done", "")
+    assert (row.status, row.transcript or "") == ("complete", "")
     assert row.settled_at is not None
     assert len(at_work.follow_ups_of(call)) == 1
 
 
 def test_a_call_without_length_is_settled_without_words(at_work: AtWork) -> None:
     call = at_work.fetched(duration=0, actions=[], empty_for=HOUR)
-    assert at_work.call(call).status == "done"
+    assert at_work.call(call).status == "complete"
 
 
 def test_a_fuller_log_later_adds_follow_ups_and_repeats_none(at_work: AtWork) -> None:
@@ -206,7 +206,7 @@ def test_an_older_copy_erases_nothing(at_work: AtWork) -> None:
     at_work.time_passes(6)
     at_work.announce(call)
     newest = at_work.fetch(call)
-    assert newest.status == "done"
+    assert newest.status == "complete"
     at_work.replay(call)
     at_work.double.fault("fetch", "older_copy", times=1)
     row = at_work.fetch(call)
@@ -216,14 +216,22 @@ def test_an_older_copy_erases_nothing(at_work: AtWork) -> None:
     assert len(at_work.follow_ups_of(call)) == 1
 
 
-def test_a_reading_that_began_earlier_than_the_stored_one_changes_nothing(at_work: AtWork) -> None:
-    call = at_work.fetched(actions=["CALL_TRANSFER"])
-    stored = at_work.call(call)
-    older = CallLog(call_id=call.call_id, source=Source.FETCH, summary="older", transcript="older")
-    with at_work.database.transaction() as connection:
-        earlier = stored.read_at - timedelta(seconds=1)
-        save(connection, at_work.location_id, older, read_at=earlier, settled=False, stored=asdict(stored))
-    assert at_work.call(call) == stored
+@pytest.mark.parametrize(("empty_for", "status"), [(0.0, "complete"), (HOUR, "pending")])
+def test_a_fetch_that_began_before_the_listing_that_stored_the_call_changes_nothing(
+    at_work: AtWork, empty_for: float, status: str
+) -> None:
+    was_served_since(at_work, HOUR)
+    call = at_work.double.place_call(ago=600, actions=["CALL_TRANSFER"], contact=True, empty_for=empty_for)
+    at_work.announce(call)
+    at_work.double.fault("fetch", "delay", seconds=1, times=1)
+    with meanwhile(lambda: fetch_call(at_work.location_id, call.call_id)):
+        eventually(lambda: at_work.requests("fetch"))
+        reconcile(at_work)
+        listed = at_work.call(call)
+        assert (listed.status, listed.read_from) == ("running", "list")
+    row = at_work.call(call)
+    assert row.row == listed.row
+    assert row.status == status, "its work ends if the stored log is settled"
 
 
 # Ids and documents that are no good
@@ -254,11 +262,11 @@ def test_an_answer_that_is_not_this_log_is_asked_for_again_and_ends_dead_with_no
     assert (row.status, row.failures, row.last_error) == ("pending", 1, "puzzling")
     for _ in range(FAILURES_ALLOWED - 1):
         row = at_work.fetch_when_due(call)
-    assert (row.status, row.dead_cause, row.document) == ("dead", "puzzling", None)
+    assert (row.status, row.dead_cause, row.row) == ("dead", "puzzling", None)
     assert at_work.maybe_call(other) is None
     at_work.double.clear_faults(number)
     at_work.announce(call, origin=Origin.RECONCILE, lane=Lane.RECONCILED)
-    assert at_work.fetch(call).status == "done"
+    assert at_work.fetch(call).status == "complete"
 
 
 # Outages
@@ -292,7 +300,7 @@ def test_outages_make_nothing_dead_however_many(at_work: AtWork, fault: str) -> 
         assert longest / 2 - TOLERATED <= at_work.seconds_until(row.due_at) <= longest
     assert at_work.account().outages_in_a_row == FAILURES_ALLOWED + 2
     at_work.double.clear_faults(number)
-    assert at_work.fetch_when_due(call).status == "done"
+    assert at_work.fetch_when_due(call).status == "complete"
     assert at_work.account().outages_in_a_row == 0
     assert len(at_work.follow_ups_of(call)) == 1
 
@@ -307,7 +315,7 @@ def test_an_answer_that_takes_too_long_is_given_up_before_the_lease_ends(at_work
     row = at_work.fetch(call)
     assert (row.status, row.last_error, row.failures, row.lost_leases) == ("pending", "outage", 0, 0)
     at_work.settings.leadway_lease_seconds = 20
-    assert at_work.fetch_when_due(call).status == "done"
+    assert at_work.fetch_when_due(call).status == "complete"
 
 
 def test_a_503_may_say_when_to_come_back(at_work: AtWork) -> None:
@@ -329,7 +337,7 @@ def test_429_holds_the_whole_account_and_is_no_attempt(at_work: AtWork, retry_af
     open_until = at_work.account().open_until
     assert open_until is not None
     assert at_work.seconds_until(open_until) == pytest.approx(wait, abs=TOLERATED)
-    assert at_work.fetch_when_due(call).status == "done"
+    assert at_work.fetch_when_due(call).status == "complete"
 
 
 def test_no_budget_is_no_attempt_and_no_line_in_the_history(at_work: AtWork) -> None:
@@ -342,7 +350,7 @@ def test_no_budget_is_no_attempt_and_no_line_in_the_history(at_work: AtWork) -> 
     assert at_work.seconds_until(row.due_at) == pytest.approx(60, abs=TOLERATED)
     assert not at_work.attempts_of(call.call_id)
     assert not at_work.requests("fetch")
-    assert at_work.fetch_when_due(call).status == "done"
+    assert at_work.fetch_when_due(call).status == "complete"
 
 
 def test_an_answer_of_any_kind_ends_the_rest_after_outages(at_work: AtWork) -> None:
@@ -367,38 +375,44 @@ def test_a_notification_during_a_backfilled_reading_still_gets_its_note(at_work:
     with meanwhile(lambda: fetch_call(at_work.location_id, call.call_id)):
         eventually(lambda: at_work.requests("fetch"))
         at_work.announce(call)
-    if at_work.call(call).status == "pending":
-        at_work.fetch_when_due(call)
+    assert at_work.fetch_when_due(call).status == "complete"
     assert len(at_work.follow_ups_of(call)) == 1
+    [row] = at_work.rows("calls")
+    assert (row["origin"], row["wants_follow_ups"], row["announced_at"] is None) == ("backfill", True, False)
 
 
 def test_a_backfilled_call_gets_no_follow_ups(at_work: AtWork) -> None:
     call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True)
     at_work.announce(call, origin=Origin.BACKFILL, lane=Lane.BACKFILLED, wants_follow_ups=False)
-    assert at_work.fetch(call).status == "done"
+    assert at_work.fetch(call).status == "complete"
     assert not at_work.follow_ups_of(call)
 
 
-def test_a_repeated_notification_brings_an_unsettled_reading_forward_and_leaves_a_settled_one_alone(
+def test_a_repeated_notification_brings_an_unsettled_or_young_calls_reading_forward_and_leaves_an_old_one_alone(
     at_work: AtWork,
 ) -> None:
-    call = at_work.double.place_call(empty_for=60)
+    call = at_work.double.place_call(empty_for=60, duration=30)
     at_work.announce(call)
     assert at_work.seconds_until(at_work.fetch(call).due_at) > 5
     at_work.announce(call)
     assert at_work.seconds_until(at_work.call(call).due_at) <= 0
     at_work.time_passes(61)
-    settled = at_work.fetch(call)
-    assert settled.status == "done"
+    assert at_work.fetch(call).status == "complete"
     at_work.announce(call)
-    assert at_work.call(call) == settled
+    assert at_work.seconds_until(at_work.call(call).due_at) <= 0, "its log may still grow"
+    row = at_work.fetch(call)
+    at_work.change_call(call, started_at=row.started_at - timedelta(minutes=10))
+    at_work.announce(call)
+    assert at_work.call(call).status == "complete"
 
 
-def test_a_call_of_a_paused_or_leased_row_is_not_fetched(at_work: AtWork) -> None:
+@pytest.mark.parametrize("why", ["leased", "paused"])
+def test_a_call_that_is_leased_or_paused_is_not_fetched(at_work: AtWork, why: str) -> None:
     call = at_work.double.place_call()
     at_work.announce(call)
-    at_work.change(
-        CALL, at_work.location_id, call.call_id, status="running", lease_until=moment(60), due_at=moment(60)
-    )
+    if why == "leased":
+        assert claim_work(at_work.database, at_work.call_key(call))
+    else:
+        write(at_work.database, pauses.pause, at_work.location_id, cause=PauseCause.PERSON, detail="why")
     at_work.fetch(call)
     assert not at_work.requests("fetch")

@@ -33,7 +33,7 @@ def test_a_token_that_works_again_is_noticed_by_one_harmless_request(at_work: At
     heal_pauses()
     assert not at_work.pauses()
     assert [each.kind for each in at_work.requests()] == ["fetch", "list"]
-    assert at_work.fetch(call).status == "done"
+    assert at_work.fetch(call).status == "complete"
 
 
 def test_while_it_does_not_work_it_is_looked_for_at_growing_intervals(at_work: AtWork) -> None:

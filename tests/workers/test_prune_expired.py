@@ -62,7 +62,7 @@ def test_words_go_after_the_retention_time_not_before_and_rows_stay(at_work: AtW
     prune_expired()
     assert not words_left(at_work)
     row = at_work.call(call_id)
-    assert (row.status, row.contact_id is not None, row.duration_seconds) == ("done", True, 60)
+    assert (row.status, row.contact_id is not None, row.duration_seconds) == ("complete", True, 60)
     [follow_up] = at_work.follow_ups_of(call_id)
     assert (follow_up.status, follow_up.remote_id is not None) == ("done", True)
     assert len(at_work.rows("call_actions")) == len(at_work.rows("notifications")) == 1

@@ -7,17 +7,15 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from models.database import moment
+from models.failpoints import arm_failpoints
 from models.follow_ups import follow_ups
-from models.follow_ups.follow_ups import FOLLOW_UP, UNCLEAR_FROM_THE_LEASE
 from models.follow_ups.references import carries_reference
-from models.work import lifecycle
-from models.work.lifecycle import FAILURES_ALLOWED, Claim
+from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED, Claim
 from tests.leadway_double.nouns import Note
-from tests.support.rows import on_sqlite, write
+from tests.support.rows import claim_work, on_sqlite, read, run_out, write
 from tests.support.waiting import eventually, meanwhile
 from tests.support.worker import QUICK_LEASE, RETRY_SECONDS, SETTLE_SECONDS, TOLERATED, AtWork
-from workers.send_follow_up import MOST_POSTS, send_follow_up
+from workers.send_follow_up import MOST_POSTS
 
 NOT_EXECUTED: dict[str, dict[str, Any]] = {
     "422": {"what": "status", "status": 422},
@@ -64,22 +62,19 @@ def become_unclear(at_work: AtWork, follow_up_id: str, what: str = "do_then_rese
     assert at_work.send(follow_up_id).status == "unclear"
 
 
-def claimed(at_work: AtWork, follow_up_id: str, *, worker: str = "worker-2") -> Claim:
-    """Another worker process has it."""
-    claim = lifecycle.claim(
-        at_work.database, FOLLOW_UP, (follow_up_id,), lease_seconds=20, deadline_seconds=12, worker=worker,
-        extra=UNCLEAR_FROM_THE_LEASE,
-    )  # fmt: skip
+def claimed(at_work: AtWork, follow_up_id: str, **how: Any) -> Claim:
+    """Another worker process has it, for 60 s."""
+    key = at_work.follow_up_key(follow_up_id)
+    claim = claim_work(at_work.database, key, worker="worker-2", at_claim=follow_ups.begin, **how)
     assert claim is not None
     return claim
 
 
 def died_after_intent(at_work: AtWork, follow_up_id: str) -> None:
     """A worker process committed its intent and was never heard of again."""
-    claim = claimed(at_work, follow_up_id)
-    assert write(
-        at_work.database, follow_ups.intend, claim, seconds=1, body=f"words\n\nLeadway call reference: {follow_up_id}"
-    )
+    claim, words = claimed(at_work, follow_up_id), f"words\n\nLeadway call reference: {follow_up_id}"
+    follow_up = read(at_work.database, follow_ups.get, follow_up_id)
+    assert write(at_work.database, follow_ups.intend, claim, follow_up, seconds=1, body=words)
 
 
 def note_by_hand(at_work: AtWork, follow_up_id: str, *, ago: float = 0) -> str:
@@ -101,7 +96,7 @@ def test_a_request_that_succeeds_is_done_with_the_id_of_the_one_note(at_work: At
     note = one_note(at_work, follow_up_id)
     assert (row.status, row.remote_id, row.posts) == ("done", note.note_id, 1)
     assert carries_reference(note.body, follow_up_id)
-    assert row.due_at is None
+    assert row.work is None
     assert not at_work.requests("list_notes")
 
 
@@ -170,7 +165,7 @@ def test_a_denial_in_known_words_pauses_and_is_not_a_try(
     assert at_work.pauses() == {pause}
     assert (row.status, row.intent_at, row.attempts, row.posts) == ("pending", None, 0, 0)
     at_work.make_due(follow_up_id)
-    assert at_work.send(follow_up_id).fence == row.fence, "paused work is not claimed"
+    assert at_work.send(follow_up_id).status == "pending", "paused work is not claimed"
 
 
 @pytest.mark.parametrize("fault", [*NOT_EXECUTED, *EXECUTED])
@@ -344,10 +339,10 @@ def test_after_a_crash_behind_the_intent_the_outcome_is_unclear_since_the_leases
     if written:
         note_by_hand(at_work, follow_up_id)
     lease_until = at_work.follow_up(follow_up_id).lease_until
-    at_work.time_passes(30)
+    at_work.time_passes(70)
     row = at_work.send(follow_up_id)
     assert row.status == "unclear"
-    assert row.unclear_since == lease_until - timedelta(seconds=30)
+    assert row.unclear_since == lease_until - timedelta(seconds=70)
     assert at_work.seconds_until(row.due_at) == pytest.approx(SETTLE_SECONDS - 10, abs=TOLERATED)
     assert not at_work.requests("list_notes", "create_note")
     row = at_work.send_when_due(follow_up_id)
@@ -369,9 +364,9 @@ def test_after_a_crash_before_the_intent_it_is_simply_sent(at_work: AtWork) -> N
 def test_a_worker_that_wakes_up_after_its_lease_sends_nothing(at_work: AtWork, taken_over: bool) -> None:
     follow_up_id = at_work.owed(actions=["APPOINTMENT_BOOKING"], booked=True)
     at_work.double.fault("appointments", "delay", seconds=0.4, times=1)
-    with meanwhile(lambda: send_follow_up(follow_up_id)):
+    with meanwhile(lambda: at_work.send(follow_up_id)):
         eventually(lambda: at_work.requests("appointments"))
-        at_work.change(FOLLOW_UP, follow_up_id, lease_until=moment(-1), due_at=moment(-1))
+        run_out(at_work.database, at_work.follow_up_key(follow_up_id))
         if taken_over:
             claimed(at_work, follow_up_id)
     row = at_work.follow_up(follow_up_id)
@@ -385,16 +380,60 @@ def test_a_worker_that_wakes_up_after_its_lease_sends_nothing(at_work: AtWork, t
 def test_who_finishes_after_his_lease_writes_nothing_and_his_note_is_adopted(at_work: AtWork) -> None:
     follow_up_id = at_work.owed()
     at_work.double.fault("create_note", "delay", seconds=1, times=1)
-    with meanwhile(lambda: send_follow_up(follow_up_id)):
+    with meanwhile(lambda: at_work.send(follow_up_id)):
         eventually(lambda: at_work.requests("create_note"))
-        at_work.change(FOLLOW_UP, follow_up_id, lease_until=moment(-1), due_at=moment(-1))
+        run_out(at_work.database, at_work.follow_up_key(follow_up_id))
         second = claimed(at_work, follow_up_id)
         as_claimed = at_work.follow_up(follow_up_id)
-    assert at_work.follow_up(follow_up_id) == as_claimed, "the first one wrote nothing"
-    assert second.row["unclear_since"] is not None
+    assert as_claimed.row.status == "unclear"
+    assert as_claimed.unclear_since == second.lease_lost_at
+    after = at_work.follow_up(follow_up_id)
+    assert (after.row, after.work) == (as_claimed.row, as_claimed.work), "the first one wrote nothing"
     assert at_work.send_when_due(follow_up_id).status == "unclear"
     row = at_work.send_when_due(follow_up_id)
     assert (row.status, row.remote_id) == ("done", one_note(at_work, follow_up_id).note_id)
+
+
+@pytest.mark.parametrize("step", ["intent_committed", "note_answered"])
+def test_an_attempt_that_breaks_behind_its_intent_is_unclear_from_then_on_and_never_dead(
+    at_work: AtWork, tmp_path: Path, step: str
+) -> None:
+    follow_up_id = at_work.owed()
+    at_work.double.fault("create_note", "delay", seconds=1)
+    (tmp_path / f"{step}.armed").mkdir()  # a folder where a file is expected: the failpoint raises
+    arm_failpoints(tmp_path)
+    row = at_work.send(follow_up_id)
+    arm_failpoints(None)
+    assert (row.status, row.last_error, row.failures) == ("unclear", "IsADirectoryError", 1)
+    [attempt] = at_work.rows("attempts")[-1:]
+    assert attempt["ended_at"] - row.unclear_since < timedelta(seconds=0.5)
+    while row.status != "done":
+        assert row.status == "unclear"
+        row = at_work.send_when_due(follow_up_id)
+    assert one_note(at_work, follow_up_id)
+
+
+@pytest.mark.parametrize("intended", [True, False])
+def test_poison_waits_for_a_person_who_can_have_it_sent_again_without_a_second_note(
+    at_work: AtWork, intended: bool
+) -> None:
+    follow_up_id = at_work.owed()
+    key = at_work.follow_up_key(follow_up_id)
+    if intended:
+        died_after_intent(at_work, follow_up_id)
+        note_by_hand(at_work, follow_up_id)
+        run_out(at_work.database, key)
+    for lost in range(int(intended), ISOLATED_AFTER + POISON_AFTER_LOST_ISOLATED):
+        claimed(at_work, follow_up_id, isolated=lost >= ISOLATED_AFTER)
+        run_out(at_work.database, key)
+    row = at_work.send(follow_up_id)
+    assert (row.status, row.dead_cause, row.due_at) == ("unclear" if intended else "dead", "poison", None)
+    assert write(at_work.database, follow_ups.resend, follow_up_id)
+    row = at_work.send(follow_up_id)
+    while row.status != "done":
+        row = at_work.send_when_due(follow_up_id)
+    assert one_note(at_work, follow_up_id)
+    assert not write(at_work.database, follow_ups.resend, follow_up_id)
 
 
 # A person's word
@@ -532,7 +571,7 @@ def test_a_retry_sends_the_same_words_and_repeats_no_lookup(at_work: AtWork) -> 
 def test_words_found_before_the_budget_ran_out_are_kept(at_work: AtWork) -> None:
     follow_up_id = at_work.owed(actions=["APPOINTMENT_BOOKING"], booked=True)
     at_work.double.fault("appointment", "delay", seconds=0.3, times=1)
-    with meanwhile(lambda: send_follow_up(follow_up_id)):
+    with meanwhile(lambda: at_work.send(follow_up_id)):
         eventually(lambda: at_work.requests("appointment"))
         hold_budget(at_work)
     row = at_work.follow_up(follow_up_id)
@@ -579,7 +618,7 @@ def test_a_rule_that_is_gone_makes_it_dead(at_work: AtWork, tmp_path: Path) -> N
 def test_two_workers_at_once_write_one_note(at_work: AtWork) -> None:
     follow_up_id = at_work.owed()
     at_work.double.fault("create_note", "delay", seconds=0.1)
-    with meanwhile(lambda: send_follow_up(follow_up_id)), meanwhile(lambda: send_follow_up(follow_up_id)):
-        send_follow_up(follow_up_id)
+    with meanwhile(lambda: at_work.send(follow_up_id)), meanwhile(lambda: at_work.send(follow_up_id)):
+        at_work.send(follow_up_id)
     assert at_work.follow_up(follow_up_id).status == "done"
     assert one_note(at_work, follow_up_id)

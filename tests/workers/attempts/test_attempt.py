@@ -1,38 +1,36 @@
 """The frame of an attempt: what nobody expected is put back, and poison takes no neighbours with it."""
 
 import threading
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ResourceClosedError
 
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
-from models.calls.calls import CALL, Call, calls_table
-from models.database import moment
+from models.calls.calls import Origin
 from models.work import lifecycle
-from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED, Claim
-from tests.support.rows import read, write
+from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED
+from models.work.work_rows import Lane
+from tests.support.rows import Standing, claim_work, make_due, read, run_out, write
 from tests.support.waiting import meanwhile
 from tests.support.worker import AtWork
-from workers.attempts.attempt import attempt
+from workers.attempts.attempt import claimed
 from workers.attempts.isolation import isolation
-from workers.process.connections import Connections
 
 CALLERS_WORDS = "my number is 555 0100"
 
 
-def break_down(_this: Connections, _claim: Claim) -> NoReturn:
+def break_down() -> NoReturn:
     raise ValueError(CALLERS_WORDS)
 
 
-def attempt_call(at_work: AtWork, call_id: str, how: object = break_down) -> Call:
-    attempt(CALL, (at_work.location_id, call_id), how)  # type: ignore[arg-type]
+def attempt_call(at_work: AtWork, call_id: str, how: Callable[[], object] = break_down) -> Standing:
+    with claimed(at_work.call_key(call_id)) as attempt:
+        if attempt is not None:
+            how()
     return at_work.call(call_id)
-
-
-def let_come(at_work: AtWork, call_id: str) -> None:
-    at_work.change_call(call_id, due_at=moment(-1), lease_until=moment(-1))
 
 
 def test_an_error_nobody_expected_puts_the_row_back_with_its_type_alone(at_work: AtWork) -> None:
@@ -43,13 +41,13 @@ def test_an_error_nobody_expected_puts_the_row_back_with_its_type_alone(at_work:
     assert at_work.seconds_until(row.due_at) > 1
     [kept] = at_work.rows("attempts")
     assert (kept["outcome"], kept["error"]) == ("failed", "ValueError")
-    assert CALLERS_WORDS not in str([*at_work.rows("attempts"), *at_work.rows("calls")])
+    assert CALLERS_WORDS not in str([*at_work.rows("attempts"), *at_work.rows("work")])
 
 
 def test_too_many_of_them_make_it_dead_and_a_new_notification_revives_it(at_work: AtWork) -> None:
     at_work.announce("call-1")
     for _ in range(FAILURES_ALLOWED):
-        let_come(at_work, "call-1")
+        make_due(at_work.database, at_work.call_key("call-1"))
         row = attempt_call(at_work, "call-1")
     assert (row.status, row.dead_cause, row.due_at) == ("dead", "broken", None)
     at_work.announce("call-1")
@@ -57,7 +55,7 @@ def test_too_many_of_them_make_it_dead_and_a_new_notification_revives_it(at_work
 
 
 def test_a_database_that_fails_in_any_way_leaves_the_row_to_its_lease_or_puts_it_back(at_work: AtWork) -> None:
-    def fail(_this: Connections, _claim: Claim) -> NoReturn:
+    def fail() -> NoReturn:
         raise ResourceClosedError(CALLERS_WORDS)
 
     at_work.announce("call-1")
@@ -94,28 +92,27 @@ def test_a_follow_up_without_an_intent_ends_dead(at_work: AtWork) -> None:
 # Poison
 
 
-def lose_leases(at_work: AtWork, call_id: str, number: int) -> None:
-    at_work.change_call(
-        call_id, status="running", lost_leases=number - 1, lease_until=moment(-1), due_at=moment(-1)
-    )
+def lose_leases(at_work: AtWork, call_id: str, number: int = ISOLATED_AFTER) -> None:
+    """Worker processes died with the call, one after the other."""
+    for _ in range(number):
+        assert claim_work(at_work.database, at_work.call_key(call_id))
+        run_out(at_work.database, at_work.call_key(call_id))
 
 
 def test_a_suspect_waits_until_its_neighbours_have_ended(at_work: AtWork) -> None:
     at_work.announce("suspect")
     at_work.announce("neighbour")
-    lose_leases(at_work, "suspect", ISOLATED_AFTER)
+    lose_leases(at_work, "suspect")
     inside, may_end, ran, order = threading.Event(), threading.Event(), threading.Event(), list[str]()
 
-    def hold(_this: Connections, _claim: Claim) -> str:
+    def hold() -> None:
         inside.set()
         assert may_end.wait(10)
         order.append("neighbour")
-        return "held"
 
-    def run(_this: Connections, _claim: Claim) -> str:
+    def run() -> None:
         order.append("suspect")
         ran.set()
-        return "ran"
 
     with meanwhile(lambda: attempt_call(at_work, "neighbour", hold)):
         assert inside.wait(10)
@@ -123,48 +120,51 @@ def test_a_suspect_waits_until_its_neighbours_have_ended(at_work: AtWork) -> Non
             assert not ran.wait(0.3), "a neighbour is still inside"
             may_end.set()
     assert order == ["neighbour", "suspect"]
-    assert at_work.call("suspect").isolated
+    [isolated] = [each for each in at_work.said if each["event"] == "isolated_attempt_started"]
+    assert isolated["subject"] == "suspect"
 
 
 def test_a_suspect_that_finds_no_room_stays_as_it_was(at_work: AtWork) -> None:
     at_work.settings.leadway_lease_seconds = 0.2
     at_work.announce("suspect")
-    lose_leases(at_work, "suspect", ISOLATED_AFTER)
-    before = at_work.call("suspect")
+    lose_leases(at_work, "suspect")
+    before = at_work.rows("work")
     with isolation.shared():
-        assert attempt_call(at_work, "suspect") == before
+        attempt_call(at_work, "suspect")
+    assert at_work.rows("work") == before
 
 
 def test_a_paused_suspect_does_not_ask_the_others_to_leave(at_work: AtWork) -> None:
     at_work.announce("suspect")
-    lose_leases(at_work, "suspect", ISOLATED_AFTER)
+    lose_leases(at_work, "suspect")
     write(at_work.database, pauses.pause, at_work.location_id, cause=PauseCause.PERSON, detail="why")
-    assert not read(at_work.database, lifecycle.needs_isolation, CALL, (at_work.location_id, "suspect"))
-    before = at_work.call("suspect")
-    assert attempt_call(at_work, "suspect") == before
+    assert not read(at_work.database, lifecycle.needs_isolation, at_work.call_key("suspect"))
+    before = at_work.rows("work")
+    attempt_call(at_work, "suspect")
+    assert at_work.rows("work") == before
 
 
-def test_leases_lost_in_company_make_nobody_dead_but_alone_they_do(at_work: AtWork) -> None:
+def test_leases_lost_in_company_make_nobody_dead_but_in_isolation_they_do(at_work: AtWork) -> None:
     at_work.announce("poison")
-    for number in range(1, ISOLATED_AFTER + POISON_AFTER_LOST_ISOLATED):
-        lose = at_work.call("poison")
-        at_work.change(
-            CALL, at_work.location_id, "poison", status="running", lease_until=moment(-1), due_at=moment(-1)
-        )
-        ran: list[str] = []
-        row = attempt_call(at_work, "poison", lambda _this, _claim, ran=ran: ran.append("ran") or "died")
-        assert (row.status, bool(ran)) == ("running", True), (number, lose)
-        assert row.isolated == (number >= ISOLATED_AFTER)
-    with at_work.database.transaction() as connection:
-        connection.execute(sa.update(calls_table).values(lease_until=moment(-1), due_at=moment(-1)))
+    for number in range(ISOLATED_AFTER + POISON_AFTER_LOST_ISOLATED):
+        ran: list[int] = []
+        row = attempt_call(at_work, "poison", lambda ran=ran: ran.append(1))
+        assert (row.status, ran, row.lost_leases) == ("running", [1], number)
+        [work] = at_work.rows("work")
+        assert work["isolated"] == (number >= ISOLATED_AFTER)
+        run_out(at_work.database, at_work.call_key("poison"))
     row = attempt_call(at_work, "poison")
-    assert (row.status, row.dead_cause) == ("dead", "poison")
+    assert (row.status, row.dead_cause, row.due_at) == ("dead", "poison", None)
     at_work.announce("poison")
+    at_work.announce("poison", origin=Origin.RECONCILE, lane=Lane.RECONCILED)
     assert at_work.call("poison").status == "dead", "poison waits for a person"
+    at_work.replay("poison")
+    assert at_work.call("poison").status == "pending"
 
 
 def test_an_outcome_ends_the_suspicion(at_work: AtWork) -> None:
     at_work.announce("suspect")
-    lose_leases(at_work, "suspect", ISOLATED_AFTER)
-    row = attempt_call(at_work, "suspect")
-    assert (row.status, row.lost_leases, row.lost_isolated, row.isolated) == ("pending", 0, 0, False)
+    lose_leases(at_work, "suspect")
+    assert attempt_call(at_work, "suspect").status == "pending"
+    [work] = at_work.rows("work")
+    assert (work["lost_leases"], work["lost_isolated"], work["isolated"]) == (0, 0, False)
