@@ -56,7 +56,7 @@ def empty_calls(connection: Connection, *, days: int) -> int:
         )
         .limit(EMPTIED_AT_ONCE)
     ).all()
-    for location_id, call_id in keys:
+    for location_id, call_id in sorted((key.location_id, key.call_id) for key in keys):
         for table, emptied in WORDS.items():
             if table is inbox_table:
                 continue  # nobody updates it: its rows are about to become notifications

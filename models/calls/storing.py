@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog, Source
 from models.calls.calls import Call, actions_of, as_call, call_actions_table, calls_table, this_call
-from models.database import insert, now, on_postgresql
+from models.database import insert, now
 from models.work.work_rows import Request
 
 
@@ -122,7 +122,7 @@ def _bring_up_to_date(
     connection: Connection, location_id: str, call_log: CallLog, *, at: datetime, time_zone: str, **common: Any
 ) -> Stored:
     this = {"this_location": location_id, "this_call": call_log.call_id}
-    call = as_call(connection.execute(_LOCKED if on_postgresql(connection) else _LOCKED_BY_SQLITE, this).one())
+    call = as_call(connection.execute(_LOCKED, this).one())
     before = [StoredAction(each.action_key, each.action) for each in actions_of(connection, location_id, call.call_id)]
     if call.reading_fence >= common["reading_fence"] or call.erased_at is not None:
         keyed = [(each.action_key, each.action) for each in before]
@@ -145,8 +145,7 @@ def _stored(call: Call, call_log: CallLog, keyed: Sequence[tuple[str, Action]], 
     )  # fmt: skip
 
 
-_LOCKED_BY_SQLITE = sa.select(calls_table).where(this_call)
-_LOCKED = _LOCKED_BY_SQLITE.with_for_update()
+_LOCKED = sa.select(calls_table).where(this_call).with_for_update()  # SQLite has one writer, and no such clause
 
 
 def _merge(call: Call, call_log: CallLog) -> CallLog:
