@@ -17,7 +17,7 @@ from models.intake.notifications import notifications_table
 from models.intake.quarantine import quarantine_table
 from models.work.work_rows import IS_DEAD, work_table
 
-BATCH = 500
+EMPTIED_AT_ONCE = 500
 """Calls or notifications that one transaction empties."""
 
 WORDS: Mapping[sa.Table, Mapping[str, object]] = {
@@ -54,9 +54,9 @@ def empty_calls(connection: Connection, *, days: int) -> int:
             c.emptied_at.is_(None),
             ~is_worked_on,
         )
-        .limit(BATCH)
+        .limit(EMPTIED_AT_ONCE)
     ).all()
-    for location_id, call_id in keys:
+    for location_id, call_id in sorted((key.location_id, key.call_id) for key in keys):
         for table, emptied in WORDS.items():
             if table is inbox_table:
                 continue  # nobody updates it: its rows are about to become notifications
@@ -86,6 +86,6 @@ def _empty_older(connection: Connection, since: sa.Column[Any], *, days: int) ->
     old = sa.select(key).where(
         since < moment(-86_400.0 * days), sa.or_(*(table.c[name].is_not(None) for name in emptied))
     )
-    keys = list(connection.execute(old.limit(BATCH)).scalars())
+    keys = list(connection.execute(old.limit(EMPTIED_AT_ONCE)).scalars())
     connection.execute(sa.update(table).where(key.in_(keys)).values(emptied))
     return len(keys)

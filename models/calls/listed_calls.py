@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import CallLog
-from models.calls.calls import CALL, Call, CallAction, as_call, calls_table, work_key
+from models.calls.calls import CALL, Call, CallAction, as_call, calls_table, this_call, work_key
 from models.calls.storing import Stored, log_columns
 from models.work import lifecycle
 from models.work.open_work import OpenWork
-from models.work.work_rows import IS_LEASED, Lane, work_table
+from models.work.work_rows import IS_LEASED, IS_THIS_ROW, Lane, work_table
 
 COMPARED = ("started_at", "duration_seconds", "contact_id", "from_number", "agent_handoff", "translation")
 """The columns that are compared beside words, trial flag and actions. `agent_deleted` is not one of them: it changes
@@ -50,11 +50,16 @@ def brings_news(call: Call, actions: Sequence[CallAction], call_log: CallLog) ->
 
 def want_follow_ups(connection: Connection, location_id: str, call_ids: Collection[str]) -> None:
     """From now on the calls' follow-ups are planned, also of calls that were made known without any."""
-    ids = sorted(call_ids)
-    stored = sa.update(calls_table).where(_are(location_id, ids), ~calls_table.c.wants_follow_ups)
-    connection.execute(stored.values(wants_follow_ups=sa.true()))
-    unread = sa.update(work_table).where(_is_work_of(location_id, ids), ~work_table.c.wants_follow_ups)
-    connection.execute(unread.values(wants_follow_ups=sa.true()))
+    keys = [work_key(location_id, call_id) for call_id in sorted(call_ids)]
+    if keys:
+        connection.execute(_WANT_OF_STORED, [{"this_location": location_id, "this_call": key.subject} for key in keys])
+        connection.execute(_WANT_OF_UNREAD, [key.parameters for key in keys])
+
+
+_WANT_OF_STORED, _WANT_OF_UNREAD = (
+    sa.update(table).where(this_row, ~table.c.wants_follow_ups).values(wants_follow_ups=sa.true())
+    for table, this_row in ((calls_table, this_call), (work_table, IS_THIS_ROW))
+)
 
 
 def end_work(

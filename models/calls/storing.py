@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog, Source
 from models.calls.calls import Call, actions_of, as_call, call_actions_table, calls_table, this_call
-from models.database import insert, now, on_postgresql
+from models.database import insert, now
 from models.work.work_rows import Request
 
 
@@ -123,7 +123,7 @@ def _bring_up_to_date(
 ) -> Stored:
     call_log = reading.call_log
     this = {"this_location": location_id, "this_call": call_log.call_id}
-    call = as_call(connection.execute(_LOCKED if on_postgresql(connection) else _LOCKED_BY_SQLITE, this).one())
+    call = as_call(connection.execute(_LOCKED, this).one())
     if reading.request is not None:  # it was stored while this reading was under way: what was heard meanwhile counts
         call = _heard(connection, call, reading.request)
     before = [StoredAction(each.action_key, each.action) for each in actions_of(connection, location_id, call.call_id)]
@@ -158,8 +158,7 @@ def _stored(call: Call, call_log: CallLog, keyed: Sequence[tuple[str, Action]], 
     )  # fmt: skip
 
 
-_LOCKED_BY_SQLITE = sa.select(calls_table).where(this_call)
-_LOCKED = _LOCKED_BY_SQLITE.with_for_update()
+_LOCKED = sa.select(calls_table).where(this_call).with_for_update()  # SQLite has one writer, and no such clause
 
 
 def _merge(call: Call, call_log: CallLog) -> CallLog:

@@ -5,7 +5,7 @@ by page, first its LIVE list, then its TRIAL list. The ids that the current list
 `models.reconciling.seen_ids`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -190,20 +190,23 @@ def get_claimed(connection: Connection, claim: Claim) -> Window:
     return window
 
 
-def go_on(connection: Connection, claim: Claim, window: Window, *, seconds: float = 0.0, **progress: Any) -> None:
-    """Ends one step of reading; the next one is due in `seconds`. Writes column values. Raises LeaseLost."""
+def go_on(connection: Connection, claim: Claim, window: Window, *, seconds: float = 0.0) -> None:
+    """Ends one step of reading, after which the window is `window`; the next one is due in `seconds`.
+
+    Raises LeaseLost.
+    """
     lifecycle.go_on(connection, claim, seconds=seconds)
-    _write(connection, window, progress)
+    _write(connection, window)
 
 
 def hold_up(connection: Connection, window: Window, *, error: str | None, requests: int) -> None:
     """Records what holds the window up, after its work was rescheduled in the same transaction."""
-    _write(connection, window, {"error": error or window.error, "requests": requests})
+    _write(connection, replace(window, error=error or window.error, requests=requests))
 
 
-def close(connection: Connection, claim: Claim, window: Window, **progress: Any) -> None:
+def close(connection: Connection, claim: Claim, window: Window) -> None:
     """Ends the window. The rest of its run, if there is any, is opened as the slot's next window. Raises LeaseLost."""
-    _write(connection, window, {**progress, "finished_at": moment()})
+    _write(connection, window, finished_at=moment())
     if window.window_until >= window.run_until:
         lifecycle.complete(connection, claim, tried=False)
         return
@@ -216,9 +219,11 @@ def close(connection: Connection, claim: Claim, window: Window, **progress: Any)
     connection.execute(sa.insert(reconciliations_table).values({**rest, **_NOTHING_READ}))
 
 
-def _write(connection: Connection, window: Window, values: dict[str, Any]) -> None:
+def _write(connection: Connection, window: Window, **values: Any) -> None:
+    """Writes what reading changes of a window."""
     this = reconciliations_table.c.reconciliation_id == window.reconciliation_id
-    connection.execute(sa.update(reconciliations_table).where(this).values(values))
+    progress = {name: getattr(window, name) for name in (*_NOTHING_READ, "window_until", "told", "error")}
+    connection.execute(sa.update(reconciliations_table).where(this).values({**progress, **values}))
 
 
 def forget_uneventful(connection: Connection, location_id: str) -> None:

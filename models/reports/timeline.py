@@ -13,7 +13,7 @@ from models.follow_ups.follow_ups import FOLLOW_UP, FollowUp
 from models.intake import notifications
 from models.intake.notifications import StoredNotification
 from models.work import history, open_work
-from models.work.history import Attempt
+from models.work.history import EndedAttempt
 from models.work.open_work import OpenWork
 
 COMPLETE = "complete"
@@ -86,7 +86,7 @@ class Timeline:
 
     call: KnownCall
     notifications: Sequence[StoredNotification]
-    attempts: Sequence[Attempt]
+    attempts: Sequence[EndedAttempt]
     """Of the call and of its follow-ups."""
     actions: Sequence[CallAction]
     follow_ups: Sequence[OwedFollowUp]
@@ -143,7 +143,7 @@ def events(timeline: Timeline) -> list[Event]:
     return sorted((Event(at, text) for at, text in steps if at is not None), key=lambda event: event.at)
 
 
-def of_attempt(attempt: Attempt) -> str:
+def of_attempt(attempt: EndedAttempt) -> str:
     """The text of an attempt's event, which stands at the attempt's end: who lost the lease has no known start."""
     facts = [
         attempt.error,

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,9 +18,9 @@ from sqlalchemy import Connection
 from models.accounts import circuit_breaker
 from models.accounts.accounts import accounts_table, requests_per_10_seconds
 from models.accounts.pauses import ALL_WORK, pauses_table
-from models.database import UtcDateTime, moment, now, on_postgresql
+from models.database import UtcDateTime, moment, now
 from models.work.heartbeats import live_workers
-from models.work.work_rows import IS_DUE, IS_IN_BACKGROUND, Lane, WorkKey, WorkKind, work_table
+from models.work.work_rows import IS_DUE, IS_IN_BACKGROUND, IS_THIS_ROW, Lane, WorkKey, WorkKind, work_table
 
 SECONDS_IN_FLIGHT = 1.2
 """An account has as many rows in flight as its budget lets through in this time: less than a row of the live lanes
@@ -142,8 +141,8 @@ def due_accounts(connection: Connection, memory: ScanMemory) -> dict[str, DueAcc
         lower_bound = min(memory.oldest_at, memory.scanned_at) - LATE_COMMIT
     became_due = connection.execute(_BECAME_DUE, {"since": became_due_since}).scalars()
     known = memory.accounts.union(became_due)
-    rows = connection.execute(_LANES_WITH_DUE_ROWS, {"these": sorted(known), "since": lower_bound}).all()
-    rows = [row for row in rows if row.earliest_at is not None] if known else []
+    lanes = connection.execute(_LANES_WITH_DUE_ROWS, {"these": sorted(known), "since": lower_bound}) if known else ()
+    rows = [row for row in lanes if row.earliest_at is not None]
     memory.accounts = frozenset(row.location_id for row in rows)
     memory.oldest_at = min((row.earliest_at for row in rows), default=at)
     memory.scanned_at = at
@@ -198,7 +197,6 @@ def _candidates(
 ) -> list[tuple[Lane, Due]]:
     """At most `limit` due rows of an account without a valid mark, of them at most `background` of background lanes."""
     by_name = {kind.name: kind for kind in kinds}
-    statement = _oldest_due(skips_locked=on_postgresql(connection))
     found: list[tuple[Lane, Due]] = []
     for lane, earliest_at in lanes:
         left = limit - len(found)
@@ -212,7 +210,7 @@ def _candidates(
         }  # fmt: skip
         found.extend(
             (lane, Due(WorkKey(by_name[row.kind], location_id, row.subject)))
-            for row in connection.execute(statement, parameters)
+            for row in connection.execute(_OLDEST_DUE, parameters)
         )
     return found
 
@@ -234,18 +232,12 @@ def _share_out(
 
 
 def _write_marks(connection: Connection, rows: Sequence[Due], **values: Any) -> None:
-    """In the order of the keys, so that two dispatchers wait for each other and never in a circle."""
-    statement = sa.update(work_table).where(
-        work_table.c.kind == sa.bindparam("this_kind"),
-        work_table.c.location_id == sa.bindparam("this_location"),
-        work_table.c.subject.in_(sa.bindparam("these", expanding=True)),
-    )
-    groups: dict[tuple[str, str], list[str]] = {}
-    for due in rows:
-        groups.setdefault((due.key.kind.name, due.key.location_id), []).append(due.key.subject)
-    for (kind, location_id), subjects in sorted(groups.items()):
-        these = {"this_kind": kind, "this_location": location_id, "these": sorted(subjects)}
-        connection.execute(statement.values(**values), these)
+    """Row by row in the order of the keys, so that two who write the same rows wait for each other and never in a
+    circle: one statement for all would lock them as they lie on the disk."""
+    keys = sorted((due.key for due in rows), key=lambda key: (key.kind.name, key.location_id, key.subject))
+    if keys:
+        statement = sa.update(work_table).where(IS_THIS_ROW).values(values)
+        connection.execute(statement, [key.parameters for key in keys])
 
 
 # Statements that run many times a second are built once: building one costs several times its execution.
@@ -289,16 +281,12 @@ def _lanes_with_due_rows() -> sa.Select[Any]:
 _LANES_WITH_DUE_ROWS = _lanes_with_due_rows()
 
 
-@cache
-def _oldest_due(*, skips_locked: bool) -> sa.Select[Any]:
-    """Due rows of one account and lane without a valid mark, of kinds that are not paused. Parameters:
-    `_mark_parameters`, `kinds`, `this_location`, `this_lane`, `since`, `this_limit`.
-
-    skips_locked: leaves out rows that another transaction has locked. SQLite has one writer at a time and needs no such
-    clause.
-    """
+def _oldest_due() -> sa.Select[Any]:
+    """Due rows of one account and lane without a valid mark, of kinds that are not paused, but rows that another
+    transaction has locked. Parameters: `_mark_parameters`, `kinds`, `this_location`, `this_lane`, `since`,
+    `this_limit`."""
     c = work_table.c
-    statement = (
+    return (
         sa.select(c.kind, c.subject)
         .where(
             c.location_id == sa.bindparam("this_location"),
@@ -310,8 +298,8 @@ def _oldest_due(*, skips_locked: bool) -> sa.Select[Any]:
         )
         .order_by(c.due_at)
         .limit(sa.bindparam("this_limit", type_=sa.Integer))
+        .with_for_update(skip_locked=True)  # SQLite has one writer, and no such clause
     )
-    return statement.with_for_update(skip_locked=True) if skips_locked else statement
 
 
 def _mark_is_void() -> sa.ColumnElement[bool]:
@@ -321,6 +309,9 @@ def _mark_is_void() -> sa.ColumnElement[bool]:
         c.enqueued_epoch != sa.bindparam("this_epoch"),
         c.enqueued_at <= moment(-sa.bindparam("mark_seconds", type_=sa.Double)),
     )
+
+
+_OLDEST_DUE = _oldest_due()
 
 
 def _count_in_flight() -> sa.Select[Any]:

@@ -46,7 +46,7 @@ attempts_table = sa.Table(
 
 
 @dataclass(frozen=True)
-class Attempt:
+class EndedAttempt:
     """A row of `attempts`."""
 
     kind: str
@@ -86,12 +86,12 @@ def append(
 _APPEND = sa.insert(attempts_table).values(ended_at=moment())
 
 
-def of_subjects(connection: Connection, location_id: str, subjects: Collection[str]) -> list[Attempt]:
+def of_subjects(connection: Connection, location_id: str, subjects: Collection[str]) -> list[EndedAttempt]:
     """The attempts at work of these subjects, as a call and its follow-ups, oldest first."""
     c = attempts_table.c
     rows = connection.execute(
-        sa.select(*(c[name] for name in Attempt.__dataclass_fields__))
+        sa.select(*(c[name] for name in EndedAttempt.__dataclass_fields__))
         .where(c.location_id == location_id, c.subject.in_(subjects))
         .order_by(c.attempt_id)
     )
-    return [Attempt(**{**row._mapping, "outcome": Outcome(row.outcome)}) for row in rows]
+    return [EndedAttempt(**{**row._mapping, "outcome": Outcome(row.outcome)}) for row in rows]

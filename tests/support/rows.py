@@ -28,12 +28,15 @@ from models.work import lifecycle, open_work
 from models.work.lifecycle import Claim, claim
 from models.work.open_work import OpenWork
 from models.work.work_rows import IS_THIS_ROW, WorkKey, WorkStatus, work_table
+from tests.support.waiting import eventually
 from workers.take_in import take_in
 
 T = TypeVar("T")
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """For what cannot differ between databases, as the table of answers."""
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+"""For locks of rows: SQLite has one writer at a time."""
 
 LOCATION = "ve9EPM428h8vShlRW1KT"
 ENCRYPTION_KEY = "yOOLGmZm2jPvkVC9FjV3pT0vU6T4nJX3XcD5xZ2s0bQ="
@@ -346,3 +349,10 @@ def seconds_until(database: Database, then: datetime) -> float:
     with database.reading() as connection:
         now = connection.execute(sa.select(moment())).scalar_one()
     return (then - now).total_seconds()
+
+
+def until_somebody_waits(database: Database) -> None:
+    """Until another connection to PostgreSQL waits for a lock."""
+    waiting = sa.text("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+    with database.reading() as connection:
+        eventually(lambda: connection.execute(waiting).first(), describe="somebody to wait for a lock")

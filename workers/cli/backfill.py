@@ -29,7 +29,7 @@ SHARE_OF_BUDGET = 0.5
 """Part of the account's allowance that a backfill uses at most, also while nothing else uses it."""
 STORING_SECONDS = 0.15
 """Time to store a page of 50 calls, for the estimate."""
-PATIENCE_SECONDS = 120.0
+ESTIMATE_PATIENCE_SECONDS = 120.0
 """The estimate waits this long for a slot of the request budget."""
 
 
@@ -96,7 +96,7 @@ def _estimate(this: Connections, account: Account, *, since: datetime, until: da
 
 
 def _number_of(this: Connections, account: Account, call_type: str, *, since: datetime, until: datetime) -> int:
-    patience = time.monotonic() + PATIENCE_SECONDS
+    patience = time.monotonic() + ESTIMATE_PATIENCE_SECONDS
     while True:
         deadline = time.monotonic() + this.attempt_seconds
         client = this.leadway.for_account(account, lane=Lane.BACKFILLED, deadline=deadline)

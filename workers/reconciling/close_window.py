@@ -5,8 +5,8 @@ that total did not fall; a list of one page needs no more. Pages that shift unde
 list is begun again: by then nearly every call has its row. The account's watermark moves only after that.
 """
 
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -40,61 +40,58 @@ COUNTS_DIFFER = "counts_differ"
 NOT_WORTH_IT = "not_worth_it"
 
 
-def progress_of(window: Window, page: Page, outcome: ListedOutcome) -> dict[str, Any]:
-    """The window's columns that count what this page brought."""
+def after_page(window: Window, page: Page, outcome: ListedOutcome) -> Window:
+    """The window with the counts of what this page brought."""
     first = window.next_page == 1
     fell = not first and page.total is not None and window.told is not None and page.total < window.told
-    return {
-        "told": page.total,
-        "restless": (window.restless and not first) or fell,
-        "unreadable": (0 if first else window.unreadable) + page.unreadable,
-        "unannounced": window.unannounced + outcome.unannounced,
-        "changed": window.changed + outcome.changed,
-        "requests": window.requests + 1,
-        "error": None,
-    }
+    return replace(
+        window, told=page.total, restless=(window.restless and not first) or fell,
+        unreadable=(0 if first else window.unreadable) + page.unreadable,
+        unannounced=window.unannounced + outcome.unannounced, changed=window.changed + outcome.changed,
+        requests=window.requests + 1, error=None,
+    )  # fmt: skip
 
 
-def end_of_list(
-    connection: Connection, claim: Claim, window: Window, page: Page, progress: dict[str, Any], *, account: Account
-) -> None:
-    """Ends this pass: begins the list again, goes on to the list of trials, or ends the window. Raises LeaseLost."""
+def end_of_list(connection: Connection, claim: Claim, window: Window, page: Page, *, account: Account) -> None:
+    """Ends this pass: begins the list again, goes on to the list of trials, or ends the window. Raises LeaseLost.
+
+    `window`: after the list's last page.
+    """
     shown = seen_ids.count_seen(connection, window)
-    if why := _why_not_whole(window, page, progress, shown):
+    if why := _why_not_whole(window, page, shown):
         waits = window.pass_number % PASSES == 0
         delay = lifecycle.backoff(window.pass_number // PASSES, first_seconds=10.0) if waits else 0.0
         log.warning(
             "list_read_again", location_id=window.location_id, kind=str(window.kind), why=why, told=page.total,
             shown=shown.calls, held=shown.held,
         )  # fmt: skip
-        again = {"error": why if waits else None, "pass_number": window.pass_number + 1, "next_page": 1}
-        windows.go_on(connection, claim, window, seconds=delay, **{**progress, **again})
+        error = why if waits else None
+        again = replace(window, error=error, pass_number=window.pass_number + 1, next_page=1)
+        windows.go_on(connection, claim, again, seconds=delay)
         return
-    progress |= {"listed": window.listed + shown.inside, "held": window.held + shown.held}
+    window = replace(window, listed=window.listed + shown.inside, held=window.held + shown.held)
     if window.call_type == CallType.LIVE:
-        trials = {"told": None, "restless": False, "call_type": str(CallType.TRIAL), "pass_number": 1, "next_page": 1}
-        windows.go_on(connection, claim, window, **{**progress, **trials})
+        trials = replace(window, told=None, restless=False, call_type=CallType.TRIAL, pass_number=1, next_page=1)
+        windows.go_on(connection, claim, trials)
     else:
-        _end_of_window(connection, claim, window, progress, account=account)
+        _end_of_window(connection, claim, window, account=account)
 
 
-def _why_not_whole(window: Window, page: Page, progress: dict[str, Any], shown: SeenCounts) -> str | None:
+def _why_not_whole(window: Window, page: Page, shown: SeenCounts) -> str | None:
     """Why this pass does not prove that the whole list was seen; None: it proves it."""
     if shown.held != shown.inside:
         return COUNTS_DIFFER
     if page.total is not None:
-        as_many = page.total == shown.calls + progress["unreadable"]
-        return None if as_many and not progress["restless"] else SHIFTED
+        as_many = page.total == shown.calls + window.unreadable
+        return None if as_many and not window.restless else SHIFTED
     if window.next_page == 1:
         return None
     seen_the_same_twice = window.pass_number > 1 and not shown.new and not shown.gone
     return None if seen_the_same_twice else SHIFTED
 
 
-def _end_of_window(
-    connection: Connection, claim: Claim, window: Window, progress: dict[str, Any], *, account: Account
-) -> None:
-    windows.close(connection, claim, window, **progress)
+def _end_of_window(connection: Connection, claim: Claim, window: Window, *, account: Account) -> None:
+    windows.close(connection, claim, window)
     seen_ids.forget(connection, window)
     unresolved.resolve(connection, window.location_id)
     since = max(window.run_from, account.added_at) if window.kind in AUTOMATIC else window.run_from
@@ -108,9 +105,9 @@ def _end_of_window(
     if complete_until is not None:
         metrics.COMPLETE_UNTIL.labels(window.location_id).set(complete_until.timestamp())
     log.info(
-        "window_read", location_id=window.location_id, kind=str(window.kind), listed=progress["listed"],
-        held=progress["held"], unannounced=progress["unannounced"], changed=progress["changed"],
-        requests=window.requests, complete_until=complete_until and complete_until.isoformat(),
+        "window_read", location_id=window.location_id, kind=str(window.kind), listed=window.listed,
+        held=window.held, unannounced=window.unannounced, changed=window.changed, requests=window.requests,
+        complete_until=complete_until and complete_until.isoformat(),
     )  # fmt: skip
 
 
@@ -123,7 +120,7 @@ def cut_if_too_long(connection: Connection, claim: Claim, window: Window, page: 
     # The bounds of a list are whole milliseconds.
     part = max(SHORTEST_WINDOW, length * (CUT_TO / (page.total or 1)))
     until = window.window_from + timedelta(milliseconds=part // timedelta(milliseconds=1))
-    windows.go_on(connection, claim, window, window_until=until, told=None, requests=window.requests + 1)
+    windows.go_on(connection, claim, replace(window, window_until=until, told=None, requests=window.requests + 1))
     seen_ids.forget(connection, window)
     return True
 
@@ -135,5 +132,5 @@ def close_if_not_worth_it(connection: Connection, claim: Claim, window: Window, 
         return False
     if page.total / PAGE_SIZE < schedule.waiting_calls(connection, window.location_id) / 2:
         return False
-    windows.close(connection, claim, window, error=NOT_WORTH_IT, requests=window.requests + 1)
+    windows.close(connection, claim, replace(window, error=NOT_WORTH_IT, requests=window.requests + 1))
     return True

@@ -20,7 +20,7 @@ from workers.leadway.client import CallType
 from workers.leadway.documents import Page
 from workers.leadway.errors import LeadwayError
 from workers.process.connections import Connections
-from workers.reconciling.close_window import PAGE_SIZE, close_if_not_worth_it, cut_if_too_long, end_of_list, progress_of
+from workers.reconciling.close_window import PAGE_SIZE, after_page, close_if_not_worth_it, cut_if_too_long, end_of_list
 from workers.reconciling.take_in_listed import take_in_listed
 from workers.telemetry import metrics
 
@@ -102,11 +102,11 @@ def _take_in(
         "page_taken_in", location_id=account.location_id, kind=str(window.kind), page=window.next_page,
         call_type=window.call_type, listed=len(inside), unannounced=outcome.unannounced, changed=outcome.changed,
     )  # fmt: skip
-    progress = progress_of(window, page, outcome)
+    read = after_page(window, page, outcome)
     if not page.is_last:
-        windows.go_on(connection, claim, window, **{**progress, "next_page": window.next_page + 1})
+        windows.go_on(connection, claim, replace(read, next_page=window.next_page + 1))
     else:
-        end_of_list(connection, claim, window, page, progress, account=account)
+        end_of_list(connection, claim, read, page, account=account)
     if outcome.unannounced:
         metrics.UNANNOUNCED.labels(account.location_id).inc(outcome.unannounced)
 

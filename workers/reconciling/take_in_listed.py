@@ -53,9 +53,9 @@ def take_in_listed(
     location_id = account.location_id
     by_id = {call_log.call_id: call_log for call_log in rows}
     stored = listed_calls.stored_calls(connection, location_id, by_id)
-    open_calls = open_work.of_subjects(connection, CALL, location_id, by_id)
     if window.wants_follow_ups:
         listed_calls.want_follow_ups(connection, location_id, by_id)
+    open_calls = open_work.of_subjects(connection, CALL, location_id, by_id)
     actions = calls.actions_of_calls(connection, location_id, stored)
     unknown = [call_id for call_id in by_id if call_id not in stored and call_id not in open_calls]
     differing = {
