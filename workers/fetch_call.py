@@ -12,6 +12,7 @@ from models.calls.calls import CALL, work_key
 from models.calls.storing import Reading
 from models.failpoints import failpoint
 from models.intake import notifications
+from models.reconciling import schedule
 from models.work import lifecycle
 from models.work.history import Outcome
 from workers.app import app
@@ -77,6 +78,7 @@ def _without_log(connection: Connection, attempt: Attempt, error: LeadwayError, 
     stored = calls.get(connection, account.location_id, claim.key.subject)
     if error.kind is ErrorKind.WRONG_KIND and stored is None:
         notifications.become_unresolved(connection, account.location_id, claim.key.subject, reason=WRONG_KIND)
+        schedule.look_for_unresolved(connection, account.location_id)
         lifecycle.discard(connection, claim, **facts)
         return "wrong_kind"
     if error.kind is ErrorKind.NOT_FOUND:

@@ -97,9 +97,9 @@ def look_for_unresolved(connection: Connection, location_id: str) -> None:
     connection.execute(accounts.values(next_reconcile_at=soon))
 
 
-def next_regular(connection: Connection, location_id: str) -> None:
-    """Sets when the next regular run is due: soon while calls come unannounced or notifications name no call, later
-    while the webhook works."""
+def next_regular(connection: Connection, location_id: str, *, read_until: datetime) -> None:
+    """Sets when the regular run after one until `read_until` is due: soon while calls come unannounced or notifications
+    name no call, later while the webhook works."""
     at = now(connection)
     unannounced = sa.select(sa.func.coalesce(sa.func.sum(reconciliations_table.c.unannounced), 0)).where(
         reconciliations_table.c.location_id == location_id, reconciliations_table.c.started_at > at - STILL_FINDING
@@ -115,7 +115,9 @@ def next_regular(connection: Connection, location_id: str) -> None:
         seconds = PERIOD_WHILE_FINDING_SECONDS
     else:
         seconds = PERIOD_WHILE_SILENT_SECONDS if last is None or last < at - SILENT_AFTER else PERIOD_SECONDS
-    if last_unresolved is not None:
+    if last_unresolved is not None and last_unresolved > read_until:
+        seconds = LOOK_DELAYS_SECONDS[0]  # it came while the run was under way
+    elif last_unresolved is not None:
         next_looks = [(last_unresolved + delay - at).total_seconds() for delay in _LOOKS_AT]
         seconds = min([seconds, *(each for each in next_looks if each > 0)])
     connection.execute(

@@ -98,7 +98,7 @@ def _end_of_window(connection: Connection, claim: Claim, window: Window, *, acco
     if since <= window.window_until:
         accounts.extend_completeness(connection, window.location_id, since=since, until=window.window_until)
     if window.window_until >= window.run_until and window.kind is WindowKind.REGULAR:
-        schedule.next_regular(connection, window.location_id)
+        schedule.next_regular(connection, window.location_id, read_until=window.window_until)
         update_webhook_alarm(connection, window.location_id)
     metrics.WINDOWS.labels(window.kind).inc()
     complete_until = accounts.get(connection, window.location_id).complete_until

@@ -1,42 +1,39 @@
 """The truth about the webhook: how many calls it announced, when that is too few, and the likely cause."""
 
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
+from models.calls import storing
 from models.calls.calls import Origin, calls_table
-from models.database import Database, moment
+from models.calls.storing import Reading
+from models.database import Database, now
 from models.intake import rejection_counts
 from models.intake.notifications import NotificationStatus
 from models.reconciling import webhook_coverage
 from models.reconciling.webhook_coverage import AlarmCause
-from tests.support.rows import LOCATION, announce, arrive, read, write
+from models.work.work_rows import Request
+from tests.support.rows import LOCATION, arrive, call_log, read, write
 
 DAY = 86_400.0
 
 
 def known(
-    database: Database,
-    *,
-    announced: int = 0,
-    unannounced: int = 0,
-    ago: float = 3600.0,
-    at: datetime | None = None,
-    **values: Any,
+    database: Database, *, announced: int = 0, unannounced: int = 0, ago: float = 3600.0, origin: Origin | None = None
 ) -> None:
-    """Calls that began `ago` seconds ago, or at `at`; each a second after the one before."""
-    with database.reading() as connection:
+    """Calls that began `ago` seconds ago and were listed then; each a second after the one before."""
+    with database.transaction() as connection:
+        at = now(connection)
         number = connection.execute(sa.select(sa.func.count()).select_from(calls_table)).scalar_one()
-    origins = [Origin.NOTIFICATION] * announced + [Origin.RECONCILE] * unannounced
-    for position, origin in enumerate(origins):
-        call_id = f"call-{number + position}"
-        announce(database, call_id, origin=values.get("origin", origin))
-        began = moment(-ago + position) if at is None else at + timedelta(seconds=position)
-        with database.transaction() as connection:
-            this = sa.update(calls_table).where(calls_table.c.call_id == call_id)
-            connection.execute(this.values(created_at=began, started_at=began))
+        readings = []
+        for position in range(announced + unannounced):
+            began = at + timedelta(seconds=position - ago)
+            is_announced = position < announced
+            came_by = origin or (Origin.NOTIFICATION if is_announced else Origin.RECONCILE)
+            request = Request(began, began if is_announced else None, came_by, wants_follow_ups=True)
+            readings.append(Reading(call_log(f"call-{number + position}", started_at=began), request))
+        storing.store(connection, LOCATION, readings, fence=1, read_at=at, time_zone="UTC")
 
 
 def judge(database: Database) -> AlarmCause | None:

@@ -1,134 +1,97 @@
-"""The ledger: one open window per slot, one reader at a time, and a mark that only a window read to its end moves."""
+"""The windows: one open window per slot, one reader at a time, and a watermark that only a window read whole moves."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from models.accounts import accounts, circuit_breaker
-from models.accounts.pauses import PauseCause, pause
-from models.database import Database, moment
+from models.accounts import accounts
+from models.database import Database, now
 from models.reconciling import runs, seen_ids, windows
 from models.reconciling.windows import Window, WindowKind
 from models.reconciling.windows import reconciliations_table as table
-from models.work.lifecycle import LeaseLost
-from tests.support.rows import LOCATION, announce, read, rows_of, write
+from models.work import lifecycle
+from models.work.lifecycle import Claim, LeaseLost
+from tests.support.rows import LOCATION, announce, call_log, claim_work, read, rows_of, run_out, store, write
 from tests.support.waiting import at_once
 
 HOUR = timedelta(hours=1)
-
-
-def now(database: Database) -> datetime:
-    with database.reading() as connection:
-        at: datetime = connection.execute(sa.select(moment())).scalar_one()
-    return at
+KEY = windows.work_key(LOCATION, WindowKind.REGULAR)
 
 
 def open_run(database: Database, *, kind: WindowKind = WindowKind.REGULAR, hours: float = 1) -> bool:
-    until = now(database)
-    return database.transact(
-        lambda connection: windows.open_run(connection, LOCATION, kind=kind, since=until - hours * HOUR, until=until)
-    )
+    def opened(connection: sa.Connection) -> bool:
+        until = now(connection)
+        return windows.open_run(connection, LOCATION, kind=kind, since=until - hours * HOUR, until=until)
+
+    return database.transact(opened)
 
 
-def claim(database: Database, reconciliation_id: int = 1) -> Window | None:
-    return database.transact(lambda connection: windows.claim(connection, reconciliation_id, lease_seconds=60))
-
-
-def claimed(database: Database) -> Window:
-    window = claim(database)
-    assert window is not None
-    return window
+def claimed(database: Database) -> tuple[Claim, Window]:
+    claim = claim_work(database, KEY)
+    assert claim is not None
+    return claim, read(database, windows.get_claimed, claim)
 
 
 def test_of_a_slot_one_window_is_open_however_many_want_it(database: Database) -> None:
-    until = now(database)
-
-    def wants() -> bool:
-        return database.transact(
-            lambda connection: windows.open_run(
-                connection, LOCATION, kind=WindowKind.REGULAR, since=until - HOUR, until=until
-            )
-        )
-
-    assert sum(at_once([wants] * 4)) == 1
+    assert sum(at_once([lambda: open_run(database)] * 4)) == 1
     assert open_run(database, kind=WindowKind.DAILY), "another slot"
     assert len(rows_of(database, table)) == 2
 
 
-def test_one_of_many_readers_gets_the_page(database: Database) -> None:
-    open_run(database)
-    assert sum(window is not None for window in at_once([lambda: claim(database)] * 4)) == 1
-
-
-def test_a_lease_that_ran_out_is_taken_over_and_its_reader_writes_nothing(database: Database) -> None:
+@pytest.mark.parametrize(
+    "write_late",
+    [
+        lambda *late: windows.go_on(*late, next_page=9),
+        lambda *late: windows.close(*late, listed=9),
+        lambda connection, claim, window: (
+            lifecycle.reschedule(connection, claim, seconds=5),
+            windows.hold_up(connection, window, error="outage", requests=9),
+        ),
+    ],
+    ids=["go_on", "close", "hold_up"],
+)
+def test_a_reader_whose_lease_ran_out_writes_nothing(database: Database, write_late: Callable[..., Any]) -> None:
     open_run(database)
     late = claimed(database)
-    assert claim(database) is None
-    with database.transaction() as connection:
-        connection.execute(sa.update(table).values(due_at=moment(-1)))
+    assert claim_work(database, KEY) is None
+    run_out(database, KEY)
     taken_over = claimed(database)
-    with pytest.raises(LeaseLost), database.transaction() as connection:
-        windows.release(connection, late, next_page=9)
-    write(database, windows.release, taken_over, next_page=2)
-    with pytest.raises(LeaseLost), database.transaction() as connection:
-        windows.release(connection, taken_over, next_page=3)
+    before = rows_of(database, table)
+    with pytest.raises(LeaseLost):
+        write(database, write_late, *late)
+    assert rows_of(database, table) == before
+    write(database, windows.go_on, *taken_over, next_page=2)
     assert rows_of(database, table)[0]["next_page"] == 2
 
 
-def test_paused_resting_and_removed_accounts_are_not_read(database: Database) -> None:
-    open_run(database)
-    write(database, pause, LOCATION, cause=PauseCause.PERSON, detail="")
-    assert claim(database) is None
-    with database.transaction() as connection:
-        connection.execute(sa.text("DELETE FROM pauses"))
-        circuit_breaker.open_breaker(connection, LOCATION, seconds=60)
-    assert claim(database) is None
-    with database.transaction() as connection:
-        connection.execute(sa.update(accounts.accounts_table).values(open_until=None, removed_at=moment()))
-    assert claim(database) is None
-
-
-def test_backfills_are_read_by_their_command_only(database: Database) -> None:
-    open_run(database, kind=WindowKind.BACKFILL)
-    assert read(database, windows.due, limit=10) == []
-    assert claim(database) is not None
-
-
-def test_the_most_urgent_windows_come_first(database: Database) -> None:
-    for kind in (WindowKind.DAILY, WindowKind.REGULAR, WindowKind.BURST):
-        open_run(database, kind=kind)
-    assert read(database, windows.due, limit=10) == [3, 2, 1]
-
-
 def test_what_the_list_has_shown_is_counted_once_however_often_it_stood_there(database: Database) -> None:
+    """`a` is stored, `b` is open work: both are held."""
     open_run(database)
-    announce(database, "a", "b")
-    with database.transaction() as connection:
-        window = windows.claim(connection, 1, lease_seconds=60)
-        assert window is not None
-        seen_ids.record(connection, window, inside=["a", "b"], outside=["x"])
-        seen_ids.record(connection, window, inside=["b", "c"], outside=[])
-        shown = seen_ids.count_seen(connection, window)
+    store(database, call_log("a"))
+    announce(database, "b")
+    _, window = claimed(database)
+    write(database, seen_ids.record, window, inside=["a", "b"], outside=["x"])
+    write(database, seen_ids.record, window, inside=["b", "c"], outside=[])
+    shown = read(database, seen_ids.count_seen, window)
     assert (shown.calls, shown.inside, shown.held) == (4, 3, 2)
 
 
 def test_the_rest_of_a_run_follows_where_its_window_ended(database: Database) -> None:
     open_run(database, hours=2)
-    window = claimed(database)
-    with database.transaction() as connection:
-        middle = window.window_from + HOUR
-        windows.release(connection, window, window_until=middle, due_at=moment())
-    window = claimed(database)
-    with database.transaction() as connection:
-        windows.close(connection, window, listed=7, held=7)
-        assert windows.open_next(connection, window)
+    claim, window = claimed(database)
+    middle: datetime = window.window_from + HOUR
+    write(database, windows.go_on, claim, window, window_until=middle)
+    write(database, windows.close, *claimed(database), listed=7, held=7)
     first, second = rows_of(database, table)
     assert (second["window_from"], second["window_until"]) == (first["window_until"], first["run_until"])
     with database.reading() as connection:
-        assert windows.next_of(connection, 1) == 2
         assert runs.first_of_run(connection, LOCATION, WindowKind.REGULAR) == 1
         assert runs.totals(connection, LOCATION, WindowKind.REGULAR, first_id=1).listed == 7
+    write(database, windows.close, *claimed(database))
+    assert claim_work(database, KEY) is None, "the run has ended"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +102,7 @@ def test_the_complete_span_grows_only_by_what_touches_it(
     database: Database, since: int, until: int, grows: tuple[int, int]
 ) -> None:
     """The account is complete from 20 hours before the mark on."""
-    mark = now(database)
+    mark = read(database, now)
     with database.transaction() as connection:
         connection.execute(
             sa.update(accounts.accounts_table).values(complete_from=mark - 20 * HOUR, complete_until=mark)
