@@ -19,8 +19,8 @@ from models.intake.notifications import Arrival, NotificationStatus, notificatio
 ARRIVALS_AT_ONCE = 100
 """Rows that one transaction takes at most. On SQLite it keeps receipts waiting meanwhile."""
 TAKEN_IN_WITHIN_SECONDS = 30.0
-LATE_COMMIT_SECONDS = 60.0
-FROM_THE_BEGINNING_SECONDS = 60.0
+COMMITTED_WITHIN_SECONDS = 60.0
+WHOLE_SCAN_SECONDS = 60.0
 OF_A_QUEUE = {
     "autovacuum_vacuum_scale_factor": 0,
     "autovacuum_vacuum_threshold": 1000,
@@ -92,22 +92,22 @@ _PUT = sa.insert(inbox_table).values(received_at=moment())
 
 
 class ScanBound:
-    """The number that a process' scans begin after: the greatest one that it saw LATE_COMMIT_SECONDS ago.
+    """The number that a process' scans begin after: the greatest one that it saw COMMITTED_WITHIN_SECONDS ago.
 
     PostgreSQL cannot remove the index entries of deleted rows while a reader holds an old snapshot, and a scan from the
     beginning would read all of them. A row may be committed later than others with greater numbers, hence the delay;
-    every FROM_THE_BEGINNING_SECONDS a scan begins at the beginning nevertheless.
+    every WHOLE_SCAN_SECONDS a scan begins at the beginning nevertheless.
     """
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
-        self._after, self._from_beginning_at = 0, -FROM_THE_BEGINNING_SECONDS
+        self._after, self._from_beginning_at = 0, -WHOLE_SCAN_SECONDS
 
     def after(self, at: float) -> int:
         """The number to begin after. `at`: monotonic seconds."""
-        while self._seen and at - self._seen[0][0] >= LATE_COMMIT_SECONDS:
+        while self._seen and at - self._seen[0][0] >= COMMITTED_WITHIN_SECONDS:
             self._after = self._seen.popleft()[1]
-        if at - self._from_beginning_at < FROM_THE_BEGINNING_SECONDS:
+        if at - self._from_beginning_at < WHOLE_SCAN_SECONDS:
             return self._after
         self._from_beginning_at = at
         return 0

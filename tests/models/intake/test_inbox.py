@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from models.accounts import accounts
 from models.database import Database
 from models.intake import inbox, quarantine
-from models.intake.inbox import FROM_THE_BEGINNING_SECONDS, Look, ScanBound, Waiting, inbox_table
+from models.intake.inbox import WHOLE_SCAN_SECONDS, Look, ScanBound, Waiting, inbox_table
 from models.intake.notifications import Arrival, NotificationStatus
 from models.intake.quarantine import quarantine_table
 from tests.support.rows import LOCATION, arrive, read, receive, rows_of, write
@@ -48,7 +48,7 @@ def test_a_scan_begins_after_what_was_seen_a_minute_ago_and_now_and_then_at_the_
     bound.record(1000.0, 7)
     assert bound.after(1030.0) == 0, "a smaller number may still be committed"
     bound.record(1030.0, 9)
-    assert bound.after(1000.0 + FROM_THE_BEGINNING_SECONDS) == 0, "whatever was committed later than that is found"
+    assert bound.after(1000.0 + WHOLE_SCAN_SECONDS) == 0, "whatever was committed later than that is found"
     assert bound.after(1061.0) == 7
     assert bound.after(1091.0) == 9
 
@@ -59,7 +59,7 @@ def test_an_arrival_that_is_committed_late_is_found_by_a_scan_from_the_beginning
     [number] = read(database, inbox.numbers, bound)
     bound._after = number  # as if a minute had passed
     assert read(database, inbox.numbers, bound) == []
-    bound._from_beginning_at -= FROM_THE_BEGINNING_SECONDS
+    bound._from_beginning_at -= WHOLE_SCAN_SECONDS
     assert read(database, inbox.numbers, bound) == [number]
 
 
