@@ -77,7 +77,8 @@ def _take(connection: Connection, number: int | None = None, *, after: int = 0) 
     arrivals = [_decided(each, served=each.location_id in served) for each in taken]
     notifications.merge(connection, arrivals)
     failpoint("notifications_merged")
-    calls.announce_all(connection, {each.call_key for each in arrivals if each.call_key is not None})
+    heard_at = {each.call_key: each.received_at for each in reversed(arrivals) if each.call_key is not None}
+    calls.announce_all(connection, heard_at, heard_at=heard_at)
     for location_id in sorted(
         {each.location_id for each in arrivals if each.location_id and each.status is NotificationStatus.UNRESOLVED}
     ):

@@ -195,6 +195,7 @@ def announce_all(
     origin: Origin = Origin.NOTIFICATION,
     lane: Lane = Lane.LIVE,
     wants_follow_ups: bool = True,
+    heard_at: Mapping[tuple[str, str], datetime | None] | None = None,
 ) -> int:
     """Makes calls known by their location and call ids, and due where there is something to read.
 
@@ -205,7 +206,8 @@ def announce_all(
     - stored: the same if it is unsettled, or younger than YOUNG, or was stored without the follow-ups that are wanted
       now; else nothing happens but to work that is open anyway. An erased call is never read again.
 
-    Rows are locked in the order of their keys, those of `calls` before those of `work`, as storing locks them.
+    `heard_at`: when each notification came; None: now. Rows are locked in the order of their keys, those of `calls`
+    before those of `work`, as storing locks them.
     """
     notified, at, new = origin is Origin.NOTIFICATION, now(connection), 0
     known = {key: _known(connection, *key) for key in sorted(keys)}
@@ -213,11 +215,11 @@ def announce_all(
     for key, stored in known.items():
         if stored is None:
             heard = {"first_heard": True, "notified": notified, "new_origin": origin, "new_wants": wants_follow_ups}
-            to_work.append((key, heard))
+            to_work.append((key, {**heard, "heard_at": (heard_at or {}).get(key)}))
         elif stored.erased_at is None:
             this = {"this_location": key[0], "this_call": key[1]}
             if notified and stored.announced_at is None:
-                connection.execute(_ANNOUNCED, this)
+                connection.execute(_ANNOUNCED, {**this, "heard_at": (heard_at or {}).get(key)})
             wanted_now = wants_follow_ups and not stored.wants_follow_ups
             if wanted_now:
                 connection.execute(_WANTED, this)
@@ -243,7 +245,7 @@ def _ended_at(stored: Any) -> datetime:
 
 
 _OF_A_STORED_CALL: Mapping[str, Any] = {
-    "first_heard": False, "notified": False, "new_origin": None, "new_wants": None,
+    "first_heard": False, "notified": False, "new_origin": None, "new_wants": None, "heard_at": None,
 }  # fmt: skip
 
 
@@ -336,7 +338,8 @@ _KNOWN = sa.select(
         )
     )
 ).where(this_call)  # fmt: skip
-_ANNOUNCED = sa.update(calls_table).where(this_call).values(announced_at=moment())
+_heard_at = sa.func.coalesce(sa.bindparam("heard_at", type_=UtcDateTime), moment())
+_ANNOUNCED = sa.update(calls_table).where(this_call).values(announced_at=_heard_at)
 _WANTED = sa.update(calls_table).where(this_call).values(wants_follow_ups=sa.true())
 _GET = sa.select(calls_table).where(this_call)
 _ACTIONS_OF = (
@@ -368,13 +371,13 @@ _BRING_FORWARD = sa.update(work_table).where(IS_THIS_ROW).values(_FORWARD)
 
 def _announcing(connection: Connection) -> Any:
     """Returns whether the row is new. Parameters: of the key, `new_lane`, `first_heard`, `notified`, `new_origin`,
-    `new_wants`."""
+    `new_wants`, `heard_at`."""
     return _ANNOUNCING[connection.dialect.name]
 
 
 def _build_announcing(insert: Any) -> Any:
-    def now_if(name: str) -> sa.ColumnElement[Any]:
-        return sa.case((sa.bindparam(name, type_=sa.Boolean), moment()), else_=None)
+    def heard_if(name: str) -> sa.ColumnElement[Any]:
+        return sa.case((sa.bindparam(name, type_=sa.Boolean), _heard_at), else_=None)
 
     statement = insert(work_table).values(
         {
@@ -382,8 +385,8 @@ def _build_announcing(insert: Any) -> Any:
             **{name: sa.bindparam(f"this_{name.removesuffix('_id')}") for name in ("kind", "location_id", "subject")},
             "lane": _new_lane,
             "due_at": moment(),
-            "first_heard_at": now_if("first_heard"),
-            "announced_at": now_if("notified"),
+            "first_heard_at": heard_if("first_heard"),
+            "announced_at": heard_if("notified"),
             "origin": sa.bindparam("new_origin", type_=sa.Text),
             "wants_follow_ups": sa.bindparam("new_wants", type_=sa.Boolean),
         }

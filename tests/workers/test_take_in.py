@@ -13,7 +13,7 @@ from models.accounts import accounts
 from models.calls.calls import CALL, Origin, calls_table
 from models.database import Database
 from models.failpoints import arm_failpoints
-from models.intake.inbox import BATCH, inbox_table
+from models.intake.inbox import ARRIVALS_AT_ONCE, inbox_table
 from models.intake.notifications import NotificationStatus, notifications_table
 from models.intake.quarantine import quarantine_table
 from models.work.work_rows import Lane
@@ -202,12 +202,12 @@ def test_a_backlog_of_several_batches_is_taken_in_at_one_go(database: Database) 
     with database.transaction() as connection:  # as many repeats
         connection.execute(
             sa.text(
-                f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {2 * BATCH})"
+                f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {2 * ARRIVALS_AT_ONCE})"
                 f" INSERT INTO inbox (arrival_id, {copied}) SELECT i, {copied} FROM inbox, n"
             )
         )
     take_in(database)
-    assert (notification(database)["repeats"], rows_of(database, inbox_table)) == (2 * BATCH, [])
+    assert (notification(database)["repeats"], rows_of(database, inbox_table)) == (2 * ARRIVALS_AT_ONCE, [])
 
 
 # Crashes
