@@ -1,9 +1,11 @@
 """`make bench`: runs the benchmarks by name, all without one, and prints what each measured as JSON.
 
-python -m tests.benchmarks                 all: about 19 minutes
+python -m tests.benchmarks                 all: about 24 minutes
 python -m tests.benchmarks budget history  these
 
 budget    one account with 2,000 calls waiting, two workers: how much of its limit is used (3 minutes)
+cost      what one call costs from receipt to note: CPU, WAL, row versions (2 minutes)
+dispatch  a tick that finds nothing due, beside 300,000 and 1,000,000 calls of history (3 minutes)
 fairness  many accounts at their limit on one worker, and live calls beside a flood (10 minutes)
 history   50,000 calls listed while live ones come in (4 minutes)
 receipt   bursts of 1,000 notifications beside two workers that list the same calls (2 minutes)
@@ -16,7 +18,7 @@ import os
 import platform
 import sys
 
-BENCHMARKS = ("budget", "fairness", "history", "receipt", "scrape")
+BENCHMARKS = ("budget", "cost", "dispatch", "fairness", "history", "receipt", "scrape")
 
 
 def main() -> int:

@@ -40,7 +40,7 @@ def run(*, seconds: float = 120.0, workers: int = 2) -> dict[str, Any]:
 def _sent_back(world: Any) -> int:
     """Claims that ended without an answer: each costs, and each is one that nobody had to make."""
     number: int = world.scalar(
-        "SELECT (SELECT coalesce(sum(fence), 0) FROM calls) - (SELECT count(*) FROM attempts)"
-        " - (SELECT count(*) FROM calls WHERE status = 'running')"  # in one statement: a worker goes on meanwhile
+        "SELECT (SELECT last_value FROM fence_numbers) - (SELECT count(*) FROM attempts)"
+        " - (SELECT count(*) FROM work WHERE lease_until IS NOT NULL)"  # in one statement: a worker goes on meanwhile
     )
     return number

@@ -142,7 +142,7 @@ def _notify_of_live_calls(world: World, live: Sequence[str], *, seconds: float, 
 
 
 def _all_stored(world: World, ids: Sequence[str]) -> list[float] | None:
-    rows = world.rows("SELECT call_id, extract(epoch FROM stored_at - created_at) AS waited FROM calls")
+    rows = world.rows("SELECT call_id, extract(epoch FROM stored_at - first_heard_at) AS waited FROM calls")
     waited = {row["call_id"]: row["waited"] for row in rows}
     found = [waited.get(each) for each in ids]
     return None if None in found else [float(each) for each in found if each is not None]

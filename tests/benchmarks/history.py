@@ -100,14 +100,14 @@ def _by_pages(world: World, *, days: int) -> dict[str, Any]:
 
 def _delays(world: World, call_ids: list[str]) -> list[float]:
     """From a call's announcement to its stored log."""
-    query = sa.text("SELECT call_id, created_at, stored_at FROM calls WHERE origin = 'notification'")
+    query = sa.text("SELECT call_id, first_heard_at, stored_at FROM calls WHERE origin = 'notification'")
 
     def stored() -> list[float] | None:
         rows = {row["call_id"]: row for row in world.rows(query.text)}
-        there = [rows[call_id] for call_id in call_ids if call_id in rows and rows[call_id]["stored_at"] is not None]
+        there = [rows[call_id] for call_id in call_ids if call_id in rows]
         if len(there) < len(call_ids):
             return None
-        return [(row["stored_at"] - row["created_at"]).total_seconds() for row in there]
+        return [(row["stored_at"] - row["first_heard_at"]).total_seconds() for row in there]
 
     delays = eventually(stored, timeout=60, describe="the live calls to be stored")
     assert delays is not None
@@ -117,8 +117,8 @@ def _delays(world: World, call_ids: list[str]) -> list[float]:
 def _tries_of_the_latest(world: World) -> list[str]:
     """Why the live call that waited longest did so."""
     tries = world.rows(
-        "SELECT outcome, error FROM attempts WHERE call_id = (SELECT call_id FROM calls WHERE origin = 'notification'"
-        " ORDER BY stored_at - created_at DESC LIMIT 1) ORDER BY attempt_id"
+        "SELECT outcome, error FROM attempts WHERE subject = (SELECT call_id FROM calls WHERE origin = 'notification'"
+        " ORDER BY stored_at - first_heard_at DESC LIMIT 1) ORDER BY attempt_id"
     )
     return [f"{row['outcome']} {row['error'] or ''}".strip() for row in tries]
 
