@@ -132,9 +132,12 @@ _UNREAD = (
     )
     .select_from(work_table)
     .outerjoin(accounts_table, accounts_table.c.location_id == _w.location_id)
-    .where(_w.kind == CALL.name, _w.first_heard_at.is_not(None))
-)
-"""Calls whose log is not stored yet."""
+    .where(
+        _w.kind == CALL.name, _w.first_heard_at.is_not(None),
+        ~sa.exists().where(_c.location_id == _w.location_id, _c.call_id == _w.subject),
+    )
+)  # fmt: skip
+"""Calls whose log is not stored yet. Work keeps its request beside a stored log when it was requested meanwhile."""
 
 
 def _which(shown: CallFilter, location: sa.Column[str], call_id: sa.Column[str]) -> sa.ColumnElement[bool]:

@@ -138,36 +138,50 @@ class World:
     def scalar(self, query: str, **values: Any) -> Any:
         return next(iter(self.rows(query, **values)[0].values()))
 
-    def statuses(self, table: str) -> dict[str, int]:
-        counted = self.rows(f"SELECT status, count(*) AS number FROM {table} GROUP BY status")
-        return {row["status"]: row["number"] for row in counted}
+    def call_statuses(self) -> dict[str, int]:
+        """How many calls are complete, pending, running and dead."""
+        return _numbers(self.rows(CALL_STATUSES))
+
+    def open_calls(self, *location_ids: str) -> set[str]:
+        """The ids of calls that are to be read, or dead, of all accounts or of these."""
+        rows = self.rows("SELECT location_id, subject FROM work WHERE kind = 'call'")
+        return {row["subject"] for row in rows if not location_ids or row["location_id"] in location_ids}
+
+    def follow_up_statuses(self) -> dict[str, int]:
+        return _numbers(self.rows("SELECT status, count(*) AS number FROM follow_ups GROUP BY status"))
 
     def wait_until_done(self, *, calls: int, timeout: float = 60.0) -> None:
-        """Until so many calls are done and nothing is owed to the CRM any more."""
+        """Until so many calls are complete and nothing is to be read or owed to the CRM any more."""
 
         def settled() -> bool:
-            done = self.statuses("calls")
-            owed = set(self.statuses("follow_ups")) - {"done", "skipped", "dead"}
-            return done.get("done", 0) >= calls and not owed and sum(done.values()) == done.get("done", 0)
+            owed = self.scalar("SELECT count(*) FROM work WHERE kind = 'follow_up' AND dead_cause IS NULL")
+            done = self.call_statuses()
+            return done.get("complete", 0) >= calls and not owed and set(done) == {"complete"}
 
         eventually(
             settled,
             timeout=timeout,
             describe=lambda: (
-                f"{calls} calls to be done: calls {self.statuses('calls')},"
-                f" follow-ups {self.statuses('follow_ups')}, {self.unfinished()}"
+                f"{calls} calls to be done: calls {self.call_statuses()}, follow-ups {self.follow_up_statuses()},"
+                f" {self.unfinished()}"
             ),
         )
 
     def unfinished(self) -> list[dict[str, Any]]:
-        columns = "status, attempts, lost_leases, due_at, lease_until, enqueued_at, last_error"
-        return [
-            dict(row)
-            for table, key in (("calls", "call_id"), ("follow_ups", "follow_up_id"))
-            for row in self.rows(
-                f"SELECT {key}, {columns} FROM {table} WHERE status NOT IN ('done', 'skipped') LIMIT 5"
-            )
-        ]
+        columns = "kind, subject, attempts, lost_leases, due_at, lease_until, enqueued_at, last_error, dead_cause"
+        return [dict(row) for row in self.rows(f"SELECT {columns} FROM work LIMIT 10")]
+
+
+CALL_STATUSES = """
+    SELECT CASE WHEN w.dead_cause IS NOT NULL THEN 'dead' WHEN w.lease_until IS NOT NULL THEN 'running'
+                WHEN w.kind IS NOT NULL THEN 'pending' ELSE 'complete' END AS status, count(*) AS number
+    FROM (SELECT location_id, call_id FROM calls UNION SELECT location_id, subject FROM work WHERE kind = 'call') AS c
+    LEFT JOIN work w ON w.kind = 'call' AND w.location_id = c.location_id AND w.subject = c.call_id
+    GROUP BY 1"""
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {row["status"]: row["number"] for row in rows}
 
 
 def notes_due(calls: Sequence[PlacedCall]) -> dict[str, int]:

@@ -16,7 +16,7 @@ def test_reconcile_takes_in_what_nobody_announced_and_says_what_it_did(world: Wo
     assert "1 call listed, 1 here" in printed
     assert "complete until" in printed
     assert call_ids(world) == [just_ended.call_id]
-    assert world.statuses("calls") == {"done": 1}
+    assert world.call_statuses() == {"complete": 1}
 
     older = world.double.place_calls(70, over=2 * DAY, ago=600)
     status, printed = run_alone(world, "reconcile", world.double.location_id, "--since", days_ago(world, 3))
