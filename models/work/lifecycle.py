@@ -196,14 +196,15 @@ def reschedule(
     tried: the attempt got as far as a request, so the history keeps it. An attempt that waited for the budget did not.
     counted: the request had an answer or a failure. failed: it also counts towards dead-lettering; an outage does not.
     stored: the claim's request is stored with its call, so the row forgets it.
-    A row that was requested again since the claim is due at once, with its request, which may say more than the claim's.
+    A row that was requested again since the claim is due at once and keeps its request, which may say more.
     """
     due = None if seconds is None else moment(seconds)
     attempts = work_table.c.attempts if counted else work_table.c.attempts - 1
     lane = {"lane": sa.case((work_table.c.lane < Lane.RETRY, Lane.RETRY), else_=work_table.c.lane)} if counted else {}
-    request = {each.name: sa.case((_was_requested_since(claim), each), else_=None) for each in REQUEST_COLUMNS if stored}
+    requested = _was_requested_since(claim)
+    request = {each.name: sa.case((requested, each), else_=None) for each in REQUEST_COLUMNS if stored}
     _release(
-        connection, claim, due_at=sa.case((_was_requested_since(claim), moment()), else_=due), attempts=attempts,
+        connection, claim, due_at=sa.case((requested, moment()), else_=due), attempts=attempts,
         failures=work_table.c.failures + (1 if failed else 0), last_error=error, **lane, **request,
     )  # fmt: skip
     if tried:
