@@ -68,7 +68,7 @@ def _store(connection: Connection, attempt: Attempt, call_log: CallLog, *, accou
         return "settled"
     unsettled_for = claim.claimed_at - min(call.stored_at, claim.claimed_at)
     seconds = reread_after(attempt.this, unsettled_for)
-    lifecycle.reschedule(connection, claim, seconds=seconds, outcome=Outcome.UNSETTLED)
+    lifecycle.reschedule(connection, claim, seconds=seconds, outcome=Outcome.UNSETTLED, stored=True)
     return "unsettled"
 
 

@@ -15,7 +15,7 @@ from models.calls.calls import CALL, Call, CallAction, as_call, calls_table, thi
 from models.calls.storing import Stored, log_columns
 from models.work import lifecycle
 from models.work.open_work import OpenWork
-from models.work.work_rows import IS_LEASED, IS_THIS_ROW, Lane, work_table
+from models.work.work_rows import IS_LEASED, IS_THIS_ROW, REQUEST_COLUMNS, Lane, work_table
 
 COMPARED = ("started_at", "duration_seconds", "contact_id", "from_number", "agent_handoff", "translation")
 """The columns that are compared beside words, trial flag and actions. `agent_deleted` is not one of them: it changes
@@ -72,19 +72,21 @@ def end_work(
     reread_seconds: float,
 ) -> None:
     """Ends the work of calls that a page has settled, and gives work to those that it has not.
+    Work that goes on forgets its request, which is stored now.
 
     Work that a person asked for (of a call that was settled before), that is leased, or that was requested again since
     `before` was read, goes on.
     """
     for call_id, each in sorted(stored.items()):
-        if each.settled and not each.was_settled and call_id in before:
-            connection.execute(
-                sa.delete(work_table).where(
-                    _is_work_of(location_id, [call_id]), ~IS_LEASED, work_table.c.requested == before[call_id].requested
-                )
-            )
-        elif not each.settled and call_id not in before:
-            lifecycle.add(connection, work_key(location_id, call_id), lane=lane, delay_seconds=reread_seconds)
+        if call_id not in before:
+            if not each.settled:
+                lifecycle.add(connection, work_key(location_id, call_id), lane=lane, delay_seconds=reread_seconds)
+            continue
+        as_before = _is_work_of(location_id, [call_id]) & (work_table.c.requested == before[call_id].requested)
+        ends = each.settled and not each.was_settled
+        ended = ends and connection.execute(sa.delete(work_table).where(as_before, ~IS_LEASED)).rowcount
+        if each.is_new and not ended:
+            connection.execute(sa.update(work_table).where(as_before).values(dict.fromkeys(REQUEST_COLUMNS)))
 
 
 def fetch_again(connection: Connection, location_id: str, call_ids: Collection[str], *, lane: Lane) -> None:

@@ -1,4 +1,7 @@
-"""The backlog: what is open or dead, by account, kind and status, with its number and age."""
+"""The backlog: calls and follow-ups that are open or dead, by account and status, with their number and age.
+
+Other kinds are left out, for their age tells nothing: a window is as old as its run, a grant's work never ends.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from models.calls.calls import CALL
 from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
 from models.intake.inbox import inbox_table
@@ -28,7 +32,7 @@ WORK = work_table.outerjoin(
 
 @dataclass(frozen=True)
 class Backlog:
-    """The rows of one account, kind of work and status, dead ones included. Notifications count from the inbox.
+    """The rows of one account, kind of work and status, dead ones included. Notifications count from their arrival.
 
     `location_id` is empty for notifications that name none.
     """
@@ -65,7 +69,9 @@ def _waiting(table: sa.Table, status: str) -> sa.Select[Any]:
 
 
 _QUERIES = (
-    _counted(work_table.c.location_id, work_table.c.kind, STANDING, SINCE).select_from(WORK),
+    _counted(work_table.c.location_id, work_table.c.kind, STANDING, SINCE)
+    .select_from(WORK)
+    .where(work_table.c.kind.in_((CALL.name, FOLLOW_UP.name))),
     _waiting(inbox_table, "pending"),
     _waiting(quarantine_table, "quarantined"),
 )

@@ -15,7 +15,7 @@ from models.calls.calls import CALL, call_actions_table, calls_table
 from models.database import UtcDateTime
 from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
 from models.reports.timeline import COMPLETE
-from models.work.work_rows import STATUS, work_table
+from models.work.work_rows import IS_LEASED, STATUS, WorkStatus, work_table
 
 
 class CallFilter(StrEnum):
@@ -41,7 +41,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class OwedState:
-    """How a follow-up stands."""
+    """How a follow-up stands: by its own status; a pending one is running while a worker has it."""
 
     kind: str
     status: str
@@ -59,6 +59,7 @@ class ListedCall:
     """complete, or the status of its work."""
     dead_cause: str | None
     stored_at: datetime | None
+    settled_at: datetime | None
     started_at: datetime | None
     duration_seconds: float | None
     from_number: str | None
@@ -104,7 +105,7 @@ def newest(
 
 
 _c, _w = calls_table.c, work_table.c
-_OF_THE_LOG = ("stored_at", "started_at", "duration_seconds", "from_number", "trial_call")
+_OF_THE_LOG = ("stored_at", "settled_at", "started_at", "duration_seconds", "from_number", "trial_call")
 _ACCOUNT = (accounts_table.c.name, accounts_table.c.time_zone)
 _STORED_KEY = (_c.first_heard_at, _c.location_id, _c.call_id)
 _UNREAD_KEY = (_w.first_heard_at, _w.location_id, _w.subject)
@@ -132,9 +133,12 @@ _UNREAD = (
     )
     .select_from(work_table)
     .outerjoin(accounts_table, accounts_table.c.location_id == _w.location_id)
-    .where(_w.kind == CALL.name, _w.first_heard_at.is_not(None))
-)
-"""Calls whose log is not stored yet."""
+    .where(
+        _w.kind == CALL.name, _w.first_heard_at.is_not(None),
+        ~sa.exists().where(_c.location_id == _w.location_id, _c.call_id == _w.subject),
+    )
+)  # fmt: skip
+"""Calls whose log is not stored yet. Work keeps its request beside a stored log when it was requested meanwhile."""
 
 
 def _which(shown: CallFilter, location: sa.Column[str], call_id: sa.Column[str]) -> sa.ColumnElement[bool]:
@@ -171,8 +175,14 @@ def _action_types(connection: Connection, keys: Sequence[Key]) -> defaultdict[Ke
 
 def _follow_up_states(connection: Connection, keys: Sequence[Key]) -> defaultdict[Key, list[OwedState]]:
     found = defaultdict(list)
-    for row in connection.execute(_of_calls(follow_ups_table, keys).order_by(follow_ups_table.c.planned_at)):
-        found[row.location_id, row.call_id].append(OwedState(row.kind, row.status, row.skip_reason))
+    running = (follow_ups_table.c.status == FollowUpState.PENDING) & sa.exists().where(
+        _w.kind == FOLLOW_UP.name, _w.location_id == follow_ups_table.c.location_id,
+        _w.subject == follow_ups_table.c.follow_up_id, IS_LEASED,
+    )  # fmt: skip
+    query = _of_calls(follow_ups_table, keys).add_columns(running.label("is_running"))
+    for row in connection.execute(query.order_by(follow_ups_table.c.planned_at)):
+        status = WorkStatus.RUNNING if row.is_running else row.status
+        found[row.location_id, row.call_id].append(OwedState(row.kind, status, row.skip_reason))
     return found
 
 

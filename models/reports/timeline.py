@@ -9,12 +9,13 @@ from sqlalchemy import Connection
 from models.calls import calls
 from models.calls.calls import CALL, Call, CallAction
 from models.follow_ups import follow_ups
-from models.follow_ups.follow_ups import FOLLOW_UP, FollowUp
+from models.follow_ups.follow_ups import FOLLOW_UP, FollowUp, FollowUpState
 from models.intake import notifications
 from models.intake.notifications import StoredNotification
 from models.work import history, open_work
 from models.work.history import EndedAttempt
 from models.work.open_work import OpenWork
+from models.work.work_rows import Request, WorkStatus
 
 COMPLETE = "complete"
 
@@ -26,7 +27,12 @@ class _Owed:
     work: OpenWork | None
 
     @property
+    def is_running(self) -> bool:
+        return self.work is not None and self.work.status is WorkStatus.RUNNING
+
+    @property
     def due_at(self) -> datetime | None:
+        """While it runs: the end of its lease."""
         return self.work.due_at if self.work else None
 
     @property
@@ -59,13 +65,21 @@ class KnownCall(_Owed):
     def first_heard_at(self) -> datetime | None:
         if self.stored is not None:
             return self.stored.first_heard_at
-        return self.work.created_at if self.work else None
+        return self._request.first_heard_at if self._request else None
 
     @property
     def origin(self) -> str | None:
         if self.stored is not None:
             return self.stored.origin
-        return self.work.request.origin if self.work and self.work.request else None
+        return self._request.origin if self._request else None
+
+    @property
+    def is_settled(self) -> bool:
+        return self.stored is not None and self.stored.settled_at is not None
+
+    @property
+    def _request(self) -> Request | None:
+        return self.work.request if self.work else None
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,12 @@ class OwedFollowUp(_Owed):
     """A follow-up with its work."""
 
     follow_up: FollowUp
+
+    @property
+    def status(self) -> str:
+        """The follow-up's own; of a pending one running while a worker has it."""
+        is_pending = self.follow_up.status is FollowUpState.PENDING
+        return WorkStatus.RUNNING if is_pending and self.is_running else self.follow_up.status
 
     @property
     def needs_a_person(self) -> bool:

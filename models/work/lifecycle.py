@@ -26,6 +26,7 @@ from models.work.work_rows import (
     NEW,
     POISON,
     RELEASED,
+    REQUEST_COLUMNS,
     REVIVED,
     Lane,
     Request,
@@ -185,6 +186,7 @@ def reschedule(
     tried: bool = True,
     counted: bool = False,
     failed: bool = False,
+    stored: bool = False,
     error: str | None = None,
     http_status: int | None = None,
     trace_id: str | None = None,
@@ -193,14 +195,17 @@ def reschedule(
 
     tried: the attempt got as far as a request, so the history keeps it. An attempt that waited for the budget did not.
     counted: the request had an answer or a failure. failed: it also counts towards dead-lettering; an outage does not.
-    A row that was requested again since the claim is due at once.
+    stored: the claim's request is stored with its call, so the row forgets it.
+    A row that was requested again since the claim is due at once and keeps its request, which may say more.
     """
     due = None if seconds is None else moment(seconds)
     attempts = work_table.c.attempts if counted else work_table.c.attempts - 1
     lane = {"lane": sa.case((work_table.c.lane < Lane.RETRY, Lane.RETRY), else_=work_table.c.lane)} if counted else {}
+    requested = _was_requested_since(claim)
+    request = {each.name: sa.case((requested, each), else_=None) for each in REQUEST_COLUMNS if stored}
     _release(
-        connection, claim, due_at=sa.case((_was_requested_since(claim), moment()), else_=due), attempts=attempts,
-        failures=work_table.c.failures + (1 if failed else 0), last_error=error, **lane,
+        connection, claim, due_at=sa.case((requested, moment()), else_=due), attempts=attempts,
+        failures=work_table.c.failures + (1 if failed else 0), last_error=error, **lane, **request,
     )  # fmt: skip
     if tried:
         _append_to_history(connection, claim, outcome, error=error, http_status=http_status, trace_id=trace_id)

@@ -151,6 +151,8 @@ REVIVED: Mapping[str, Any] = {
 """The column values that make a row due as if it were new, because somebody asks for it. They end no lease: what runs
 is repeated, because `requested` is another one when it ends."""
 
+REQUEST_COLUMNS = tuple(work_table.c[name] for name in Request.__dataclass_fields__)
+
 
 def key_values(key: WorkKey) -> dict[str, str]:
     """The key as column values."""

@@ -25,6 +25,7 @@ from models.follow_ups.rules_file import load_rules
 from models.intake import inbox
 from models.intake.notifications import Arrival, NotificationStatus
 from models.work import lifecycle, open_work
+from models.work.history import Outcome
 from models.work.lifecycle import Claim, claim
 from models.work.open_work import OpenWork
 from models.work.work_rows import IS_THIS_ROW, WorkKey, WorkStatus, work_table
@@ -177,7 +178,7 @@ def fetch(database: Database, log: CallLog, *, location_id: str = LOCATION) -> N
         if stored.settled:
             lifecycle.complete(connection, claim)
         else:
-            lifecycle.reschedule(connection, claim, seconds=10)
+            lifecycle.reschedule(connection, claim, seconds=10, outcome=Outcome.UNSETTLED, stored=True)
 
 
 def store_reading(connection: sa.Connection, claim: Claim, log: CallLog, *, time_zone: str = "UTC") -> Stored:

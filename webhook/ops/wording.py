@@ -41,11 +41,11 @@ def teach(blueprint: Blueprint) -> None:
 
 
 def call_state(call: KnownCall | ListedCall) -> Said:
-    is_stored = call.stored is not None if isinstance(call, KnownCall) else call.stored_at is not None
+    stored = call.stored if isinstance(call, KnownCall) else call
     if call.status == "dead":
         return Said(f"dead: {_plain(call.dead_cause or 'cause unknown')}", "bad")
-    if call.status == "pending" and is_stored:
-        return Said("stored, log not settled", "busy")
+    if call.status == "pending" and stored is not None and stored.stored_at is not None:
+        return Said("stored, log not settled" if stored.settled_at is None else "stored, read again", "busy")
     return _CALL_STATES.get(call.status) or Said(_plain(call.status), "calm")
 
 

@@ -1,17 +1,19 @@
 """`leadway-calls call ID`: the timeline of one call."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 from sqlalchemy import Connection
 
 from models.accounts import pauses
+from models.accounts.pauses import ALL_WORK, Pause
 from models.calls import calls
+from models.calls.calls import CALL
 from models.follow_ups import follow_ups
-from models.follow_ups.follow_ups import FollowUp
+from models.follow_ups.follow_ups import FOLLOW_UP, FollowUp
 from models.reports import timeline
-from models.reports.timeline import KnownCall, Timeline
-from models.work.work_rows import WorkStatus
+from models.reports.timeline import KnownCall, OwedFollowUp, Timeline
+from models.work.work_rows import POISON, WorkKind, WorkStatus
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import NOTHING, because, heading, known, say, show_facts, show_table, when
 
@@ -29,19 +31,19 @@ def call(call_id: str, location: str | None, transcript: bool) -> None:
     """
     with opened() as this, this.database.reading() as connection:
         found = timeline.of_call(connection, find_call(connection, call_id, location=location))
-        held_back = [each for each in pauses.of_account(connection, found.call.location_id) if each.work != "follow_up"]
+        paused = pauses.of_account(connection, found.call.location_id)
     heading(f"Call {call_id}")
-    show_facts(_facts(found.call, [each.cause for each in held_back]))
+    show_facts(_facts(found.call, paused))
     heading("What happened")
     show_table(("at", "what"), ((when(event.at), event.text) for event in timeline.events(found)))
     _show_actions(found)
-    _show_follow_ups(found)
+    _show_follow_ups(found, paused)
     if transcript:
         heading("Summary")
         log = found.call.stored
-        say(log.summary or NOTHING if log else NOTHING)
+        say((log and log.summary) or NOTHING)
         heading("Transcript")
-        say(log.transcript or NOTHING if log else NOTHING)
+        say((log and log.transcript) or NOTHING)
 
 
 def find_call(connection: Connection, call_id: str, *, location: str | None) -> KnownCall:
@@ -67,34 +69,46 @@ def find_follow_up(connection: Connection, follow_up_id: str) -> FollowUp:
     return found
 
 
-def _facts(call: KnownCall, paused: list[str]) -> Sequence[tuple[str, str | None]]:
-    log = call.stored
-    return (
-        ("status", because(call.status, call.dead_cause)),
-        ("account", call.location_id),
-        ("started", when(log.started_at if log else None)),
-        ("lasted", None if log is None or log.duration_seconds is None else f"{log.duration_seconds:g} s"),
-        ("agent", (log.agent_id if log else None) or NOTHING),
-        ("contact", (log.contact_id if log else None) or NOTHING),
-        ("trial call", "yes: it gets no follow-ups" if log and log.trial_call else None),
-        ("last reading", known(log.read_at, f", by {log.read_from}") if log else None),
-        ("attempts", str(call.attempts) if call.work else None),
-        ("next", _next(call, paused)),
-        ("last error", call.last_error),
-    )
+def _facts(call: KnownCall, paused: Sequence[Pause]) -> Iterator[tuple[str, str | None]]:
+    yield "status", because(call.status, call.dead_cause)
+    yield "account", call.location_id
+    if log := call.stored:
+        yield "started", when(log.started_at)
+        yield "lasted", None if log.duration_seconds is None else f"{log.duration_seconds:g} s"
+        yield "agent", log.agent_id or NOTHING
+        yield "contact", log.contact_id or NOTHING
+        yield "trial call", "yes: it gets no follow-ups" if log.trial_call else None
+        yield "last reading", f"{when(log.read_at)}, by {log.read_from}"
+        yield "words", known(log.emptied_at, ": deleted after the retention time")
+    else:
+        yield "log", "not stored yet"
+    yield "attempts", str(call.attempts) if call.work else None
+    yield "next", _next(call) + _held_back(call, CALL, paused)
+    yield "last error", call.last_error
 
 
-def _next(call: KnownCall, paused: list[str]) -> str:
+def _next(call: KnownCall) -> str:
     work = call.work
     if work is None:
-        return "nothing: it is complete"
+        return "nothing is to be read: the log is complete"
     if work.status is WorkStatus.DEAD:
-        return f"nothing by itself; `leadway-calls replay call {call.call_id}` fetches it again"
+        revives = "nothing" if work.dead_cause == POISON else "nothing, unless it is notified of or listed again"
+        return f"{revives}; `leadway-calls replay call {call.call_id}` has it read again"
     if work.status is WorkStatus.RUNNING:
-        return f"it is being fetched; should that break off, again at {when(work.due_at)}"
-    what = "fetched" if call.stored is None else "read again, the log was not settled"
-    waits = f", but the account is paused by {', '.join(paused)}" if paused else ""
-    return f"{what} at {when(work.due_at)}{waits}"
+        return f"it is being read; should that break off, again at {when(work.due_at)}"
+    if call.stored is None:
+        return f"read at {when(work.due_at)}"
+    why = "it was asked for again" if call.is_settled else "the log is not settled"
+    return f"read again at {when(work.due_at)}, because {why}"
+
+
+def if_it_breaks_off(owed: OwedFollowUp) -> str:
+    return ", should the present one break off" if owed.is_running else ""
+
+
+def _held_back(owed: KnownCall | OwedFollowUp, kind: WorkKind, paused: Sequence[Pause]) -> str:
+    causes = sorted({each.cause for each in paused if each.work in (ALL_WORK, kind.paused_as)})
+    return f", but the account is paused by {', '.join(causes)}" if causes and owed.due_at else ""
 
 
 def _show_actions(found: Timeline) -> None:
@@ -104,7 +118,7 @@ def _show_actions(found: Timeline) -> None:
         show_table(("executed", "key", "type", "name"), rows)
 
 
-def _show_follow_ups(found: Timeline) -> None:
+def _show_follow_ups(found: Timeline, paused: Sequence[Pause]) -> None:
     if found.follow_ups:
         heading("Follow-ups")
     for owed in found.follow_ups:
@@ -112,9 +126,9 @@ def _show_follow_ups(found: Timeline) -> None:
         remote = f", {each.kind} {each.remote_id}" if each.remote_id else ""
         say(f"  {each.follow_up_id}")
         show_facts((
-            ("  status", because(each.status, each.skip_reason or owed.dead_cause) + remote),
+            ("  status", because(owed.status, each.skip_reason or owed.dead_cause) + remote),
             ("  of", f"rule {each.rule_id}, action {each.action_key}"),
-            ("  next attempt", known(owed.due_at)),
+            ("  next attempt", known(owed.due_at, if_it_breaks_off(owed) or _held_back(owed, FOLLOW_UP, paused))),
             (
                 "  next",
                 f"a person looks: `leadway-calls follow-up {each.follow_up_id}`" if owed.needs_a_person else None,

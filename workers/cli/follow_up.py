@@ -11,9 +11,9 @@ from models.follow_ups.references import reference_line
 from models.reports import timeline
 from models.reports.timeline import OwedFollowUp
 from models.work import history
-from workers.cli.call import find_follow_up
+from workers.cli.call import find_follow_up, if_it_breaks_off
 from workers.cli.opened import Failure, opened
-from workers.cli.screen import because, heading, known, say, show_facts, show_table, when
+from workers.cli.screen import because, count, heading, known, say, show_facts, show_table, when
 
 SKIPPED = {
     "trial_call": "It was a trial call: nothing is written for those.",
@@ -67,18 +67,18 @@ def follow_up(follow_up_id: str, is_there: bool, send_again: bool) -> None:
 def _facts(owed: OwedFollowUp) -> Sequence[tuple[str, str | None]]:
     found = owed.follow_up
     return (
-        ("status", because(found.status, owed.dead_cause)),
+        ("status", because(owed.status, found.skip_reason or owed.dead_cause)),
         ("what", f"{found.kind} by the rule {found.rule_id}, for the action {found.action_key}"),
         ("call", found.call_id),
         ("account", found.location_id),
         ("contact", found.contact_id or "none"),
         ("planned", when(found.planned_at)),
         ("last request", known(found.intent_at)),
-        ("unclear since", known(found.unclear_since, f", looked for and not found {found.absences} times")),
+        ("unclear since", known(found.unclear_since, f", looked for and not found: {count(found.absences, 'time')}")),
         ("done", known(found.done_at)),
         (f"{found.kind} id", found.remote_id),
         ("attempts", str(owed.attempts) if owed.work else None),
-        ("next attempt", known(owed.due_at)),
+        ("next attempt", known(owed.due_at, if_it_breaks_off(owed))),
         ("last error", owed.last_error),
     )
 
@@ -97,7 +97,9 @@ def _what_to_do(owed: OwedFollowUp, language: str) -> str:
         case FollowUpState.UNCLEAR if owed.needs_a_person:
             return f"{_where_to_look(found, language)} There: run this again with --is-there. Not there: --send-again."
         case FollowUpState.UNCLEAR:
-            return f"Nothing: it is looked for again at {when(owed.due_at)}."
+            return f"Nothing: it is looked for {'now' if owed.is_running else f'at {when(owed.due_at)}'}."
+        case _ if owed.is_running:
+            return "Nothing: it is being written."
         case _:
             return "Nothing: it is tried by itself, unless its account is paused (`leadway-calls status`)."
 

@@ -65,14 +65,14 @@ def replay_call(call_id: str | None, location: str | None, dead: bool) -> None:
                 if location is not None:
                     accounts.get(connection, location)
             number = this.database.transact(lambda connection: calls.replay_dead(connection, location_id=location))
-            say(f"{count(number, 'dead call')} will be fetched again.")
+            say(f"{count(number, 'dead call')} will be fetched.")
             return
         with this.database.reading() as connection:
-            location_id = find_call(connection, call_id, location=location).location_id
-        this.database.transact(lambda connection: calls.replay(connection, location_id, call_id))
-        say(f"Call {call_id} will be fetched again now.")
+            found = find_call(connection, call_id, location=location)
+        this.database.transact(lambda connection: calls.replay(connection, found.location_id, call_id))
+        say(f"Call {call_id} will be fetched {'again when the present attempt ends' if found.is_running else 'now'}.")
         with this.database.reading() as connection:
-            _show_pauses(connection, location_id)
+            _show_pauses(connection, found.location_id)
 
 
 @replay.command("plan", short_help="Plans a call's follow-ups with today's rules.")
@@ -134,7 +134,8 @@ def replay_follow_up(follow_up_id: str) -> None:
             found = find_follow_up(connection, follow_up_id)
             if not tried:
                 raise Failure(f"it is {_standing(found)}: nothing was changed")
-            say(f"Follow-up {follow_up_id} is tried again now.")
+            how = "looked for now, and written again if it is not there" if found.is_unclear else "tried again now"
+            say(f"Follow-up {follow_up_id} is {how}.")
             _show_pauses(connection, found.location_id)
 
 
