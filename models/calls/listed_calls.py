@@ -66,10 +66,10 @@ def end_work(
     lane: Lane,
     reread_seconds: float,
 ) -> None:
-    """Ends the work of calls that a page has settled, and gives work to those that it has not.
+    """Ends the work of calls that a page has settled, and gives work to those that it has not; dead work is revived.
 
     Work that a person asked for (of a call that was settled before), that is leased, or that was requested again since
-    `before` was read, goes on.
+    `before` was read, goes on. Work that died of poison stays dead.
     """
     for call_id, each in sorted(stored.items()):
         if each.settled and not each.was_settled and call_id in before:
@@ -80,6 +80,8 @@ def end_work(
             )
         elif not each.settled and call_id not in before:
             lifecycle.add(connection, work_key(location_id, call_id), lane=lane, delay_seconds=reread_seconds)
+        elif not each.settled and before[call_id].may_be_revived:
+            lifecycle.request(connection, work_key(location_id, call_id), lane=lane)
 
 
 def fetch_again(connection: Connection, location_id: str, call_ids: Collection[str], *, lane: Lane) -> None:
