@@ -71,11 +71,11 @@ def end_work(
     lane: Lane,
     reread_seconds: float,
 ) -> None:
-    """Ends the work of calls that a page has settled, and gives work to those that it has not.
+    """Ends the work of calls that a page has settled, and gives work to those that it has not; dead work is revived.
     Work that goes on forgets its request, which is stored now.
 
     Work that a person asked for (of a call that was settled before), that is leased, or that was requested again since
-    `before` was read, goes on.
+    `before` was read, goes on. Work that died of poison stays dead.
     """
     for call_id, each in sorted(stored.items()):
         if call_id not in before:
@@ -87,6 +87,8 @@ def end_work(
         ended = ends and connection.execute(sa.delete(work_table).where(as_before, ~IS_LEASED)).rowcount
         if each.is_new and not ended:
             connection.execute(sa.update(work_table).where(as_before).values(dict.fromkeys(REQUEST_COLUMNS)))
+        if not each.settled and before[call_id].may_be_revived:
+            lifecycle.request(connection, work_key(location_id, call_id), lane=lane)
 
 
 def fetch_again(connection: Connection, location_id: str, call_ids: Collection[str], *, lane: Lane) -> None:

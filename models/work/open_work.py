@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from models.work.work_rows import (
     IS_DEAD,
     IS_THIS_ROW,
+    POISON,
     REVIVED,
     STATUS,
     Lane,
@@ -41,6 +42,11 @@ class OpenWork:
     dead_cause: str | None
     created_at: datetime
     request: Request | None
+
+    @property
+    def may_be_revived(self) -> bool:
+        """Whether the row is dead and more than a person may revive it."""
+        return self.dead_cause not in (None, POISON)
 
 
 def get(connection: Connection, key: WorkKey) -> OpenWork | None:

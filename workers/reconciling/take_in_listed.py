@@ -73,11 +73,16 @@ def take_in_listed(
             for call_id, call in stored.items()
             if window.wants_follow_ups and not call.wants_follow_ups and call.emptied_at is None
         }
+        revived = {
+            call_id
+            for call_id, work in open_calls.items()
+            if call_id in stored and not stored[call_id].settled_at and work.may_be_revived
+        }
         heard = Request(claim.claimed_at, None, window.origin, window.wants_follow_ups)
         readings = [
             Reading(call_log, None if call_id in stored else _request_of(open_calls.get(call_id)) or heard)
             for call_id, call_log in by_id.items()
-            if call_id not in stored or call_id in differing | plans_now
+            if call_id not in stored or call_id in differing | plans_now | revived
         ]
         after = store_readings(connection, this, readings, claim=claim, account=account, lane=window.lane)
         reread_seconds = reread_after(this, timedelta())
