@@ -54,22 +54,18 @@ def all_work(connection: Connection) -> list[Backlog]:
     ]
 
 
-def _counted(
-    location_id: sa.ColumnElement[str], kind: sa.ColumnElement[str], status: sa.ColumnElement[str], since: Any
-) -> sa.Select[Any]:
-    groups: tuple[Any, ...] = (location_id.label("location_id"), kind.label("kind"), status.label("status"))
+def _counted(*groups: Any, since: Any) -> sa.Select[Any]:
     return sa.select(*groups, sa.func.count().label("number"), sa.func.min(since).label("oldest_at")).group_by(*groups)
 
 
 def _waiting(table: sa.Table, status: str) -> sa.Select[Any]:
-    location_id = sa.func.coalesce(table.c.location_id, "")
-    return _counted(
-        location_id, sa.literal_column("'notification'"), sa.literal_column(f"'{status}'"), table.c.received_at
-    )
+    location_id = sa.func.coalesce(table.c.location_id, "").label("location_id")
+    notification: tuple[Any, ...] = (sa.literal("notification").label("kind"), sa.literal(status).label("status"))
+    return _counted(location_id, since=table.c.received_at).add_columns(*notification)
 
 
 _QUERIES = (
-    _counted(work_table.c.location_id, work_table.c.kind, STANDING, SINCE)
+    _counted(work_table.c.location_id, work_table.c.kind, STANDING.label("status"), since=SINCE)
     .select_from(WORK)
     .where(work_table.c.kind.in_((CALL.name, FOLLOW_UP.name))),
     _waiting(inbox_table, "pending"),

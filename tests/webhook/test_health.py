@@ -6,8 +6,9 @@ from pathlib import Path
 
 import requests
 
-from models.calls.calls import CALL
-from tests.support.rows import call_log, change, fetch
+from models.calls.calls import work_key
+from models.reconciling import schedule
+from tests.support.rows import booked_call, change, fetch, write
 from tests.support.waiting import eventually
 from tests.support.world import World
 from tests.webhook.conftest import Intake
@@ -30,9 +31,9 @@ def test_what_waits_is_told_by_account_work_and_status_with_the_age_of_the_oldes
     intake.post(intake.message(done))
     intake.take_in()
     intake.post(intake.message(done))
-    fetch(intake.database, call_log(done.call_id), location_id=intake.double.location_id)
-    key = (intake.double.location_id, old.call_id)
-    change(intake.database, CALL, key, created_at=datetime.now(UTC) - AN_HOUR_AGO)
+    fetch(intake.database, booked_call(done.call_id), location_id=intake.double.location_id)
+    change(intake.database, work_key(old.location_id, old.call_id), created_at=datetime.now(UTC) - AN_HOUR_AGO)
+    write(intake.database, schedule.open_regular, old.location_id, until=datetime.now(UTC))
 
     told = intake.app.test_client().get("/metrics").text
     labels = f'{{location_id="{intake.double.location_id}",status="pending",work="call"}}'
@@ -41,7 +42,8 @@ def test_what_waits_is_told_by_account_work_and_status_with_the_age_of_the_oldes
     age = re.search(rf"leadway_oldest_age_seconds{re.escape(labels)} ([0-9.]+)", told)
     assert age is not None
     assert 3600 <= float(age[1]) < 3700
-    assert 'status="done"' not in told
+    assert 'status="complete"' not in told
+    assert 'work="window"' not in told, "how long it takes is no backlog"
     assert f"leadway_rows{labels.replace('call', 'notification')} 1.0" in told, "it waits to be taken in"
 
 

@@ -61,7 +61,7 @@ def test_paging_shows_every_call_once_even_where_many_came_in_one_moment(
         connection.execute(
             sa.update(calls_table)
             .where(calls_table.c.call_id > "call-02")
-            .values(created_at=datetime(2024, 1, 1, tzinfo=UTC))
+            .values(first_heard_at=datetime(2024, 1, 1, tzinfo=UTC))
         )
     seen, path = list[str](), "/ops/"
     while path:
@@ -81,7 +81,7 @@ def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Dat
     dead_call(database, "call-dead")
     assert ids(ops.text(f"/ops/?account={OTHER}")) == ["call-other"]
     assert ids(ops.text("/ops/?status=dead")) == ["call-dead"]
-    assert ids(ops.text(f"/ops/?status=done&account={LOCATION}")) == ["call-note", "call-done"]
+    assert ids(ops.text(f"/ops/?status=complete&account={LOCATION}")) == ["call-note", "call-done"]
     assert ids(ops.text("/ops/?status=follow-up-open")) == ["call-note"]
     assert ids(ops.text("/ops/?status=follow-up-unclear")) == []
     assert "dead: not found" in ops.text("/ops/")
