@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import Action, CallLog, Source
-from models.calls.calls import Call, actions_of, as_call, call_actions_table, calls_table, this_call
+from models.calls.calls import Call, actions_of, as_call, call_actions_table, calls_table, this_call, work_key
 from models.database import insert, now, on_postgresql
-from models.work.work_rows import Request
+from models.work.work_rows import IS_THIS_ROW, Request, work_table
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,18 @@ def _insert_new(
     ]
     if actions:
         connection.execute(sa.insert(call_actions_table), actions)
+    # The work of a settled call ends with this reading, but for a repeat.
+    unsettled = [call_id for call_id in sorted(inserted) if not found[call_id].settled]
+    for call_id in unsettled:
+        connection.execute(_NOT_UNREAD, work_key(location_id, call_id).parameters)
     return {call_id: found[call_id] for call_id in inserted}
+
+
+_NOT_UNREAD = (
+    sa.update(work_table)
+    .where(IS_THIS_ROW, work_table.c.first_heard_at.is_not(None))
+    .values(first_heard_at=None, announced_at=None, origin=None, wants_follow_ups=None)
+)
 
 
 def _bring_up_to_date(
