@@ -19,8 +19,6 @@ from workers.process.connections import Connections, connections
 log = structlog.get_logger(__name__)
 
 
-# A task only for messages of the release before, whose beat sent them.
-@app.task(name="pauses.heal")
 def heal_pauses() -> None:
     """Probes each paused account whose probe is due with a harmless request; the intervals grow."""
     this = connections()

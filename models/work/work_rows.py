@@ -160,7 +160,10 @@ def key_values(key: WorkKey) -> dict[str, str]:
 
 
 def request_of(row: Any) -> Request | None:
-    """The request of a row of `work`; None: it is about no call, or the call is stored."""
-    if row.first_heard_at is None:
+    """The request of a row of `work`; None: it is about no call, or the call is stored.
+
+    A call that was announced while it was being stored has one too: what was heard meanwhile counts.
+    """
+    if row.first_heard_at is None and row.announced_at is None:
         return None
-    return Request(row.first_heard_at, row.announced_at, row.origin, row.wants_follow_ups)
+    return Request(row.first_heard_at or row.created_at, row.announced_at, row.origin, bool(row.wants_follow_ups))

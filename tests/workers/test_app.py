@@ -9,11 +9,13 @@ import pytest
 
 from models.accounts import pauses
 from models.accounts.pauses import PauseCause
+from models.reconciling.windows import WindowKind
 from tests.support.rows import write
 from tests.support.waiting import meanwhile
 from tests.support.worker import AtWork
 from workers.app import QUEUES, SCHEDULE, app
 from workers.dispatch_due import dispatch_due
+from workers.reconciling.open_windows import open_windows
 
 
 def our_tasks() -> dict[str, Callable[..., None]]:
@@ -44,13 +46,13 @@ def test_tasks_are_named_noun_verb_and_written_in_a_module_that_the_app_includes
 
 
 KEPT = [
-    ("accounts.reconcile", ()),
     ("calls.fetch", ("a location", "a call")),
     ("due.dispatch", ()),
     ("expired.prune", ()),
-    ("follow_ups.send", ("a follow-up",)),
-    ("pauses.heal", ()),
-    ("reconciliations.read_page", ("a window",)),
+    ("follow_ups.send", ("a location", "a follow-up")),
+    ("grants.refresh", ("a location", "")),
+    ("heartbeats.forget", ()),
+    ("reconciliations.read_page", ("a location", "a slot")),
 ]
 """The messages of this release and of the one before. A line goes a release after nobody sends it any more; when a task
 gets other arguments both lines stand here for a release (docs/upgrading.md)."""
@@ -73,18 +75,18 @@ def something_to_do(at_work: AtWork, name: str) -> tuple[Any, ...]:
     follow_up_id = at_work.owed()
     write(at_work.database, pauses.pause, at_work.location_id, cause=PauseCause.VERSION, detail="why")
     at_work.time_passes(31)
-    at_work.change_call(old, created_at=old.created_at)
+    at_work.change_call(old, first_heard_at=old.created_at)
     write(at_work.database, pauses.resume, at_work.location_id)
     call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True)
     at_work.announce(call)
     given: dict[str, tuple[Any, ...]] = {
         "calls.fetch": (at_work.location_id, call.call_id),
-        "follow_ups.send": (follow_up_id,),
+        "follow_ups.send": (at_work.location_id, follow_up_id),
+        "grants.refresh": (at_work.location_id, ""),
     }
     if name == "reconciliations.read_page":
-        our_tasks()["accounts.reconcile"]()
-        [window] = at_work.rows("reconciliations")
-        given[name] = (window["reconciliation_id"],)
+        open_windows()
+        given[name] = (at_work.location_id, WindowKind.REGULAR)
         our_tasks()[name](*given[name])  # what is left is its last page
     at_work.this.redis.flushall()
     return given.get(name, ())
@@ -94,6 +96,7 @@ def everything(at_work: AtWork) -> dict[str, Any]:
     """All that a task can change, but for what says how often it looked."""
     tables = (
         "calls",
+        "work",
         "call_actions",
         "follow_ups",
         "attempts",
