@@ -182,15 +182,10 @@ def _are_read_whole(entries: Any) -> bool:
     """Whether the list of actions says nothing that `call_actions` does not keep."""
     return isinstance(entries, list) and all(
         isinstance(entry, dict)
-        and entry.keys() <= _ACTION_FIELDS
-        and isinstance(entry.get("actionParameters", {}), dict)
+        and all(not value or (name in _ACTION_FIELDS and _ACTION_FIELDS[name](value)) for name, value in entry.items())
+        and entry.get("actionId", entry.get("_id")) == entry.get("_id", entry.get("actionId"))
         for entry in entries
     )
-
-
-_ACTION_FIELDS = {
-    "actionId", "_id", "actionType", "actionName", "actionParameters", "executedAt", "triggerReceivedAt",
-}  # fmt: skip
 
 
 def _actions(value: Any) -> tuple[Action, ...]:
@@ -278,6 +273,11 @@ def _finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+_ACTION_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "actionId": _id_or_none, "_id": _id_or_none, "actionType": _line, "actionName": _line,
+    "actionParameters": _object_or_none, "executedAt": read_time, "triggerReceivedAt": read_time,
+}  # fmt: skip
+"""How each field of an action is read."""
 _FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "id": ("call_id", _id_or_none),
     "contactId": ("contact_id", _id_or_none),

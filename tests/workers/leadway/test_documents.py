@@ -73,6 +73,25 @@ def test_a_full_call_log_is_read_into_its_fields() -> None:
     assert "token123" not in json.dumps([call_log.document, custom.parameters])
 
 
+def test_the_document_leaves_out_what_has_a_column() -> None:
+    assert read(FULL).document == {}
+    assert read(FULL | {"traceId": "t1", "novelty": 1, "duration": "long"}).document == {
+        "traceId": "t1", "novelty": 1, "duration": "long",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "junk", {"novelty": 1}, {"actionParameters": "none"}, {"executedAt": "soon"}, {"actionName": ["x"]},
+        {"actionId": "x1", "_id": "x2"}, {"triggerReceivedAt": 7},
+    ],
+)  # fmt: skip
+def test_actions_that_say_more_than_their_columns_keep(entry: Any) -> None:
+    entries = [*FULL["executedCallActions"][:2], entry]
+    assert read(FULL | {"executedCallActions": entries}).document == {"executedCallActions": entries}
+
+
 def test_unknown_fields_are_named_and_kept() -> None:
     call_log = read({"id": "c1", "sentiment": "good", "recordingUrl": None})
     assert call_log.unknown_fields == ("recordingUrl", "sentiment")
@@ -82,7 +101,7 @@ def test_unknown_fields_are_named_and_kept() -> None:
 def test_values_of_wrong_types_count_as_missing_and_stay_in_the_document() -> None:
     wrong = {name: [["wrong"]] for name in KNOWN_FIELDS - {"id"}}
     call_log = read({"id": "c1", **wrong})
-    assert call_log == CallLog(call_id="c1", source=Source.FETCH, document={"id": "c1", **wrong})
+    assert call_log == CallLog(call_id="c1", source=Source.FETCH, document=wrong)
 
 
 def test_actions_that_are_no_objects_or_lack_everything_are_tolerated() -> None:
