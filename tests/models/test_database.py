@@ -18,15 +18,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from models.accounts import accounts, circuit_breaker
 from models.calls import calls
-from models.calls.calls import CALL
 from models.database import WEB, WORKER, Database, UtcDateTime, earlier_of, moment
 from models.intake import notifications
 from models.work import heartbeats as beats
 from models.work import history, lifecycle
 from models.work.heartbeats import heartbeats_table
 from models.work.lifecycle import LeaseLost, claim
-from models.work.work_rows import WorkStatus
-from tests.support.rows import LOCATION, announce, call_row, claimed_call, receive, rows_of, write
+from models.work.work_rows import NEW, work_table
+from tests.support.rows import LOCATION, announce, claimed_call, receive, rows_of, write
 from tests.support.waiting import eventually
 from workers.take_in import take_in
 
@@ -213,15 +212,17 @@ def test_a_commit_whose_answer_was_lost_is_harmless_when_it_is_run_again(
     lose_the_answer_to_the_next_commit(database, monkeypatch)
     take_in(database)
     assert [row["repeats"] for row in rows_of(database, notifications.notifications_table)] == [0]
-    assert len(rows_of(database, calls.calls_table)) == 1
+    assert [(row["subject"], row["requested"]) for row in rows_of(database, work_table)] == [("1", 1)]
 
 
-def test_a_finish_whose_answer_was_lost_is_finished_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_completion_whose_answer_was_lost_is_completed_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim = claimed_call(database)
     lose_the_answer_to_the_next_commit(database, monkeypatch)
     with pytest.raises(LeaseLost):
         database.transact(lambda connection: lifecycle.complete(connection, claim))
-    assert call_row(database).status == WorkStatus.DONE
+    assert rows_of(database, work_table) == []
     assert len(rows_of(database, history.attempts_table)) == 1
 
 
@@ -320,15 +321,15 @@ def test_times_are_told_in_utc_whatever_zone_the_server_has(postgresql_url: str)
 SECRET_WORDS = "the caller said something private"
 
 
-CALL_VALUES = {"location_id": LOCATION, "call_id": SECRET_WORDS, "created_at": moment(), "origin": "x"}
+WORK_VALUES = {**NEW, "kind": "call", "location_id": LOCATION, "subject": SECRET_WORDS, "lane": 0}
 ACTION_VALUES = {
     "location_id": LOCATION, "call_id": SECRET_WORDS, "action_key": "x", "action_type": "x", "action_name": "x",
     "position": 0, "parameters": {},
 }  # fmt: skip
 BREAKING = {
-    "a key that is taken": sa.insert(calls.calls_table).values(CALL_VALUES),
-    "a missing value": sa.insert(calls.calls_table).values(
-        {**CALL_VALUES, "call_id": "call-2", "origin": None, "transcript": SECRET_WORDS}
+    "a key that is taken": sa.insert(work_table).values(WORK_VALUES),
+    "a missing value": sa.insert(work_table).values(
+        {**WORK_VALUES, "subject": "call-2", "lane": None, "last_error": SECRET_WORDS}
     ),
     "a key of nothing": sa.insert(calls.call_actions_table).values({**ACTION_VALUES, "location_id": "loc-two"}),
     "a wrong column": sa.text("SELECT * FROM calls WHERE nothing = :words").bindparams(words=SECRET_WORDS),
@@ -398,11 +399,10 @@ def _work(database: Database, name: str, number: int) -> None:
     database.transact(lambda connection: beats.beat(connection, name, process="worker"))
     take_in(database)
     with database.reading() as connection:
-        rows = connection.execute(
-            calls.calls_table.select().where(calls.calls_table.c.status == "pending").limit(3)
-        ).all()
-    for row in rows:
-        got = claim(database, CALL, (row.location_id, row.call_id), lease_seconds=60, deadline_seconds=20, worker=name)
+        subjects = connection.execute(sa.select(work_table.c.subject).limit(3)).scalars().all()
+    for subject in subjects:
+        key = calls.work_key(LOCATION, subject)
+        got = claim(database, key, lease_seconds=60, deadline_seconds=20, worker=name)
         if got is not None:
             database.transact(lambda connection, mine=got: lifecycle.complete(connection, mine))  # type: ignore[misc]
 
@@ -416,10 +416,11 @@ def test_two_web_and_four_worker_processes_write_to_one_sqlite_file_and_none_fin
         running += [processes.submit(be_worker, sqlite_url, f"worker-{n}", 3.0) for n in range(4)]
         assert [error for each in running for error in each.result(60)] == []
     take_in(database)
-    written = rows_of(database, calls.calls_table)
-    assert len(written) == len(rows_of(database, notifications.notifications_table)) > 0
-    done = [row for row in written if row["status"] == WorkStatus.DONE]
-    assert done
-    assert {row["fence"] for row in done} == {1}, "each was claimed once"
+    heard_of = {row["call_id"] for row in rows_of(database, notifications.notifications_table)}
+    attempts = rows_of(database, history.attempts_table)
+    completed = [row["subject"] for row in attempts]
+    assert len(completed) == len(set(completed)) > 0, "each was completed once"
+    assert heard_of == {*completed, *(row["subject"] for row in rows_of(database, work_table))}
+    assert len({row["fence"] for row in attempts}) == len(attempts)
     assert Path(sqlite_url.removeprefix("sqlite:///")).exists()
     database.close()
