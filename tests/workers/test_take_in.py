@@ -1,6 +1,7 @@
 """Taking in: whatever happens meanwhile, each arrival is counted once and its call becomes work."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,21 @@ import structlog.testing
 from sqlalchemy.exc import ProgrammingError
 
 from models.accounts import accounts
-from models.calls.calls import CALL, Origin, calls_table
-from models.database import Database
+from models.calls.calls import YOUNG, Origin, calls_table, work_key
+from models.database import Database, moment
 from models.failpoints import arm_failpoints
 from models.intake.inbox import ARRIVALS_AT_ONCE, inbox_table
 from models.intake.notifications import NotificationStatus, notifications_table
 from models.intake.quarantine import quarantine_table
-from models.work.work_rows import Lane
+from models.work.work_rows import Lane, work_table
 from tests.crash.points import Points
 from tests.support.rows import (
     LOCATION,
+    TRANSCRIPT,
     add_account,
     announce,
     arrive,
-    booked_call,
+    call_log,
     call_row,
     change,
     claim_call,
@@ -40,7 +42,7 @@ from webhook.rejections import Reason
 from workers import take_in as take_in_module
 from workers.take_in import take_in
 
-KEY = (LOCATION, "call-1")
+KEY = work_key(LOCATION, "call-1")
 
 
 def notification(database: Database) -> sa.RowMapping:
@@ -49,7 +51,8 @@ def notification(database: Database) -> sa.RowMapping:
 
 
 def call_ids(database: Database) -> list[str]:
-    return [row["call_id"] for row in rows_of(database, calls_table)]
+    """Of the calls that are to be read."""
+    return [row["subject"] for row in rows_of(database, work_table)]
 
 
 # What becomes of the call
@@ -57,7 +60,7 @@ def call_ids(database: Database) -> list[str]:
 
 def announced_only(database: Database) -> None:
     announce(database, "call-1")
-    change(database, CALL, KEY, lane=Lane.BACKFILLED)
+    change(database, KEY, lane=Lane.BACKFILLED)
 
 
 def running(database: Database) -> None:
@@ -73,10 +76,24 @@ def dead(cause: str) -> Callable[[Database], None]:
     return prepare
 
 
-def stored(origin: Origin, *, plans_follow_ups: bool = True) -> Callable[[Database], None]:
+def stored(
+    *, origin: Origin = Origin.RECONCILE, wants_follow_ups: bool = True, settled: bool = True, erased: bool = False,
+    age: timedelta = YOUNG,
+) -> Callable[[Database], None]:  # fmt: skip
+    """A call that ended `age` ago."""
+
     def prepare(database: Database) -> None:
-        announce(database, "call-1", origin=origin, plans_follow_ups=plans_follow_ups)
-        fetch(database, booked_call("call-1"))
+        announce(database, "call-1", origin=origin, wants_follow_ups=wants_follow_ups)
+        words = TRANSCRIPT if settled else ""
+        started_at = datetime.now(UTC) - age - timedelta(seconds=61)
+        fetch(
+            database, call_log("call-1", started_at=started_at, duration_seconds=60.0, transcript=words, summary=words)
+        )
+        with database.transaction() as connection:
+            if settled:
+                connection.execute(sa.delete(work_table))
+            if erased:
+                connection.execute(sa.update(calls_table).values(erased_at=moment()))
 
     return prepare
 
@@ -89,8 +106,10 @@ def stored(origin: Origin, *, plans_follow_ups: bool = True) -> Callable[[Databa
         pytest.param(running, "running", False, id="running"),
         pytest.param(dead("not_found"), "pending", True, id="dead"),
         pytest.param(dead("poison"), "dead", False, id="poison"),
-        pytest.param(stored(Origin.RECONCILE), "done", False, id="stored"),
-        pytest.param(stored(Origin.BACKFILL, plans_follow_ups=False), "pending", True, id="without follow-ups"),
+        pytest.param(stored(), "complete", False, id="stored"),
+        pytest.param(stored(settled=False), "pending", True, id="unsettled"),
+        pytest.param(stored(age=YOUNG - timedelta(minutes=1)), "pending", True, id="settled and young"),
+        pytest.param(stored(origin=Origin.BACKFILL, wants_follow_ups=False), "pending", True, id="without follow-ups"),
     ],
 )
 def test_a_notification_makes_its_call_work_by_what_is_known_of_it(
@@ -99,12 +118,29 @@ def test_a_notification_makes_its_call_work_by_what_is_known_of_it(
     before(database)
     arrive(database, "one", call_id="call-1")
     row = call_row(database)
-    assert row["status"] == status
-    assert row["announced_at"] is not None
-    assert row["plans_follow_ups"]
-    assert is_due == (row["next_attempt_at"] is not None and seconds_until(database, row["next_attempt_at"]) <= 0)
+    assert row.status == status
+    assert row.announced_at is not None
+    assert row.wants_follow_ups
+    assert is_due == (row.due_at is not None and seconds_until(database, row.due_at) <= 0)
     if is_due:
-        assert row["lane"] == Lane.LIVE
+        assert row.lane == Lane.LIVE
+
+
+def test_an_erased_call_is_left_alone(database: Database) -> None:
+    stored(erased=True, age=timedelta(seconds=1))(database)
+    before = rows_of(database, calls_table)
+    arrive(database, "one", call_id="call-1")
+    assert (rows_of(database, calls_table), call_ids(database)) == (before, [])
+
+
+def test_a_call_is_heard_of_when_its_notification_came(database: Database) -> None:
+    receive(database, "one", call_id="call-1")
+    with database.transaction() as connection:
+        connection.execute(sa.update(inbox_table).values(received_at=moment(-600)))
+    take_in(database)
+    row = call_row(database)
+    assert -602 < seconds_until(database, row.first_heard_at) < -598
+    assert row.announced_at == row.first_heard_at
 
 
 def test_a_repeat_while_the_call_is_being_read_asks_for_another_reading_and_touches_no_lease(
@@ -112,10 +148,18 @@ def test_a_repeat_while_the_call_is_being_read_asks_for_another_reading_and_touc
 ) -> None:
     arrive(database, "one", call_id="call-1")
     claim_call(database, "call-1")
-    before = call_row(database)
+    [before] = rows_of(database, work_table)
     arrive(database, "one", call_id="call-1")
-    after = call_row(database)
+    [after] = rows_of(database, work_table)
     assert {name for name in after if after[name] != before[name]} == {"requested"}
+
+
+def test_one_without_a_call_id_brings_the_listing_of_its_account_forward(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute(sa.update(accounts.accounts_table).values(next_reconcile_at=moment(900)))
+    arrive(database, "one", status=NotificationStatus.UNRESOLVED, contact_id="contact-1")
+    [account] = rows_of(database, accounts.accounts_table)
+    assert 0 < seconds_until(database, account["next_reconcile_at"]) <= 2
 
 
 @pytest.mark.parametrize("status", [NotificationStatus.UNRESOLVED, NotificationStatus.IGNORED])
@@ -180,7 +224,7 @@ def test_a_repeat_that_comes_while_its_first_is_being_taken_in_is_counted(
             points.open(point)
     take_in(database)
     assert (notification(database)["repeats"], call_ids(database)) == (1, ["call-1"])
-    assert call_row(database)["requested"] == 2
+    assert call_row(database).requested == 2
     assert rows_of(database, inbox_table) == []
 
 
@@ -223,11 +267,11 @@ def test_a_crash_at_every_statement_loses_nothing_and_counts_nothing_twice(datab
     receive(database, "two", status=NotificationStatus.UNRESOLVED)
     receive(database, "three", call_id="call-3", location_id="loc-unknown")
     announce(database, "call-1", origin=Origin.RECONCILE)
-    before = [rows_of(database, table) for table in (inbox_table, notifications_table, calls_table)]
+    before = [rows_of(database, table) for table in (inbox_table, notifications_table, work_table)]
     crashes = 0
     while not _is_taken_in_without_crash(database, at_statement=crashes + 1):
         crashes += 1
-        now = [rows_of(database, table) for table in (inbox_table, notifications_table, calls_table)]
+        now = [rows_of(database, table) for table in (inbox_table, notifications_table, work_table)]
         assert now == before, f"after a crash at statement {crashes}"
     assert crashes >= 6, "a look at the inbox, its DELETE, the accounts, the merge, the call"
     kept = {row["dedupe_key"]: (row["status"], row["repeats"]) for row in rows_of(database, notifications_table)}
