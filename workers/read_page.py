@@ -7,8 +7,10 @@ from contextlib import suppress
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.accounts import accounts, pauses
+from models.accounts import accounts, circuit_breaker, pauses
+from models.accounts.circuit_breaker import BreakerState
 from models.calls.calls import CALL
+from models.database import now
 from models.reconciling import windows
 from models.reconciling.windows import WINDOW, Window
 from models.work import lifecycle
@@ -47,9 +49,11 @@ def read_to_end(
             if window is None:
                 return
             why = _why_it_stands_still(connection, location_id)
+            breaker = circuit_breaker.state_of(accounts.get(connection, location_id), now(connection))
         if why is not None:
             raise AccountStandsStill(why)
-        outcome = _read_or_release(this, window)
+        is_open = breaker is BreakerState.OPEN  # a worker would not be sent a page of this account
+        outcome = PageOutcome.NOT_CLAIMED if is_open else _read_or_release(this, window)
         if on_page is not None:
             on_page(outcome, window)
         if outcome is not PageOutcome.READ:

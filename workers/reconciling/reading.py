@@ -42,10 +42,11 @@ def read_one_page(key: WorkKey) -> PageOutcome:
 
     Raises SQLAlchemyError if the claim fails, and KeyboardInterrupt.
     """
-    with claimed(key) as attempt:
+    outcome = PageOutcome.NOT_READ
+    with claimed(key, at_abort=_record_abort) as attempt:
         if attempt is None:
             return PageOutcome.NOT_CLAIMED
-        attempt.outcome = PageOutcome.NOT_READ
+        attempt.outcome = outcome
         with attempt.this.database.reading() as connection:
             account = accounts.get(connection, key.location_id)
             window = windows.get_claimed(connection, attempt.claim)
@@ -57,11 +58,11 @@ def read_one_page(key: WorkKey) -> PageOutcome:
                 lambda connection: _take_in(connection, attempt.this, attempt.claim, window, whole, account=account)
             )
             failpoint("page_stored")
-            attempt.outcome = PageOutcome.READ
+            attempt.outcome = outcome = PageOutcome.READ
         else:
             error = page
             attempt.commit(lambda connection: _hold_up(connection, attempt, window, error, account=account))
-    return PageOutcome(attempt.outcome) if attempt.outcome in PageOutcome else PageOutcome.NOT_READ
+    return outcome
 
 
 def _ask(attempt: Attempt, window: Window, *, account: Account) -> Page | LeadwayError:
@@ -122,6 +123,13 @@ def _hold_up(
     metrics.WINDOW_FAILURES.labels(error.kind).inc()
     if not waits:
         log.warning("page_not_read", location_id=window.location_id, kind=str(window.kind), error=str(error.kind))
+
+
+def _record_abort(connection: Connection, claim: Claim, *, dead: bool) -> None:
+    """Records that the window is held up by what this code cannot take in; the work tells the exception."""
+    del dead  # a window never is
+    window = windows.get_claimed(connection, claim)
+    windows.hold_up(connection, window, error="broken", requests=window.requests)
 
 
 def _counts_from(window: Window, account: Account) -> datetime | None:

@@ -41,18 +41,12 @@ def test_of_a_slot_one_window_is_open_however_many_want_it(database: Database) -
     assert len(rows_of(database, table)) == 2
 
 
-@pytest.mark.parametrize(
-    "write_late",
-    [
-        lambda *late: windows.go_on(*late, next_page=9),
-        lambda *late: windows.close(*late, listed=9),
-        lambda connection, claim, window: (
-            lifecycle.reschedule(connection, claim, seconds=5),
-            windows.hold_up(connection, window, error="outage", requests=9),
-        ),
-    ],
-    ids=["go_on", "close", "hold_up"],
-)
+def hold_up(connection: sa.Connection, claim: Claim, window: Window) -> None:
+    lifecycle.reschedule(connection, claim, seconds=5)
+    windows.hold_up(connection, window, error="outage", requests=9)
+
+
+@pytest.mark.parametrize("write_late", [windows.go_on, windows.close, hold_up])
 def test_a_reader_whose_lease_ran_out_writes_nothing(database: Database, write_late: Callable[..., Any]) -> None:
     open_run(database)
     late = claimed(database)

@@ -1,23 +1,27 @@
 """What Leadway lists is what we hold: after outages, on shifting pages, through failures and deaths of the reader."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from models.accounts import accounts, pauses
-from models.calls.calls import calls_table
+from models.accounts import accounts, circuit_breaker, pauses
 from models.database import moment, now
-from models.reconciling import schedule
+from models.reconciling import schedule, windows
 from models.reconciling.windows import WindowKind, reconciliations_table
+from models.work import open_work
+from models.work.work_rows import work_table
 from tests.leadway_double.nouns import PlacedCall
-from tests.support.rows import arrive, write
+from tests.support.rows import arrive, claim_work, make_due, read, run_out, write
 from tests.support.waiting import eventually, meanwhile
 from tests.support.worker import DAY, HOUR, AtWork, ledger, reconcile, was_served_since
-from workers.reconcile_accounts import AccountStandsStill, read_to_end, reconcile_accounts
-from workers.reconciling.read_page import PageOutcome, read_page
+from workers.read_page import AccountStandsStill, read_to_end
+from workers.reconciling import reading
+from workers.reconciling.open_windows import open_windows
+from workers.reconciling.reading import PageOutcome, read_one_page
+from workers.reconciling.take_in_listed import take_in_listed
 
 
 def stored_ids(at_work: AtWork) -> list[str]:
@@ -26,6 +30,27 @@ def stored_ids(at_work: AtWork) -> list[str]:
 
 def ids_of(calls: Sequence[PlacedCall]) -> list[str]:
     return sorted(call.call_id for call in calls)
+
+
+def open_work_of_calls(at_work: AtWork) -> list[str]:
+    return [row["subject"] for row in at_work.rows("work") if row["kind"] == "call"]
+
+
+def opened(at_work: AtWork, kind: WindowKind = WindowKind.REGULAR) -> Any:
+    """Opens a window of the last hours; returns the key of its work."""
+    with at_work.database.transaction() as connection:
+        until = now(connection)
+        if kind is WindowKind.REGULAR:
+            schedule.open_regular(connection, at_work.location_id, until=until)
+        else:
+            since = at_work.account().added_at
+            windows.open_run(connection, at_work.location_id, kind=kind, since=since, until=until)
+    return windows.work_key(at_work.location_id, kind)
+
+
+def window_of(at_work: AtWork, kind: WindowKind) -> sa.RowMapping:
+    [row] = [row for row in ledger(at_work) if row["kind"] == kind]
+    return row
 
 
 def list_requests(at_work: AtWork) -> int:
@@ -41,7 +66,8 @@ def test_after_an_outage_every_listed_call_has_its_row_with_what_it_says(at_work
 
     assert stored_ids(at_work) == ids_of(placed + trials)
     rows = at_work.rows("calls")
-    assert Counter(row["status"] for row in rows) == {"done": 127}
+    assert open_work_of_calls(at_work) == []
+    assert all(row["settled_at"] is not None for row in rows)
     assert all(row["read_from"] == "list" and row["transcript"] and row["origin"] == "reconcile" for row in rows)
     assert sum(row["trial_call"] for row in rows) == 7
     assert window["finished_at"] is not None
@@ -177,7 +203,7 @@ def test_a_revoked_token_pauses_the_account_and_the_run_goes_on_where_it_was(at_
     at_work.double.restore_token()
     with at_work.database.transaction() as connection:
         pauses.resume(connection, at_work.location_id)
-        connection.execute(sa.update(reconciliations_table).values(due_at=moment()))
+    make_due(at_work.database, windows.work_key(at_work.location_id, WindowKind.REGULAR))
     read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
     assert stored_ids(at_work) == ids_of(placed)
 
@@ -185,51 +211,120 @@ def test_a_revoked_token_pauses_the_account_and_the_run_goes_on_where_it_was(at_
 def test_a_reader_that_comes_back_after_its_lease_writes_nothing(at_work: AtWork) -> None:
     was_served_since(at_work, 5 * HOUR)
     at_work.double.place_calls(60, over=4 * HOUR, ago=300)
-    at_work.double.fault("list", "delay", seconds=1.0, times=1)
-    steps: list[PageOutcome] = []
-    with at_work.database.transaction() as connection:
-        schedule.open_regular(connection, at_work.location_id, until=now(connection))
-    [window] = ledger(at_work)
-    with meanwhile(lambda: steps.append(read_page(at_work.this, window["reconciliation_id"]))):
-        eventually(lambda: at_work.requests("list"))
-        with at_work.database.transaction() as connection:
-            connection.execute(sa.update(reconciliations_table).values(due_at=moment(-1)))
-        assert read_page(at_work.this, window["reconciliation_id"]) is PageOutcome.READ
+    held = at_work.double.fault("list", "do_then_hold", times=1)
+    key = opened(at_work)
+    late: list[PageOutcome] = []
+    with meanwhile(lambda: late.append(read_one_page(key))):
+        eventually(at_work.double.under_way)
+        run_out(at_work.database, key)
+        assert read_one_page(key) is PageOutcome.READ
         after = ledger(at_work)
-    assert steps == [PageOutcome.LEASE_LOST]
+        at_work.double.release(held)
+    assert late == [PageOutcome.NOT_READ]
     assert ledger(at_work) == after
     assert len(stored_ids(at_work)) == 50
 
 
-@pytest.mark.parametrize("ended_by", [KeyboardInterrupt, RuntimeError])
-def test_a_database_that_cannot_be_written_at_the_end_replaces_no_other_error(
-    at_work: AtWork, monkeypatch: pytest.MonkeyPatch, ended_by: type[BaseException]
+def refused(at_work: AtWork, _monkeypatch: pytest.MonkeyPatch, key: Any) -> None:
+    """Leadway refuses each of twelve tries."""
+    at_work.double.fault("list", "status", status=422, times=12)
+    fail(at_work, key, times=12)
+    assert window_of(at_work, WindowKind.REGULAR)["error"] == "refused"
+
+
+def broken(at_work: AtWork, monkeypatch: pytest.MonkeyPatch, key: Any) -> None:
+    """This window's page holds what the code cannot take in."""
+
+    def raising(connection: Any, this: Any, claim: Any, window: Any, *rest: Any, **named: Any) -> Any:
+        if window.kind is WindowKind.REGULAR:
+            raise ValueError
+        return take_in_listed(connection, this, claim, window, *rest, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "take_in_listed", raising)
+        fail(at_work, key, times=12)
+    assert window_of(at_work, WindowKind.REGULAR)["error"] == "broken"
+
+
+def killed(at_work: AtWork, _monkeypatch: pytest.MonkeyPatch, key: Any) -> None:
+    """Each attempt ends the worker that makes it, in isolation too."""
+    for lost in range(6):
+        assert claim_work(at_work.database, key, isolated=lost > 1) is not None
+        run_out(at_work.database, key)
+
+
+def fail(at_work: AtWork, key: Any, *, times: int) -> None:
+    for _ in range(times):
+        assert read_one_page(key) is PageOutcome.NOT_READ
+        make_due(at_work.database, key)
+
+
+@pytest.mark.parametrize("fails", [refused, broken, killed])
+def test_a_page_that_fails_forever_holds_up_only_its_window_and_never_dies(
+    at_work: AtWork, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., None]
+) -> None:
+    was_served_since(at_work, 5 * HOUR)
+    placed = at_work.double.place_calls(3, over=HOUR, ago=300)
+    key, mark = opened(at_work), at_work.account().complete_until
+    fails(at_work, monkeypatch, key)
+
+    work = read(at_work.database, open_work.get, key)
+    assert work is not None
+    assert work.dead_cause is None
+    assert work.due_at is not None
+    assert at_work.account().complete_until == mark
+
+    opened(at_work, WindowKind.SINCE)
+    read_to_end(at_work.this, at_work.location_id, WindowKind.SINCE)
+    assert stored_ids(at_work) == ids_of(placed)
+    read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
+    window = window_of(at_work, WindowKind.REGULAR)
+    assert (window["listed"], window["held"], window["error"]) == (3, 3, None)
+
+
+@pytest.mark.parametrize("database_is_away", [False, True])
+def test_a_person_who_ends_a_command_leaves_no_lease_if_the_database_can_be_written(
+    at_work: AtWork, monkeypatch: pytest.MonkeyPatch, database_is_away: bool
 ) -> None:
     def end(*_: object, **__: object) -> None:
-        raise ended_by
+        raise KeyboardInterrupt
 
-    def release(*_: object, **__: object) -> None:
+    def be_away(*_: object, **__: object) -> None:
         raise sa.exc.TimeoutError("no connection of the pool was free in time")
 
     was_served_since(at_work, 5 * HOUR)
     at_work.double.place_call(ago=600)
-    with at_work.database.transaction() as connection:
-        schedule.open_regular(connection, at_work.location_id, until=now(connection))
-    [window] = ledger(at_work)
-    monkeypatch.setattr("workers.reconciling.read_page.seen_ids.record", end)
-    monkeypatch.setattr("workers.reconciling.read_page.windows.release", release)
-    if ended_by is KeyboardInterrupt:
+    key = opened(at_work)
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "take_in_listed", end)
+        if database_is_away:
+            patch.setattr("workers.read_page.lifecycle.give_back", be_away)
         with pytest.raises(KeyboardInterrupt):
-            read_page(at_work.this, window["reconciliation_id"])
-    else:
-        assert read_page(at_work.this, window["reconciliation_id"]) is PageOutcome.RESCHEDULED
+            read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
+    expected = PageOutcome.NOT_CLAIMED if database_is_away else PageOutcome.READ
+    assert read_one_page(key) is expected
+
+
+def test_a_command_waits_while_the_circuit_breaker_is_open(at_work: AtWork) -> None:
+    was_served_since(at_work, 5 * HOUR)
+    opened(at_work)
+    write(at_work.database, circuit_breaker.open_breaker, at_work.location_id, seconds=60)
+    looks: list[PageOutcome] = []
+
+    def look(outcome: PageOutcome, _window: Any) -> None:
+        looks.append(outcome)
+        if len(looks) == 2:
+            assert list_requests(at_work) == 0
+            at_work.time_passes(61)
+
+    read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR, on_page=look)
+    assert looks == [PageOutcome.NOT_CLAIMED] * 2 + [PageOutcome.READ] * 2
 
 
 def test_two_readers_at_once_share_the_pages(at_work: AtWork) -> None:
     was_served_since(at_work, 5 * HOUR)
     placed = at_work.double.place_calls(200, over=4 * HOUR, ago=300)
-    with at_work.database.transaction() as connection:
-        schedule.open_regular(connection, at_work.location_id, until=now(connection))
+    opened(at_work)
     with meanwhile(lambda: read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)):
         read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
     [window] = ledger(at_work)
@@ -238,17 +333,13 @@ def test_two_readers_at_once_share_the_pages(at_work: AtWork) -> None:
     assert list_requests(at_work) == 6
 
 
-def test_the_tick_opens_what_is_due_and_sends_a_reader_for_it(at_work: AtWork) -> None:
+def test_the_tick_opens_what_is_due_once(at_work: AtWork) -> None:
     was_served_since(at_work, 5 * HOUR)
-    reconcile_accounts()
-    kinds = {row["kind"]: row for row in ledger(at_work)}
-    assert set(kinds) == {"regular"}
-    assert at_work.this.redis.llen("housekeeping") == 1
-    reconcile_accounts()
-    assert len(ledger(at_work)) == 1, "of each kind one is open"
-    for _ in range(20):
-        reconcile_accounts()
-    assert at_work.this.redis.llen("housekeeping") == 32 // 4, "one slot in four: what nobody takes does not pile up"
+    for _ in range(2):
+        open_windows()
+        assert [row["kind"] for row in ledger(at_work)] == ["regular"], "of each kind one is open"
+    [work] = at_work.rows("work")
+    assert (work["kind"], work["subject"]) == ("window", "regular")
 
 
 def test_the_period_is_short_while_calls_come_unannounced_and_longer_when_the_webhook_works(at_work: AtWork) -> None:
@@ -296,11 +387,12 @@ def test_many_waiting_calls_are_taken_from_the_list_fifty_with_each_request(
     for call in placed:
         at_work.announce(call)
     with at_work.database.transaction() as connection:  # they came as they ended
-        connection.execute(sa.update(calls_table).values(created_at=moment(-HOUR)))
+        connection.execute(sa.update(work_table).values(first_heard_at=moment(-HOUR)))
         schedule.open_due(connection, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, WindowKind.BURST)
     assert at_work.requests("fetch") == []
-    assert {row["status"] for row in at_work.rows("calls")} == {"done"}
+    assert stored_ids(at_work) == ids_of(placed)
+    assert open_work_of_calls(at_work) == []
     assert list_requests(at_work) == 3
 
 
@@ -312,7 +404,7 @@ def test_a_burst_is_dropped_where_the_list_of_its_time_is_longer_than_it_is_wort
     for call in at_work.double.place_calls(120, over=HOUR)[-2:]:
         at_work.announce(call)
     with at_work.database.transaction() as connection:
-        connection.execute(sa.update(calls_table).values(created_at=moment(-HOUR)))
+        connection.execute(sa.update(work_table).values(first_heard_at=moment(-HOUR)))
         schedule.open_due(connection, list_fetch=True)
     read_to_end(at_work.this, at_work.location_id, WindowKind.BURST)
     assert [row["error"] for row in ledger(at_work) if row["kind"] == "burst"] == ["not_worth_it"]
