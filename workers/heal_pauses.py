@@ -12,7 +12,7 @@ from workers.app import app
 from workers.attempts.attempt import claimed
 from workers.attempts.failure_policy import PAUSING, apply_to_account
 from workers.leadway import credentials
-from workers.leadway.credentials import GRANT, REFRESH
+from workers.leadway.credentials import CLAIM_SECONDS, GRANT, REFRESH
 from workers.leadway.errors import ErrorKind, LeadwayError
 from workers.process.connections import Connections, connections
 
@@ -32,7 +32,7 @@ def heal_pauses() -> None:
 @app.task(name=GRANT.task)
 def refresh_grant(location_id: str, _subject: str) -> None:
     """Refreshes the account's access token shortly before its end, or at once where a new grant was set."""
-    with claimed(credentials.work_key(location_id)) as attempt:
+    with claimed(credentials.work_key(location_id), lease_seconds=CLAIM_SECONDS) as attempt:
         if attempt is None:
             return
         with attempt.this.database.reading() as connection:

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from models.failpoints import arm_failpoints
 from models.follow_ups import follow_ups
+from models.follow_ups.follow_ups import FollowUp
 from models.follow_ups.references import carries_reference
 from models.work.lifecycle import FAILURES_ALLOWED, ISOLATED_AFTER, POISON_AFTER_LOST_ISOLATED, Claim
 from tests.leadway_double.nouns import Note
@@ -385,6 +386,7 @@ def test_who_finishes_after_his_lease_writes_nothing_and_his_note_is_adopted(at_
         run_out(at_work.database, at_work.follow_up_key(follow_up_id))
         second = claimed(at_work, follow_up_id)
         as_claimed = at_work.follow_up(follow_up_id)
+    assert isinstance(as_claimed.row, FollowUp)
     assert as_claimed.row.status == "unclear"
     assert as_claimed.unclear_since == second.lease_lost_at
     after = at_work.follow_up(follow_up_id)

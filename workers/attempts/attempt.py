@@ -46,18 +46,23 @@ class Attempt:
 
 @contextmanager
 def claimed(
-    key: WorkKey, *, at_claim: AtClaim | None = None, at_abort: AtAbort | None = None
+    key: WorkKey,
+    *,
+    lease_seconds: float | None = None,
+    at_claim: AtClaim | None = None,
+    at_abort: AtAbort | None = None,
 ) -> Iterator[Attempt | None]:
     """Claims the row for the block; None: there is nothing to claim.
 
     A block that raises ends its attempt: LeaseLost because somebody took the row over, anything else is logged and
-    aborts the attempt. `at_claim` and `at_abort` write in the transactions of claim and abort. A row that has lost
-    several leases in a row may be poison: it runs isolated, when no other attempt of this process would die with it.
-    Raises only what the database raises at the claim.
+    aborts the attempt. `lease_seconds`: if it is not LEADWAY_LEASE_SECONDS. `at_claim` and `at_abort` write in the
+    transactions of claim and abort. A row that has lost several leases in a row may be poison: it runs isolated, when
+    no other attempt of this process would die with it. Raises only what the database raises at the claim.
     """
     this = connections()
+    lease_seconds = lease_seconds or this.settings.leadway_lease_seconds
     with isolation.shared():
-        claim = _claim(this, key, isolated=False, at_claim=at_claim)
+        claim = _claim(this, key, isolated=False, lease_seconds=lease_seconds, at_claim=at_claim)
         if claim is not None:
             with _carried_out(Attempt(this, claim), at_abort) as attempt:
                 yield attempt
@@ -67,7 +72,7 @@ def claimed(
     if may_be_poison:
         try:
             with isolation.exclusive(patience_seconds=this.attempt_seconds):
-                claim = _claim(this, key, isolated=True, at_claim=at_claim)
+                claim = _claim(this, key, isolated=True, lease_seconds=lease_seconds, at_claim=at_claim)
                 if claim is not None:
                     log.warning("isolated_attempt_started", **_names(key), lost_leases=claim.lost_leases)
                     with _carried_out(Attempt(this, claim), at_abort) as attempt:
@@ -78,11 +83,13 @@ def claimed(
     yield None
 
 
-def _claim(this: Connections, key: WorkKey, *, isolated: bool, at_claim: AtClaim | None) -> Claim | None:
+def _claim(
+    this: Connections, key: WorkKey, *, isolated: bool, lease_seconds: float, at_claim: AtClaim | None
+) -> Claim | None:
     return lifecycle.claim(
         this.database,
         key,
-        lease_seconds=this.settings.leadway_lease_seconds,
+        lease_seconds=lease_seconds,
         deadline_seconds=this.attempt_seconds,
         worker=this.worker,
         task_id=current_task.request.id if current_task else None,

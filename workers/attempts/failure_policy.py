@@ -174,8 +174,9 @@ def seconds_until_retry(error: LeadwayError, *, tries: int, first_delay: float) 
 
 def _has_another_token(connection: Connection, error: LeadwayError, *, account: Account) -> bool:
     """Whether the account's token is, or by a refresh will be, another one than the token that was refused."""
-    if account.token_expires_at is None:
-        return accounts.get(connection, account.location_id).api_token_encrypted != account.api_token_encrypted
+    now = accounts.get(connection, account.location_id)
+    if account.token_expires_at is None or now.token_expires_at is None:
+        return now.api_token_encrypted != account.api_token_encrypted
     refused = error.kind is ErrorKind.TOKEN and error.endpoint != REFRESH
     return refused and oauth_grants.expire_token(connection, account.location_id, account.api_token_encrypted)
 

@@ -3,9 +3,6 @@
 import click
 
 from models.accounts import accounts as served_accounts
-from models.accounts import oauth_grants
-from models.work import lifecycle
-from models.work.work_rows import Lane
 from workers.cli.credentials import checked_location, checked_token, line_from_stdin, prompted
 from workers.cli.opened import opened, served_account
 from workers.cli.screen import say
@@ -41,11 +38,9 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
         for name, value in zip(names, (client_secret, refresh_token), strict=True):
             checked_token(value, source=f"the {name}")
         this.change(
-            location, oauth_grants.set_grant, client_id=client_id, client_secret=client_secret,
+            location, credentials.set_grant, client_id=client_id, client_secret=client_secret,
             refresh_token=refresh_token, cipher=this.cipher(),
         )  # fmt: skip
-        key = credentials.work_key(location)
-        this.database.transact(lambda connection: lifecycle.start_over(connection, key, lane=Lane.LIVE))
         say(f"{location} is connected. `leadway-calls doctor {location}` tries it.")
         if this.settings.leadway_location_id == location and this.settings.leadway_api_token is not None:
             click.echo("Warning: LEADWAY_API_TOKEN is set and wins at the next start: remove it there", err=True)

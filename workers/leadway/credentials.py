@@ -8,7 +8,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import requests
@@ -45,7 +44,8 @@ CLAIM_SECONDS = 12.0
 """A claim on the refresh runs out after this: within the 30 s for which a used refresh token brings the same answer
 again (vendor's changelog, as reported), so that a refresh whose process died can be repeated."""
 RETRY_SECONDS = 5.0
-"""After a refresh that failed, if nobody needs the token sooner."""
+"""After the first refresh that failed, if nobody needs the token sooner; doubles."""
+DUE_MARGIN_SECONDS = 1.0
 POLL_SECONDS = 0.1
 DEFAULT_LIFE_SECONDS = 86_399.0
 """Of an access token whose answer names no life."""
@@ -55,6 +55,15 @@ GRANT = WorkKind("grant", task="grants.refresh", queue="housekeeping", paused_as
 def work_key(location_id: str) -> WorkKey:
     """The work of keeping the account's access token fresh. It never ends while the account has a grant."""
     return WorkKey(GRANT, location_id, "")
+
+
+def set_grant(connection: Connection, location_id: str, **grant: Any) -> None:
+    """Writes a grant in place of the account's token (`oauth_grants.set_grant`), whose first token is fetched at once.
+
+    A refresh of the grant before that is under way writes nothing and pauses nothing any more. Raises UnknownAccount.
+    """
+    lifecycle.start_over(connection, work_key(location_id), lane=Lane.LIVE)
+    oauth_grants.set_grant(connection, location_id, **grant)
 
 
 class Credentials:
@@ -92,16 +101,20 @@ class Credentials:
     def _refreshed(self, location_id: str, *, deadline: float) -> str:
         """Refreshes, or waits for the process that does. One thread per process is here; one process has the claim."""
         while True:
-            claim = self._claim(location_id)
-            try:
-                if claim is not None:
-                    failpoint("grant_claimed")
-                    self.refresh(claim)
-            except RetryableLeadwayError as error:
-                if self._present(location_id).seconds_left <= 0:
-                    raise
-                log.warning("token_refresh_postponed", location_id=location_id, error=str(error.kind))
             present = self._present(location_id)
+            if present.seconds_left <= REFRESH_BEFORE_SECONDS:
+                try:
+                    claim = self._claim(location_id)
+                    if claim is not None:
+                        failpoint("grant_claimed")
+                        self.refresh(claim)
+                except LeaseLost:
+                    pass  # the grant was replaced, or another process refreshes
+                except RetryableLeadwayError as error:
+                    if present.seconds_left <= 0:
+                        raise
+                    log.warning("token_refresh_postponed", location_id=location_id, error=str(error.kind))
+                present = self._present(location_id)
             if present.seconds_left > 0:
                 return self._opened(present.token_encrypted)
             if time.monotonic() + POLL_SECONDS >= deadline:
@@ -125,6 +138,7 @@ class Credentials:
         """Asks for new tokens, stores them under the claim, and ends it. A crash leaves the claim, which runs out.
 
         Asks for nothing if another process has refreshed since. Raises LeadwayError; the claim is ended then too.
+        Raises LeaseLost when the grant was replaced or somebody took the claim over, whatever Leadway answered.
         """
         location_id = claim.key.location_id
         with self._database.reading() as connection:
@@ -132,8 +146,11 @@ class Credentials:
         seconds_left = self._present(location_id).seconds_left
         if grant is None:
             self._database.transact(lambda connection: lifecycle.complete(connection, claim, tried=False))
+            raise _no_time()  # the account has another token now, which the next attempt reads
         elif seconds_left > REFRESH_BEFORE_SECONDS:
-            self._go_on(claim, seconds_left)
+            self._database.transact(
+                lambda connection: lifecycle.go_on(connection, claim, seconds=_seconds_until_refresh(seconds_left))
+            )
         else:
             try:
                 self._use(claim, grant)
@@ -143,15 +160,15 @@ class Credentials:
 
     def _fail(self, claim: Claim, error: LeadwayError) -> None:
         asked = error.retry_after if isinstance(error, RetryableLeadwayError) else None
+        seconds = asked or lifecycle.backoff(claim.attempts, first_seconds=RETRY_SECONDS)
         facts: dict[str, Any] = {
             "error": str(error.kind), "http_status": error.http_status, "trace_id": error.trace_id,
         }  # fmt: skip
-        with suppress(LeaseLost):
-            self._database.transact(
-                lambda connection: lifecycle.reschedule(
-                    connection, claim, seconds=asked or RETRY_SECONDS, counted=True, outcome=Outcome.FAILED, **facts
-                )
+        self._database.transact(
+            lambda connection: lifecycle.reschedule(
+                connection, claim, seconds=seconds, counted=True, outcome=Outcome.FAILED, **facts
             )
+        )
 
     def _use(self, claim: Claim, grant: Grant) -> None:
         """Uses the refresh token. Raises LeadwayError before anything is written."""
@@ -163,22 +180,14 @@ class Credentials:
         location_id, seconds = claim.key.location_id, _life(answer)
 
         def write(connection: Connection) -> bool:
-            lifecycle.go_on(connection, claim, seconds=max(0.0, seconds - REFRESH_BEFORE_SECONDS))
+            lifecycle.go_on(connection, claim, seconds=_seconds_until_refresh(seconds))
             return oauth_grants.store_tokens(
                 connection, location_id, grant, access_token=access_token, refresh_token=refresh_token,
                 seconds=seconds, cipher=self._cipher,
             )  # fmt: skip
 
-        try:
-            stored = self._database.transact(write)
-        except LeaseLost:
-            stored = False
+        stored = self._database.transact(write)
         log.info("token_refreshed" if stored else "token_refreshed_too_late", location_id=location_id)
-
-    def _go_on(self, claim: Claim, seconds_left: float) -> None:
-        seconds = max(0.0, seconds_left - REFRESH_BEFORE_SECONDS)
-        with suppress(LeaseLost):
-            self._database.transact(lambda connection: lifecycle.go_on(connection, claim, seconds=seconds))
 
     def _ask(self, grant: Grant) -> Mapping[str, Any]:
         """POST /oauth/token, form-encoded. Errors are raised outside of `except`: their causes may quote the form."""
@@ -255,6 +264,12 @@ def _text(answer: Mapping[str, Any], name: str) -> str | None:
 def _life(answer: Mapping[str, Any]) -> float:
     value = answer.get("expires_in", answer.get("expiresIn"))
     return float(value) if isinstance(value, int | float) and 0 < value < 1e9 else DEFAULT_LIFE_SECONDS
+
+
+def _seconds_until_refresh(seconds_left: float) -> float:
+    """A token with a short life is refreshed at half of it, not again and again. The margin: its end is written a
+    little later than the due time, and the task must not find that it came too early."""
+    return max(seconds_left - REFRESH_BEFORE_SECONDS, seconds_left / 2) + DUE_MARGIN_SECONDS
 
 
 def _no_time() -> RetryableLeadwayError:

@@ -3,30 +3,33 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Connection
 
-from models.accounts import accounts, oauth_grants
-from models.accounts.oauth_grants import RefreshClaim
-from models.calls.calls import CALL
+from models.accounts import accounts, pauses
+from models.accounts.pauses import PauseCause
 from models.database import moment
-from models.reconciling import schedule
+from models.reconciling import schedule, windows
 from models.reconciling.windows import WindowKind
-from models.work import lifecycle
-from models.work.work_rows import WorkStatus
+from models.work import open_work
+from models.work.lifecycle import Claim
+from models.work.open_work import OpenWork
 from tests.leadway_double.oauth import App
-from tests.support.waiting import at_once
-from tests.support.worker import HOUR, AtWork, was_served_since
+from tests.support.rows import claim_work, make_due, read, run_out, write
+from tests.support.waiting import at_once, eventually, meanwhile
+from tests.support.worker import HOUR, TOLERATED, AtWork, was_served_since
 from workers.attempts.failure_policy import apply_policy
-from workers.heal_pauses import heal_pauses
-from workers.leadway.credentials import Credentials
+from workers.dispatch_due import dispatch_due
+from workers.heal_pauses import heal_pauses, refresh_grant
+from workers.leadway import credentials as credentials_module
+from workers.leadway.credentials import CLAIM_SECONDS, REFRESH_BEFORE_SECONDS, Credentials
 from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
 from workers.leadway.transport import open_session
 from workers.process.connections import Connections, open_connections
 from workers.read_page import read_to_end
-from workers.reconciling.read_page import PageOutcome, read_page
+from workers.reconciling.reading import PageOutcome, read_one_page
 
 
 @pytest.fixture
@@ -42,25 +45,39 @@ def _credentials(this: Connections) -> Iterator[Credentials]:
     """As one process has them."""
     session = open_session(pool_size=4)
     url, version = this.settings.leadway_api_url, this.settings.leadway_api_version
-    yield Credentials(this.database, this.cipher, session=session, url=url, version=version)
+    yield Credentials(this.database, this.cipher, session=session, url=url, version=version, worker=this.worker)
     session.close()
 
 
 def _connect(this: Connections, app: App) -> None:
-    this.database.transact(
-        lambda connection: oauth_grants.set_grant(
-            connection, app.location_id, client_id=app.client_id, client_secret=app.client_secret,
-            refresh_token=app.refresh_token, cipher=this.cipher,
-        )
+    write(
+        this.database, credentials_module.set_grant, app.location_id, client_id=app.client_id,
+        client_secret=app.client_secret, refresh_token=app.refresh_token, cipher=this.cipher,
     )  # fmt: skip
 
 
-def _hold(at_work: AtWork) -> RefreshClaim | None:
-    def hold(connection: Connection) -> RefreshClaim | None:
-        seen = oauth_grants.current_token(connection, at_work.location_id)
-        return oauth_grants.claim_refresh(connection, at_work.location_id, seen=seen, seconds=12)
+def _set_static_token(at_work: AtWork) -> None:
+    token, cipher = at_work.double.token, at_work.this.cipher
+    write(at_work.database, accounts.set_token, at_work.location_id, token, cipher=cipher)
 
-    return at_work.database.transact(hold)
+
+def _hold(at_work: AtWork) -> Claim | None:
+    """Another process refreshes."""
+    key = credentials_module.work_key(at_work.location_id)
+    return claim_work(at_work.database, key, worker="worker-2", isolated=True, heeds_pauses=False)
+
+
+def _work(at_work: AtWork) -> OpenWork | None:
+    return read(at_work.database, open_work.get, credentials_module.work_key(at_work.location_id))
+
+
+def _refresh_by_task(at_work: AtWork) -> tuple[OpenWork, float]:
+    """Returns the work and in how many seconds it is due then."""
+    refresh_grant(at_work.location_id, "")
+    work = _work(at_work)
+    assert work is not None
+    assert work.due_at is not None
+    return work, at_work.seconds_until(work.due_at)
 
 
 def _token(at_work: AtWork, credentials: Credentials, *, seconds: float = 20.0) -> str:
@@ -100,7 +117,7 @@ def test_a_new_static_token_is_sent_with_the_next_request_without_a_restart(at_w
         lambda connection: accounts.set_token(connection, at_work.location_id, new, cipher=at_work.this.cipher)
     )
     call = at_work.fetched(actions=[])
-    assert at_work.call(call).status == WorkStatus.DONE
+    assert at_work.call(call).status == "complete"
 
 
 def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: AtWork) -> None:
@@ -108,9 +125,7 @@ def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: A
     call = at_work.double.place_call()
     at_work.announce(call)
     before = at_work.account()
-    claim = lifecycle.claim(
-        at_work.database, CALL, (at_work.location_id, call.call_id), lease_seconds=20, deadline_seconds=10, worker="w"
-    )
+    claim = claim_work(at_work.database, at_work.call_key(call))
     assert claim is not None
     at_work.this.database.transact(
         lambda connection: accounts.set_token(connection, at_work.location_id, "pit-new", cipher=at_work.this.cipher)
@@ -120,7 +135,7 @@ def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: A
         lambda connection: apply_policy(connection, at_work.this, claim, error, account=before)
     )
     assert at_work.pauses() == set()
-    assert at_work.call(call).status == WorkStatus.PENDING
+    assert at_work.call(call).status == "pending"
 
 
 # Grants
@@ -130,7 +145,7 @@ def test_the_first_request_of_a_grant_brings_its_first_token_and_the_next_ones_s
     at_work: AtWork, installed: App
 ) -> None:
     for _ in range(3):
-        assert at_work.call(at_work.fetched(actions=[])).status == WorkStatus.DONE
+        assert at_work.call(at_work.fetched(actions=[])).status == "complete"
     assert installed.refreshes == 1
     assert {request.status for request in at_work.requests("fetch")} == {200}
 
@@ -187,7 +202,7 @@ def test_a_refusal_of_the_refresh_that_was_cut_is_an_outage_and_pauses_nothing(a
     assert _asks_for_tokens(at_work) == 1
     assert at_work.pauses() == set()
     installed.removed = False
-    assert at_work.fetch_when_due(call).status == WorkStatus.DONE
+    assert at_work.fetch_when_due(call).status == "complete"
 
 
 def test_a_refresh_whose_answer_was_lost_is_repeated_and_brings_the_same_token(at_work: AtWork, installed: App) -> None:
@@ -205,23 +220,138 @@ def test_a_process_that_died_while_it_refreshed_holds_nobody_up_for_long(at_work
         with pytest.raises(RetryableLeadwayError) as raised:
             _token(at_work, credentials, seconds=0.3)
         assert raised.value.kind is ErrorKind.NO_TIME
-        with at_work.database.transaction() as connection:
-            connection.execute(sa.update(accounts.oauth_grants_table).values(refreshing_until=moment(-0.1)))
+        run_out(at_work.database, credentials_module.work_key(at_work.location_id))
         assert _token(at_work, credentials) == installed.access_token
 
 
-def test_a_refresh_that_ends_after_the_grant_was_replaced_writes_nothing(at_work: AtWork, installed: App) -> None:
-    held = _hold(at_work)
-    assert held is not None
-    _connect(at_work.this, installed)
-    stored = at_work.database.transact(
-        lambda connection: oauth_grants.store_tokens(
-            connection, at_work.location_id, held, access_token="late", refresh_token="late", seconds=60,
-            cipher=at_work.this.cipher,
-        )
-    )  # fmt: skip
-    assert not stored
-    assert at_work.account().api_token_encrypted is None
+def test_processes_that_die_while_they_refresh_make_no_grant_dead(at_work: AtWork, installed: App) -> None:
+    for _ in range(6):
+        assert _hold(at_work) is not None
+        run_out(at_work.database, credentials_module.work_key(at_work.location_id))
+    work, _ = _refresh_by_task(at_work)
+    assert work.lost_leases == 0
+    assert installed.refreshes == 1
+
+
+# Refreshing is work
+
+
+def test_a_task_fetches_a_new_grants_first_token_and_each_next_one_before_the_end(
+    at_work: AtWork, installed: App
+) -> None:
+    for number in (1, 2, 3):
+        work, due_in = _refresh_by_task(at_work)
+        assert installed.refreshes == number
+        expires_at = at_work.account().token_expires_at
+        assert expires_at is not None
+        assert at_work.seconds_until(expires_at) - due_in == pytest.approx(REFRESH_BEFORE_SECONDS, abs=TOLERATED)
+        assert (work.attempts, work.failures) == (0, 0)
+        refresh_grant(at_work.location_id, "")
+        assert installed.refreshes == number, "it is not due"
+        at_work.time_passes(due_in)
+        dispatch_due()
+        assert at_work.this.redis.llen("housekeeping") == 1
+        at_work.this.redis.delete("housekeeping")
+
+
+def test_a_token_with_a_short_life_is_renewed_at_half_of_it(at_work: AtWork) -> None:
+    app = at_work.double.install_app(at_work.location_id, life_seconds=40)
+    _connect(at_work.this, app)
+    _, due_in = _refresh_by_task(at_work)
+    assert due_in == pytest.approx(20, abs=TOLERATED)
+    at_work.time_passes(21)
+    _refresh_by_task(at_work)
+    assert app.refreshes == 2
+
+
+def test_the_task_and_requests_of_two_processes_at_once_cause_one_refresh(at_work: AtWork, installed: App) -> None:
+    other = open_connections(at_work.settings, worker="worker-2")
+    try:
+        with _credentials(at_work.this) as one, _credentials(other) as two:
+            at_work.double.fault("token", "delay", seconds=0.2)
+            asks: list[Any] = [lambda each=each: _token(at_work, each) for each in (one, two) * 4]
+            tokens = at_once([lambda: refresh_grant(at_work.location_id, ""), *asks])
+    finally:
+        other.close()
+    assert set(tokens) == {None, installed.access_token}
+    assert _asks_for_tokens(at_work) == 1
+
+
+def test_the_tasks_lease_ends_before_a_used_refresh_token_is_forgotten(at_work: AtWork, installed: App) -> None:
+    at_work.settings.leadway_lease_seconds = 60
+    at_work.double.fault("token", "delay", seconds=0.5)
+    with meanwhile(lambda: refresh_grant(at_work.location_id, "")):
+        eventually(lambda: _asks_for_tokens(at_work))
+        work = _work(at_work)
+        assert work is not None
+        assert work.lease_until is not None
+        assert at_work.seconds_until(work.lease_until) <= CLAIM_SECONDS
+
+
+def test_a_refresh_that_fails_is_tried_again_at_growing_intervals_and_a_refused_one_pauses(
+    at_work: AtWork, installed: App
+) -> None:
+    at_work.double.fault("token", "status", status=503)
+    waits = []
+    for _ in range(7):
+        work, due_in = _refresh_by_task(at_work)
+        assert (work.status, work.last_error) == ("pending", "outage")
+        waits.append(due_in)
+        make_due(at_work.database, credentials_module.work_key(at_work.location_id))
+    assert waits[0] <= 5
+    assert waits[-1] > 60
+    assert at_work.account().open_until is not None, "its circuit breaker is open"
+    at_work.double.clear_faults()
+    installed.removed = True
+    work, _ = _refresh_by_task(at_work)
+    assert work.last_error == "token"
+    assert at_work.pauses() == {("token", "all")}
+
+
+def test_a_grant_of_a_paused_account_is_refreshed_by_the_probe_of_its_pause_alone(
+    at_work: AtWork, installed: App
+) -> None:
+    write(at_work.database, pauses.pause, at_work.location_id, cause=PauseCause.VERSION, detail="why")
+    refresh_grant(at_work.location_id, "")
+    assert _asks_for_tokens(at_work) == 0
+    at_work.time_passes(31)
+    heal_pauses()
+    assert installed.refreshes == 1
+    assert at_work.pauses() == set()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize(("by_task", "by_grant"), [(True, True), (False, True), (False, False)])
+def test_a_refresh_that_ends_after_the_grant_was_replaced_writes_nothing_and_pauses_nothing(
+    at_work: AtWork, installed: App, by_task: bool, by_grant: bool, refused: bool
+) -> None:
+    installed.removed = refused
+    at_work.double.fault("token", "delay", seconds=0.5, times=1)
+    call = at_work.double.place_call()
+    at_work.announce(call)
+    with meanwhile(lambda: refresh_grant(at_work.location_id, "") if by_task else at_work.fetch(call)):
+        eventually(lambda: _asks_for_tokens(at_work))
+        if by_grant:
+            new = at_work.double.install_app(at_work.location_id, client_id="new", refresh_token="new-token")
+            _connect(at_work.this, new)
+        else:
+            _set_static_token(at_work)
+    assert at_work.pauses() == set()
+    with _credentials(at_work.this) as credentials:
+        assert _token(at_work, credentials) == (new.access_token if by_grant else at_work.double.token)
+    assert not by_grant or new.refreshes == 1
+
+
+def test_without_a_grant_there_is_nothing_to_refresh(at_work: AtWork, installed: App) -> None:
+    _set_static_token(at_work)
+    refresh_grant(at_work.location_id, "")
+    assert _work(at_work) is None
+    assert at_work.rows("oauth_grants") == []
+    assert at_work.call(at_work.fetched(actions=[])).status == "complete"
+    assert _asks_for_tokens(at_work) == 0
+
+
+# Refusals
 
 
 def test_a_revoked_access_token_is_renewed_and_the_call_is_fetched(at_work: AtWork, installed: App) -> None:
@@ -230,7 +360,7 @@ def test_a_revoked_access_token_is_renewed_and_the_call_is_fetched(at_work: AtWo
     at_work.double.revoke_token(installed.access_token)
     call = at_work.fetched(actions=[])
     assert at_work.pauses() == set()
-    assert at_work.fetch_when_due(call).status == WorkStatus.DONE
+    assert at_work.fetch_when_due(call).status == "complete"
     assert installed.refreshes == 2
 
 
@@ -243,11 +373,11 @@ def test_a_revoked_access_token_is_renewed_and_the_list_is_read(at_work: AtWork,
     with at_work.database.transaction() as connection:
         now = connection.execute(sa.select(moment())).scalar_one()
         schedule.open_regular(connection, at_work.location_id, until=now)
-    [window] = at_work.rows("reconciliations")
-    assert read_page(at_work.this, window["reconciliation_id"]) is PageOutcome.RESCHEDULED
+    window = read(at_work.database, windows.get_open, at_work.location_id, WindowKind.REGULAR)
+    assert window is not None
+    assert read_one_page(window.key) is PageOutcome.NOT_READ
     assert at_work.pauses() == set()
-    with at_work.database.transaction() as connection:
-        connection.execute(sa.text("UPDATE reconciliations SET due_at = started_at"))
+    make_due(at_work.database, window.key)
     read_to_end(at_work.this, at_work.location_id, WindowKind.REGULAR)
     assert at_work.call(listed).read_from == "list"
     assert installed.refreshes == 2
@@ -261,11 +391,11 @@ def test_a_grant_that_is_refused_pauses_the_account_until_it_is_connected_again(
     assert at_work.pauses() == {("token", "all")}
     [row] = at_work.rows("pauses")
     assert "accounts connect" in row["detail"]
-    assert at_work.call(call).status == WorkStatus.PENDING
+    assert at_work.call(call).status == "pending"
     installed.removed = False
     _connect(at_work.this, installed)
     assert at_work.pauses() == set()
-    assert at_work.fetch_when_due(call).status == WorkStatus.DONE
+    assert at_work.fetch_when_due(call).status == "complete"
 
 
 def test_a_pause_of_a_grant_heals_by_itself_when_it_works_again(at_work: AtWork, installed: App) -> None:
@@ -275,17 +405,6 @@ def test_a_pause_of_a_grant_heals_by_itself_when_it_works_again(at_work: AtWork,
     at_work.time_passes(60)
     heal_pauses()
     assert at_work.pauses() == set()
-
-
-def test_a_static_token_ends_the_grant(at_work: AtWork, installed: App) -> None:
-    at_work.database.transact(
-        lambda connection: accounts.set_token(
-            connection, at_work.location_id, at_work.double.token, cipher=at_work.this.cipher
-        )
-    )
-    assert at_work.rows("oauth_grants") == []
-    assert at_work.call(at_work.fetched(actions=[])).status == WorkStatus.DONE
-    assert _asks_for_tokens(at_work) == 0
 
 
 def test_no_secret_is_stored_as_it_is_or_told_in_an_error(at_work: AtWork, installed: App) -> None:
