@@ -8,6 +8,7 @@ It cannot be undone: restore the backup that was made before it.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -29,6 +30,8 @@ LOCKED = ("attempts", "oauth_grants", "reconciliations", "seen_ids", "call_actio
 GREATEST_NUMBER = 2**40 - 1
 OPEN_LANES = {"regular": 3, "daily": 4, "since": 3, "burst": 0, "backfill": 4}
 """The lanes of windows by kind."""
+REFRESH_BEFORE_SECONDS = 60
+"""A token is refreshed this long before it expires."""
 
 
 def on_postgresql() -> bool:
@@ -48,6 +51,7 @@ def upgrade() -> None:
     rewrite_attempts()
     if on_postgresql():
         name_constraints("calls", "attempts", "reconciliations")
+        op.execute("ANALYZE calls, work, follow_ups, attempts")
 
 
 def downgrade() -> None:
@@ -111,8 +115,14 @@ def start_fences() -> None:
         op.execute(f"INSERT INTO fence_counter VALUES ({last})")
 
 
-def now() -> str:
-    return "statement_timestamp()" if on_postgresql() else "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+def now(seconds: int = 0) -> str:
+    return moved("statement_timestamp()" if on_postgresql() else "'now'", seconds)
+
+
+def moved(time: str, seconds: int) -> str:
+    if on_postgresql():
+        return f"({time} + interval '{seconds} seconds')"
+    return f"strftime('%Y-%m-%d %H:%M:%f000', {time}, '{seconds:+} seconds')"
 
 
 def end_narrow_windows() -> None:
@@ -122,13 +132,16 @@ def end_narrow_windows() -> None:
         f"UPDATE accounts SET next_reconcile_at = {now()}"
         f" WHERE location_id IN (SELECT location_id FROM reconciliations WHERE {narrow})"
     )
+    ids = f"SELECT reconciliation_id FROM reconciliations WHERE {narrow}"
+    op.execute(f"DELETE FROM seen_ids WHERE reconciliation_id IN ({ids})")
     op.execute(f"UPDATE reconciliations SET finished_at = {now()}, error = 'left_to_the_regular_window' WHERE {narrow}")
 
 
 def carry_over() -> None:
-    """Every open row becomes work."""
+    """Every open row becomes work. So does a call that counts as done and was never stored or settled: no process
+    leaves one, and it would never be read again."""
     schedule = """
-        lane, CASE WHEN status = 'dead' THEN NULL ELSE next_attempt_at END, attempts, failures, fence,
+        lane, CASE WHEN status = 'dead' THEN NULL {due} END, attempts, failures, fence,
         CASE WHEN status = 'running' THEN lease_until END, claimed_at, running_on, lost_leases, lost_isolated, isolated,
         requested, last_error, CASE WHEN status = 'dead' THEN coalesce(dead_cause, last_error, 'unknown') END"""
     columns = """
@@ -137,15 +150,16 @@ def carry_over() -> None:
     op.execute(
         f"""INSERT INTO work (kind, location_id, subject, {columns}, created_at, first_heard_at, announced_at, origin,
                               wants_follow_ups)
-            SELECT 'call', location_id, call_id, {schedule}, created_at,
+            SELECT 'call', location_id, call_id, {schedule.format(due=f"ELSE coalesce(next_attempt_at, {now()})")},
+                   created_at,
                    CASE WHEN stored_at IS NULL THEN created_at END, CASE WHEN stored_at IS NULL THEN announced_at END,
                    CASE WHEN stored_at IS NULL THEN origin END, CASE WHEN stored_at IS NULL THEN plans_follow_ups END
-            FROM calls WHERE status IN ('pending', 'running', 'dead')"""
+            FROM calls WHERE status <> 'done' OR stored_at IS NULL OR settled_at IS NULL"""
     )
     op.execute(
         f"""INSERT INTO work (kind, location_id, subject, {columns}, created_at)
-            SELECT 'follow_up', location_id, follow_up_id, {schedule}, planned_at
-            FROM follow_ups WHERE status IN ('pending', 'running', 'unclear', 'dead')"""
+            SELECT 'follow_up', location_id, follow_up_id, {schedule.format(due="ELSE next_attempt_at")}, planned_at
+            FROM follow_ups WHERE status NOT IN ('done', 'skipped')"""
     )
     lanes = " ".join(f"WHEN '{kind}' THEN {lane}" for kind, lane in OPEN_LANES.items())
     no = "false" if on_postgresql() else "0"
@@ -157,16 +171,16 @@ def carry_over() -> None:
                    claimed_at, 0, 0, {no}, 1, error, started_at
             FROM reconciliations WHERE finished_at IS NULL"""
     )
+    due = f"coalesce(g.refreshing_until, {moved('a.token_expires_at', -REFRESH_BEFORE_SECONDS)}, {now()})"
     op.execute(
-        f"""INSERT INTO work (kind, location_id, subject, lane, due_at, attempts, failures, fence, lost_leases,
-                              lost_isolated, isolated, requested, created_at)
-            SELECT 'grant', g.location_id, '', 0, coalesce(a.token_expires_at, {now()}), 0, 0, g.refreshing, 0, 0, {no},
-                   1, {now()}
+        f"""INSERT INTO work (kind, location_id, subject, lane, due_at, attempts, failures, fence, lease_until,
+                              lost_leases, lost_isolated, isolated, requested, created_at)
+            SELECT 'grant', g.location_id, '', 0, {due}, 0, 0, g.refreshing, g.refreshing_until, 0, 0, {no}, 1, {now()}
             FROM oauth_grants g JOIN accounts a ON a.location_id = g.location_id"""
     )
     op.execute(
         """UPDATE follow_ups SET status = CASE WHEN unclear_since IS NULL THEN 'pending' ELSE 'unclear' END
-           WHERE status = 'running'"""
+           WHERE status IN ('pending', 'running')"""
     )
 
 
@@ -177,7 +191,7 @@ CALLS: tuple[tuple[str, Any, bool, str | None, str], ...] = (
     ("local_day", sa.Date(), True, "of started_at, in the account's time zone", "{local_day}"),
     ("local_hour", sa.SmallInteger(), True, "likewise, 0 to 23", "{local_hour}"),
     ("duration_seconds", sa.Float(), True, None, "c.duration_seconds"),
-    ("direction", sa.Text(), True, "inbound or outbound, where the log tells", "lower({direction})"),
+    ("direction", sa.Text(), True, "inbound or outbound, where the log tells", "{direction}"),
     ("call_status", sa.Text(), True, "in Leadway's words, where the log tells", "{callStatus}"),
     ("contact_id", sa.Text(), True, None, "c.contact_id"),
     ("from_number", sa.Text(), True, None, "c.from_number"),
@@ -187,8 +201,8 @@ CALLS: tuple[tuple[str, Any, bool, str | None, str], ...] = (
     ("agent_handoff", sa.Boolean(), True, "agentTransferOccurred", "c.transferred"),
     ("message_id", sa.Text(), True, None, "c.message_id"),
     ("trial_call", sa.Boolean(), True, None, "c.trial_call"),
-    ("summary", sa.Text(), True, None, "c.summary"),
-    ("transcript", sa.Text(), True, None, "c.transcript"),
+    ("summary", sa.Text(), True, None, "nullif(c.summary, '')"),
+    ("transcript", sa.Text(), True, None, "nullif(c.transcript, '')"),
     ("translation", JSON, True, None, "c.translation"),
     ("extracted_data", JSON, True, None, "c.extracted_data"),
     ("document", JSON, True, "what the log has beside all these columns, secrets replaced", "{rest}"),
@@ -224,86 +238,135 @@ INDEXES = {
     "ix_calls_location_id_first_heard_at": ["location_id", "first_heard_at", "call_id"],
 }
 CARRIED = {
-    "id": "c.call_id", "contactId": "c.contact_id", "agentId": "c.agent_id", "messageId": "c.message_id",
-    "isAgentDeleted": "c.agent_deleted", "fromNumber": "c.from_number", "createdAt": "c.started_at",
-    "duration": "c.duration_seconds", "agentTransferOccurred": "c.transferred", "summary": "nullif(c.summary, '')",
-    "transcript": "nullif(c.transcript, '')", "translation": "c.translation", "extractedData": "c.extracted_data",
-    "trialCall": "CASE WHEN c.trial_call THEN 1 END",
+    "id": "call_id", "contactId": "contact_id", "agentId": "agent_id", "messageId": "message_id",
+    "isAgentDeleted": "agent_deleted", "fromNumber": "from_number", "createdAt": "started_at",
+    "duration": "duration_seconds", "agentTransferOccurred": "transferred", "trialCall": "trial_call",
 }  # fmt: skip
-"""Fields of the document that have a column of their own; a value that was not read stays in the document."""
+"""The document's fields with a column of their own that texts, numbers and booleans are read into. A value of another
+type could not be read: it stays in the document, also where the column has the value of an earlier reading."""
+CARRIED_TEXTS = {"summary": "summary", "transcript": "transcript"}
+CARRIED_OBJECTS = {"translation": "translation", "extractedData": "extracted_data"}
+"""Those whose column has the very same value, unless it is an earlier reading's."""
+TOLD = ("direction", "callStatus", "toNumber")
+"""Those that get their column here: texts, or whole numbers."""
+READ_OF_ACTIONS = (
+    "actionId", "_id", "actionType", "actionName", "actionParameters", "executedAt", "triggerReceivedAt",
+)  # fmt: skip
+"""An action's fields that have a column of `call_actions`. The document leaves out actions that have no others."""
 
 
 def rewrite_calls() -> None:
     """A call has a row when its log is stored. Old and new table stand side by side until all rows are copied."""
-    key = [] if on_postgresql() else [sa.PrimaryKeyConstraint("location_id", "call_id", name="pk_calls")]
     columns = [sa.Column(name, kind, nullable=null, comment=comment) for name, kind, null, comment, _ in CALLS]
     if on_postgresql():
-        op.rename_table("calls", "calls_before")
-        op.create_table("calls", *columns)
-        before, new = "calls_before", "calls"
+        before, new, known = "calls_before", "calls", _from_postgresql()
+        op.rename_table("calls", before)
+        op.create_table(new, *columns)
     else:
-        op.create_table("calls_after", *columns, *key)
-        before, new = "calls", "calls_after"
-    known = _from_postgresql() if on_postgresql() else _from_sqlite()
+        before, new, known = "calls", "calls_after", _from_sqlite()
+        op.create_table(new, *columns, sa.PrimaryKeyConstraint("location_id", "call_id", name="pk_calls"))
     values = ", ".join(value.format(**known, now=now()) for *_, value in CALLS)
     op.execute(
-        f"INSERT INTO {new} ({', '.join(name for name, *_ in CALLS)}) SELECT {values} FROM {before} c"
-        f" LEFT JOIN accounts a ON a.location_id = c.location_id {known['join']} WHERE c.stored_at IS NOT NULL"
+        f"INSERT INTO {new} ({', '.join(name for name, *_ in CALLS)}) SELECT {values} FROM {before} c {known['joined']}"
+        " WHERE c.stored_at IS NOT NULL"
     )
-    children = ("call_actions", "follow_ups")
     if on_postgresql():
-        for child in children:
-            op.drop_constraint(f"fk_{child}_location_id_call_id_calls", child, type_="foreignkey")
-        op.drop_table("calls_before")
-        op.create_primary_key("pk_calls", "calls", ["location_id", "call_id"])
-        for child in children:
-            ours, theirs = ["location_id", "call_id"], ["location_id", "call_id"]
-            name = f"fk_{child}_location_id_call_id_calls"
-            op.create_foreign_key(name, child, "calls", ours, theirs, ondelete="CASCADE")
+        keys = {child: f"fk_{child}_location_id_call_id_calls" for child in ("call_actions", "follow_ups")}
+        for child, name in keys.items():
+            op.drop_constraint(name, child, type_="foreignkey")
+        op.drop_table(before)
+        key = ["location_id", "call_id"]
+        op.create_primary_key("pk_calls", new, key)
+        for child, name in keys.items():
+            op.create_foreign_key(name, child, new, key, key, ondelete="CASCADE")
     else:  # foreign keys are off, and those of the children go on meaning the name
-        op.drop_table("calls")
-        op.rename_table("calls_after", "calls")
+        op.drop_table(before)
+        op.rename_table(new, "calls")
     for name, names in INDEXES.items():
         op.create_index(name, "calls", names)
 
 
 def _from_postgresql() -> dict[str, str]:
-    rest = "c.document" + "".join(
-        f" - CASE WHEN {column} IS NOT NULL THEN '{field}' ELSE '' END" for field, column in CARRIED.items()
-    )
-    local = "(c.started_at AT TIME ZONE coalesce(z.name, 'UTC'))"
+    """Each row's document is read from its storage once, by the lateral join, and not for each of its fields."""
+
+    def told(field: str) -> str:
+        whole_number = f"d.log ->> '{field}' ~ '^-?[0-9]+$'"
+        return f"""CASE WHEN jsonb_typeof(d.log -> '{field}') = 'string'
+            OR (jsonb_typeof(d.log -> '{field}') = 'number' AND {whole_number})
+            THEN nullif(btrim(d.log ->> '{field}', E' \\t\\r\\n'), '') END"""
+
+    unread = " && ".join(f'@.key != "{name}"' for name in READ_OF_ACTIONS)
+    unread_actions = f"""strict $.executedCallActions[*] ? (@.type() != "object" || exists(@.keyvalue() ? ({unread}))
+        || @.actionParameters.type() != "object" && exists(@.actionParameters))"""
+    conditions = {
+        field: f"c.{column} IS NOT NULL AND jsonb_typeof(d.log -> '{field}') IN ('string', 'number', 'boolean')"
+        for field, column in CARRIED.items()
+    }
+    conditions |= {field: f"d.log ->> '{field}' = c.{column}" for field, column in CARRIED_TEXTS.items()}
+    conditions |= {field: f"d.log -> '{field}' = c.{column}" for field, column in CARRIED_OBJECTS.items()}
+    conditions |= {field: f"{told(field)} IS NOT NULL" for field in TOLD}
+    conditions["executedCallActions"] = f"""jsonb_typeof(d.log -> 'executedCallActions') = 'array'
+        AND d.log -> 'executedCallActions' <> '[]' AND NOT jsonb_path_exists(d.log, '{unread_actions}', '{{}}', true)"""
+    removed = ", ".join(f"CASE WHEN {when} THEN '{field}' END" for field, when in conditions.items())
+    local = "(c.started_at AT TIME ZONE coalesce(z.zone, 'UTC'))"
     return {
-        "join": "LEFT JOIN pg_timezone_names z ON z.name = a.time_zone",
-        "local_day": f"{local}::date", "local_hour": f"extract(hour FROM {local})", "rest": rest,
-        **{field: f"nullif(c.document ->> '{field}', '')" for field in ("direction", "callStatus", "toNumber")},
+        "joined": """LEFT JOIN LATERAL (SELECT c.document || '{}' AS log OFFSET 0) d ON true
+            LEFT JOIN (SELECT a.location_id, n.name AS zone FROM accounts a JOIN pg_timezone_names n
+                       ON n.name = a.time_zone OFFSET 0) z ON z.location_id = c.location_id""",
+        "local_day": f"{local}::date", "local_hour": f"extract(hour FROM {local})",
+        "rest": f"d.log - ARRAY[{removed}]",
+        **{field: told(field) for field in TOLD}, "direction": f"lower({told('direction')})",
     }  # fmt: skip
 
 
 def _from_sqlite() -> dict[str, str]:
     driver: Any = op.get_bind().connection.driver_connection
-    driver.create_function("local_time", 3, _local_time)
-    removed = ", ".join(
-        f"CASE WHEN {column} IS NOT NULL THEN '$.{field}' ELSE '$.\"\"' END" for field, column in CARRIED.items()
-    )
+    driver.create_function("local_time", 3, _local_time, deterministic=True)
+
+    def told(field: str) -> str:
+        text = f"nullif(trim(json_extract(c.document, '$.{field}'), char(32, 9, 13, 10)), '')"
+        return f"CASE WHEN json_type(c.document, '$.{field}') IN ('text', 'integer') THEN {text} END"
+
+    scalar = "'text', 'integer', 'real', 'true', 'false'"
+    conditions = {
+        field: f"c.{column} IS NOT NULL AND json_type(c.document, '$.{field}') IN ({scalar})"
+        for field, column in CARRIED.items()
+    }
+    conditions |= {f: f"json_extract(c.document, '$.{f}') = c.{column}" for f, column in CARRIED_TEXTS.items()}
+    conditions |= {f: f"json_extract(c.document, '$.{f}') = json(c.{column})" for f, column in CARRIED_OBJECTS.items()}
+    conditions |= {field: f"{told(field)} IS NOT NULL" for field in TOLD}
+    conditions["executedCallActions"] = f"""json_type(c.document, '$.executedCallActions') = 'array'
+        AND json_array_length(c.document, '$.executedCallActions') > 0
+        AND NOT EXISTS (SELECT 1 FROM json_each(c.document, '$.executedCallActions') e
+            WHERE CASE WHEN e.type <> 'object' THEN 1 ELSE EXISTS (SELECT 1 FROM json_each(e.value) f
+                WHERE f.key NOT IN ({_quoted(READ_OF_ACTIONS)}) OR (f.key = 'actionParameters' AND f.type <> 'object'))
+            END)"""
+    nothing = "$[0]"  # an object has no such part
+    removed = ", ".join(f"CASE WHEN {when} THEN '$.{field}' ELSE '{nothing}' END" for field, when in conditions.items())
     return {
-        "join": "", "local_day": "local_time(c.started_at, a.time_zone, '%Y-%m-%d')",
+        "joined": "LEFT JOIN accounts a ON a.location_id = c.location_id",
+        "local_day": "local_time(c.started_at, a.time_zone, '%Y-%m-%d')",
         "local_hour": "CAST(local_time(c.started_at, a.time_zone, '%H') AS INTEGER)",
         "rest": f"json_remove(c.document, {removed})",
-        **{
-            field: f"nullif(json_extract(c.document, '$.{field}'), '')"
-            for field in ("direction", "callStatus", "toNumber")
-        },
+        **{field: told(field) for field in TOLD}, "direction": f"lower({told('direction')})",
     }  # fmt: skip
 
 
+def _quoted(names: tuple[str, ...]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
 def _local_time(started_at: str | None, time_zone: str | None, form: str) -> str | None:
-    if started_at is None:
-        return None
+    return None if started_at is None else _local(started_at, time_zone).strftime(form)
+
+
+@lru_cache(maxsize=1)
+def _local(started_at: str, time_zone: str | None) -> datetime:
     try:
         zone = ZoneInfo(time_zone or "UTC")
     except (ValueError, KeyError):
         zone = ZoneInfo("UTC")
-    return datetime.fromisoformat(started_at).replace(tzinfo=UTC).astimezone(zone).strftime(form)
+    return datetime.fromisoformat(started_at).replace(tzinfo=UTC).astimezone(zone)
 
 
 SCHEDULE = (

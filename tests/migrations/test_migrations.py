@@ -3,9 +3,8 @@
 import multiprocessing
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
