@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
+from workers.reconcile_accounts import reconcile_accounts
 
 from models.accounts import accounts, circuit_breaker, pauses
 from models.accounts.circuit_breaker import OUTAGES_BEFORE_OPEN
@@ -25,7 +26,6 @@ from workers.local.embedded_redis import free_port
 from workers.process.celery_patches import Hint
 from workers.process.ticks import dispatch_wanted
 from workers.process.wake_up import send_wake_up
-from workers.reconcile_accounts import reconcile_accounts
 
 SHORT_LEASE = 4
 PER_ACCOUNT = 8

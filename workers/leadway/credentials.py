@@ -147,7 +147,7 @@ class Credentials:
         if grant is None:
             self._database.transact(lambda connection: lifecycle.complete(connection, claim, tried=False))
             raise _no_time()  # the account has another token now, which the next attempt reads
-        elif seconds_left > REFRESH_BEFORE_SECONDS:
+        if seconds_left > REFRESH_BEFORE_SECONDS:
             self._database.transact(
                 lambda connection: lifecycle.go_on(connection, claim, seconds=_seconds_until_refresh(seconds_left))
             )
