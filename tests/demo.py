@@ -26,7 +26,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from migrations import migrate
 from models.accounts import accounts
 from models.accounts.token_encryption import cipher_for
-from models.calls import calls
 from models.database import COMMAND, Database
 from models.reports import timeline
 from models.settings import Settings
@@ -187,8 +186,8 @@ class Demo:
             for key, mishap in list(self.untold.items()):
                 try:
                     with self.database.reading() as connection:
-                        row = calls.get(connection, *key)
-                        told = None if row is None else timeline.of_call(connection, row)
+                        call = timeline.known_call(connection, *key)
+                        told = None if call is None else timeline.of_call(connection, call)
                 except SQLAlchemyError:
                     break
                 if told is not None and is_complete(told):

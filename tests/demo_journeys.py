@@ -1,12 +1,14 @@
 """What the demo says of a call when its journey is complete: one line, of which the database is the witness."""
 
-from models.follow_ups.follow_ups import FollowUp
-from models.reports.timeline import Timeline
+from models.calls.calls import CALL
+from models.follow_ups.follow_ups import FollowUpState
+from models.reports.timeline import OwedFollowUp, Timeline
+from models.work.history import Outcome
 
 
 def is_complete(told: Timeline) -> bool:
-    over = ("done", "dead", "skipped")
-    return told.call.status in over and all(each.status in over for each in told.follow_ups)
+    """Whether nothing is left that happens by itself."""
+    return all(each.work is None or each.dead_cause for each in (told.call, *told.follow_ups))
 
 
 def journey(told: Timeline) -> str:
@@ -24,9 +26,9 @@ def _received(told: Timeline) -> str:
 
 
 def _fetched(told: Timeline) -> list[str]:
-    tries = [each for each in told.attempts if each.work == "call"]
+    tries = [each for each in told.attempts if each.kind == CALL.name]
     last = tries[-1] if tries else None
-    if told.call.status == "dead" or last is None or last.started_at is None:
+    if told.call.dead_cause or last is None or last.started_at is None:
         return [f"dead: {told.call.dead_cause}"]
     milliseconds = round(1000 * (last.ended_at - last.started_at).total_seconds())
     tried = f" at the {_ordinal(len(tries))} reading" if len(tries) > 1 else ""
@@ -38,10 +40,10 @@ def _fetched(told: Timeline) -> list[str]:
 def _followed_up(told: Timeline) -> list[str]:
     """Equal ones together, with the time of the last of them."""
     ends: dict[tuple[str, str], list[float]] = {}
-    for row in told.follow_ups:
-        since = told.call.announced_at or told.call.created_at
-        seconds = (row.done_at - since).total_seconds() if row.done_at else 0.0
-        ends.setdefault((row.kind, _how(told, row)), []).append(seconds)
+    for owed in told.follow_ups:
+        row, since = owed.follow_up, told.call.first_heard_at
+        seconds = (row.done_at - since).total_seconds() if row.done_at and since else 0.0
+        ends.setdefault((row.kind, _how(told, owed)), []).append(seconds)
     return [
         f"{kind if len(each) == 1 else f'{len(each)} {kind}s'} {how}"
         + (f" {max(each):.1f} s after the call's notification" if max(each) else "")
@@ -49,13 +51,14 @@ def _followed_up(told: Timeline) -> list[str]:
     ] or ["no follow-up due"]
 
 
-def _how(told: Timeline, row: FollowUp) -> str:
-    if row.status == "skipped":
+def _how(told: Timeline, owed: OwedFollowUp) -> str:
+    row = owed.follow_up
+    if row.status is FollowUpState.SKIPPED:
         return f"skipped: {str(row.skip_reason).replace('_', ' ')}"
-    if row.status == "dead":
-        return f"dead: {row.dead_cause}"
-    outcomes = [each.outcome for each in told.attempts if each.follow_up_id == row.follow_up_id]
-    if "unclear" not in outcomes:
+    if owed.dead_cause:
+        return f"dead: {owed.dead_cause}"
+    outcomes = [each.outcome for each in told.attempts if each.subject == row.follow_up_id]
+    if Outcome.UNCLEAR not in outcomes:
         return "written"
     return "written, answer lost, found by its reference" if row.posts == 1 else "written again after it was not found"
 

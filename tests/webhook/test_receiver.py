@@ -106,7 +106,7 @@ def test_what_is_authenticated_but_of_no_use_is_written_down_with_its_reason(int
     row = intake.only_row("notifications")
     assert (row["status"], row["reason"], row["repeats"]) == (reason.status.value, reason.value, 0)
     assert row["call_id"] is None
-    assert intake.rows("calls") == []
+    assert intake.rows("work") == []
 
 
 @pytest.mark.parametrize("reason", REFUSED, ids=str)
@@ -126,17 +126,17 @@ def test_a_notification_is_in_the_inbox_before_it_is_answered_and_becomes_work_w
     assert (answer.status_code, answer.json) == (202, {"status": "accepted"})
     waits = intake.only_row("inbox")
     assert (waits["location_id"], waits["call_id"]) == (call.location_id, call.call_id)
-    assert (intake.rows("notifications"), intake.rows("calls")) == ([], []), "a receipt writes one row"
+    assert (intake.rows("notifications"), intake.rows("work")) == ([], []), "a receipt writes one row"
 
     intake.take_in()
 
     row = intake.only_row("notifications")
     assert {name: row[name] for name in waits if name in row} == {name: waits[name] for name in waits if name in row}
     assert (row["status"], row["reason"], row["repeats"]) == ("accepted", None, 0)
-    written = intake.only_row("calls")
-    assert (written["location_id"], written["call_id"]) == (call.location_id, call.call_id)
-    assert (written["status"], written["origin"], written["requested"]) == ("pending", "notification", 1)
-    assert written["due_at"] is not None
+    work = intake.only_row("work")
+    assert (work["kind"], work["location_id"], work["subject"]) == ("call", call.location_id, call.call_id)
+    assert (work["origin"], work["requested"], work["due_at"] is None) == ("notification", 1, False)
+    assert intake.rows("calls") == [], "nothing of the call is stored yet"
 
 
 @pytest.mark.parametrize("taken_in_between", [False, True])
@@ -154,7 +154,7 @@ def test_a_repeat_is_counted_and_does_nothing_twice(intake: Intake, taken_in_bet
     row = intake.only_row("notifications")
     assert row["repeats"] == 3
     assert row["last_received_at"] > row["received_at"]
-    assert len(intake.rows("calls")) == 1
+    assert len(intake.rows("work")) == 1
 
 
 @pytest.mark.parametrize("reason", [Reason.NOT_JSON, Reason.LOCATION_NOT_SERVED, Reason.CALL_ID_MISSING], ids=str)
@@ -173,7 +173,7 @@ def test_the_same_call_told_in_two_dialects_is_two_notifications_and_one_call(in
     assert answers == [{"status": "accepted"}, {"status": "accepted"}]
     intake.take_in()
     assert len(intake.rows("notifications")) == 2
-    assert len(intake.rows("calls")) == 1
+    assert len(intake.rows("work")) == 1
 
 
 def test_a_receipt_waits_for_no_row_that_a_worker_or_a_person_has_locked(postgresql_url: str, redis_url: str) -> None:
@@ -183,7 +183,7 @@ def test_a_receipt_waits_for_no_row_that_a_worker_or_a_person_has_locked(postgre
         intake.take_in()
         intake.post(message)
         with intake.database.transaction() as connection:
-            for table in ("accounts", "calls", "notifications", "inbox"):
+            for table in ("accounts", "work", "notifications", "inbox"):
                 assert connection.execute(sa.text(f"SELECT * FROM {table} FOR UPDATE")).all()
 
             assert intake.post(message).json == {"status": "duplicate"}
@@ -327,7 +327,7 @@ def test_crowds_of_notifications_on_two_processes_lose_none_and_do_nothing_twice
         refused = sum(len(answers) - 1 for answers in of_the_same)
         assert 9 <= repeats["repeats"] <= 9 + refused
         assert world.scalar("SELECT count(*) FROM notifications") == 201
-        assert world.scalar("SELECT count(*) FROM calls") == 201
+        assert world.scalar("SELECT count(*) FROM work") == 201
 
 
 def _send_as_the_vendor_does(message: Message) -> list[str]:

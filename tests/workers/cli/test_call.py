@@ -1,14 +1,22 @@
 """`leadway-calls call`: what happened to a call, from its notification to its note."""
 
-from models.accounts import accounts
+from collections.abc import Callable
+
+import pytest
+
+from models.accounts import accounts, pauses
+from models.accounts.pauses import PauseCause
 from models.calls import calls
 from models.database import Database
 from tests.support.rows import (
+    LOCATION,
     SECRET,
     SUMMARY,
     TOKEN,
     TRANSCRIPT,
     booked_call,
+    call_log,
+    claimed_call,
     dead_call,
     done_follow_up,
     notify,
@@ -56,13 +64,45 @@ def test_what_was_said_is_told_only_when_asked_for(run: Commands, served: Databa
     assert SECRET not in run.printed
 
 
-def test_a_dead_call_is_told_with_its_cause_and_the_way_back(run: Commands, served: Database) -> None:
+def _replayed(served: Database) -> None:
+    store(served, booked_call("call-1"))
+    write(served, calls.replay, LOCATION, "call-1")
+
+
+@pytest.mark.parametrize(
+    ("come_about", "status", "next_"),
+    [
+        (lambda served: notify(served, "call-1"), "pending", "read at 20"),
+        (claimed_call, "running", "it is being read; should that break off, again at 20"),
+        (lambda served: store(served, booked_call("call-1")), "complete", "nothing is to be read"),
+        (lambda served: store(served, call_log("call-1", duration_seconds=9.0)), "pending", "the log is not settled"),
+        (_replayed, "pending", "because it was asked for again"),
+        (lambda served: dead_call(served, "call-1"), "dead: not_found", "nothing, unless it is notified of or listed"),
+        (lambda served: dead_call(served, "call-1", cause="poison"), "dead: poison", "nothing; `leadway-calls replay"),
+    ],
+)
+def test_how_a_call_stands_and_what_is_next(
+    run: Commands, served: Database, come_about: Callable[[Database], object], status: str, next_: str
+) -> None:
+    come_about(served)
+    output = run("call", "call-1", COLUMNS="400").output
+    assert f" {status}\n" in output
+    assert next_ in output
+
+
+def test_a_dead_call_is_told_with_the_answer_that_ended_it_and_the_way_back(run: Commands, served: Database) -> None:
     dead_call(served, "call-1")
     output = run("call", "call-1").output
-    assert "dead: not_found" in output
-    assert "HTTP 404" in output
+    assert "(not_found, HTTP 404, " in output
     assert "trace trace-7" in output
-    assert "leadway-calls replay call call-1" in output
+    assert "replay call call-1" in output
+
+
+@pytest.mark.parametrize(("work", "told"), [("all", 2), ("call", 1), ("follow_up", 1)])
+def test_work_that_a_pause_holds_back_says_so(run: Commands, served: Database, work: str, told: int) -> None:
+    _replayed(served)
+    write(served, pauses.pause, LOCATION, cause=PauseCause.SCOPE, detail="Add it.", work=work)
+    assert run("call", "call-1", COLUMNS="400").output.count("but the account is paused by scope") == told
 
 
 def test_a_call_that_nobody_knows_and_one_that_two_accounts_have(run: Commands, served: Database) -> None:

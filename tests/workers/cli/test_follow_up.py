@@ -1,11 +1,16 @@
 """`leadway-calls follow-up`: a person settles an unclear follow-up."""
 
+import re
+from collections.abc import Callable
+
 import pytest
 
 from models.database import Database
-from models.work.work_rows import WorkStatus
 from tests.support.rows import (
     booked_call,
+    claimed_follow_up,
+    dead_follow_up,
+    done_follow_up,
     only_follow_up,
     store,
     unclear_follow_up,
@@ -13,8 +18,32 @@ from tests.support.rows import (
 from tests.workers.cli.conftest import Commands
 
 
-@pytest.mark.parametrize(("flag", "status"), [("--is-there", WorkStatus.DONE), ("--send-again", WorkStatus.PENDING)])
-def test_a_person_settles_an_unclear_follow_up(run: Commands, served: Database, flag: str, status: WorkStatus) -> None:
+@pytest.mark.parametrize(
+    ("come_about", "status", "to_do"),
+    [
+        (None, "pending", "tried by itself"),
+        (lambda served: claimed_follow_up(served, only_follow_up(served).follow_up_id), "running", "being written"),
+        (lambda served: unclear_follow_up(served, seconds=60), "unclear", "it is looked for at"),
+        (unclear_follow_up, "unclear", "run this again with --is-there"),
+        (dead_follow_up, "dead: cannot_be_worded", "`leadway-calls replay follow-up"),
+        (done_follow_up, "done", "Nothing: it is done."),
+    ],
+)
+def test_how_a_follow_up_stands_and_what_to_do(
+    run: Commands, served: Database, come_about: Callable[[Database], object] | None, status: str, to_do: str
+) -> None:
+    store(served, booked_call("call-1"))
+    if come_about is not None:
+        come_about(served)
+    shown = run("follow-up", only_follow_up(served).follow_up_id, COLUMNS="400").output
+    assert f" {status}\n" in shown
+    assert to_do in shown
+    _, _, of_the_call = run("call", "call-1").output.partition("Follow-ups\n")
+    assert re.search(f" status +{status}", of_the_call)
+
+
+@pytest.mark.parametrize(("flag", "status"), [("--is-there", "done"), ("--send-again", "pending")])
+def test_a_person_settles_an_unclear_follow_up(run: Commands, served: Database, flag: str, status: str) -> None:
     store(served, booked_call("call-1"))
     follow_up_id = unclear_follow_up(served, "call-1")
     shown = run("follow-up", follow_up_id).output

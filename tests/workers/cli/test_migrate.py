@@ -11,11 +11,7 @@ from migrations import migrate as bring_to
 from models.accounts import accounts
 from models.database import COMMAND, Database, moment
 from models.work.heartbeats import heartbeats_table
-from tests.support.rows import (
-    LOCATION,
-    SECRET,
-    TOKEN,
-)
+from tests.support.rows import LOCATION, SECRET, TOKEN
 from tests.support.services import PostgresServer
 from tests.workers.cli.conftest import Commands
 
@@ -101,7 +97,7 @@ def test_a_database_from_a_newer_version_is_left_alone(environment: dict[str, st
 def test_a_session_that_blocks_a_migration_is_named_and_nobody_waits_for_it_for_ever(
     environment: dict[str, str], postgres_server: PostgresServer
 ) -> None:
-    url = postgres_server.create_database("blocked", template="leadway_template")
+    url = postgres_server.create_database("blocked")
     bring_to(url, revision="0003")
     run = Commands({**environment, "DATABASE_URL": url})
     with psycopg.connect(url, application_name="an analyst") as reader:

@@ -119,13 +119,13 @@ def test_what_was_given_up_needs_a_person_and_is_named_with_its_cause(run: Comma
     follow_up_id = dead_follow_up(running, "call-2")
     result = run("status")
     assert result.exit_code == 1
-    assert "1 call (not_found), 1 follow-up (contact_unknown)" in result.output
+    assert "1 call (not_found), 1 follow-up (cannot_be_worded)" in result.output
     assert "call-1" in result.output
     assert follow_up_id in result.output.replace("\n", "")
     dead = _json(run)["accounts"][0]["dead"]
     assert {(each["work"], each["cause"], each["number"]) for each in dead} == {
         ("call", "not_found", 1),
-        ("follow_up", "contact_unknown", 1),
+        ("follow_up", "cannot_be_worded", 1),
     }
 
 
