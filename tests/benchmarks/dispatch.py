@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import sqlalchemy as sa
 
 from migrations import migrate
 from models.accounts import accounts
 from models.database import Database
+from models.intake import inbox
+from models.intake.notifications import Arrival, NotificationStatus
 from models.settings import Settings
 from tests.support.services import EmbeddedRedis, PostgresServer
 from workers.app import connect_broker
@@ -26,6 +29,9 @@ from workers.take_in import take_in_what_waits
 
 CALLS = {"sqlite": 300_000, "postgresql": 1_000_000}
 COMPLETED_UNDER_A_SNAPSHOT = 50_000
+RECEIVED_UNDER_A_SNAPSHOT = 2_000
+LATE_COMMIT_SECONDS = 61.0
+"""After this the scans begin behind what they have seen."""
 TICKS = 100
 MOST_MS = 20.0
 STATISTICS_SECONDS = 1.5
@@ -54,7 +60,8 @@ HISTORY = {
 OPEN_WORK = f"""
 INSERT INTO work (kind, location_id, subject, lane, due_at, attempts, failures, fence, lost_leases, lost_isolated,
                   isolated, requested, created_at)
-{NUMBERS["postgresql"]} SELECT 'call', :location, 'new-' || n, 0, now(), 0, 0, 0, 0, 0, false, 1, now() FROM numbers"""
+{NUMBERS["postgresql"]}
+SELECT 'call', :location, 'new-' || n, 0, now() - interval '10 minutes', 0, 0, 0, 0, 0, false, 1, now() FROM numbers"""
 
 
 def run() -> dict[str, Any]:
@@ -83,7 +90,10 @@ def _postgresql(url: str, redis_url: str) -> dict[str, Any]:
         history = _median_ms(take_in_and_dispatch), _blocks(database)
         with _held_snapshot(database):
             _complete(database, COMPLETED_UNDER_A_SNAPSHOT)
+            _receive(database, RECEIVED_UNDER_A_SNAPSHOT)
             take_in_and_dispatch()
+            time.sleep(LATE_COMMIT_SECONDS)
+            take_in_and_dispatch()  # from the beginning, as once a minute
             held = _median_ms(take_in_and_dispatch), _blocks(database)
     names = ("empty", "history", "held_snapshot")
     measured = dict(zip(names, (empty, history, held), strict=True))
@@ -133,6 +143,18 @@ def _complete(database: Database, calls: int) -> None:
         connection.execute(sa.text(OPEN_WORK), {"calls": calls, "location": LOCATION})
     with database.transaction() as connection:
         connection.execute(sa.text("DELETE FROM work"))
+
+
+def _receive(database: Database, number: int) -> None:
+    """So many arrivals that make no work."""
+    with database.transaction() as connection:
+        for _ in range(number):
+            arrival_id = str(uuid4())
+            ignored = Arrival(
+                arrival_id=arrival_id, dedupe_key=arrival_id, dialect="flat", authenticated_by="ed25519",
+                status=NotificationStatus.IGNORED, location_id=LOCATION,
+            )  # fmt: skip
+            inbox.put(connection, ignored)
 
 
 @contextmanager

@@ -87,8 +87,8 @@ MUTATIONS = (
     Mutation(
         "taking in is one transaction",
         "workers/take_in.py",
-        "    taken = inbox.take(connection, number)\n",
-        "    taken = inbox.take(connection, number)\n"
+        "    taken = inbox.take(connection, number, after=after)\n",
+        "    taken = inbox.take(connection, number, after=after)\n"
         '    connection.exec_driver_sql("COMMIT")\n    connection.exec_driver_sql("BEGIN")\n',
         ("notifications_merged × kill it",),
     ),
