@@ -53,6 +53,7 @@ def run_command() -> None:
         options: dict[str, Any] = {
             "connection": connection,
             "target_metadata": metadata,
+            "include_name": lambda name, _kind, _parents: name != "fence_counter",  # SQLite's, no table of metadata
             "render_item": without_models,
             "process_revision_directives": next_number,
             "render_as_batch": True,  # what was written from a PostgreSQL database runs on SQLite too

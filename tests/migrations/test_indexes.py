@@ -25,7 +25,7 @@ def test_an_index_is_built_and_dropped_again_on_both_databases(empty_database_ur
     later = with_another_migration(tmp_path, CREATE, downgrade=DROP)
     later(empty_database_url)
     assert "ix_calls_colour" in indexes(empty_database_url)
-    later(empty_database_url, revision="0004")
+    later(empty_database_url, revision="0007")
     assert "ix_calls_colour" not in indexes(empty_database_url)
     later(empty_database_url)
     assert "ix_calls_colour" in indexes(empty_database_url)
