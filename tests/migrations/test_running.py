@@ -221,7 +221,7 @@ def test_renaming_many_tables_keeps_receipts_from_none_while_it_waits_for_a_quie
             ended.clear()
             watch.start()
             with pytest.raises(MigrationBlocked):
-                migrate(url, patience_seconds=1, report=lambda line: "waits" in line and waits.set())
+                migrate(url, revision="0004", patience_seconds=1, report=lambda line: "waits" in line and waits.set())
             ended.set()
             watch.join()
         assert waits.is_set()
