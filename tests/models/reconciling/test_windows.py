@@ -1,6 +1,7 @@
 """The windows: one open window per slot, one reader at a time, and a watermark that only a window read whole moves."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_a_reader_whose_lease_ran_out_writes_nothing(database: Database, write_l
     with pytest.raises(LeaseLost):
         write(database, write_late, *late)
     assert rows_of(database, table) == before
-    write(database, windows.go_on, *taken_over, next_page=2)
+    write(database, windows.go_on, taken_over[0], replace(taken_over[1], next_page=2))
     assert rows_of(database, table)[0]["next_page"] == 2
 
 
@@ -77,8 +78,9 @@ def test_the_rest_of_a_run_follows_where_its_window_ended(database: Database) ->
     open_run(database, hours=2)
     claim, window = claimed(database)
     middle: datetime = window.window_from + HOUR
-    write(database, windows.go_on, claim, window, window_until=middle)
-    write(database, windows.close, *claimed(database), listed=7, held=7)
+    write(database, windows.go_on, claim, replace(window, window_until=middle))
+    claim, window = claimed(database)
+    write(database, windows.close, claim, replace(window, listed=7, held=7))
     first, second = rows_of(database, table)
     assert (second["window_from"], second["window_until"]) == (first["window_until"], first["run_until"])
     with database.reading() as connection:
