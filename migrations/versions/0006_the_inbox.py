@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_inbox")),
         sa.UniqueConstraint("arrival_id", name=op.f("uq_inbox_arrival_id")),
+        sqlite_autoincrement=True,
         postgresql_with=AUTOVACUUM_OF_A_QUEUE,
     )
     op.create_index("ix_inbox_dedupe_key", "inbox", ["dedupe_key"], unique=False)

@@ -39,6 +39,7 @@ inbox_table = sa.Table(
     sa.Column("dedupe_key", sa.Text, nullable=False, index=True, comment="what tells a repeat from a new one"),
     *told_columns(),
     sa.Column("received_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,  # else an empty table begins at 1 again, which scans and whoever quarantines have passed
     postgresql_with=OF_A_QUEUE,
 )
 

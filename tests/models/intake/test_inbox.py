@@ -63,6 +63,15 @@ def test_an_arrival_that_is_committed_late_is_found_by_a_scan_from_the_beginning
     assert read(database, inbox.numbers, bound) == [number]
 
 
+def test_a_number_is_never_given_twice_because_scans_begin_after_those_they_have_seen(database: Database) -> None:
+    receive(database, "first")
+    [first] = rows_of(database, inbox_table)
+    write(database, inbox.take)
+    receive(database, "second")
+    [second] = rows_of(database, inbox_table)
+    assert second["number"] > first["number"]
+
+
 def test_an_arrival_is_written_down_once(database: Database) -> None:
     write(database, inbox.put, ARRIVAL)
     with pytest.raises(IntegrityError):
