@@ -173,6 +173,9 @@ class AtWork:
         with self.database.transaction() as connection:
             for name in ("calls", "work", "follow_ups", "accounts", "pauses", "notifications"):
                 _move_back(connection, schema.metadata.tables[name], timedelta(seconds=seconds))
+        memory, span = self.this.scan_memory, timedelta(seconds=seconds)
+        for name in ("scanned_at", "from_beginning_at", "oldest_at"):
+            setattr(memory, name, getattr(memory, name) - span)
         self.double.set_clock(self.double.memory.clock_offset + seconds)
         for key in self.this.redis.scan_iter("leadway:budget:*"):
             self.this.redis.delete(key)

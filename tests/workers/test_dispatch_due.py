@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
-from workers.reconcile_accounts import reconcile_accounts
 
 from models.accounts import accounts, circuit_breaker, pauses
 from models.accounts.circuit_breaker import OUTAGES_BEFORE_OPEN
 from models.accounts.pauses import PauseCause
-from models.calls.calls import CALL, calls_table
-from models.database import moment
-from models.work.lifecycle import claim
+from models.database import moment, now
+from models.reconciling import windows
+from models.reconciling.windows import WindowKind
 from tests.leadway_double.nouns import PlacedCall
-from tests.support.rows import write
+from tests.support.rows import claim_work, make_due, run_out, write
 from tests.support.waiting import meanwhile
 from tests.support.worker import HOUR, AtWork, connect_anew, was_served_since
 from workers.app import app
@@ -26,6 +25,7 @@ from workers.local.embedded_redis import free_port
 from workers.process.celery_patches import Hint
 from workers.process.ticks import dispatch_wanted
 from workers.process.wake_up import send_wake_up
+from workers.reconciling.open_windows import open_windows
 
 SHORT_LEASE = 4
 PER_ACCOUNT = 8
@@ -51,20 +51,37 @@ def arguments(at_work: AtWork, queue: str = "calls") -> list[tuple[str, ...]]:
 
 
 def marked(at_work: AtWork) -> int:
-    return sum(row["enqueued_at"] is not None for row in at_work.rows("calls"))
+    return sum(row["enqueued_at"] is not None for row in at_work.rows("work"))
 
 
 def test_what_is_due_is_sent_as_ids_to_the_queue_of_its_work(at_work: AtWork) -> None:
     follow_up_id = at_work.owed()
     [call] = announced(at_work, 1)
+    open_windows()
     dispatch_due()
-    assert arguments(at_work, "calls") == [(at_work.location_id, call.call_id)]
-    assert arguments(at_work, "follow_ups") == [(follow_up_id,)]
-    for queue, task in (("calls", "calls.fetch"), ("follow_ups", "follow_ups.send")):
+    expected = {
+        "calls": ("calls.fetch", call.call_id),
+        "follow_ups": ("follow_ups.send", follow_up_id),
+        "housekeeping": ("reconciliations.read_page", "regular"),
+    }
+    for queue, (task, subject) in expected.items():
+        assert arguments(at_work, queue) == [(at_work.location_id, subject)]
         [message] = messages(at_work, queue)
         assert message["headers"]["task"] == task
         assert (message["headers"]["retries"], message["headers"]["eta"]) == (0, None)
         assert set(message) == {"body", "headers", "properties", "content-type", "content-encoding"}
+
+
+def test_pages_of_windows_are_sent_the_most_urgent_first_and_those_of_a_backfill_by_nobody(at_work: AtWork) -> None:
+    def open_all(connection: sa.Connection) -> None:
+        until = now(connection)
+        for kind in WindowKind:
+            windows.open_run(connection, at_work.location_id, kind=kind, since=until - timedelta(hours=1), until=until)
+
+    at_work.database.transact(open_all)
+    dispatch_due()
+    slots = [slot for _, slot in arguments(at_work, "housekeeping")]
+    assert (slots[0], set(slots[1:3]), slots[3:]) == ("burst", {"regular", "since"}, ["daily"])
 
 
 def test_nothing_is_sent_twice_while_its_mark_holds(at_work: AtWork) -> None:
@@ -112,13 +129,13 @@ def test_a_message_is_taken_up_however_far_the_clock_of_its_sender_is_behind(
     follow_up_id = at_work.owed()
     [call] = announced(at_work, 1)
     was_served_since(at_work, 5 * HOUR)
+    open_windows()
     dispatch_due()
-    reconcile_accounts()
     take_up(at_work, "calls", behind)
     take_up(at_work, "follow_ups", behind)
     take_up(at_work, "housekeeping", behind)
-    assert at_work.call(call)["status"] == "done"
-    assert at_work.follow_up(follow_up_id)["status"] == "done"
+    assert at_work.call(call).status == "complete"
+    assert at_work.follow_up(follow_up_id).status == "done"
     assert len(at_work.requests("list")) == 1
 
     at_work.this.redis.delete("housekeeping")
@@ -213,20 +230,16 @@ def test_a_claim_clears_the_mark_so_that_its_next_try_is_sent_when_due(at_work: 
     at_work.fetch(call)
     dispatch_due()
     assert len(arguments(at_work)) == 1
-    with at_work.database.transaction() as connection:
-        connection.execute(sa.update(calls_table).values(due_at=moment(-1)))
+    make_due(at_work.database, at_work.call_key(call))
     dispatch_due()
     assert len(arguments(at_work)) == 2
 
 
 def test_a_lease_that_ran_out_is_sent_again(at_work: AtWork) -> None:
     [call] = announced(at_work, 1)
-    lost = claim(
-        at_work.database, CALL, (at_work.location_id, call.call_id), lease_seconds=5, deadline_seconds=3, worker="gone"
-    )
-    assert lost is not None
+    assert claim_work(at_work.database, at_work.call_key(call), worker="gone") is not None
     dispatch_due()
     assert arguments(at_work) == []
-    at_work.time_passes(6)
+    run_out(at_work.database, at_work.call_key(call))
     dispatch_due()
     assert len(arguments(at_work)) == 1
