@@ -40,7 +40,7 @@ def test_an_older_copy_of_the_log_erases_nothing_and_repeats_no_note(stage_on_sq
     assert len(actions) == len(NOTES_OF)
 
     fault = world.double.fault("fetch", "older_copy", only=call.call_id)
-    assert "fetched again" in world.command("replay", "call", call.call_id, name="replay")
+    assert "will be fetched" in world.command("replay", "call", call.call_id, name="replay")
     eventually(lambda: world.double.faults()[0].hits, describe="the older copy to be read")
     world.double.clear_faults(fault)
     eventually(lambda: call.call_id not in world.open_calls(), describe="the call to be complete again")
