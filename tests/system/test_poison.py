@@ -35,7 +35,7 @@ def test_a_call_that_ends_every_worker_is_given_up_as_poison_and_its_neighbours_
     assert _standing(stage, poison) == ("dead", "poison")
 
     world.double.clear_faults(hang)
-    assert "fetched again" in world.command("replay", "call", poison.call_id, name="replay")
+    assert "will be fetched" in world.command("replay", "call", poison.call_id, name="replay")
     stage.wait_for_peace([poison])
     assert_each_note_once(world, [poison, *neighbours])
 

@@ -52,7 +52,7 @@ def test_two_workers_started_with_the_same_command_share_the_work(stage_on_sqlit
         stage.wait_for_peace(traffic.calls)
         assert_each_note_once(stage.world, traffic.calls)
         readings = stage.world.rows(
-            "SELECT call_id, count(*) AS number FROM attempts WHERE work = 'call' GROUP BY call_id"
+            "SELECT subject, count(*) AS number FROM attempts WHERE kind = 'call' GROUP BY subject"
         )
         number = {row["subject"]: row["number"] for row in readings}
         assert {number[call.call_id] for call in traffic.calls} == {1}, "both dispatch, and enqueue nothing twice"
