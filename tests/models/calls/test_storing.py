@@ -31,7 +31,7 @@ from tests.support.rows import (
     until_somebody_waits,
     write,
 )
-from tests.support.waiting import at_once, meanwhile
+from tests.support.waiting import meanwhile
 
 KEY = calls.work_key(LOCATION, "call-1")
 FULL = call_log(
@@ -238,16 +238,19 @@ def test_the_same_reading_stored_again_after_a_lost_answer_changes_nothing(datab
     assert (stored_call(database), stored.settled) == (before, True)
 
 
-def test_of_readings_that_are_stored_at_once_the_newest_stays(database: Database) -> None:
-    claims = [claim(database) for _ in range(6)]
-    logs = [replace(FULL, summary=f"reading {number}") for number in range(6)]
-    at_once([
-        lambda one=one, log=log: write(database, store_reading, one, log)
-        for one, log in zip(claims, logs, strict=True)
-    ])  # fmt: skip
+@on_postgresql
+def test_an_older_reading_that_waits_for_a_newer_one_to_be_stored_sees_it(database: Database) -> None:
+    read_and_store(database, UNSETTLED)
+    older, newer = claim(database), claim(database)
+    other = replace(FULL, summary="old", actions=(Action("KNOWLEDGE_BASE"), *FULL.actions))
+    with database.transaction() as connection:
+        store_reading(connection, newer, FULL)
+        with meanwhile(lambda: write(database, store_reading, older, other)):
+            until_somebody_waits(database)
+            connection.commit()
     call = stored_call(database)
-    assert (call.summary, call.reading_fence) == ("reading 5", claims[-1].fence)
-    assert keys_of(database) == ["id-id-a", "id-id-b"], "matched under the lock of the call's row"
+    assert (call.summary, call.reading_fence) == (FULL.summary, newer.fence)
+    assert keys_of(database) == ["id-id-a", "id-id-b"]
 
 
 @on_postgresql
