@@ -241,6 +241,7 @@ def test_the_same_reading_stored_again_after_a_lost_answer_changes_nothing(datab
 @on_postgresql
 def test_an_older_reading_that_waits_for_a_newer_one_to_be_stored_sees_it(database: Database) -> None:
     read_and_store(database, UNSETTLED)
+    write(database, lifecycle.remove, KEY)  # what is asked for from now on is the reading of a stored call
     older, newer = claim(database), claim(database)
     other = replace(FULL, summary="old", actions=(Action("KNOWLEDGE_BASE"), *FULL.actions))
     with database.transaction() as connection:
