@@ -31,7 +31,7 @@ from tests.support.rows import (
     until_somebody_waits,
     write,
 )
-from tests.support.waiting import at_once, meanwhile
+from tests.support.waiting import meanwhile
 
 KEY = calls.work_key(LOCATION, "call-1")
 FULL = call_log(
@@ -203,8 +203,8 @@ def test_an_older_claims_reading_is_not_stored_over_a_newer_one_and_its_work_end
     before, actions = stored_call(database), keys_of(database)
     other = call_log(source=first, summary="old", transcript="old", actions=(Action("KNOWLEDGE_BASE"),))
     stored = write(database, store_as(first), older, other)
-    heard = stored_call(database).announced_at  # what the older claim had heard of meanwhile counts
-    assert (stored_call(database), keys_of(database)) == (replace(before, announced_at=heard), actions)
+    after = replace(stored_call(database), announced_at=before.announced_at)  # what was heard is no reading
+    assert (after, keys_of(database)) == (before, actions)
     assert (stored.settled, stored.is_new) == (before.settled_at is not None, False)
     assert sorted(key for key, _ in stored.keyed_actions) == sorted(actions)
 
@@ -239,16 +239,20 @@ def test_the_same_reading_stored_again_after_a_lost_answer_changes_nothing(datab
     assert (stored_call(database), stored.settled) == (before, True)
 
 
-def test_of_readings_that_are_stored_at_once_the_newest_stays(database: Database) -> None:
-    claims = [claim(database) for _ in range(6)]
-    logs = [replace(FULL, summary=f"reading {number}") for number in range(6)]
-    at_once([
-        lambda one=one, log=log: write(database, store_reading, one, log)
-        for one, log in zip(claims, logs, strict=True)
-    ])  # fmt: skip
+@on_postgresql
+def test_an_older_reading_that_waits_for_a_newer_one_to_be_stored_sees_it(database: Database) -> None:
+    read_and_store(database, UNSETTLED)
+    write(database, lifecycle.remove, KEY)  # what is asked for from now on is the reading of a stored call
+    older, newer = claim(database), claim(database)
+    other = replace(FULL, summary="old", actions=(Action("KNOWLEDGE_BASE"), *FULL.actions))
+    with database.transaction() as connection:
+        store_reading(connection, newer, FULL)
+        with meanwhile(lambda: write(database, store_reading, older, other)):
+            until_somebody_waits(database)
+            connection.commit()
     call = stored_call(database)
-    assert (call.summary, call.reading_fence) == ("reading 5", claims[-1].fence)
-    assert keys_of(database) == ["id-id-a", "id-id-b"], "matched under the lock of the call's row"
+    assert (call.summary, call.reading_fence) == (FULL.summary, newer.fence)
+    assert keys_of(database) == ["id-id-a", "id-id-b"]
 
 
 @on_postgresql

@@ -1,5 +1,6 @@
 """Follow-ups: planned once, intended under the lease, settled by a person where nothing else can."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.support.rows import (
     dead_follow_up,
     done_follow_up,
     follow_up_row,
+    on_postgresql,
     only_follow_up,
     plan,
     planned,
@@ -31,9 +33,10 @@ from tests.support.rows import (
     seconds_until,
     store,
     unclear_follow_up,
+    until_somebody_waits,
     write,
 )
-from tests.support.waiting import at_once
+from tests.support.waiting import at_once, meanwhile
 
 
 @pytest.fixture
@@ -322,18 +325,24 @@ def test_an_attempt_that_is_under_way_when_a_person_decides_writes_nothing(datab
     assert (only_follow_up(database), work(database), rows_of(database, attempts_table)) == before
 
 
-def test_of_an_attempts_intent_and_a_persons_decision_at_once_one_succeeds(database: Database) -> None:
+@on_postgresql
+@pytest.mark.parametrize("first", ["the attempt", "the person"])
+def test_of_an_attempts_intent_and_a_persons_decision_at_once_the_first_to_lock_the_work_succeeds(
+    database: Database, first: str
+) -> None:
     plan(database)
     follow_up_id = unclear_follow_up(database, seconds=0)
     claim = claimed_follow_up(database, follow_up_id)
-    as_claimed = only_follow_up(database)
-    got = at_once(
-        [
-            lambda: write(database, follow_ups.intend, claim, as_claimed, seconds=20),
-            lambda: write(database, follow_ups.settle_by_person, follow_up_id, is_there=True),
-        ]
-    )
-    assert sorted(got) == [False, True]
+    intending = partial(follow_ups.intend, claim=claim, follow_up=only_follow_up(database), seconds=20)
+    settling = partial(follow_ups.settle_by_person, follow_up_id=follow_up_id, is_there=True)
+    one, other = (intending, settling) if first == "the attempt" else (settling, intending)
+    got: list[bool] = []
+    with database.transaction() as connection:
+        assert one(connection)
+        with meanwhile(lambda: got.append(write(database, other))):
+            until_somebody_waits(database)
+            connection.commit()
+    assert got == [False]
 
 
 def test_a_request_that_is_under_way_is_not_settled_nor_sent_again(database: Database) -> None:

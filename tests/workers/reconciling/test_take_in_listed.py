@@ -299,6 +299,14 @@ def test_a_backfill_owes_nothing_unless_asked_and_may_be_asked_later(at_work: At
     assert [row.status for row in at_work.follow_ups_of(call)] == ["pending"]
 
 
+def test_an_unread_call_of_a_backfill_gets_its_follow_ups_when_a_regular_window_lists_it(at_work: AtWork) -> None:
+    call = place(at_work, actions=["CALL_TRANSFER"])
+    at_work.announce(call, origin="backfill", wants_follow_ups=False)
+    reconcile(at_work)
+    assert at_work.call(call).wants_follow_ups is True
+    assert len(at_work.follow_ups_of(call)) == 1
+
+
 def test_a_backfill_that_touches_it_makes_the_account_complete_from_its_beginning(at_work: AtWork) -> None:
     *_, window = backfill(at_work, days=3)
     assert at_work.account().complete_from == window["window_from"]
