@@ -199,10 +199,12 @@ def test_a_run_leaves_no_limits_and_no_lock_in_its_session(url: str, database: D
 
 
 def test_renaming_many_tables_keeps_receipts_from_none_while_it_waits_for_a_quieter_one(
-    url: str, database: Database
+    postgres_server: PostgresServer,
 ) -> None:
     """0004 locks the busiest table last: nobody is kept from that table by a try that does not get the others."""
+    url = postgres_server.create_database("renaming")
     migrate(url, revision="0003")
+    database = Database(url, limits=COMMAND)
     held = sa.text(
         "SELECT count(*) FROM pg_locks WHERE relation = 'calls'::regclass AND mode = 'AccessExclusiveLock' AND granted"
     )
@@ -228,6 +230,8 @@ def test_renaming_many_tables_keeps_receipts_from_none_while_it_waits_for_a_quie
         assert set(seen) == {0}, quieter
     migrate(url)
     assert is_current(database)
+    database.close()
+    postgres_server.drop_database("renaming")
 
 
 def test_what_another_process_migrated_between_two_migrations_is_not_migrated_again(tmp_path: Path) -> None:
