@@ -39,8 +39,6 @@ HOLDS_A_LEASE = (
     "probe_answered",
     "window_claimed",
     "page_listed",
-    "grant_claimed",
-    "grant_answered",
 )
 OF_A_WINDOW = ("window_claimed", "page_listed", "page_stored")
 """Points of listing: the notification does not name its call, so only the list brings it."""

@@ -215,8 +215,8 @@ class Stage(Points):
         return int(self.world.scalar(query, id=call.call_id))
 
     def in_hand(self, worker: str) -> int:
-        """Attempts for which this worker holds the lease."""
-        query = "SELECT count(*) FROM work WHERE lease_until IS NOT NULL AND running_on = :worker"
+        """Attempts for which this worker holds the lease. Not refreshes: another attempt may make one beside its own."""
+        query = "SELECT count(*) FROM work WHERE lease_until IS NOT NULL AND running_on = :worker AND kind <> 'grant'"
         return int(self.world.scalar(query, worker=worker))
 
     def seconds_unclear(self, call: PlacedCall) -> float:
