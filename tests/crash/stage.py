@@ -215,7 +215,7 @@ class Stage(Points):
         return int(self.world.scalar(query, id=call.call_id))
 
     def in_hand(self, worker: str) -> int:
-        """Attempts for which this worker holds the lease. Not refreshes: another attempt may make one beside its own."""
+        """Attempts for which this worker holds the lease. Not refreshes, which an attempt may make beside its own."""
         query = "SELECT count(*) FROM work WHERE lease_until IS NOT NULL AND running_on = :worker AND kind <> 'grant'"
         return int(self.world.scalar(query, worker=worker))
 
