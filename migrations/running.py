@@ -9,7 +9,7 @@ commits, and each of its statements may take STATEMENT_SECONDS. So a migration t
 table's last, and does nothing slow under ACCESS EXCLUSIVE.
 
 A migration that old code cannot work with says NEEDS_A_STOP = True, and does not run while a process has a live
-heartbeat (docs/decisions/0063).
+heartbeat (docs/decisions/0063). One that rewrites a large table says REWRITES_A_LARGE_TABLE = True.
 """
 
 import random
@@ -191,6 +191,17 @@ class Run:
             self._report(f"{'Migrating to' if step.is_upgrade else 'Undoing'} {migration}.")
         self._statement_seconds = getattr(revision.module, "statement_timeout_seconds", STATEMENT_SECONDS)
         self._set_limits()
+        if getattr(revision.module, "REWRITES_A_LARGE_TABLE", False) and not on_postgresql(self._connection):
+            self._leave_write_ahead()
+
+    def _leave_write_ahead(self) -> None:
+        """On SQLite what is rewritten goes through the write-ahead log: it is written twice, and each page that is read
+        is looked for in a log of gigabytes. A rollback journal takes half the time. The next process that connects
+        turns the log on again. While others are connected, the log stays."""
+        self._connection.rollback()
+        driver: Any = self._connection.connection.driver_connection
+        with suppress(sqlite3.OperationalError):
+            driver.execute("PRAGMA journal_mode=DELETE")
 
     @contextmanager
     def _limits_for_the_session(self) -> Iterator[None]:

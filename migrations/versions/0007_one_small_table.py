@@ -21,6 +21,8 @@ branch_labels = None
 depends_on = None
 
 NEEDS_A_STOP = True
+REWRITES_A_LARGE_TABLE = True
+statement_timeout_seconds = 0  # no limit: everything is stopped, so nobody waits
 
 TIME = sa.DateTime(timezone=True)
 JSON = sa.JSON(none_as_null=True).with_variant(sa.dialects.postgresql.JSONB(none_as_null=True), "postgresql")
@@ -40,7 +42,6 @@ def on_postgresql() -> bool:
 
 def upgrade() -> None:
     if on_postgresql():
-        op.execute("SET LOCAL statement_timeout = 0")  # everything is stopped, so nobody waits
         op.execute(f"LOCK TABLE {', '.join(LOCKED)} IN ACCESS EXCLUSIVE MODE")
     create_work()
     start_fences()
