@@ -2,7 +2,8 @@
 
 Needs a stop: the schedule leaves `calls`, `follow_ups`, `reconciliations` and `oauth_grants`, so that a process from
 before this migration can claim and finish nothing. Every open row goes on as work: with its lease, its intent, its
-counters and its cause of death. `calls` is written anew, once; that takes about as much disk as the table has.
+counters and its cause of death. `calls` is written anew, once: until it ends that takes about as much disk again as
+the table has, on SQLite half as much more.
 
 It cannot be undone: restore the backup that was made before it.
 """
