@@ -154,8 +154,8 @@ class World:
         """Until so many calls are complete and nothing is to be read or owed to the CRM any more."""
 
         def settled() -> bool:
+            done = self.call_statuses()  # first: what is complete has its follow-ups planned
             owed = self.scalar("SELECT count(*) FROM work WHERE kind = 'follow_up' AND dead_cause IS NULL")
-            done = self.call_statuses()
             return done.get("complete", 0) >= calls and not owed and set(done) == {"complete"}
 
         eventually(
