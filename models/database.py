@@ -113,8 +113,10 @@ class WriterTimeout(SQLAlchemyError):
 class Database:
     """An engine and the ways to use it: `transaction` and `transact` to write, `reading` to read."""
 
-    def __init__(self, url: str, *, limits: Limits = WORKER) -> None:
+    def __init__(self, url: str, *, limits: Limits = WORKER, greet: Callable[[Connection], None] | None = None) -> None:
+        """`greet`: called with each new connection before its first transaction; it commits by itself."""
         self.limits = limits
+        self._greet = greet
         self.engine = engine_for(sa.make_url(url), limits)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
@@ -126,7 +128,17 @@ class Database:
         Raises SQLAlchemyError. SQLite lets writers poll for its lock, which is unfair among many. So the threads of a
         process queue for a lock of their own, and only one of them polls.
         """
-        with self._only_writer(), self.engine.begin() as connection:
+        with self.unprepared() as connection:
+            if self._greet is not None and not connection.info.get("greeted"):
+                self._greet(connection)
+                connection.info["greeted"] = True
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def unprepared(self) -> Iterator[Connection]:
+        """A connection for `greet`, which begins and commits by itself."""
+        with self._only_writer(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -200,7 +212,7 @@ def engine_for(url: sa.URL, limits: Limits) -> sa.Engine:
         return _sqlite_engine(url, limits)
     options = (
         f"-c statement_timeout={int(limits.statement * 1000)} -c lock_timeout={int(limits.lock * 1000)}"
-        " -c timezone=UTC -c idle_in_transaction_session_timeout=60000"
+        " -c timezone=UTC -c synchronous_commit=on -c idle_in_transaction_session_timeout=60000"
     )
     engine = sa.create_engine(
         url,

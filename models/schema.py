@@ -6,7 +6,7 @@ from models.database import metadata
 from models.follow_ups import follow_ups
 from models.intake import inbox, notifications, quarantine, rejection_counts
 from models.reconciling import seen_ids, windows
-from models.work import heartbeats, history, work_rows
+from models.work import heartbeats, history, life, work_rows
 
 __all__ = [
     "accounts",
@@ -15,6 +15,7 @@ __all__ = [
     "heartbeats",
     "history",
     "inbox",
+    "life",
     "metadata",
     "notifications",
     "pauses",

@@ -2,13 +2,20 @@
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PEM_BLOCK = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
+
+
+SHORTEST_SECONDS = 10.0
+SHORTEST_SECRET = 16
+"""Of the settle window and the lease; of secrets in characters. Unless LEADWAY_API_URL is a loopback address."""
 
 
 class SettingsError(Exception):
@@ -94,6 +101,23 @@ class Settings(BaseSettings):
     def _split_secrets(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _keeps_the_promise(self) -> Self:
+        """Short times and secrets are for tests, which talk to a Leadway on this machine."""
+        if _is_loopback(self.leadway_api_url):
+            return self
+        for name in ("leadway_settle_seconds", "leadway_lease_seconds"):
+            if getattr(self, name) < SHORTEST_SECONDS:
+                raise ValueError(
+                    f"{name.upper()} is below {SHORTEST_SECONDS:.0f}: a note could be written twice, because Leadway"
+                    " may still be writing it when it is looked for. Leave it out for the default"
+                )
+        for name in ("leadway_intake_secret", "ops_password"):
+            secret: SecretStr | None = getattr(self, name)
+            if secret is not None and len(secret.get_secret_value()) < SHORTEST_SECRET:
+                raise ValueError(f"{name.upper()} is shorter than {SHORTEST_SECRET} characters, so it could be guessed")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _empty_is_unset(cls, values: dict[str, object]) -> dict[str, object]:
@@ -108,10 +132,23 @@ class Settings(BaseSettings):
         }
 
 
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def read_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     """Reads the environment. Raises SettingsError, which names each wrong setting but never shows a value."""
     try:
         return Settings(**(dict(overrides or {})))  # type: ignore[arg-type]  # pydantic checks the values itself
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
+        problems = (_told(each["loc"], each["msg"]) for each in error.errors())
         raise SettingsError("settings that cannot be used:\n  " + "\n  ".join(problems)) from None
+
+
+def _told(location: tuple[int | str, ...], message: str) -> str:
+    """`NAME: what is wrong with it`; what is about several settings names them itself."""
+    return f"{'.'.join(map(str, location)).upper()}: {message}" if location else message.removeprefix("Value error, ")

@@ -113,8 +113,8 @@ def postgresql_url(kept_postgresql_url: str, engines_at_rest: None) -> str:
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        names = [name for (name,) in tables if name != "alembic_version"]
-        empty = "".join(f"DELETE FROM {name};" for name in names)
+        names = [name for (name,) in tables if name not in ("alembic_version", "lives")]
+        empty = "".join(f"DELETE FROM {name};" for name in names) + "DELETE FROM lives WHERE number > 0;"
         connection.execute(f"SET session_replication_role = replica; {empty}".encode())  # in any order
         connection.execute("SELECT setval(sequencename::regclass, 1, false) FROM pg_sequences")
     return kept_postgresql_url

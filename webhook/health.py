@@ -14,6 +14,8 @@ from models.database import Database
 from models.reports import backlog
 from models.reports.backlog import Backlog
 from models.settings import Settings
+from models.work import heartbeats
+from models.work.heartbeats import Heartbeat
 from webhook.deadline import DeadlinePool
 from workers.telemetry.shared_counters import SharedCounters
 
@@ -63,7 +65,7 @@ class _BacklogCollector:
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("leadway_database_up", "Whether the database answered this scrape.")
         try:
-            found = self._pool.run(self._backlogs)
+            found, processes = self._pool.run(self._read)
         except (SQLAlchemyError, TimeoutError):
             up.add_metric([], 0)
             yield up
@@ -84,7 +86,16 @@ class _BacklogCollector:
             age.add_metric(labels, each.oldest_seconds)
         yield number
         yield age
+        offset = GaugeMetricFamily(
+            "leadway_clock_offset_seconds",
+            "Seconds by which a process's clock is ahead of the database's.",
+            labels=["process", "name"],
+        )
+        for one in processes:
+            if one.is_alive and one.clock_offset is not None:
+                offset.add_metric([one.process, one.name], one.clock_offset)
+        yield offset
 
-    def _backlogs(self) -> list[Backlog]:
+    def _read(self) -> tuple[list[Backlog], list[Heartbeat]]:
         with self._database.reading() as connection:
-            return backlog.all_work(connection)
+            return backlog.all_work(connection), heartbeats.all_of(connection)

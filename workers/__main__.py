@@ -24,8 +24,9 @@ from workers.app import QUEUES, app, connect_broker
 from workers.dispatch_due import dispatch_due
 from workers.heal_pauses import heal_pauses
 from workers.process.celery_patches import EventsTogether, PromptConnection, WakingPool
-from workers.process.connections import open_connections
+from workers.process.connections import look_at_the_databases_life, open_connections
 from workers.process.heartbeat import heartbeating
+from workers.process.life_watch import LOOK_SECONDS
 from workers.process.ticks import Tick, dispatch_wanted, ticking
 from workers.reconciling.open_windows import open_windows
 from workers.take_in import take_in_what_waits
@@ -75,6 +76,7 @@ def run_worker(settings: Settings) -> int:
         Tick(take_in_what_waits, dispatch_due, seconds=1.0, woken=dispatch_wanted),
         Tick(open_windows, seconds=2.0),
         Tick(heal_pauses, seconds=5.0),
+        Tick(look_at_the_databases_life, seconds=LOOK_SECONDS),
     )
     worker_shutting_down.connect(_end_in_time)
     app.amqp.Connection = PromptConnection

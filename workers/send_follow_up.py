@@ -5,7 +5,7 @@ tells it, or until a probe after the settle window: a search for the reference l
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
+from models.calls import calls
 from models.database import now
 from models.failpoints import failpoint
 from models.follow_ups import follow_ups
@@ -37,6 +38,8 @@ MOST_POSTS = 5
 """Requests that may have written the follow-up and were each found absent twice; then a person looks."""
 PROVEN_ABSENT = 2
 """Answered probes without a finding that prove one request's follow-up absent; no more probes are made for it."""
+KNOWN_LATE = timedelta(minutes=15)
+"""From a call's end to its first storing: then its note is looked for before it is written."""
 SHARE_FOR_LOOKUPS = 0.5
 """Part of an attempt's time that lookups may take: one that hangs leaves time for writing without its answer."""
 MARGIN_OF_LEASE = 0.1
@@ -61,11 +64,8 @@ def _send(attempt: Attempt) -> str:
         raise LookupError("work without its follow-up")
     client = attempt.this.leadway.for_account(account, lane=claim.lane, deadline=claim.deadline)
     sending = _Sending(attempt, follow_up, account, client)
-    if follow_up.intent_at is not None:
-        outcome = _probe(sending)
-        if outcome is not None:
-            return outcome
-    return _write(sending)
+    outcome = _probe(sending) if follow_up.intent_at is not None else _look_for_late_one(sending)
+    return outcome if outcome is not None else _write(sending)
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,23 @@ def _probe(sending: _Sending) -> str | None:
     if follow_up.posts >= MOST_POSTS:
         return _wait_for_a_person(sending, "absent_after_every_post")
     return None
+
+
+def _look_for_late_one(sending: _Sending) -> str | None:
+    """Looks once, before the first write, where the call became known long after its end: whatever made it late may
+    have made us forget that the note was written. Returns the attempt's outcome; None: write it."""
+    follow_up = sending.follow_up
+    if follow_up.kind not in (FollowUpKind.NOTE, FollowUpKind.TASK):
+        return None
+    with sending.this.database.reading() as connection:
+        ended_at = calls.ended_at(connection, follow_up.location_id, follow_up.call_id)
+    if ended_at is None or follow_up.planned_at - ended_at < KNOWN_LATE:
+        return None
+    try:
+        found = _find_by_reference(sending)
+    except LeadwayError as error:
+        return _apply_policy(sending, error)
+    return _adopt(sending, found, 0.0) if found else None
 
 
 def _unclear_since(follow_up: FollowUp) -> datetime:

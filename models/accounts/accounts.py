@@ -171,6 +171,13 @@ def add(connection: Connection, location_id: str, **values: Any) -> None:
     )
 
 
+def list_soon(connection: Connection) -> None:
+    """Makes the regular and the daily listing of every account due."""
+    connection.execute(sa.update(accounts_table).values(next_reconcile_at=moment()))
+    relisted = sa.update(accounts_table).where(accounts_table.c.next_relist_at.is_not(None))
+    connection.execute(relisted.values(next_relist_at=moment()))
+
+
 def set_token(connection: Connection, location_id: str, token: str, *, cipher: TokenCipher) -> None:
     """Writes a new static API token, deletes an OAuth grant, and ends what the old token stopped. Raises
     UnknownAccount."""

@@ -272,6 +272,14 @@ def get(connection: Connection, location_id: str, call_id: str) -> Call | None:
     return None if row is None else as_call(row)
 
 
+def ended_at(connection: Connection, location_id: str, call_id: str) -> datetime | None:
+    """When the stored call ended; None: its log does not tell when it began."""
+    row = connection.execute(_KNOWN, {"this_location": location_id, "this_call": call_id}).first()
+    if row is None or row.started_at is None:
+        return None
+    return _ended_at(row)
+
+
 def find(connection: Connection, call_id: str) -> list[WorkKey]:
     """The keys of all calls with this id, stored or not, of whatever account: a person knows only the id."""
     stored = sa.select(calls_table.c.location_id).where(calls_table.c.call_id == call_id)

@@ -6,17 +6,18 @@ touches `follow_ups` only then. `follow_ups` holds facts; what is due when stand
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from models.calls.calls import calls_table
 from models.database import UtcDateTime, earlier_of, insert, metadata, moment, now
 from models.follow_ups.references import reference_for
 from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason
-from models.work import lifecycle
+from models.work import life, lifecycle
 from models.work.lifecycle import Claim
 from models.work.work_rows import Lane, WorkKey, WorkKind, work_table
 
@@ -53,6 +54,13 @@ follow_ups_table = sa.Table(
     sa.Column("unclear_since", UtcDateTime, nullable=True, comment="when its outcome became unclear"),
     sa.Column("absences", sa.Integer, nullable=False, default=0, comment="answered probes that did not find it"),
     sa.Column("remote_id", sa.Text, nullable=True, comment="Leadway's id of the note or task"),
+    sa.Column(
+        "life",
+        sa.BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="of the database: what earlier ones may have written and forgotten is looked for since",
+    ),
     sa.ForeignKeyConstraint(["location_id", "call_id"], ["calls.location_id", "calls.call_id"], ondelete="CASCADE"),
     sa.UniqueConstraint("location_id", "call_id", "rule_id", "action_key"),
     sa.Index("ix_follow_ups_contact_id", "location_id", "contact_id"),
@@ -89,6 +97,7 @@ class FollowUp:
     unclear_since: datetime | None
     absences: int
     remote_id: str | None
+    life: int
 
     @property
     def key(self) -> WorkKey:
@@ -184,8 +193,10 @@ _BRING_FORWARD = sa.update(work_table).where(
 
 def begin(connection: Connection, claim: Claim, *, dead: bool) -> None:
     """In the claim's transaction: an outcome that nobody came back to tell becomes unclear, from the end of the lost
-    lease on. `dead`: the claim found that the row is poison."""
+    lease on, and what an earlier life of the database may have written, from the present life's beginning on. `dead`:
+    the claim found that the row is poison."""
     _record_end(connection, claim, since=claim.lease_lost_at or claim.claimed_at, dead=dead)
+    _doubt_what_was_forgotten(connection, claim)
 
 
 def record_abort(connection: Connection, claim: Claim, *, dead: bool) -> None:
@@ -200,6 +211,19 @@ def _record_end(connection: Connection, claim: Claim, *, since: datetime, dead: 
         pending = follow_ups_table.c.status == FollowUpState.PENDING
         statement = sa.update(follow_ups_table).where(follow_ups_table.c.follow_up_id == claim.key.subject, pending)
         connection.execute(statement.values(status=FollowUpState.DEAD))
+
+
+def _doubt_what_was_forgotten(connection: Connection, claim: Claim) -> None:
+    """A call that ended before this life of the database began may have got its note in an earlier one."""
+    present = life.current(connection)
+    if not present.number:
+        return
+    this = {"this_follow_up": claim.key.subject, "this_life": present.number}
+    if (row := connection.execute(_NOT_LOOKED_FOR, this).first()) is None:
+        return
+    ended_at = None if row.started_at is None else row.started_at + timedelta(seconds=row.duration_seconds or 0)
+    if ended_at is None or ended_at < present.began_at:
+        connection.execute(_BECOME_DOUBTED, {**this, "since": present.began_at})
 
 
 def intend(connection: Connection, claim: Claim, follow_up: FollowUp, *, seconds: float, **words: str | None) -> bool:
@@ -254,6 +278,30 @@ _BECOME_UNCLEAR = (
         follow_ups_table.c.remote_id.is_(None),
     )
     .values(status=FollowUpState.UNCLEAR, unclear_since=sa.bindparam("since", type_=UtcDateTime))
+)
+
+
+_IS_OPEN_IN_AN_EARLIER_LIFE = sa.and_(
+    follow_ups_table.c.follow_up_id == sa.bindparam("this_follow_up"),
+    follow_ups_table.c.life < sa.bindparam("this_life"),
+    follow_ups_table.c.status.in_([FollowUpState.PENDING, FollowUpState.UNCLEAR]),
+    follow_ups_table.c.remote_id.is_(None),
+)
+_NOT_LOOKED_FOR = (
+    sa.select(calls_table.c.started_at, calls_table.c.duration_seconds)
+    .join_from(follow_ups_table, calls_table)
+    .where(_IS_OPEN_IN_AN_EARLIER_LIFE)
+)
+_BECOME_DOUBTED = (
+    sa.update(follow_ups_table)
+    .where(_IS_OPEN_IN_AN_EARLIER_LIFE)
+    .values(
+        status=FollowUpState.UNCLEAR,
+        intent_at=sa.func.coalesce(follow_ups_table.c.intent_at, sa.bindparam("since", type_=UtcDateTime)),
+        unclear_since=sa.bindparam("since", type_=UtcDateTime),
+        absences=0,
+        life=sa.bindparam("this_life"),
+    )
 )
 
 
@@ -325,6 +373,7 @@ def settle_by_person(connection: Connection, follow_up_id: str, *, is_there: boo
         lifecycle.request(connection, follow_up.key, lane=Lane.FOLLOW_UP)
         facts = {
             "status": FollowUpState.PENDING, "intent_at": None, "unclear_since": None, "absences": 0, "posts": 0,
+            "life": life.current(connection).number,
         }  # fmt: skip
     _write_of(connection, follow_up, facts)
     return True

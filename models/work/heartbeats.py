@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -18,6 +18,8 @@ NEEDED_PROCESSES = {
     "beat": "nothing is emptied after its retention time",
 }
 """What happens while none of the kind is alive."""
+SKEW_SECONDS = 1.0
+"""A clock that differs by more from the database's is told."""
 NAMED = 5
 """Processes, where a line tells which."""
 
@@ -30,6 +32,12 @@ heartbeats_table = sa.Table(
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("beat_at", UtcDateTime, nullable=False),
     sa.Column("version", sa.Text, nullable=True, comment="release+schema; null: a release before 0005"),
+    sa.Column(
+        "clock_offset",
+        sa.Float,
+        nullable=True,
+        comment="seconds by which the process's clock is ahead of the database's",
+    ),
 )
 
 
@@ -43,18 +51,28 @@ class Heartbeat:
     started_at: datetime
     seconds_ago: float
     version: str | None
+    clock_offset: float | None
+    """Seconds by which the process's clock is ahead of the database's; negative: behind. None: not told."""
 
     @property
     def is_alive(self) -> bool:
         return self.seconds_ago < GONE_AFTER_SECONDS
 
+    @property
+    def has_skewed_clock(self) -> bool:
+        return self.is_alive and abs(self.clock_offset or 0.0) > SKEW_SECONDS
+
 
 def beat(connection: Connection, name: str, *, process: str, slots: int = 0, version: str | None = None) -> None:
-    """Writes that the process is alive now."""
+    """Writes that the process is alive now, and how far its clock is from the database's."""
+    before = datetime.now(UTC)
+    at = now(connection)
+    here = before + (datetime.now(UTC) - before) / 2
+    beating = {"beat_at": moment(), "slots": slots, "clock_offset": (here - at).total_seconds()}
     connection.execute(
         insert(connection, heartbeats_table)
-        .values(name=name, process=process, slots=slots, started_at=moment(), beat_at=moment(), version=version)
-        .on_conflict_do_update(index_elements=["name"], set_={"beat_at": moment(), "slots": slots})
+        .values(name=name, process=process, started_at=moment(), version=version, **beating)
+        .on_conflict_do_update(index_elements=["name"], set_=beating)
     )
 
 
@@ -85,7 +103,15 @@ def all_of(connection: Connection) -> list[Heartbeat]:
         sa.select(heartbeats_table).order_by(heartbeats_table.c.process, heartbeats_table.c.started_at)
     )
     return [
-        Heartbeat(row.name, row.process, row.slots, row.started_at, (at - row.beat_at).total_seconds(), row.version)
+        Heartbeat(
+            row.name,
+            row.process,
+            row.slots,
+            row.started_at,
+            (at - row.beat_at).total_seconds(),
+            row.version,
+            row.clock_offset,
+        )
         for row in rows
     ]
 
@@ -98,6 +124,16 @@ def mixed_versions(processes: Iterable[Heartbeat]) -> str:
             names.setdefault(each.version or "older", []).append(each.name)
     told = [f"{version}: {few(of_it)}" for version, of_it in sorted(names.items())]
     return "; ".join(told) if len(told) > 1 else ""
+
+
+def skewed_clocks(processes: Iterable[Heartbeat]) -> str:
+    """`worker-1@a is 5.0 s ahead, web-1@b is 3.1 s behind`. Empty when all clocks agree with the database's."""
+    skewed = [each for each in processes if each.has_skewed_clock]
+    told = (
+        f"{each.name} is {abs(each.clock_offset or 0):.1f} s {'ahead' if (each.clock_offset or 0) > 0 else 'behind'}"
+        for each in skewed
+    )
+    return few(list(told))
 
 
 def few(names: Sequence[str]) -> str:

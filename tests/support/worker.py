@@ -171,7 +171,7 @@ class AtWork:
     def time_passes(self, seconds: float) -> None:
         """For our rows, for the double, and for the budget, which forgets its holds."""
         with self.database.transaction() as connection:
-            for name in ("calls", "work", "follow_ups", "accounts", "pauses", "notifications"):
+            for name in ("calls", "work", "follow_ups", "accounts", "pauses", "notifications", "lives"):
                 _move_back(connection, schema.metadata.tables[name], timedelta(seconds=seconds))
         memory, span = self.this.scan_memory, timedelta(seconds=seconds)
         for name in ("scanned_at", "from_beginning_at", "oldest_at"):

@@ -55,6 +55,7 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
             problems=problems(accounts, processes),
             kinds=_kinds(processes),
             mixed_versions=heartbeats.mixed_versions(processes),
+            skewed_clocks=heartbeats.skewed_clocks(processes),
             flower=_flower(settings.flower_port),
             choices=CHOICES,
             chosen_account=location_id,

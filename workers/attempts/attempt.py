@@ -86,7 +86,7 @@ def claimed(
 def _claim(
     this: Connections, key: WorkKey, *, isolated: bool, lease_seconds: float, at_claim: AtClaim | None
 ) -> Claim | None:
-    return lifecycle.claim(
+    claim = lifecycle.claim(
         this.database,
         key,
         lease_seconds=lease_seconds,
@@ -96,6 +96,9 @@ def _claim(
         isolated=isolated,
         at_claim=at_claim,
     )
+    if claim is not None:
+        this.greatest_fence.saw(claim.fence)
+    return claim
 
 
 @contextmanager

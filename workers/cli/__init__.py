@@ -18,6 +18,7 @@ MODULES = {
     "reconcile": "workers.cli.reconcile",
     "backfill": "workers.cli.backfill",
     "backup": "workers.cli.backup",
+    "restored": "workers.cli.restored",
 }
 """Where each command is, which has the command's name: only the module of the command that is run is imported."""
 

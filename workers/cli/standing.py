@@ -91,6 +91,8 @@ def _of_processes(processes: Sequence[Heartbeat], redis_reachable: bool | None) 
         for name, meanwhile in NEEDED_PROCESSES.items()
         if name not in alive
     ]
+    if skewed := heartbeats.skewed_clocks(processes):
+        reasons.append(f"clocks differ from the database's ({skewed}): let all hosts keep time by NTP")
     if redis_reachable is False:
         reasons.append("Redis does not answer: notifications are received, everything else waits until it is back")
     return reasons

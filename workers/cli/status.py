@@ -9,7 +9,7 @@ import click
 
 from models.reconciling.webhook_coverage import Completeness
 from models.reports.overview import AccountOverview
-from models.work.heartbeats import mixed_versions
+from models.work.heartbeats import mixed_versions, skewed_clocks
 from workers.cli.accounts_shown import api_outages
 from workers.cli.screen import NOTHING, age, count, heading, known, say, show_facts, when, work_of
 from workers.cli.standing import Standing, look, waiting_told
@@ -174,6 +174,8 @@ def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
     yield "alive", ", ".join(f"{number} {kind}" for kind, number in by_kind) or NOTHING
     if mixed := mixed_versions(standing.processes):
         yield "versions", mixed
+    if skewed := skewed_clocks(standing.processes):
+        yield "clocks", skewed
     for each in standing.processes:
         if not each.is_alive:
             yield "gone", f"{each.name}, last heard {age(each.seconds_ago)} ago"

@@ -12,6 +12,7 @@ from models.accounts.accounts import Account, requests_per_10_seconds
 from models.accounts.token_encryption import TokenCipher
 from models.database import Database
 from models.settings import Settings
+from models.work.fences import GreatestFence
 from models.work.work_rows import Lane
 from workers.leadway.budget import Allowance, Budget
 from workers.leadway.client import LeadwayClient
@@ -24,13 +25,20 @@ class Leadway:
     """Leadway for this process. Opened by the entry point, after any fork."""
 
     def __init__(
-        self, settings: Settings, *, cipher: TokenCipher, client: "redis.Redis", database: Database, worker: str
+        self,
+        settings: Settings,
+        *,
+        cipher: TokenCipher,
+        client: "redis.Redis",
+        database: Database,
+        worker: str,
+        greatest_fence: GreatestFence,
     ) -> None:
         self._url = settings.leadway_api_url
         self._version = settings.leadway_api_version
         self._redaction_key = cipher.fingerprint_key
         self._session = open_session(pool_size=settings.worker_threads)
-        self._budget = Budget(client)
+        self._budget = Budget(client, greatest_fence)
         self.credentials = Credentials(
             database, cipher, session=self._session, url=self._url, version=self._version, worker=worker
         )

@@ -1,10 +1,12 @@
 -- Reserves a request slot of one account, or returns the wait. One round trip; Redis' own clock.
--- KEYS[1] the account's hash
+-- KEYS[1] the account's hash, KEYS[2] the greatest fence of all processes
 -- ARGV    seconds between requests, slots that may be taken at once, longest accepted wait in seconds,
 --         requests a day, part of them that this lane may use, seconds in which a slowing fades,
---         seconds for which the asking process has reserved slots already (used if Redis lost its memory)
+--         seconds for which the asking process has reserved slots already (used if Redis lost its memory),
+--         the greatest fence that the asking process has seen (0: none)
 -- Returns {granted (1 or 0), wait in seconds, what is waited for: pace, throttled, day,
 --          seconds until the account's slots are free again, requests used today}; numbers with fractions as text
+if tonumber(ARGV[8]) > tonumber(redis.call('GET', KEYS[2]) or 0) then redis.call('SET', KEYS[2], ARGV[8]) end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local spacing, burst, accepted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -14,6 +14,7 @@ from pathlib import Path
 import redis
 import structlog
 
+from models.work.fences import GreatestFence
 from models.work.work_rows import Lane
 from workers.leadway.errors import ErrorKind, RetryableLeadwayError, throttle_wait
 from workers.telemetry import metrics
@@ -96,7 +97,9 @@ class _Known:
 class Budget:
     """The limiter of one process. The accounts' state is in Redis, so that all processes draw from one allowance."""
 
-    def __init__(self, client: "redis.Redis") -> None:
+    def __init__(self, client: "redis.Redis", greatest_fence: GreatestFence) -> None:
+        """`greatest_fence`: is carried into Redis with each request (workers/process/life_watch.py)."""
+        self._greatest_fence = greatest_fence
         self._reserve = client.register_script((_HERE / "budget.lua").read_text())
         self._heed = client.register_script((_HERE / "budget_heed.lua").read_text())
         self._known: dict[str, _Known] = {}
@@ -162,10 +165,10 @@ class Budget:
             ahead = max(0.0, known.reserved_until - before)
             try:
                 granted, wait, why, reserved, used = self._reserve(
-                    keys=[_key(location_id)],
+                    keys=[_key(location_id), self._greatest_fence.redis_key],
                     args=[
                         allowance.spacing, allowance.burst, accepted, allowance.per_day, SHARE_OF_THE_DAY[lane],
-                        FADES_IN_SECONDS, ahead,
+                        FADES_IN_SECONDS, ahead, self._greatest_fence.number,
                     ],
                 )  # fmt: skip
             except redis.RedisError as error:

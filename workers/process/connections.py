@@ -12,7 +12,9 @@ from models.follow_ups.rules import Rules
 from models.follow_ups.rules_file import load_rules
 from models.settings import Settings
 from models.work.dispatch_order import ScanMemory
+from models.work.fences import GreatestFence
 from workers.leadway import Leadway
+from workers.process.life_watch import LifeWatch
 
 REDIS_SECONDS = 0.25
 """Time-out of the client that the budget and the dispatcher use; both know what to do without an answer."""
@@ -28,6 +30,9 @@ class Connections:
     leadway: Leadway
     worker: str
     """The name under which this process holds leases, new at each start."""
+    greatest_fence: GreatestFence
+    """That this process has seen; the budget's script carries it out of the database."""
+    life_watch: LifeWatch
     scan_memory: ScanMemory = field(default_factory=ScanMemory)
     """Of the process's dispatches."""
 
@@ -65,15 +70,21 @@ def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER
         health_check_interval=10,
         retry=Retry(NoBackoff(), 1),
     )
-    database = Database(settings.database_url, limits=limits)
+    greatest_fence = GreatestFence()
+    life_watch = LifeWatch(client, greatest_fence)
+    database = Database(settings.database_url, limits=limits, greet=life_watch.greet)
     _open = Connections(
         settings=settings,
         database=database,
         cipher=cipher,
         rules=load_rules(settings.leadway_rules_file),
         redis=client,
-        leadway=Leadway(settings, cipher=cipher, client=client, database=database, worker=worker),
+        leadway=Leadway(
+            settings, cipher=cipher, client=client, database=database, worker=worker, greatest_fence=greatest_fence
+        ),
         worker=worker,
+        greatest_fence=greatest_fence,
+        life_watch=life_watch,
     )
     return _open
 
@@ -83,3 +94,9 @@ def connections() -> Connections:
     if _open is None:
         raise RuntimeError("this process is not connected: its entry point has to call open_connections()")
     return _open
+
+
+def look_at_the_databases_life() -> None:
+    """The step of this worker's tick."""
+    this = connections()
+    this.life_watch.look(this.database)

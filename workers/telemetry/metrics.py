@@ -60,6 +60,7 @@ FOUND_BY_REFERENCE_SECONDS = Histogram(
     buckets=(1, 5, 15, 30, 60, 120, 180, 300, 900, 3600),
 )
 PAUSES = Counter("leadway_pauses_total", "Pauses of accounts that began, by cause.", ["cause"])
+LIVES_BEGUN = Counter("leadway_database_lives_total", "New lives of the database that were noticed.", ["cause"])
 DOUBLED = Counter("leadway_doubled_total", "Follow-ups that a probe found more than once in the CRM; should stay 0.")
 UNEXPECTED_ERRORS = Counter(
     "leadway_unexpected_errors_total",

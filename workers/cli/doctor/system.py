@@ -25,7 +25,6 @@ from workers.cli.standing import redis_client, waiting_told
 from workers.process.connections import open_connections
 
 ANSWER_SECONDS = 2.0
-DATABASE_SKEW_SECONDS = 5.0
 START = {"web": "python -m webhook", "worker": "python -m workers", "beat": "python -m workers beat"}
 
 
@@ -125,6 +124,8 @@ def _of_processes(database: Database) -> Iterator[Check]:
         yield (warning if process == "beat" else failed)(process, told, do)
     if mixed := heartbeats.mixed_versions(known):
         yield warning("versions", f"processes run different ones ({mixed})", "restart those of the older release")
+    if skewed := heartbeats.skewed_clocks(known):
+        yield warning("clocks", f"they differ from the database's ({skewed})", "let all hosts keep time by NTP")
 
 
 def _of_inbox(database: Database) -> Check:
@@ -138,9 +139,9 @@ def _of_inbox(database: Database) -> Check:
 def _of_clock(database: Database) -> Check:
     with database.reading() as connection:
         skew = abs((now(connection) - datetime.now(UTC)).total_seconds())
-    if skew <= DATABASE_SKEW_SECONDS:
+    if skew <= heartbeats.SKEW_SECONDS:
         return fine("clock", "this machine and the database agree")
-    return warning("clock", f"this machine and the database are {skew:.0f} s apart", "let both keep time by NTP")
+    return warning("clock", f"this machine and the database are {skew:.1f} s apart", "let both keep time by NTP")
 
 
 def _of_address(settings: Settings, address: str | None) -> Iterator[Check]:
