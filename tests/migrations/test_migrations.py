@@ -33,6 +33,7 @@ def database(empty_database_url: str) -> Iterator[Database]:
 
 
 REVERSIBLE = "0006"
+IRREVERSIBLE = "0007"
 """The last migration before the first one that cannot be undone."""
 
 
@@ -90,12 +91,11 @@ def test_up_down_and_up_again(empty_database_url: str, database: Database) -> No
 def test_a_migration_that_cannot_be_undone_says_so_and_leaves_everything(
     empty_database_url: str, database: Database
 ) -> None:
-    migrate(empty_database_url)
+    migrate(empty_database_url, revision=IRREVERSIBLE)
     whole = schema_of(database)
     with pytest.raises(NotImplementedError, match="restore the backup"):
         migrate(empty_database_url, revision=REVERSIBLE)
     assert schema_of(database) == whole
-    assert is_current(database)
 
 
 def test_migrating_again_keeps_the_rows(empty_database_url: str, database: Database) -> None:

@@ -114,8 +114,9 @@ def old_process_beats(url: str) -> None:
 
 def test_to_undo_what_needs_a_stop_needs_one_too(empty_database_url: str) -> None:
     migrate(empty_database_url, revision="0006")
+    old_process_beats(empty_database_url)
     with closing(Database(empty_database_url, limits=COMMAND)) as database:
-        with beating(database), pytest.raises(StopNeeded, match="0004"):
+        with pytest.raises(StopNeeded, match="0004"):
             migrate(empty_database_url, revision="0003")
         assert version_of(database) == "0006"
 

@@ -247,6 +247,8 @@ def test_follow_ups_keep_their_facts_and_none_runs(upgraded: Upgraded, made: Mad
                 assert value == ("pending" if old["status"] == "running" else old["status"])
             elif isinstance(value, datetime):
                 assert value == upgraded.at(old[name]), name
+            elif name == "life":
+                assert value == 0
             else:
                 assert value == old.get(name), name
     assert before == {}

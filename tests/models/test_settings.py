@@ -110,5 +110,5 @@ def test_every_wrong_setting_is_named_and_no_value_is_shown(monkeypatch: pytest.
 
 def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LEADWAY_API_TOKEN", "LEADWAY_INTAKE_SECRET", "TOKEN_ENCRYPTION_KEYS", "OPS_PASSWORD"):
-        monkeypatch.setenv(name, "do-not-show")
+        monkeypatch.setenv(name, "do-not-show-this")
     assert "do-not-show" not in repr(read_settings())

@@ -17,7 +17,10 @@ class Copy:
         self._file = folder / "copy.db"
         self._name = f"{self._url.database}_copy"
         if self._is_sqlite:
-            with closing(sqlite3.connect(str(self._url.database))) as live, closing(sqlite3.connect(self._file)) as copy:
+            with (
+                closing(sqlite3.connect(str(self._url.database))) as live,
+                closing(sqlite3.connect(self._file)) as copy,
+            ):
                 live.backup(copy)
         else:
             self._make(self._name, of=str(self._url.database))
@@ -25,7 +28,10 @@ class Copy:
     def restore(self) -> None:
         """Puts the database back to what it was."""
         if self._is_sqlite:
-            with closing(sqlite3.connect(str(self._url.database))) as live, closing(sqlite3.connect(self._file)) as copy:
+            with (
+                closing(sqlite3.connect(str(self._url.database))) as live,
+                closing(sqlite3.connect(self._file)) as copy,
+            ):
                 copy.backup(live)
         else:
             self._make(str(self._url.database), of=self._name)
@@ -46,3 +52,8 @@ class Copy:
         server = self._url.set(drivername="postgresql", database="postgres")
         with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+def _copy_sqlite(file: str | Path, *, to: str | Path) -> None:
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(to)) as target:
+        source.backup(target)

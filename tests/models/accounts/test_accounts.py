@@ -115,11 +115,11 @@ def test_a_removed_account_is_not_served_has_no_credentials_and_keeps_what_it_wa
 
 
 def test_the_secret_of_a_removed_account_is_free_for_another(database: Database) -> None:
-    in_transaction(database, accounts.set_secret, LOCATION, "secret")
+    in_transaction(database, accounts.set_secret, LOCATION, "a-long-secret-here")
     in_transaction(database, accounts.remove, LOCATION)
     in_transaction(database, accounts.add, "loc-two")
-    in_transaction(database, accounts.set_secret, "loc-two", "secret")
-    assert location_for(database, "secret") == "loc-two"
+    in_transaction(database, accounts.set_secret, "loc-two", "a-long-secret-here")
+    assert location_for(database, "a-long-secret-here") == "loc-two"
 
 
 def test_a_new_token_ends_every_pause_and_rest_that_the_old_one_caused(database: Database) -> None:
@@ -149,13 +149,13 @@ def test_neither_token_nor_secret_is_readable_in_the_database_file(sqlite_url: s
 
 def test_the_account_of_the_environment_is_made_at_the_first_start(database: Database) -> None:
     upsert(
-        database, leadway_location_id="loc-env", leadway_api_token=TOKEN, leadway_intake_secret="secret",
+        database, leadway_location_id="loc-env", leadway_api_token=TOKEN, leadway_intake_secret="a-long-secret-here",
         leadway_language="es", leadway_time_zone="Europe/Madrid",
     )  # fmt: skip
     account = row(database, "loc-env")
     assert (account["language"], account["time_zone"]) == ("es", "Europe/Madrid")
     assert CIPHER.decrypt(account["api_token_encrypted"]) == TOKEN
-    assert location_for(database, "secret") == "loc-env"
+    assert location_for(database, "a-long-secret-here") == "loc-env"
 
 
 def test_an_environment_without_an_account_makes_none(database: Database) -> None:
@@ -165,8 +165,8 @@ def test_an_environment_without_an_account_makes_none(database: Database) -> Non
 
 
 def test_a_mere_restart_changes_nothing_resumes_nothing_and_rotates_nothing(database: Database) -> None:
-    values = {"leadway_api_token": TOKEN, "leadway_intake_secret": "new", "leadway_language": "es"}
-    upsert(database, leadway_intake_secret="old")
+    values = {"leadway_api_token": TOKEN, "leadway_intake_secret": "a-new-secret-here", "leadway_language": "es"}
+    upsert(database, leadway_intake_secret="an-old-secret-here")
     upsert(database, **values)
     in_transaction(database, circuit_breaker.record_outage, LOCATION, first_seconds=5)
     in_transaction(database, circuit_breaker.open_breaker, LOCATION, seconds=60)
@@ -176,7 +176,10 @@ def test_a_mere_restart_changes_nothing_resumes_nothing_and_rotates_nothing(data
     upsert(database, **values)
     upsert(database, **values)
     assert row(database) == before
-    assert [location_for(database, each) for each in ("old", "new")] == [LOCATION, LOCATION]
+    assert [location_for(database, each) for each in ("an-old-secret-here", "a-new-secret-here")] == [
+        LOCATION,
+        LOCATION,
+    ]
     with database.reading() as connection:
         assert {each.cause for each in pauses.of_account(connection, LOCATION)} == set(PauseCause)
 
@@ -194,7 +197,9 @@ def test_the_environment_wins_over_what_was_set_since(database: Database) -> Non
 
 
 def test_what_the_environment_does_not_say_stays(database: Database) -> None:
-    upsert(database, leadway_api_token=TOKEN, leadway_intake_secret="secret", leadway_time_zone="Europe/Madrid")
+    upsert(
+        database, leadway_api_token=TOKEN, leadway_intake_secret="a-long-secret-here", leadway_time_zone="Europe/Madrid"
+    )
     before = row(database)
     upsert(database)
     assert row(database) == before
@@ -215,7 +220,11 @@ def test_a_token_that_no_key_opens_is_written_anew(database: Database) -> None:
 
 
 def test_several_processes_that_start_at_once_make_one_account(database: Database) -> None:
-    values = {"leadway_location_id": "loc-env", "leadway_api_token": TOKEN, "leadway_intake_secret": "secret"}
+    values = {
+        "leadway_location_id": "loc-env",
+        "leadway_api_token": TOKEN,
+        "leadway_intake_secret": "a-long-secret-here",
+    }
     at_once([lambda: upsert(database, **values) for _ in range(6)])
     account = row(database, "loc-env")
     assert CIPHER.decrypt(account["api_token_encrypted"]) == TOKEN
@@ -224,9 +233,9 @@ def test_several_processes_that_start_at_once_make_one_account(database: Databas
 
 def test_the_environments_secret_is_refused_when_another_account_has_it(database: Database) -> None:
     in_transaction(database, accounts.add, "loc-two")
-    in_transaction(database, accounts.set_secret, "loc-two", "secret")
+    in_transaction(database, accounts.set_secret, "loc-two", "a-long-secret-here")
     with pytest.raises(SecretTaken):
-        upsert(database, leadway_intake_secret="secret", leadway_language="es")
+        upsert(database, leadway_intake_secret="a-long-secret-here", leadway_language="es")
     assert row(database)["language"] == "en", "the whole of it is rolled back"
     with database.reading() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(accounts.accounts_table)).scalar_one() == 2

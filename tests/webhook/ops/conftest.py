@@ -16,7 +16,7 @@ from models.settings import Settings
 from tests.support.rows import add_account, call_log
 from webhook.ops import pages
 
-PASSWORD = "öps-pässword"
+PASSWORD = "öps-pässword-längst"
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_a_backup_is_a_database_of_ours_that_only_its_owner_may_read(
     file.parent.mkdir()
     result = run("backup", str(file))
     assert result.exit_code == 0, result.output
-    assert f"{file.name}: 1 call, 0." in " ".join(result.output.split())
+    assert f"{file.name}:1call,0." in "".join(result.output.split())
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(file.parent.iterdir()) == [file]
     assert "follow-up" in Commands({**run.environment, "DATABASE_URL": f"sqlite:///{file}"})("call", "call-1").output

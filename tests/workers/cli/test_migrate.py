@@ -58,7 +58,7 @@ def test_the_environments_account_becomes_what_the_environment_says(run: Command
     ("wrong", "named"),
     [
         ({"LEADWAY_TIME_ZONE": "Europe/Madird"}, "LEADWAY_TIME_ZONE: 'Europe/Madird' is no IANA time zone"),
-        ({"LEADWAY_INTAKE_SECRET": "contraseña"}, "LEADWAY_INTAKE_SECRET: only ASCII"),
+        ({"LEADWAY_INTAKE_SECRET": "contraseña-de-todos"}, "LEADWAY_INTAKE_SECRET: only ASCII"),
         ({"LEADWAY_INTAKE_SECRET": "x" * 257}, "LEADWAY_INTAKE_SECRET: at most 256"),
         ({"LEADWAY_API_TOKEN": "pit-1 pit-2"}, "LEADWAY_API_TOKEN: only ASCII"),
         ({"TOKEN_ENCRYPTION_KEYS": "not-a-key"}, "TOKEN_ENCRYPTION_KEYS"),

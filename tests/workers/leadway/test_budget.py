@@ -12,6 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from models.work.fences import GreatestFence
 from models.work.work_rows import Lane
 from tests.support.services import EmbeddedRedis
 from workers.leadway import budget as module
@@ -33,9 +34,14 @@ def client(redis_url: str) -> Iterator["redis.Redis"]:
         yield opened
 
 
+def budget_of(client: "redis.Redis") -> Budget:
+    """Of a process that has claimed nothing yet."""
+    return Budget(client, GreatestFence())
+
+
 @pytest.fixture
 def budget(client: "redis.Redis") -> Budget:
-    return Budget(client)
+    return budget_of(client)
 
 
 @pytest.fixture
@@ -82,7 +88,7 @@ def test_slots_are_evenly_spaced_and_the_first_is_free(budget: Budget, slept: li
 
 
 def test_many_threads_of_two_processes_draw_from_one_budget(client: "redis.Redis") -> None:
-    both, sent, lock = (Budget(client), Budget(client)), [], threading.Lock()
+    both, sent, lock = (budget_of(client), budget_of(client)), [], threading.Lock()
     began = time.monotonic()
 
     def work(number: int) -> None:
@@ -168,7 +174,7 @@ def test_a_burst_goes_out_at_once_and_is_paid_for_by_the_pace(budget: Budget, sl
 
 
 def test_a_429_holds_every_process_for_what_it_asks(client: "redis.Redis", slept: list[float]) -> None:
-    one, other = Budget(client), Budget(client)
+    one, other = budget_of(client), budget_of(client)
     one.heed(A, QUICK, {"Retry-After": "7"}, throttled=True)
     for each in (one, other):
         told = refusal(lambda each=each: ask(each))  # type: ignore[misc]
@@ -194,7 +200,7 @@ def test_a_request_that_waited_for_its_slot_is_not_sent_into_a_429(
 
 
 def test_of_several_429_at_once_one_slows_down(client: "redis.Redis", slept: list[float]) -> None:
-    budget = Budget(client)
+    budget = budget_of(client)
     for _ in range(8):
         budget.heed(A, QUICK, {"Retry-After": "1"}, throttled=True)
     assert float(client.hget(f"leadway:budget:{A}", "slow") or 0) == module.SLOWER_AFTER_429
@@ -205,14 +211,14 @@ def test_what_a_429_slows_down_fades_away(client: "redis.Redis", slept: list[flo
     for left in (300, 150, 0):
         client.delete(f"leadway:budget:{A}")
         client.hset(f"leadway:budget:{A}", mapping={"slow": 3, "slow_until": seconds + left + 1})
-        waits_for_each(budget := Budget(client), [], 1, allowance=SLOW)
+        waits_for_each(budget := budget_of(client), [], 1, allowance=SLOW)
         ask(budget, allowance=SLOW, under_way=True)
     assert slept == [pytest.approx(each * SLOW.spacing, abs=NEARLY) for each in (3, 2, 1)]
 
 
 def test_a_lower_limit_in_the_headers_is_kept_for_every_process(client: "redis.Redis", slept: list[float]) -> None:
-    Budget(client).heed(A, Allowance(), {"X-RateLimit-Max": "20"}, throttled=False)
-    other = Budget(client)
+    budget_of(client).heed(A, Allowance(), {"X-RateLimit-Max": "20"}, throttled=False)
+    other = budget_of(client)
     for _ in range(2):
         ask(other, allowance=Allowance())
     assert slept == [pytest.approx(SLOW.spacing, abs=NEARLY)]
@@ -252,7 +258,7 @@ def test_a_smaller_day_than_assumed_is_believed(budget: Budget, slept: list[floa
 
 
 def test_a_redis_that_lost_its_memory_gives_no_slot_twice(client: "redis.Redis", slept: list[float]) -> None:
-    budget = Budget(client)
+    budget = budget_of(client)
     waits_for_each(budget, slept, 8, allowance=SLOW, under_way=True)
     last = slept[-1]
     client.flushall()
@@ -264,11 +270,11 @@ def test_a_redis_that_lost_its_memory_gives_no_slot_twice(client: "redis.Redis",
 def test_a_clock_that_was_set_back_stops_nobody(client: "redis.Redis", slept: list[float]) -> None:
     seconds, _ = client.time()
     client.hset(f"leadway:budget:{A}", "next_at", seconds + 7200)
-    ask(Budget(client))
+    ask(budget_of(client))
 
 
 def test_without_redis_one_process_keeps_a_slow_pace_and_never_asks_in_a_row(slept: list[float]) -> None:
-    budget = Budget(_redis_at(free_port()))
+    budget = budget_of(_redis_at(free_port()))
     waits = waits_for_each(budget, slept, 3, allowance=Allowance(), under_way=True)
     assert waits == [pytest.approx(0.5 * n, abs=NEARLY) for n in (1, 2)]
     told = refusal(lambda: ask(budget, allowance=Allowance(), lane=Lane.BACKFILLED))
@@ -276,7 +282,7 @@ def test_without_redis_one_process_keeps_a_slow_pace_and_never_asks_in_a_row(sle
 
 
 def test_without_redis_a_429_holds_too(slept: list[float]) -> None:
-    budget = Budget(_redis_at(free_port()))
+    budget = budget_of(_redis_at(free_port()))
     budget.heed(A, QUICK, {"Retry-After": "9"}, throttled=True)
     assert 8 < (refusal(lambda: ask(budget)).retry_after or 0) <= 9
 
@@ -287,7 +293,7 @@ def test_a_redis_that_comes_back_is_asked_again(
     monkeypatch.setattr(module, "REDIS_RETRY_SECONDS", 0.0)
     with EmbeddedRedis(tmp_path) as server:
         client = redis.Redis.from_url(server.url)
-        budget = Budget(client)
+        budget = budget_of(client)
         ask(budget)
         server.stop()
         ask(budget)

@@ -13,6 +13,7 @@ from tests.support.rows import read
 from tests.support.worker import AtWork, reconcile, was_served_since
 from workers.process.connections import open_connections
 
+
 class Disaster:
     """A worker whose database is copied, and restored while the worker is down."""
 
