@@ -1,4 +1,5 @@
-"""`make test-clocks`: the tests at four moments at which tests that hold all day fail. Needs a C compiler.
+"""`make test-clocks`: the tests at four moments at which tests that hold all day fail, and with clocks apart. Needs a C
+compiler.
 
 `shifted.c` is preloaded into every process of the tests, PostgreSQL and Redis too, and moves what they read from
 CLOCK_REALTIME; CLOCK_MONOTONIC, by which all of them wait, stays as it is. Words after the target go to pytest, and
@@ -19,6 +20,7 @@ from tests.support.clock import ROOT
 
 SOURCE = Path(__file__).with_name("shifted.c")
 FAILED = 1
+APART = "apart"
 ALONE = ("--last-failed", "--last-failed-no-failures", "none")
 
 
@@ -42,14 +44,17 @@ CLOCKS = {
 
 def main(words: list[str]) -> int:
     parser = ArgumentParser(prog="python -m tests.clocks")
-    parser.add_argument("--clock", choices=CLOCKS, action="append")
+    parser.add_argument("--clock", choices=[*CLOCKS, APART], action="append")
     options, for_pytest = parser.parse_known_args(words)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it; what `&` starts would ignore it
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "shifted.so"
         subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, SOURCE], check=True)
         Path(folder).chmod(0o755)  # PostgreSQL may run as another user
-        codes = {name: _run(name, CLOCKS[name], library, for_pytest) for name in options.clock or CLOCKS}
+        chosen = options.clock or [*CLOCKS, APART]
+        codes = {name: _run(name, CLOCKS[name], library, for_pytest) for name in chosen if name != APART}
+        if APART in chosen:
+            codes[APART] = _run_apart(library)
     print("".join(f"{name}: {'holds' if not code else 'FAILED'}\n" for name, code in codes.items()), end="")
     return max(codes.values())
 
@@ -62,6 +67,14 @@ def _run(name: str, clock: Clock, library: Path, for_pytest: list[str]) -> int:
     if code == FAILED:  # as `make test` does: what failed in a crowd gets one more chance alone
         code = subprocess.run([sys.executable, "-m", "pytest", *ALONE], cwd=ROOT, env=environment).returncode
     return code
+
+
+def _run_apart(library: Path) -> int:
+    print(f"--- {APART}: one process at a time is 5 s ahead, then behind", flush=True)
+    environment = {**os.environ, "SHIFTED_CLOCK_LIBRARY": str(library)}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/clocks/apart.py"], cwd=ROOT, env=environment
+    ).returncode
 
 
 if __name__ == "__main__":
