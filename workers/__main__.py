@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 import structlog
 from celery.signals import worker_shutting_down
@@ -23,7 +24,13 @@ from models.settings import Settings, SettingsError, read_settings
 from workers.app import QUEUES, app, connect_broker
 from workers.dispatch_due import dispatch_due
 from workers.heal_pauses import heal_pauses
-from workers.process.celery_patches import EventsTogether, PromptConnection, WakingPool
+from workers.process.celery_patches import (
+    EventsTogether,
+    PromptConnection,
+    WakingPool,
+    consumed_queues,
+    refuse_remote_control,
+)
 from workers.process.connections import look_at_the_databases_life, open_connections
 from workers.process.heartbeat import heartbeating
 from workers.process.life_watch import LOOK_SECONDS
@@ -80,8 +87,14 @@ def run_worker(settings: Settings) -> int:
     )
     worker_shutting_down.connect(_end_in_time)
     app.amqp.Connection = PromptConnection
+    refuse_remote_control()
+    worker: Any = None
+
+    def consumed() -> str | None:
+        return None if worker is None else consumed_queues(worker.consumer)
+
     with (
-        heartbeating(connections.database, name, process="worker", slots=settings.worker_threads),
+        heartbeating(connections.database, name, process="worker", slots=settings.worker_threads, queues=consumed),
         ticking(*ticks),
     ):
         worker = app.Worker(

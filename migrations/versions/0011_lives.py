@@ -52,6 +52,10 @@ def upgrade() -> None:
             comment="seconds by which the process's clock is ahead of the database's",
         ),
     )  # fmt: skip
+    op.add_column(
+        "heartbeats",
+        sa.Column("queues", sa.Text(), nullable=True, comment="of Redis, from which a worker takes messages now"),
+    )
     if op.get_context().dialect.name == "postgresql":
         op.execute("ALTER SEQUENCE fence_numbers NO MAXVALUE")
 
@@ -62,6 +66,7 @@ def downgrade() -> None:
     if op.get_context().dialect.name == "postgresql":
         op.execute(f"ALTER SEQUENCE fence_numbers MAXVALUE {2**40 - 1}")
     with op.batch_alter_table("heartbeats") as batch:
+        batch.drop_column("queues")
         batch.drop_column("clock_offset")
     with op.batch_alter_table("follow_ups") as batch:
         batch.drop_column("life")

@@ -1,6 +1,6 @@
 """Heartbeats: which of our processes are alive, by the database's clock."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -38,6 +38,7 @@ heartbeats_table = sa.Table(
         nullable=True,
         comment="seconds by which the process's clock is ahead of the database's",
     ),
+    sa.Column("queues", sa.Text, nullable=True, comment="of Redis, from which a worker takes messages now"),
 )
 
 
@@ -53,6 +54,8 @@ class Heartbeat:
     version: str | None
     clock_offset: float | None
     """Seconds by which the process's clock is ahead of the database's; negative: behind. None: not told."""
+    queues: str | None
+    """From which a worker takes messages, separated by commas. None: not told."""
 
     @property
     def is_alive(self) -> bool:
@@ -63,12 +66,21 @@ class Heartbeat:
         return self.is_alive and abs(self.clock_offset or 0.0) > SKEW_SECONDS
 
 
-def beat(connection: Connection, name: str, *, process: str, slots: int = 0, version: str | None = None) -> None:
+def beat(
+    connection: Connection,
+    name: str,
+    *,
+    process: str,
+    slots: int = 0,
+    version: str | None = None,
+    queues: str | None = None,
+) -> None:
     """Writes that the process is alive now, and how far its clock is from the database's."""
     before = datetime.now(UTC)
     at = now(connection)
     here = before + (datetime.now(UTC) - before) / 2
-    beating = {"beat_at": moment(), "slots": slots, "clock_offset": (here - at).total_seconds()}
+    offset = (here - at).total_seconds()
+    beating = {"beat_at": moment(), "slots": slots, "clock_offset": offset, "queues": queues}
     connection.execute(
         insert(connection, heartbeats_table)
         .values(name=name, process=process, started_at=moment(), version=version, **beating)
@@ -111,6 +123,7 @@ def all_of(connection: Connection) -> list[Heartbeat]:
             (at - row.beat_at).total_seconds(),
             row.version,
             row.clock_offset,
+            row.queues,
         )
         for row in rows
     ]
@@ -134,6 +147,15 @@ def skewed_clocks(processes: Iterable[Heartbeat]) -> str:
         for each in skewed
     )
     return few(list(told))
+
+
+def unconsumed_queues(processes: Iterable[Heartbeat], queues: Collection[str]) -> list[str]:
+    """Those of `queues` from which no live worker takes messages, although workers are alive and all tell."""
+    told = [each.queues for each in processes if each.is_alive and each.process == "worker"]
+    if not told or None in told:
+        return []
+    consumed = {queue for of_one in told if of_one is not None for queue in of_one.split(",")}
+    return sorted(set(queues) - consumed)
 
 
 def few(names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from models.reports.overview import AccountOverview
 from models.settings import Settings, read_settings
 from models.work import heartbeats
 from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
+from workers.app import QUEUES
 from workers.cli.opened import Failure, expected_errors, opened
 from workers.cli.screen import age, count
 
@@ -93,6 +94,8 @@ def _of_processes(processes: Sequence[Heartbeat], redis_reachable: bool | None) 
     ]
     if skewed := heartbeats.skewed_clocks(processes):
         reasons.append(f"clocks differ from the database's ({skewed}): let all hosts keep time by NTP")
+    if unconsumed := heartbeats.unconsumed_queues(processes, QUEUES):
+        reasons.append(f"workers are alive and take nothing from {', '.join(unconsumed)}: look at Redis, restart them")
     if redis_reachable is False:
         reasons.append("Redis does not answer: notifications are received, everything else waits until it is back")
     return reasons

@@ -1,16 +1,42 @@
-"""The four parts of Celery's worker that are ours, each for a reason that was measured (docs/decisions/0040, 0041)."""
+"""The six parts of Celery's worker that are ours, each for a reason that was seen (docs/decisions/0040, 0041, 0081)."""
 
 from concurrent.futures import Future
+from functools import cache
+from queue import Empty
 from typing import Any
 
+import structlog
 from celery.concurrency.thread import TaskPool
 from celery.worker.consumer import Consumer
+from celery.worker.control import Panel
 from celery.worker.request import Request
 from kombu import Connection
 from kombu.asynchronous import get_event_loop
 
+from workers.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
 EVENTS_EVERY_SECONDS = 0.3
 """Flower sees an event this late at most. Celery itself publishes events in each turn of its loop, which costs more."""
+
+
+HARMLESS_COMMANDS = ("heartbeat", "enable_events")
+"""Of Celery's remote control commands that change something; Flower sends the second."""
+
+
+def refuse_remote_control() -> None:
+    """From now on this process knows the remote commands that only ask, by which Flower sees it. By the others anybody
+    who reaches Redis could make a worker look alive and do nothing."""
+    for name, command in Panel.meta.items():
+        if command.type == "control" and name not in HARMLESS_COMMANDS:
+            Panel.data.pop(name, None)
+
+
+def consumed_queues(consumer: Any) -> str:
+    """The queues from which Celery's consumer takes messages now, separated by commas; empty: from none."""
+    tasks = getattr(consumer, "task_consumer", None)
+    return ",".join(sorted(queue.name for queue in tasks.queues if tasks.consuming_from(queue))) if tasks else ""
 
 
 class Hint(Request):
@@ -69,3 +95,25 @@ class PromptConnection(Connection):
 
     def ensure_connection(self, *given: Any, **options: Any) -> Any:
         return super().ensure_connection(*given, **{"interval_start": 1, "interval_step": 0, **options})
+
+    def get_transport_cls(self) -> Any:
+        return _dropping_unreadable(super().get_transport_cls())
+
+
+@cache
+def _dropping_unreadable(transport: Any) -> Any:
+    """The transport, but a message that kombu or Celery cannot read is dropped. It would end the worker, and each next
+    one: nothing is lost with it, for the row that it may have been about is enqueued again."""
+
+    class Channel(transport.Channel):
+        def _brpop_read(self, **options: Any) -> Any:
+            try:
+                return super()._brpop_read(**options)
+            except (Empty, *transport.connection_errors, *transport.channel_errors):
+                raise
+            except Exception as error:
+                log.error("message_unreadable", error=type(error).__name__)
+                metrics.UNREADABLE_MESSAGES.inc()
+                return True
+
+    return type(transport.__name__, (transport,), {"Channel": Channel})

@@ -1,7 +1,7 @@
 """Tells the database every few seconds that this process is alive, in a thread of its own."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,8 +20,11 @@ MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
 
 
 @contextmanager
-def heartbeating(database: Database, name: str, *, process: str, slots: int = 0) -> Iterator[None]:
-    """Beats while the block runs, and deletes its row when the block ends. `slots`: attempts made at once.
+def heartbeating(
+    database: Database, name: str, *, process: str, slots: int = 0, queues: Callable[[], str | None] | None = None
+) -> Iterator[None]:
+    """Beats while the block runs, and deletes its row when the block ends. `slots`: attempts made at once. `queues`:
+    tells from which queues of Redis it takes messages now.
 
     Raises nothing for a database that is away or hangs, and never holds up the block: the row grows old, as it should,
     and beats again afterwards. The thread alone writes the row, so no late beat brings a deleted row back.
@@ -34,7 +37,9 @@ def heartbeating(database: Database, name: str, *, process: str, slots: int = 0)
         while True:
             try:
                 database.transact(
-                    lambda connection: heartbeats.beat(connection, name, process=process, slots=slots, version=this)
+                    lambda connection: heartbeats.beat(
+                        connection, name, process=process, slots=slots, version=this, queues=queues and queues()
+                    )
                 )
                 missed = False
             except Exception as error:  # nothing may end the thread: a process without a heartbeat looks dead

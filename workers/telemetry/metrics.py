@@ -21,6 +21,9 @@ RECEIPT_SECONDS = Histogram(
 TAKEN_IN = Counter("leadway_taken_in_total", "Notifications that left the inbox, by what became of them.", ["status"])
 WAKE_UP_FAILURES = Counter("leadway_wake_up_failures_total", "Wake-ups of the dispatcher that did not get into Redis.")
 ENQUEUED = Counter("leadway_enqueued_total", "Messages that the dispatcher put into Redis, by kind of work.", ["work"])
+UNREADABLE_MESSAGES = Counter(
+    "leadway_unreadable_messages_total", "Messages in Redis that no worker could read; they were dropped."
+)
 ATTEMPTS = Counter("leadway_attempts_total", "Attempts that ended, by kind of work and outcome.", ["work", "outcome"])
 API_REQUESTS = Counter(
     "leadway_api_requests_total",

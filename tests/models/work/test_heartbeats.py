@@ -1,9 +1,12 @@
 """Which processes count as alive."""
 
+from datetime import UTC, datetime
+
 import sqlalchemy as sa
 
 from models.database import Database, moment
 from models.work import heartbeats
+from models.work.heartbeats import Heartbeat, skewed_clocks, unconsumed_queues
 from tests.support.rows import read, rows_of, write
 
 
@@ -68,3 +71,26 @@ def test_versions_are_told_only_when_live_processes_differ_with_those_who_run_ea
     with database.transaction() as connection:
         heartbeats.beat(connection, "beat", process="beat")
     assert told() == ("1+0005: worker-0, worker-1, worker-2, worker-3, worker-4 and 2 more; 2+0006: web; older: beat")
+
+
+def heard(process: str, *, queues: str | None = None, clock_offset: float | None = 0.0, ago: float = 1.0) -> Heartbeat:
+    return Heartbeat(f"{process}-1@here", process, 4, datetime.now(UTC), ago, "0.1.0", clock_offset, queues)
+
+
+def test_a_queue_that_no_live_worker_takes_from_is_named() -> None:
+    both = [heard("worker", queues="calls"), heard("worker", queues="calls,follow_ups"), heard("web")]
+    assert unconsumed_queues(both, ["calls", "follow_ups", "housekeeping"]) == ["housekeeping"]
+    assert unconsumed_queues([heard("worker", queues="")], ["calls"]) == ["calls"]
+
+
+def test_without_live_workers_or_beside_one_that_does_not_tell_no_queue_is_named() -> None:
+    assert unconsumed_queues([heard("web"), heard("worker", queues="", ago=60)], ["calls"]) == []
+    assert unconsumed_queues([heard("worker", queues=None)], ["calls"]) == []
+
+
+def test_a_clock_beyond_a_second_either_way_is_told_of_live_processes_only() -> None:
+    told = skewed_clocks(
+        [heard("web", clock_offset=-1.2), heard("worker", clock_offset=5.0), heard("beat", clock_offset=0.9),
+         heard("beat", clock_offset=None), heard("beat", clock_offset=9.0, ago=60)]
+    )  # fmt: skip
+    assert told == "web-1@here is 1.2 s behind, worker-1@here is 5.0 s ahead"

@@ -19,6 +19,7 @@ from models.follow_ups.rules_file import RulesError, load_rules
 from models.intake import inbox, rejection_counts
 from models.settings import Settings
 from models.work import heartbeats
+from workers.app import QUEUES
 from workers.cli.doctor.account import of_account
 from workers.cli.doctor.checks import Check, Verdict, failed, fine, warning
 from workers.cli.standing import redis_client, waiting_told
@@ -124,6 +125,10 @@ def _of_processes(database: Database) -> Iterator[Check]:
         yield (warning if process == "beat" else failed)(process, told, do)
     if mixed := heartbeats.mixed_versions(known):
         yield warning("versions", f"processes run different ones ({mixed})", "restart those of the older release")
+    if unconsumed := heartbeats.unconsumed_queues(known, QUEUES):
+        yield warning(
+            "queues", f"no worker takes from {', '.join(unconsumed)}", "look at REDIS_URL, restart the workers"
+        )
     if skewed := heartbeats.skewed_clocks(known):
         yield warning("clocks", f"they differ from the database's ({skewed})", "let all hosts keep time by NTP")
 
