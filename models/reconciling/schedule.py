@@ -12,6 +12,7 @@ from models.database import earlier_of, moment, now
 from models.intake.notifications import notifications_table
 from models.reconciling.unresolved import IS_UNRESOLVED, LOOKED_FOR
 from models.reconciling.windows import WindowKind, forget_uneventful, open_run, reconciliations_table
+from models.work import life
 from models.work.work_rows import IS_DUE, work_table
 
 LONGEST_CALL = timedelta(minutes=15)
@@ -69,6 +70,7 @@ def open_due(connection: Connection, *, list_fetch: bool) -> None:
         if account.next_reconcile_at is None or account.next_reconcile_at <= at:
             looked_for = _last_unresolved(connection, account.location_id)
             is_looked_for = looked_for is not None and at - looked_for < LOOKED_FOR_AT_ONCE
+            is_looked_for = is_looked_for or life.is_young(life.current(connection), at=at)
             open_regular(connection, account.location_id, until=at if is_looked_for else at - MARGIN)
         if account.next_relist_at is None or account.next_relist_at <= at:
             _open_daily(connection, account, at=at)
@@ -115,7 +117,10 @@ def next_regular(connection: Connection, location_id: str, *, read_until: dateti
         seconds = PERIOD_WHILE_FINDING_SECONDS
     else:
         seconds = PERIOD_WHILE_SILENT_SECONDS if last is None or last < at - SILENT_AFTER else PERIOD_SECONDS
-    if last_unresolved is not None and last_unresolved > read_until:
+    present = life.current(connection)
+    if life.is_young(present, at=at) and present.began_at > read_until:
+        seconds = LOOK_DELAYS_SECONDS[0]  # the run was opened before the database forgot
+    elif last_unresolved is not None and last_unresolved > read_until:
         seconds = LOOK_DELAYS_SECONDS[0]  # it came while the run was under way
     elif last_unresolved is not None:
         next_looks = [(last_unresolved + delay - at).total_seconds() for delay in _LOOKS_AT]

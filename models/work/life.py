@@ -5,7 +5,7 @@ a new life on, every follow-up that may have been written before is looked for (
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import sqlalchemy as sa
@@ -14,6 +14,8 @@ from sqlalchemy import Connection
 from models.accounts import accounts
 from models.database import UtcDateTime, columns_of, insert, metadata, moment, on_postgresql
 from models.work import fences
+
+YOUNG = timedelta(minutes=15)
 
 
 class Cause(StrEnum):
@@ -107,6 +109,11 @@ def move_fences(connection: Connection) -> None:
 def first_fence(connection: Connection) -> int:
     """Less than every fence of the present life, and greater than those of all lives before."""
     return fences.first_of(current(connection).number)
+
+
+def is_young(present: Life, *, at: datetime) -> bool:
+    """Whether a new life has begun a moment before `at`: what it has forgotten is being listed again."""
+    return bool(present.number) and at - present.began_at < YOUNG
 
 
 def know_server(connection: Connection, life: Life) -> None:

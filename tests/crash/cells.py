@@ -32,6 +32,8 @@ SUSPENDED_AT = (
 )
 """Where a worker may sleep without noticing it. Not `intent_committed`: between its last check and the socket nothing
 can stop it, which docs/guarantees.md says."""
+COPIED_AT = ("call_claimed", "call_fetched", "call_stored", "follow_up_claimed", "intent_committed", "note_answered")
+"""Where a backup may be made, beside before all."""
 TWO_NOTES = ("CALL_TRANSFER", "APPOINTMENT_BOOKING")
 ONE_NOTE = ("CALL_TRANSFER",)
 PROBED = ({"kind": "create_note", "what": "do_then_reset", "times": 1},)
@@ -73,6 +75,9 @@ QUICK = (
     "page_listed × a fetch stores a newer log",
     "probe_answered × a person asks again",
     "follow-up done × its message comes late",
+    "nothing yet × restored from then",
+    "follow_up_claimed × restored from then",
+    "call_stored × commits lost at note_answered",
 )
 """One cell of each kind: what every change has to pass. The mutations are caught by cells of these."""
 
@@ -96,7 +101,7 @@ class Cell:
 
 
 def every_cell() -> list[Cell]:
-    return [*_of_processes(), *_of_two_workers(), *_in_flight(), *_of_the_api()]
+    return [*_of_processes(), *_of_two_workers(), *_in_flight(), *_of_the_api(), *_of_a_database_that_forgot()]
 
 
 def cells_named(names: Collection[str]) -> list[Cell]:
@@ -145,6 +150,16 @@ def _of_two_workers() -> list[Cell]:
         Cell("page_listed", "a fetch stores a newer log", plays.fetched_meanwhile, actions=ONE_NOTE),
         _looking(Cell("probe_answered", "a person asks again", plays.resent, actions=ONE_NOTE)),
         Cell("follow-up done", "its message comes late", plays.stale_message, actions=ONE_NOTE),
+    ]
+
+
+def _of_a_database_that_forgot() -> list[Cell]:
+    return [
+        Cell("nothing yet", "restored from then", plays.restored(None)),
+        *(Cell(point, "restored from then", plays.restored(point)) for point in COPIED_AT),
+        Cell("nothing yet", "commits lost at note_answered", plays.restored(None, lost_at="note_answered")),
+        Cell("call_stored", "commits lost at note_answered", plays.restored("call_stored", lost_at="note_answered")),
+        Cell("call_fetched", "commits lost at call_stored", plays.restored("call_fetched", lost_at="call_stored")),
     ]
 
 

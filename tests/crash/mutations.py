@@ -107,6 +107,20 @@ MUTATIONS = (
         tests=("test_a_row_that_is_committed_long_after_its_due_time_is_found_within_a_minute",),
     ),
     Mutation(
+        "a new life of the database is noticed",
+        "models/work/life.py",
+        "        return Cause.FENCES_BEHIND\n",
+        "        return None\n",
+        ("follow_up_claimed × restored from then", "nothing yet × restored from then"),
+    ),
+    Mutation(
+        "in a new life a follow-up is looked for",
+        FOLLOW_UPS,
+        "    _doubt_what_was_forgotten(connection, claim)\n",
+        "",
+        ("follow_up_claimed × restored from then", "nothing yet × restored from then"),
+    ),
+    Mutation(
         "settle window",
         "workers/send_follow_up.py",
         "return self.this.settings.leadway_settle_seconds",

@@ -80,6 +80,31 @@ def befallen(point: str, befall: Callable[[Stage, int], None]) -> Play:
     return play
 
 
+def restored(point: str | None, *, lost_at: str | None = None) -> Play:
+    """A backup is made while a process holds at the point, or before anything is known of the call. It is put in place
+    when all is done, or already while a process holds at `lost_at`, as when a standby lacks the last commits."""
+
+    def play(stage: Stage, call: PlacedCall) -> None:
+        if point is None:
+            copy = stage.copy_database()
+            delivery = stage.world.double.notify(call, wait=False)
+        else:
+            delivery, _ = _held_at(stage, point, call)
+            copy = stage.copy_database()
+            stage.let_go(point)
+        if lost_at is None:
+            stage.wait_for_peace([call], timeout=OTHERS_FINISH_WITHIN)
+        else:
+            stage.arm(lost_at)
+            stage.wait_until_reached(lost_at, timeout=REACHED_WITHIN)
+        _accept(delivery)
+        stage.restore_database(copy)
+        if lost_at is not None:
+            stage.let_go(lost_at)
+
+    return play
+
+
 def frozen(point: str, *, clock_stands_still: bool = False) -> Play:
     """The process that holds at the point is frozen until the other one has taken over and finished."""
 

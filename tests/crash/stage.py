@@ -26,6 +26,7 @@ from models.database import COMMAND, Database
 from tests.crash.points import Points
 from tests.leadway_double.nouns import PlacedCall
 from tests.leadway_double.oauth import App
+from tests.support.copies import Copy
 from tests.support.processes import ROOT
 from tests.support.services import EmbeddedRedis, PostgresServer
 from tests.support.waiting import eventually
@@ -164,6 +165,25 @@ class Stage(Points):
             time.sleep(1.5)
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+    def copy_database(self) -> Copy:
+        """A backup as it is at this moment: all processes are killed for it, and started again."""
+        return self._while_all_are_down(lambda: Copy(self.world.database_url, self._folder))
+
+    def restore_database(self, copy: Copy) -> None:
+        """All processes are killed, the database is what it was at the copy, and all are started again."""
+        self._while_all_are_down(copy.restore)
+        copy.drop()
+
+    def _while_all_are_down(self, act: Callable[[], T]) -> T:
+        with self._guard:
+            for name in (*PROCESSES, *self.workers[1:]):
+                self.world.processes.kill(name)
+            self.world.disconnect()
+            done = act()
+            for name in (*PROCESSES, *self.workers[1:]):
+                self.world.processes.restart(name)
+            return done
 
     # What people do
 
