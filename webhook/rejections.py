@@ -101,7 +101,20 @@ class Reason(StrEnum):
         "Leadway signed it, but it names no location, so no account can be found for it.",
     )
     NOT_UTF8 = ("not_utf8", 202, ReceiptStatus.IGNORED, "Its body is not UTF-8 text.")
-    NOT_JSON = ("not_json", 202, ReceiptStatus.IGNORED, "Its body is not JSON. Set the webhook's content type to JSON.")
+    NOT_JSON = (
+        "not_json",
+        202,
+        ReceiptStatus.IGNORED,
+        "Its body is neither JSON nor a form. Set the webhook's content type to JSON.",
+    )
+    BROKEN_JSON = (
+        "broken_json",
+        202,
+        ReceiptStatus.UNRESOLVED,
+        "Its body begins like JSON but is broken, most likely by quotes in a merge tag's text, and no call id was "
+        'found in it. Send only the ids, such as {"contactId": "…"}, or escape the text. '
+        "The call is looked for by contact, number and time.",
+    )
     NOT_AN_OBJECT = (
         "not_an_object",
         202,
@@ -128,6 +141,12 @@ class Reason(StrEnum):
         202,
         ReceiptStatus.UNRESOLVED,
         "What stands where the call id belongs is no call id.",
+    )
+    SEVERAL_CALL_IDS = (
+        "several_call_ids",
+        202,
+        ReceiptStatus.UNRESOLVED,
+        "It names several calls. Send one notification for each; these are looked for in Leadway's list.",
     )
     CALL_ID_MISSING = (
         "call_id_missing",

@@ -1,5 +1,7 @@
 """The setup page."""
 
+import html
+
 from models.accounts import accounts
 from models.database import Database
 from models.intake import rejection_counts
@@ -16,6 +18,7 @@ def test_it_says_which_address_and_header_to_paste(ops: Pages, database: Databas
     page = ops.text("/ops/setup", Host="calls.example.com", **{"X-Forwarded-Proto": "https"})
     assert "https://calls.example.com/webhooks/leadway<" in page
     assert "X-Intake-Secret" in page
+    assert '{"contactId": "{{contact.id}}"}' in html.unescape(page)
     assert "public https address" not in page
     assert "public https address" in ops.text("/ops/setup")
 
