@@ -14,6 +14,7 @@ from webhook.rejections import Reason
 
 DEEPEST = 32  # levels; a real body has 8. Code that walks the document later may recurse
 _MOST_DIGITS = 308  # a whole number with 308 digits always fits a double
+BEGINS_JSON = ("{", "[{", '["', '"{', '"[')
 OF_THE_REQUEST = frozenset({"headers", "rawheaders", "cookies", "webhookurl", "url"})
 """What a forwarder tells of its own request holds the secrets of others, and may hold ours."""
 
@@ -68,7 +69,7 @@ def decoded(raw_body: bytes, *, content_type: str) -> Decoded:
         value = form(text, is_declared=content_type.lower().startswith(_IN_FORM))
     if value is not None:
         return Decoded(text, value)
-    if text.startswith(("{", "[")):
+    if text.startswith(BEGINS_JSON):
         return Decoded(text, reason=Reason.BROKEN_JSON)
     return Decoded(text, reason=Reason.NOT_JSON if is_utf8 else Reason.NOT_UTF8)
 

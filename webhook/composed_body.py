@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from models.calls.redaction import storable_text
-from webhook.bodies import DEEPEST, OF_THE_REQUEST, Decoded, form, free_json, without_the_request
+from webhook import bodies
+from webhook.bodies import DEEPEST, Decoded
 from webhook.field_values import LONGEST_NAME, NoId, folded_path, id_of, number_of, time_of, visible
 from webhook.rejections import Reason
 
@@ -30,6 +31,7 @@ _WRAPPERS = frozenset(
         *("customdata", "custom", "fields", "record", "result", "request", "webhook", "bundle", "cleanedrequest"),
     }
 )
+_MAY_HOLD_A_BODY = _WRAPPERS | {""}
 _WRAPPERS_OF_BODIES = frozenset({"body", "rawbody", "data", "payload", "json"})
 """A bare `id` within these is what a bare `id` at the top would be."""
 _OF_OTHERS = re.compile(
@@ -95,7 +97,7 @@ def find(body: Decoded, *, query: str = "") -> Found:
     """What a body says, and where it does not say it, the query of its URL. Raises nothing."""
     fields = _Fields.of(body.value)
     asked = _Fields.of(dict(parse_qsl(query))) if query else None
-    text = visible(body.text) if body.value is None else ""
+    text = visible("\n".join(fields.broken_json if body.reason is None else [body.text]))
     everywhere = [each for each in (fields, asked) if each is not None]
 
     found = Found(event_type=fields.event_type, document=fields.document)
@@ -119,7 +121,7 @@ def find(body: Decoded, *, query: str = "") -> Found:
         found.call_id, reason = _one_call_id(fields.bare_ids, others)
         if found.call_id is not None:
             return found
-    found.reason = reason or body.reason or _without_id(fields)
+    found.reason = reason or body.reason or (Reason.BROKEN_JSON if fields.broken_json else _without_id(fields))
     return found
 
 
@@ -165,6 +167,8 @@ class _Fields:
     call_ids: Place = field(default_factory=list)
     bodies: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     has_object: bool = False
+    broken_json: list[str] = field(default_factory=list)
+    """Texts that stand where a body may stand and begin like JSON, but are none."""
     tells_of_the_request: bool = False
     """A forwarder wrote down what it received besides the body."""
 
@@ -190,7 +194,7 @@ class _Fields:
     @property
     def document(self) -> dict[str, Any]:
         document = self.bodies[-1][1] if self.bodies else {}
-        return without_the_request(document) if self.tells_of_the_request else document
+        return bodies.without_the_request(document) if self.tells_of_the_request else document
 
     @property
     def is_of_a_workflow(self) -> bool:
@@ -227,6 +231,8 @@ class _Fields:
                 waiting.extend((entry, name, where, depth + 1, decodings) for entry in value)
             elif isinstance(value, str) and decodings and (inner := _inner(value, where)) is not None:
                 waiting.append((inner, name, where, depth, decodings - 1))
+            elif isinstance(value, str) and where.last in _MAY_HOLD_A_BODY and value.startswith(bodies.BEGINS_JSON):
+                self.broken_json.append(value)
             else:
                 self._take(value, name, where, depth - 1)
 
@@ -252,7 +258,7 @@ def _within(where: _Where, name: str) -> _Where:
         else:
             key = f"{key}.{part}" if "." not in key and key != _TOO_LONG else _TOO_LONG
         last = part
-    is_of_the_request = last in OF_THE_REQUEST
+    is_of_the_request = last in bodies.OF_THE_REQUEST
     return _Where(key, last, is_wrapped, is_body, names_call_id, is_of_others, is_of_the_request)
 
 
@@ -262,13 +268,12 @@ def _at_the_top(name: str) -> _Where:
 
 def _inner(text: str, where: _Where) -> Any:
     """What a text holds: JSON, or in a wrapper a form; None where it is a text only."""
-    is_wrapper = where.last in _WRAPPERS or where.last == ""
-    if is_wrapper:
+    if where.last in _MAY_HOLD_A_BODY:
         text = text.strip(_AROUND_JSON)
-    if text.startswith(tuple(_BEGINS_JSON)):
-        value = free_json(text)
+    if text[:1] in _BEGINS_JSON:
+        value = bodies.free_json(text)
         return value if isinstance(value, (dict, list, str)) else None
-    return form(text, is_declared=False) if is_wrapper else None
+    return bodies.form(text, is_declared=False) if where.last in _MAY_HOLD_A_BODY else None
 
 
 def _pairs(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:

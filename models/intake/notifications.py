@@ -12,6 +12,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import Json, UtcDateTime, columns_of, metadata
 
+SIGNATURES = ("ed25519", "rsa")
+"""`authenticated_by` of what Leadway signed; all else came with an account's intake secret."""
+
 
 class NotificationStatus(StrEnum):
     """What became of a notification."""
@@ -47,6 +50,10 @@ class Arrival:
     document: Any = field(default=None, repr=False)
     received_at: datetime | None = None
     """None: it is written down only now."""
+
+    @property
+    def is_signed(self) -> bool:
+        return self.authenticated_by in SIGNATURES
 
     @property
     def call_key(self) -> tuple[str, str] | None:

@@ -68,6 +68,15 @@ ACCEPTED: dict[str, tuple[bytes, str]] = {
     "quotes before the id": (
         f'{{"transcript":"bot:say "hi"\nhuman:"hi"", "Call ID" : "{CALL}"}}'.encode(), "application/json",
     ),
+    "broken JSON in a wrapper": (
+        json.dumps({"headers": {}, "body": f'{{"callId":"{CALL}","summary":"the "best""}}'}).encode(),
+        "application/json",
+    ),
+    "broken JSON twice": (json.dumps(f'{{"callId":"{CALL}","summary":"the "best""}}').encode(), "application/json"),
+    "broken JSON in a form": (urlencode({"payload": f'{{"summary":"the "best"", "callId":"{CALL}"}}'}).encode(), FORM),
+    "JSON twice, with quotes of its own": (
+        f'"{{\\"summary\\":\\"the "best"\\",\\"callId\\":\\"{CALL}\\"}}"'.encode(), "application/json",
+    ),
     "an id without quotes": (f'{{"contactId": "{CONTACT}", "callId": {CALL}}}'.encode(), "application/json"),
     "single quotes": (f"{{'callId': '{CALL}'}}".encode(), "application/json"),
     "a comma too many": (f'{{"callId": "{CALL}",}}'.encode(), "application/json"),
@@ -167,6 +176,7 @@ UNRESOLVED: dict[Reason, list[bytes]] = {
         b'callId=call-1&callId=call-2', b'{"callId":"call-1","x":"a "b"","callId":"call-2"}',
     ],
     Reason.BROKEN_JSON: [
+        b'{"body": "{\\"contactId\\": \\"c-12345\\""}', b'"{"contactId": "c-12345"}"',
         b'{"contactId": "c-12345", "summary": "she said "yes" twice"}', b'{"contactId": "c-12345"',
         b"[{'contactId': 'c-12345'}]",
     ],

@@ -178,6 +178,7 @@ REFUSALS = {
     "signature_invalid": "look whether LEADWAY_WEBHOOK_PUBLIC_KEYS is the vendor's present key, or leave it unset",
     "signature_keys_not_configured": "name its key in LEADWAY_WEBHOOK_PUBLIC_KEYS; built in is only the Ed25519 one",
     "cannot_write_down": "the database was away; Leadway repeats these notifications",
+    "too_many_unknown_calls": "ask the vendor who signs for calls that do not exist; real calls come by the list",
     "location_not_served": "add the location: `leadway-calls accounts add`",
 }
 
