@@ -68,7 +68,7 @@ def receive_by_path(intake_secret: str) -> Response:
 
 
 @dataclass(frozen=True)
-class _Receipt:
+class Receipt:
     """What became of a notification."""
 
     status: ReceiptStatus
@@ -85,7 +85,7 @@ def _answer(*, intake_secret: str | None) -> Response:
     try:
         receipt = _within_limit(this, intake_secret)
     except NotificationRefused as refused:
-        receipt = _Receipt(ReceiptStatus.REFUSED, refused.reason)
+        receipt = Receipt(ReceiptStatus.REFUSED, refused.reason)
     if receipt.reason is not None and not receipt.is_kept:
         this.rejection_counter.count(receipt.reason, headers=request.headers, size=request.content_length)
     metrics.NOTIFICATIONS.labels(receipt.status, receipt.method).inc()
@@ -95,7 +95,7 @@ def _answer(*, intake_secret: str | None) -> Response:
     return _as_response(receipt.status, receipt.reason)
 
 
-def _within_limit(this: Receiver, intake_secret: str | None) -> _Receipt:
+def _within_limit(this: Receiver, intake_secret: str | None) -> Receipt:
     """The receipt under its deadline. Raises NotificationRefused."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise NotificationRefused(Reason.TOO_LARGE)
@@ -104,7 +104,7 @@ def _within_limit(this: Receiver, intake_secret: str | None) -> _Receipt:
         raise NotificationRefused(Reason.TOO_LARGE)
     headers, query = request.headers, request.query_string.decode("ascii", "replace")
     try:
-        return this.writers.run(lambda: _receive(this, raw_body, headers, intake_secret=intake_secret, query=query))
+        return this.writers.run(lambda: receive_body(this, raw_body, headers, intake_secret=intake_secret, query=query))
     except NotAuthenticated as refused:
         raise NotificationRefused(refused.reason) from None
     except (SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
@@ -112,7 +112,9 @@ def _within_limit(this: Receiver, intake_secret: str | None) -> _Receipt:
         raise NotificationRefused(Reason.CANNOT_WRITE_DOWN) from None
 
 
-def _receive(this: Receiver, raw_body: bytes, headers: Headers, *, intake_secret: str | None, query: str) -> _Receipt:
+def receive_body(
+    this: Receiver, raw_body: bytes, headers: Headers, *, intake_secret: str | None, query: str
+) -> Receipt:
     """Authenticates a notification, reads it, and commits one row of the inbox, which `workers.take_in` takes in.
 
     What Leadway signs for others is only counted: one key signs for all of its customers, so anybody's events may come
@@ -145,10 +147,10 @@ def _receive(this: Receiver, raw_body: bytes, headers: Headers, *, intake_secret
     return receipt
 
 
-def _put(this: Receiver, arrival: Arrival, *, is_signed: bool) -> _Receipt:
+def _put(this: Receiver, arrival: Arrival, *, is_signed: bool) -> Receipt:
     is_ignored = arrival.status is NotificationStatus.IGNORED
     if is_ignored and (is_signed or arrival.reason == Reason.EVENT_TYPE_NOT_WANTED):
-        return _Receipt(*_status(arrival, Look(is_repeat=False, is_served=False)), arrival.authenticated_by)
+        return Receipt(*_status(arrival, Look(is_repeat=False, is_served=False)), arrival.authenticated_by)
     with this.database.transaction() as connection:
         seen = inbox.look(connection, arrival)
         is_kept = seen.is_served or not is_signed
@@ -156,7 +158,7 @@ def _put(this: Receiver, arrival: Arrival, *, is_signed: bool) -> _Receipt:
             inbox.put(connection, arrival)
         failpoint("receipt_before_commit")
     failpoint("receipt_committed")
-    return _Receipt(*_status(arrival, seen), arrival.authenticated_by, is_kept)
+    return Receipt(*_status(arrival, seen), arrival.authenticated_by, is_kept)
 
 
 def _arrival(this: Receiver, read: Notification, proof: Proof) -> Arrival:

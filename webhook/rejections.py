@@ -86,7 +86,7 @@ class Reason(StrEnum):
         "event_type_not_wanted",
         202,
         ReceiptStatus.IGNORED,
-        "It tells of something other than a finished call. Only VoiceAiCallEnd is wanted.",
+        "It tells of something other than a finished call. Only VoiceAiCallEnd is wanted, or a body that names a call id.",
     )
     LOCATION_NOT_SERVED = (
         "location_not_served",
@@ -100,7 +100,7 @@ class Reason(StrEnum):
         ReceiptStatus.IGNORED,
         "Leadway signed it, but it names no location, so no account can be found for it.",
     )
-    NOT_UTF8 = ("not_utf8", 202, ReceiptStatus.IGNORED, "Its body is not UTF-8 text.")
+    NOT_UTF8 = ("not_utf8", 202, ReceiptStatus.IGNORED, "Its body is no text that can be read. Send JSON in UTF-8.")
     NOT_JSON = (
         "not_json",
         202,
@@ -134,13 +134,14 @@ class Reason(StrEnum):
         "unresolved_merge_tag",
         202,
         ReceiptStatus.UNRESOLVED,
-        "A merge tag ({{…}}) stands where the call id belongs: the workflow's trigger does not offer that value.",
+        "A merge tag ({{…}}) stands where the call id belongs: the workflow's trigger does not offer that value. "
+        "Leave the call id out: the call is found by its contact.",
     )
     CALL_ID_UNUSABLE = (
         "call_id_unusable",
         202,
         ReceiptStatus.UNRESOLVED,
-        "What stands where the call id belongs is no call id.",
+        "What stands where the call id belongs is no call id. Leave it out: the call is found by its contact.",
     )
     SEVERAL_CALL_IDS = (
         "several_call_ids",
@@ -152,5 +153,5 @@ class Reason(StrEnum):
         "call_id_missing",
         202,
         ReceiptStatus.UNRESOLVED,
-        "It holds no call id. The call is looked for by contact, number and time.",
+        "It holds no call id. The call is looked for by contact, number and time, as far as the body tells them.",
     )
