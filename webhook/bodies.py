@@ -1,5 +1,6 @@
 """Decodes bodies: strictly the JSON object that the vendor signs, and freely what people and forwarders make of it."""
 
+import base64
 import json
 import math
 import re
@@ -24,7 +25,8 @@ _USUAL_CHARSET = re.compile(r"(utf|iso-?8859|latin|cp125|windows-125)[0-9_-]{0,6
 _IN_FORM = ("application/x-www-form-urlencoded", "multipart/form-data")
 _BEGINS_LIKE_A_FORM = re.compile(r"""[^\s<>{}"'=&]{1,200}=""")
 _PERCENT_ENCODED_JSON = re.compile("%(?:7b|5b|22)", re.IGNORECASE)
-_NAME_OF_PART = re.compile(r'name="([^"\r\n]{1,200})"')
+_NAME_OF_PART = re.compile(r'(?<![a-z*])name="?([^";\r\n]{1,200})')
+_BASE64_OF_AN_OBJECT = re.compile(r"e[wy][A-Za-z0-9+/\r\n]{6,}={0,2}")
 
 
 class UnreadableError(Exception):
@@ -63,7 +65,9 @@ def signed_object(raw_body: bytes) -> dict[str, Any]:
 def decoded(raw_body: bytes, *, content_type: str) -> Decoded:
     """Whatever a body holds: JSON, a form, a form in parts, in any usual charset. Raises nothing."""
     text, is_utf8 = _text(raw_body, content_type)
-    text = text.strip("\ufeff\u200b \t\r\n\x00")
+    text = text.strip("\ufeff\ufffd\u200b \t\r\n\x00")
+    if "&quot;" in text[:20]:
+        text = text.replace("&quot;", '"').replace("&amp;", "&")
     value = free_json(text)
     if value is None:
         value = form(text, is_declared=content_type.lower().startswith(_IN_FORM))
@@ -85,13 +89,23 @@ def free_json(text: str) -> Any:
         return None
 
 
+def of_base64(text: str) -> str | None:
+    """The text that base64 stands for, if it begins like an object; else None."""
+    if not _BASE64_OF_AN_OBJECT.fullmatch(text):
+        return None
+    try:
+        return base64.b64decode(text + "==").decode("utf-8", "replace")
+    except ValueError:
+        return None
+
+
 def form(text: str, *, is_declared: bool) -> dict[str, Any] | None:
     """The fields of a form, by their names; None where the text is no form."""
     if text.startswith("--"):
         return _object_with_lists(_parts(text)) or None
     is_json = bool(_PERCENT_ENCODED_JSON.match(text))
     if is_json or _BEGINS_LIKE_A_FORM.match(text) or (is_declared and "=" in text):
-        pairs = parse_qsl(text, keep_blank_values=True)
+        pairs = parse_qsl(text.replace("\r\n", "&").replace("\n", "&"), keep_blank_values=True)
         if is_json:
             return {"body": "&".join(f"{name}={value}" if value else name for name, value in pairs)}
         return _object_with_lists(pairs)
@@ -115,6 +129,8 @@ def _text(raw_body: bytes, content_type: str) -> tuple[str, bool]:
     """The text, and whether it is Unicode. The body's own look outweighs what its header says of it."""
     declared = _CHARSET.search(content_type)
     encodings: list[str] = [json.detect_encoding(raw_body)]
+    if encodings[0] not in ("utf-8", "utf-8-sig"):
+        return raw_body.decode(encodings[0], "replace"), True
     if declared and _USUAL_CHARSET.fullmatch(declared[1]):
         encodings.append(declared[1])
     for encoding in encodings:

@@ -63,9 +63,10 @@ _EVENT_OF_THE_VENDOR = re.compile(
 )
 
 _PLAUSIBLE = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9_-]{5,128}")
-_BEFORE_A_NAME = r"""(?:^|[{\[(,;&?<>])\s{0,8}[\\"'“”„‘’`]{0,4}"""
-_BEFORE_A_VALUE = r"""\s{0,4}[\\"'“”‘’`]{0,4}\s{0,8}[:=>]\s{0,8}[\\"'“”„‘’`]{0,4}\s{0,4}"""
-_A_VALUE = r"""(\{\{|[A-Za-z0-9_-]{1,128}(?=\s{0,8}(?:[\\"'“”‘’`,;&<})\]\n]|$)))"""
+_QUOTES = r"""[\\"'“”„‘’`«»]"""
+_BEFORE_A_NAME = rf"(?:(?:^|[{{\[(,;&?<>])\s{{0,8}}{_QUOTES}{{0,4}}|{_QUOTES}\s{{1,8}}{_QUOTES}{{1,4}})"
+_BEFORE_A_VALUE = rf"\s{{0,4}}{_QUOTES}{{0,4}}\s{{0,8}}[:=>]\s{{0,8}}{_QUOTES}{{0,4}}\s{{0,4}}"
+_A_VALUE = rf"(\{{\{{|[A-Za-z0-9_-]{{1,128}}(?=\s{{0,8}}(?:{_QUOTES}|[,;&<}})\]\n]|$)))"
 
 
 def _in_text(name: str) -> re.Pattern[str]:
@@ -270,6 +271,7 @@ def _inner(text: str, where: _Where) -> Any:
     """What a text holds: JSON, or in a wrapper a form; None where it is a text only."""
     if where.last in _MAY_HOLD_A_BODY:
         text = text.strip(_AROUND_JSON)
+        text = bodies.of_base64(text) or text
     if text[:1] in _BEGINS_JSON:
         value = bodies.free_json(text)
         return value if isinstance(value, (dict, list, str)) else None
@@ -285,7 +287,7 @@ def _pairs(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _is_of_something_else(body: dict[str, Any]) -> bool:
-    """Whether it is a contact, a workflow, a message, or says so by its type."""
+    """Whether it is a contact, a workflow, a message, another body's envelope, or says so by its type."""
     event_type = body.get("type")
     if event_type == WANTED_EVENT:
         return False
@@ -293,7 +295,13 @@ def _is_of_something_else(body: dict[str, Any]) -> bool:
         says_call = "call" in event_type.lower() and "message" not in event_type.lower()
         if not says_call:
             return True
-    return "contact_id" in body or any(_at_the_top(name).last in _NOT_A_CALLS_FIELD for name in body)
+    return any(
+        name == "contact_id"
+        or there.last in _NOT_A_CALLS_FIELD
+        or (there.key == "" and entry and isinstance(entry, dict))
+        for name, entry in body.items()
+        for there in (_at_the_top(name),)
+    )
 
 
 def _one_call_id(place: Place, others: set[str | None]) -> tuple[str | None, Reason | None]:

@@ -1,5 +1,6 @@
 """Reads single values of a body: ids, telephone numbers, times, names of fields. None: the value is none of these."""
 
+import html
 import re
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -14,6 +15,8 @@ _UNSEEN = re.compile(
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 """Blanks that are not ASCII, zero-width characters, marks of direction, selectors of variants, fillers."""
+_TAG = re.compile(r"<[^<>]{0,100}>")
+_LONGEST_IN_HTML = 300
 _PHONE = re.compile(r"\+?[0-9 ().-]{3,32}")
 _EPOCH = re.compile(r"[0-9]{10}(?:[0-9]{3})?")
 LONGEST_NAME = 100
@@ -39,6 +42,8 @@ def id_of(value: Any) -> str | NoId:
         return NoId.NO_VALUE
     if "{{" in text:
         return NoId.MERGE_TAG
+    if ("<" in text or "&" in text) and len(text) <= _LONGEST_IN_HTML:
+        text = visible(html.unescape(_TAG.sub("", text))).strip(_AROUND)
     return text if LEADWAY_ID.fullmatch(text) else NoId.UNUSABLE
 
 

@@ -86,7 +86,7 @@ class Reason(StrEnum):
         "event_type_not_wanted",
         202,
         ReceiptStatus.IGNORED,
-        "It tells of something other than a finished call. Only VoiceAiCallEnd is wanted, or a body that names a call id.",
+        "It tells of something other than a finished call. VoiceAiCallEnd is wanted, or any body that names a call id.",
     )
     LOCATION_NOT_SERVED = (
         "location_not_served",

@@ -1,5 +1,6 @@
 """With an intake secret a readable call id decides, however the body that names it was written, wrapped or encoded."""
 
+import base64
 import json
 from collections.abc import Iterator
 from urllib.parse import quote, urlencode
@@ -58,6 +59,16 @@ ACCEPTED: dict[str, tuple[bytes, str]] = {
     ),
     "no UTF-8, and no charset": (b'{"callId": "' + CALL.encode() + b'", "name": "Pe\xf1a"}', "application/json"),
     "a charset that nobody knows": (THIN.encode(), 'application/json; charset="x-none"'),
+    "a form in lines": (f"contact_id={CONTACT}\r\ncallId={CALL}\r\n".encode(), "text/plain"),
+    "a multipart form without quotes": (MULTIPART.replace(b'"customData[Call Id]"', b"callId"), "multipart/form-data"),
+    "JSON in base64": (
+        json.dumps({"isBase64Encoded": True, "body": base64.b64encode(THIN.encode()).decode()}).encode(),
+        "application/json",
+    ),
+    "JSON in HTML's characters": (THIN.replace('"', "&quot;").encode(), "application/json"),
+    "a value in HTML": (json.dumps({"callId": f"<p>{CALL}&nbsp;</p>"}).encode(), "application/json"),
+    "a missing comma": (f'{{"contactId": "{CONTACT}" "callId": "{CALL}"}}'.encode(), "application/json"),
+    "UTF-16 with half a character": (THIN.encode("utf-16") + b"\n", "application/json"),
     "a number without an end": (f'{{"callId": "{CALL}", "duration": NaN, "x": 1e999}}'.encode(), "application/json"),
     "a name that comes twice": (f'{{"callId": "{CALL}", "tag": 1, "tag": 2}}'.encode(), "application/json"),
     "the same id twice": (f'{{"callId": "{CALL}", "callId": "{CALL}"}}'.encode(), "application/json"),
@@ -145,6 +156,8 @@ NEVER_A_CALL = {
     "a message under a call's name": {"callId": CALL, "messageId": CALL},
     "a workflow": {"workflow": {"id": CALL, "name": "Call ended"}, "contactId": CONTACT},
     "a workflow under a call's name": {"Call ID": CALL, "workflow": {"id": CALL}},
+    "an envelope's own id": {"id": CALL, "type": "call.completed", "data": {"object": {"status": "completed"}}},
+    "a placeholder": {"callId": "<call_id>"},
     "an event's own id": {"id": CALL, "event": {"name": "done"}, "type": "webhook.sent"},
     "another call": {"previousCall": {"callId": CALL}, "contactId": CONTACT},
     "the telephone company's": {"call_sid": "CA" + "0f" * 16, "transcript_generated": {"call_sid": CALL}},

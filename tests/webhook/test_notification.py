@@ -470,6 +470,21 @@ def assert_consistent(notification: Notification) -> None:
     assert len(dedupe_key(notification, "x" * 128)) < 500
 
 
+@pytest.mark.parametrize(
+    "raw_body",
+    [
+        b'{"body": "eyJjYWxsSWQiO"}',
+        b'{"callId": "&#' + b"9" * 9000 + b'"}',
+        b"{&quot;callId&quot;: &quot;&#" + b"9" * 9000,
+        b'{"body": "callId=\\ud800"}',
+        b"callId=%ud800&%",
+    ],
+    ids=lambda raw_body: repr(raw_body[:30]),
+)
+def test_decoders_that_could_stumble_do_not(raw_body: bytes) -> None:
+    assert_sound(read_composed(raw_body, query=raw_body.decode()))
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=300) | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_read_without_an_exception(raw_body: bytes) -> None:
@@ -527,7 +542,7 @@ NASTY = [
         '"a.b.c.d":',
         'name="x"',
     ),
-    *("0", "9", "e", "x", "ñ", "\ud800", "\x00", "voice ai call", "+", "data[", "__"),
+    *("0", "9", "e", "x", "ñ", "\ud800", "\x00", "voice ai call", "+", "data[", "__", "&#", "&quot;", "<p", "eyJ"),
 ]
 
 
