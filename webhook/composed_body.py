@@ -1,8 +1,9 @@
 """Finds the ids in a body that somebody composed by hand, or that a forwarder has wrapped and encoded anew.
 
 Names are compared without case, blanks and signs. A field whose name says "call id" counts wherever it stands, the one
-with the fewest wrappers first; the ids of contact and location count at the top and within wrappers. A bare `id` counts
-only where nothing says that it is another thing's. An id that the body also gives to something else is no call's.
+with the fewest wrappers first; so does the contact's. The location's id counts at the top and within known wrappers. A
+bare `id` counts only where nothing says that it is another thing's. An id that the body also gives to something else is
+no call's.
 """
 
 import re
@@ -258,6 +259,8 @@ def _within(where: _Where, name: str) -> _Where:
             key = part
         else:
             key = f"{key}.{part}" if "." not in key and key != _TOO_LONG else _TOO_LONG
+        if part == "contactid" or (part == "id" and last == "contact"):
+            key = "contactid" if part == "contactid" else "contact.id"
         last = part
     is_of_the_request = last in bodies.OF_THE_REQUEST
     return _Where(key, last, is_wrapped, is_body, names_call_id, is_of_others, is_of_the_request)

@@ -67,7 +67,7 @@ class Notification:
     """What a body says. Ids are well-formed or None. The repr contains nothing that identifies a person."""
 
     body_digest: str
-    """SHA-256 of the raw body, hex."""
+    """SHA-256 of the raw body, and of the query where it may say something; hex."""
     dialect: Dialect = Dialect.UNKNOWN
     reason: Reason | None = None
     call_id: str | None = None
@@ -126,7 +126,7 @@ def read_composed(raw_body: bytes, *, content_type: str = "", query: str = "") -
     """
     found = composed_body.find(bodies.decoded(raw_body, content_type=content_type), query=query)
     return Notification(
-        hashlib.sha256(raw_body).hexdigest(),
+        hashlib.sha256(raw_body + query.encode()).hexdigest(),
         dialect=_dialect(found.document, found.event_type),
         reason=found.reason,
         call_id=found.call_id,
@@ -143,12 +143,13 @@ def read_composed(raw_body: bytes, *, content_type: str = "", query: str = "") -
 def dedupe_key(notification: Notification, location_id: str | None) -> str:
     """The key that deliveries of one notification to one account share, and no other deliveries.
 
-    The call id is part of the key beside the webhook id: some webhook ids are written by hand, and a constant one would
-    hide every call after the first. A retry of the vendor repeats the whole body, so its key is the same.
+    The call id, or else the body, is part of the key beside the webhook id: some webhook ids are written by hand, and a
+    constant one would hide every call after the first. A retry of the vendor repeats the whole body, so its key is the
+    same.
     """
     account = location_id or ""
     if notification.webhook_id:
-        return f"webhook:{account}:{notification.webhook_id}:{notification.call_id or ''}"
+        return f"webhook:{account}:{notification.webhook_id}:{notification.call_id or notification.body_digest}"
     if notification.call_id:
         return f"call:{account}:{notification.call_id}:{notification.dialect}"
     return f"body:{account}:{notification.body_digest}"

@@ -146,6 +146,25 @@ def test_the_contact_is_read_wherever_the_call_id_may_stand(intake: Intake) -> N
     assert [row["contact_id"] for row in intake.rows("inbox")] == [CONTACT] * 6
 
 
+@pytest.mark.parametrize("contact", [{"contactId": CONTACT}, {"contact": {"id": CONTACT}}, {"Contact ID": CONTACT}])
+def test_the_contact_is_read_in_a_wrapper_of_any_name(intake: Intake, contact: dict[str, object]) -> None:
+    intake.send(json.dumps({"run": {"step": contact}}).encode())
+    assert intake.only_row("inbox")["contact_id"] == CONTACT
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"webhookId": "always-the-same"}'])
+def test_contacts_that_the_query_names_are_no_repeats_of_each_other(intake: Intake, body: bytes) -> None:
+    for contact_id in ("contact-1", "contact-2"):
+        intake.send(body, path=f"{PATH}?contact_id={contact_id}")
+    assert len({row["dedupe_key"] for row in intake.rows("inbox")}) == 2
+
+
+def test_a_webhook_id_that_never_changes_makes_no_contact_a_repeat_of_another(intake: Intake) -> None:
+    for contact_id in ("contact-1", "contact-2"):
+        intake.send(json.dumps({"webhookId": "always-the-same", "contactId": contact_id}).encode())
+    assert len({row["dedupe_key"] for row in intake.rows("inbox")}) == 2
+
+
 NEVER_A_CALL = {
     "a contact": {"id": CONTACT, "firstName": "Ana", "phone": "+14155550100"},
     "a contact, forwarded": {"body": {"id": CONTACT, "email": "ana@example.com"}},
