@@ -20,7 +20,7 @@ from typing import Any
 
 from webhook import bodies, composed_body
 from webhook.bodies import UnreadableError
-from webhook.composed_body import WANTED_EVENT
+from webhook.body_fields import WANTED_EVENT
 from webhook.field_values import NoId, id_of, number_of, time_of
 from webhook.rejections import Reason, ReceiptStatus
 
@@ -119,12 +119,15 @@ def read_signed(raw_body: bytes) -> Notification:
     )
 
 
-def read_composed(raw_body: bytes, *, content_type: str = "", query: str = "") -> Notification:
+def read_composed(
+    raw_body: bytes, *, content_type: str = "", query: str = "", account: str | None = None
+) -> Notification:
     """Reads a body that came with an intake secret and is not larger than MAX_BODY_BYTES. Never raises.
 
-    `content_type`: the header, `query`: that of the URL, both as they came.
+    `content_type`: the header, `query`: that of the URL, both as they came. `account`: the location id of the account
+    whose secret it was.
     """
-    found = composed_body.find(bodies.decoded(raw_body, content_type=content_type), query=query)
+    found = composed_body.find(bodies.decoded(raw_body, content_type=content_type), query=query, account=account)
     return Notification(
         hashlib.sha256(raw_body + query.encode()).hexdigest(),
         dialect=_dialect(found.document, found.event_type),

@@ -132,7 +132,7 @@ def receive_body(
         read = notification.read_signed(raw_body)
     else:
         content_type = headers.get("Content-Type") or ""
-        read = notification.read_composed(raw_body, content_type=content_type, query=query)
+        read = notification.read_composed(raw_body, content_type=content_type, query=query, account=proof.location_id)
     if proof.location_id is not None and read.location_id not in (None, proof.location_id):
         raise NotificationRefused(Reason.WRONG_ACCOUNT)
     arrival = _arrival(this, read, proof)

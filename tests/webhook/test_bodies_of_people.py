@@ -165,6 +165,15 @@ def test_a_webhook_id_that_never_changes_makes_no_contact_a_repeat_of_another(in
     assert len({row["dedupe_key"] for row in intake.rows("inbox")}) == 2
 
 
+@pytest.mark.parametrize(
+    ("body", "query"),
+    [(b"", f"?contact_id={CONTACT}"), (b"[]", f"?contact_id={CONTACT}"), (f"Contact ID: {CONTACT}".encode(), "")],
+)
+def test_the_contact_alone_is_enough_in_whatever_form(intake: Intake, body: bytes, query: str) -> None:
+    assert intake.send(body, path=PATH + query).get_json()["status"] == "unresolved"
+    assert intake.only_row("inbox")["contact_id"] == CONTACT
+
+
 NEVER_A_CALL = {
     "a contact": {"id": CONTACT, "firstName": "Ana", "phone": "+14155550100"},
     "a contact, forwarded": {"body": {"id": CONTACT, "email": "ana@example.com"}},
@@ -193,9 +202,14 @@ def test_the_id_of_something_else_is_never_taken_for_a_calls(intake: Intake, wha
 
 def test_the_locations_id_is_never_taken_for_a_calls(intake: Intake) -> None:
     location = intake.double.location_id
-    for body in ({"callId": location}, {"id": location, "location": {"id": location}}):
-        intake.send(json.dumps({**body, "locationId": location}).encode())
-    assert [row["call_id"] for row in intake.rows("inbox")] == [None, None]
+    for body in ({"callId": location}, {"id": location, "location": {"id": location}}, {"x": 1, "call_id": location}):
+        intake.send(json.dumps(body).encode())
+    assert [row["call_id"] for row in intake.rows("inbox")] == [None, None, None]
+
+
+def test_a_type_of_ones_own_that_says_call_is_no_event_of_something_else(intake: Intake) -> None:
+    intake.send(json.dumps({"type": "CallStatus", "contactId": CONTACT}).encode())
+    assert intake.only_row("inbox")["status"] == "unresolved"
 
 
 UNRESOLVED: dict[Reason, list[bytes]] = {
