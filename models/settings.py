@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     leadway_api_url: str = "https://services.leadconnectorhq.com"
     leadway_api_version: str = "2021-07-28"
     leadway_webhook_public_keys: Annotated[tuple[str, ...] | None, NoDecode] = None
-    """PEM texts or file paths. None: the vendor's two keys; empty: no signature is accepted."""
+    """PEM texts or file paths. None: the vendor's Ed25519 key; empty: no signature is accepted."""
 
     # The first account
     leadway_location_id: str | None = None

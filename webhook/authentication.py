@@ -22,28 +22,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from models.accounts.intake_secrets import hash_secret
 from webhook.rejections import Reason
 
-VENDOR_KEYS = (
-    """-----BEGIN PUBLIC KEY-----
+VENDOR_KEY = """-----BEGIN PUBLIC KEY-----
 MCowBQYDK2VwAyEAi2HR1srL4o18O8BRa7gVJY7G7bupbN3H9AwJrHCDiOg=
 -----END PUBLIC KEY-----
-""",
-    """-----BEGIN PUBLIC KEY-----
-MIICIjANBgkqhkiG9w0BAQEFAAOCAg8AMIICCgKCAgEAokvo/r9tVgcfZ5DysOSC
-Frm602qYV0MaAiNnX9O8KxMbiyRKWeL9JpCpVpt4XHIcBOK4u3cLSqJGOLaPuXw6
-dO0t6Q/ZVdAV5Phz+ZtzPL16iCGeK9po6D6JHBpbi989mmzMryUnQJezlYJ3DVfB
-csedpinheNnyYeFXolrJvcsjDtfAeRx5ByHQmTnSdFUzuAnC9/GepgLT9SM4nCpv
-uxmZMxrJt5Rw+VUaQ9B8JSvbMPpez4peKaJPZHBbU3OdeCVx5klVXXZQGNHOs8gF
-3kvoV5rTnXV0IknLBXlcKKAQLZcY/Q9rG6Ifi9c+5vqlvHPCUJFT5XUGG5RKgOKU
-J062fRtN+rLYZUV+BjafxQauvC8wSWeYja63VSUruvmNj8xkx2zE/Juc+yjLjTXp
-IocmaiFeAO6fUtNjDeFVkhf5LNb59vECyrHD2SQIrhgXpO4Q3dVNA5rw576PwTzN
-h/AMfHKIjE4xQA1SZuYJmNnmVZLIZBlQAF9Ntd03rfadZ+yDiOXCCs9FkHibELhC
-HULgCsnuDJHcrGNd5/Ddm5hxGQ0ASitgHeMZ0kcIOwKDOzOU53lDza6/Y09T7sYJ
-PQe7z0cvj7aE4B+Ax1ZoZGPzpJlZtGXCsu9aTEGEnKzmsFqwcSsnw3JB31IGKAyk
-T1hhTiaCeIY/OwwwNUY2yvcCAwEAAQ==
------END PUBLIC KEY-----
-""",
-)
-"""The vendor's current Ed25519 key and its legacy RSA key, as its webhook guide publishes them."""
+"""
+"""The vendor's Ed25519 key, as its webhook guide publishes it. Its legacy RSA key signs nothing any more: whoever still
+needs that one names it in LEADWAY_WEBHOOK_PUBLIC_KEYS."""
 
 ED25519_HEADER = "X-GHL-Signature"
 RSA_HEADER = "X-WH-Signature"
@@ -74,6 +58,10 @@ class Proof:
 
     method: Method
     location_id: str | None
+
+    @property
+    def is_signature(self) -> bool:
+        return self.location_id is None
 
 
 @dataclass(frozen=True)
@@ -112,7 +100,8 @@ def verify(
     """Proves who sent a notification: by X-GHL-Signature, else X-WH-Signature, else X-Intake-Secret, else the path.
 
     The first credential present decides alone. A signature header with the value "N/A" counts as absent, as in the
-    vendor's own checks. A signature covers the raw bytes of the body and nothing else.
+    vendor's own checks; so does the legacy X-WH-Signature where no RSA key is configured. A signature covers the raw
+    bytes of the body and nothing else.
     `account_for_secret` maps the hash of a secret (`hash_secret`) to a location id, or None.
 
     Raises NotAuthenticated, and what `account_for_secret` raises.
@@ -120,17 +109,18 @@ def verify(
     if signature := _signature(headers, ED25519_HEADER):
         _verify_ed25519(raw_body, signature, keys.ed25519)
         return Proof(Method.ED25519, location_id=None)
-    if signature := _signature(headers, RSA_HEADER):
-        _verify_rsa(raw_body, signature, keys.rsa)
+    legacy_signature = _signature(headers, RSA_HEADER)
+    if legacy_signature and keys.rsa:
+        _verify_rsa(raw_body, legacy_signature, keys.rsa)
         return Proof(Method.RSA, location_id=None)
     if secret := (headers.get(INTAKE_HEADER) or "").strip():
         return Proof(Method.INTAKE_HEADER, _account(secret, account_for_secret))
     if path_secret:
         return Proof(Method.INTAKE_PATH, _account(path_secret, account_for_secret))
-    raise NotAuthenticated(Reason.CREDENTIALS_MISSING)
+    raise NotAuthenticated(Reason.SIGNATURE_KEYS_NOT_CONFIGURED if legacy_signature else Reason.CREDENTIALS_MISSING)
 
 
-def load_keys(texts: Sequence[str] = VENDOR_KEYS) -> PublicKeys:
+def load_keys(texts: Sequence[str] = (VENDOR_KEY,)) -> PublicKeys:
     r"""Reads public keys. A text holds PEM blocks, paths of PEM files, or both, separated by line breaks or commas.
 
     Line breaks within a PEM block may be written as `\n`, which environment files need. Blank texts give no keys.
@@ -193,8 +183,6 @@ def _verify_ed25519(raw_body: bytes, signature: str, keys: Sequence[Ed25519Publi
 
 
 def _verify_rsa(raw_body: bytes, signature: str, keys: Sequence[RSAPublicKey]) -> None:
-    if not keys:
-        raise NotAuthenticated(Reason.SIGNATURE_KEYS_NOT_CONFIGURED)
     signature_bytes = _decode(signature, sizes={_size(key) for key in keys})
     for key in keys:
         if _size(key) == len(signature_bytes):

@@ -67,31 +67,44 @@ def receive_by_path(intake_secret: str) -> Response:
     return _answer(intake_secret=intake_secret)
 
 
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a notification."""
+
+    status: ReceiptStatus
+    reason: Reason | None
+    """None: accepted or duplicate."""
+    method: str = "none"
+    is_kept: bool = False
+    """Whether a row was written; else it is counted."""
+
+
 def _answer(*, intake_secret: str | None) -> Response:
     started = time.monotonic()
     this: Receiver = current_app.extensions[EXTENSION]
     try:
-        status, reason, method = _within_limit(this, intake_secret)
+        receipt = _within_limit(this, intake_secret)
     except NotificationRefused as refused:
-        status, reason, method = ReceiptStatus.REFUSED, refused.reason, "none"
-        this.rejection_counter.count(refused.reason, headers=request.headers, size=request.content_length)
-    metrics.NOTIFICATIONS.labels(status, method).inc()
-    if reason is not None:
-        metrics.REJECTIONS.labels(reason).inc()
+        receipt = Receipt(ReceiptStatus.REFUSED, refused.reason)
+    if receipt.reason is not None and not receipt.is_kept:
+        this.rejection_counter.count(receipt.reason, headers=request.headers, size=request.content_length)
+    metrics.NOTIFICATIONS.labels(receipt.status, receipt.method).inc()
+    if receipt.reason is not None:
+        metrics.REJECTIONS.labels(receipt.reason).inc()
     metrics.RECEIPT_SECONDS.observe(time.monotonic() - started)
-    return _as_response(status, reason)
+    return _as_response(receipt.status, receipt.reason)
 
 
-def _within_limit(this: Receiver, intake_secret: str | None) -> tuple[ReceiptStatus, Reason | None, str]:
-    """The receipt under its deadline: status, reason, method of authentication. Raises NotificationRefused."""
+def _within_limit(this: Receiver, intake_secret: str | None) -> Receipt:
+    """The receipt under its deadline. Raises NotificationRefused."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise NotificationRefused(Reason.TOO_LARGE)
     raw_body = request.get_data(cache=False)
     if len(raw_body) > MAX_BODY_BYTES:
         raise NotificationRefused(Reason.TOO_LARGE)
-    headers = request.headers
+    headers, query = request.headers, request.query_string.decode("ascii", "replace")
     try:
-        return this.writers.run(lambda: receive_body(this, raw_body, headers, intake_secret=intake_secret))
+        return this.writers.run(lambda: receive_body(this, raw_body, headers, intake_secret=intake_secret, query=query))
     except NotAuthenticated as refused:
         raise NotificationRefused(refused.reason) from None
     except (SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
@@ -100,12 +113,12 @@ def _within_limit(this: Receiver, intake_secret: str | None) -> tuple[ReceiptSta
 
 
 def receive_body(
-    this: Receiver, raw_body: bytes, headers: Headers, *, intake_secret: str | None
-) -> tuple[ReceiptStatus, Reason | None, str]:
+    this: Receiver, raw_body: bytes, headers: Headers, *, intake_secret: str | None, query: str
+) -> Receipt:
     """Authenticates a notification, reads it, and commits one row of the inbox, which `workers.take_in` takes in.
 
-    Returns status, reason (None: accepted or duplicate), and method of authentication. Raises NotAuthenticated,
-    NotificationRefused, SQLAlchemyError.
+    What Leadway signs for others is only counted: one key signs for all of its customers, so anybody's events may come
+    here (docs/decisions/0074). Raises NotAuthenticated, NotificationRefused, SQLAlchemyError.
     """
 
     def account_for_secret(secret_hash: str) -> str | None:
@@ -115,23 +128,37 @@ def receive_body(
     proof = authentication.verify(
         raw_body, headers, path_secret=intake_secret, keys=this.keys, account_for_secret=account_for_secret
     )
-    read = notification.read(raw_body)
+    if proof.is_signature:
+        read = notification.read_signed(raw_body)
+    else:
+        content_type = headers.get("Content-Type") or ""
+        read = notification.read_composed(raw_body, content_type=content_type, query=query, account=proof.location_id)
     if proof.location_id is not None and read.location_id not in (None, proof.location_id):
         raise NotificationRefused(Reason.WRONG_ACCOUNT)
     arrival = _arrival(this, read, proof)
-    with this.database.transaction() as connection:
-        seen = inbox.look(connection, arrival)
-        inbox.put(connection, arrival)
-        failpoint("receipt_before_commit")
-    failpoint("receipt_committed")
-    status, reason = _status(arrival, seen)
-    if status is ReceiptStatus.ACCEPTED or status is ReceiptStatus.DUPLICATE:
+    receipt = _put(this, arrival, is_signed=proof.is_signature)
+    if receipt.status is ReceiptStatus.ACCEPTED or receipt.status is ReceiptStatus.DUPLICATE:
         this.waker.wake()
     log.info(
-        "notification_received", status=str(status), reason=reason and str(reason), location_id=arrival.location_id,
-        call_id=read.call_id, dialect=str(read.dialect), authenticated_by=str(proof.method),
+        "notification_received", status=str(receipt.status), reason=receipt.reason and str(receipt.reason),
+        location_id=arrival.location_id, call_id=read.call_id, dialect=str(read.dialect),
+        authenticated_by=str(proof.method),
     )  # fmt: skip
-    return status, reason, str(proof.method)
+    return receipt
+
+
+def _put(this: Receiver, arrival: Arrival, *, is_signed: bool) -> Receipt:
+    is_ignored = arrival.status is NotificationStatus.IGNORED
+    if is_ignored and (is_signed or arrival.reason == Reason.EVENT_TYPE_NOT_WANTED):
+        return Receipt(*_status(arrival, Look(is_repeat=False, is_served=False)), arrival.authenticated_by)
+    with this.database.transaction() as connection:
+        seen = inbox.look(connection, arrival)
+        is_kept = seen.is_served or not is_signed
+        if is_kept:
+            inbox.put(connection, arrival)
+        failpoint("receipt_before_commit")
+    failpoint("receipt_committed")
+    return Receipt(*_status(arrival, seen), arrival.authenticated_by, is_kept)
 
 
 def _arrival(this: Receiver, read: Notification, proof: Proof) -> Arrival:

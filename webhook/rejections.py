@@ -86,7 +86,7 @@ class Reason(StrEnum):
         "event_type_not_wanted",
         202,
         ReceiptStatus.IGNORED,
-        "It tells of something other than a finished call. Only VoiceAiCallEnd is wanted.",
+        "It tells of something other than a finished call. VoiceAiCallEnd is wanted, or any body that names a call id.",
     )
     LOCATION_NOT_SERVED = (
         "location_not_served",
@@ -100,8 +100,21 @@ class Reason(StrEnum):
         ReceiptStatus.IGNORED,
         "Leadway signed it, but it names no location, so no account can be found for it.",
     )
-    NOT_UTF8 = ("not_utf8", 202, ReceiptStatus.IGNORED, "Its body is not UTF-8 text.")
-    NOT_JSON = ("not_json", 202, ReceiptStatus.IGNORED, "Its body is not JSON. Set the webhook's content type to JSON.")
+    NOT_UTF8 = ("not_utf8", 202, ReceiptStatus.IGNORED, "Its body is no text that can be read. Send JSON in UTF-8.")
+    NOT_JSON = (
+        "not_json",
+        202,
+        ReceiptStatus.IGNORED,
+        "Its body is neither JSON nor a form. Set the webhook's content type to JSON.",
+    )
+    BROKEN_JSON = (
+        "broken_json",
+        202,
+        ReceiptStatus.UNRESOLVED,
+        "Its body begins like JSON but is broken, most likely by quotes in a merge tag's text, and no call id was "
+        'found in it. Send only the ids, such as {"contactId": "…"}, or escape the text. '
+        "The call is looked for by contact, number and time.",
+    )
     NOT_AN_OBJECT = (
         "not_an_object",
         202,
@@ -121,17 +134,24 @@ class Reason(StrEnum):
         "unresolved_merge_tag",
         202,
         ReceiptStatus.UNRESOLVED,
-        "A merge tag ({{…}}) stands where the call id belongs: the workflow's trigger does not offer that value.",
+        "A merge tag ({{…}}) stands where the call id belongs: the workflow's trigger does not offer that value. "
+        "Leave the call id out: the call is found by its contact.",
     )
     CALL_ID_UNUSABLE = (
         "call_id_unusable",
         202,
         ReceiptStatus.UNRESOLVED,
-        "What stands where the call id belongs is no call id.",
+        "What stands where the call id belongs is no call id. Leave it out: the call is found by its contact.",
+    )
+    SEVERAL_CALL_IDS = (
+        "several_call_ids",
+        202,
+        ReceiptStatus.UNRESOLVED,
+        "It names several calls. Send one notification for each; these are looked for in Leadway's list.",
     )
     CALL_ID_MISSING = (
         "call_id_missing",
         202,
         ReceiptStatus.UNRESOLVED,
-        "It holds no call id. The call is looked for by contact, number and time.",
+        "It holds no call id. The call is looked for by contact, number and time, as far as the body tells them.",
     )

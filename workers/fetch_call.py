@@ -8,13 +8,14 @@ from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
 from models.calls import calls
 from models.calls.call_log import SETTLED_AS_IT_IS_AFTER, CallLog
-from models.calls.calls import CALL, work_key
+from models.calls.calls import CALL, Origin, work_key
 from models.calls.storing import Reading
 from models.failpoints import failpoint
 from models.intake import notifications
-from models.reconciling import schedule
+from models.reconciling import schedule, unknown_calls
 from models.work import lifecycle
 from models.work.history import Outcome
+from models.work.lifecycle import Claim
 from workers.app import app
 from workers.attempts.attempt import Attempt, claimed
 from workers.attempts.failure_policy import apply_policy
@@ -92,11 +93,25 @@ def _without_log(connection: Connection, attempt: Attempt, error: LeadwayError, 
             calls.settle(connection, account.location_id, stored.call_id)
             lifecycle.complete(connection, claim)
             return "settled"
+        if stored is None and _is_beyond_the_ceiling(connection, claim):
+            reason = unknown_calls.TOO_MANY
+            notifications.become_unresolved(connection, account.location_id, claim.key.subject, reason=reason)
+            lifecycle.discard(connection, claim, **facts)
+            return "unknown"
         seconds = reread_after(attempt.this, age)
         lifecycle.reschedule(connection, claim, seconds=seconds, outcome=Outcome.UNSETTLED, **facts)
         return "not_found_yet"
     apply_policy(connection, attempt.this, claim, error, account=account)
     return str(error.kind)
+
+
+def _is_beyond_the_ceiling(connection: Connection, claim: Claim) -> bool:
+    """Whether only signed notifications tell of the call, of an account that had too many unknown ones today."""
+    if claim.request is None or claim.request.origin != Origin.NOTIFICATION:
+        return False
+    location_id, call_id = claim.key.location_id, claim.key.subject
+    is_only_signed = unknown_calls.is_only_signed(connection, location_id, call_id)
+    return is_only_signed and unknown_calls.are_too_many(connection, location_id)
 
 
 def _facts(error: LeadwayError) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from models.accounts import accounts
 from models.calls import calls
-from models.database import Database
+from models.database import Database, now
 from models.failpoints import failpoint
-from models.intake import inbox, notifications, quarantine
+from models.intake import inbox, notifications, quarantine, rejection_counts
 from models.intake.inbox import ScanBound
 from models.intake.notifications import Arrival, NotificationStatus
-from models.reconciling import schedule
+from models.reconciling import schedule, unknown_calls
 from workers.process.connections import connections
 from workers.telemetry import metrics
 
@@ -74,7 +74,10 @@ def _take(connection: Connection, number: int | None = None, *, after: int = 0) 
         return Counter()
     failpoint("inbox_taken")
     served = accounts.served_among(connection, {each.location_id for each in taken if each.location_id is not None})
-    arrivals = [_decided(each, served=each.location_id in served) for each in taken]
+    decided = [_decided(each, served=each.location_id in served) for each in taken]
+    arrivals = _without_unknown(connection, decided)
+    if not arrivals:
+        return Counter({NotificationStatus.IGNORED.value: len(taken)})
     notifications.merge(connection, arrivals)
     failpoint("notifications_merged")
     heard_at = {each.call_key: each.received_at for each in reversed(arrivals) if each.call_key is not None}
@@ -84,7 +87,9 @@ def _take(connection: Connection, number: int | None = None, *, after: int = 0) 
     ):
         schedule.look_for_unresolved(connection, location_id)
     failpoint("taken_in_before_commit")
-    return Counter(each.status.value for each in arrivals)
+    counted = Counter(each.status.value for each in arrivals)
+    counted[NotificationStatus.IGNORED.value] += len(taken) - len(arrivals)
+    return +counted
 
 
 def _decided(arrival: Arrival, *, served: bool) -> Arrival:
@@ -92,6 +97,30 @@ def _decided(arrival: Arrival, *, served: bool) -> Arrival:
     if served or arrival.status is NotificationStatus.IGNORED:
         return arrival
     return replace(arrival, status=NotificationStatus.IGNORED, reason=NOT_SERVED, call_id=None, document=None)
+
+
+def _without_unknown(connection: Connection, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+    """Without the signed ones that name unknown calls of accounts beyond their ceiling: these are only counted.
+
+    If there is such a call, Leadway's list brings it.
+    """
+    signed = [each for each in arrivals if each.is_signed and each.status is not NotificationStatus.IGNORED]
+    beyond = {
+        location_id
+        for location_id in sorted({each.location_id for each in signed if each.location_id is not None})
+        if unknown_calls.are_too_many(connection, location_id)
+    }
+    dropped = {
+        each.arrival_id: each.location_id
+        for each in signed
+        if each.location_id in beyond and unknown_calls.is_one(connection, each.location_id, each.call_id)
+    }
+    if not dropped:
+        return arrivals
+    trace = {"at": now(connection).isoformat(timespec="seconds"), "locations": sorted(set(dropped.values()))}
+    rejection_counts.count(connection, unknown_calls.TOO_MANY, number=len(dropped), trace=trace)
+    log.warning("signed_notifications_only_counted", number=len(dropped), location_ids=trace["locations"])
+    return [each for each in arrivals if each.arrival_id not in dropped]
 
 
 def _take_in_singly(database: Database, numbers: Sequence[int]) -> Counter[str]:

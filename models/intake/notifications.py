@@ -12,6 +12,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import Json, UtcDateTime, columns_of, metadata
 
+SIGNATURES = ("ed25519", "rsa")
+"""`authenticated_by` of what Leadway signed; all else came with an account's intake secret."""
+
 
 class NotificationStatus(StrEnum):
     """What became of a notification."""
@@ -47,6 +50,10 @@ class Arrival:
     document: Any = field(default=None, repr=False)
     received_at: datetime | None = None
     """None: it is written down only now."""
+
+    @property
+    def is_signed(self) -> bool:
+        return self.authenticated_by in SIGNATURES
 
     @property
     def call_key(self) -> tuple[str, str] | None:
@@ -121,8 +128,8 @@ class StoredNotification:
 def merge(connection: Connection, arrivals: Sequence[Arrival]) -> None:
     """Writes a notification for each dedupe key, or counts its arrivals as repeats. `arrivals`: the earliest first.
 
-    The first arrival counts, with one exception: it was ignored and a later one is accepted, as when its account was
-    added since.
+    The first arrival counts, with two exceptions. It was ignored and a later one is accepted, as when its account was
+    added since. It named no call and was given one since: a later one may be about another call of the same contact.
     """
     by_key: dict[str, list[Arrival]] = {}
     for arrival in arrivals:
@@ -148,11 +155,13 @@ _TOLD = tuple(column.name for column in told_columns())
 def _merging(insert: Callable[[sa.Table], Any]) -> Any:
     statement = insert(notifications_table)
     old, new = notifications_table.c, statement.excluded
-    becomes_accepted = sa.and_(old.status == NotificationStatus.IGNORED, new.status == NotificationStatus.ACCEPTED)
+    is_of_use_now = sa.and_(old.status == NotificationStatus.IGNORED, new.status == NotificationStatus.ACCEPTED)
+    tells_again = sa.and_(old.status == NotificationStatus.ACCEPTED, new.status == NotificationStatus.UNRESOLVED)
+    is_replaced = sa.or_(is_of_use_now, tells_again)
     return statement.on_conflict_do_update(
         index_elements=["dedupe_key"],
         set_={
-            **{name: sa.case((becomes_accepted, new[name]), else_=old[name]) for name in _TOLD},
+            **{name: sa.case((is_replaced, new[name]), else_=old[name]) for name in _TOLD},
             "repeats": old.repeats + new.repeats + 1,
             "last_received_at": sa.case(
                 (new.last_received_at > old.last_received_at, new.last_received_at), else_=old.last_received_at

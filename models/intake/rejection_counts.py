@@ -1,4 +1,7 @@
-"""The rejection counts: how often notifications were rejected, by reason and hour, with a trace of the last one."""
+"""The rejection counts: how often notifications were rejected, by reason and hour, with a trace of the last one.
+
+Counted is what leaves no row: the refused, and what Leadway signed for others or about other events.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +12,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.database import Json, UtcDateTime, columns_of, insert, metadata, moment
+
+IGNORED = frozenset(
+    {
+        *("event_type_not_wanted", "location_not_served", "location_missing"),
+        *("not_utf8", "not_json", "not_an_object", "duplicate_keys", "too_deep", "number_out_of_range"),
+    }
+)
+"""Reasons of what was answered `ignored`: nothing that a sender meant for us was refused."""
 
 rejection_counts_table = sa.Table(
     "rejection_counts",

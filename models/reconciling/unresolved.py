@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from models.calls import calls
 from models.calls.calls import calls_table
-from models.database import moment
+from models.database import moment, now
 from models.intake.notifications import NotificationStatus, notifications_table
 
 LOOKED_FOR = timedelta(days=3)
@@ -25,6 +25,10 @@ BY_TIME = timedelta(minutes=25)
 """Without contact and number the call began at most this long before, and is the only unannounced one."""
 CLOCK_DIFFERENCE = timedelta(minutes=1)
 """By Leadway's clock a call may begin this long after its notification came."""
+ON_ITS_WAY = timedelta(minutes=15)
+"""So long after a notification the log of its call may be on its way. Until then only a call counts that nothing has
+announced yet and that ended lately: an earlier call of the same contact is another one."""
+LATELY = timedelta(minutes=30)
 SAME_DIGITS = 9
 """The last digits of a number that are compared: numbers come with and without country code and blanks."""
 AT_ONCE = 100
@@ -66,7 +70,7 @@ def _is_unresolved(location_id: str) -> sa.ColumnElement[bool]:
 
 def _call_of(connection: Connection, notification: Any) -> str | None:
     """The contact decides, else the number; of several such calls the one whose time is nearest. None: no call fits."""
-    around = notification.started_at or notification.received_at
+    around = notification.started_at or notification.last_received_at
     personal = bool(notification.contact_id or notification.from_number)
     candidates = _calls_around(connection, notification.location_id, around, back=BY_PERSON if personal else BY_TIME)
     if notification.contact_id:
@@ -77,15 +81,21 @@ def _call_of(connection: Connection, notification: Any) -> str | None:
     else:
         candidates = [row for row in candidates if row.announced_at is None]
         return str(candidates[0].call_id) if len(candidates) == 1 else None
+    if notification.started_at is None and now(connection) - notification.last_received_at < ON_ITS_WAY:
+        candidates = [row for row in candidates if row.announced_at is None and around - _ended_at(row) < LATELY]
     if not candidates:
         return None
 
     def distance(row: Any) -> timedelta:
-        ended_at = row.started_at + timedelta(seconds=row.duration_seconds or 0)
-        gap: timedelta = (row.started_at if notification.started_at else ended_at) - around
+        gap: timedelta = (row.started_at if notification.started_at else _ended_at(row)) - around
         return abs(gap)
 
     return str(min(candidates, key=distance).call_id)
+
+
+def _ended_at(row: Any) -> datetime:
+    began_at: datetime = row.started_at
+    return began_at + timedelta(seconds=row.duration_seconds or 0)
 
 
 def _calls_around(connection: Connection, location_id: str, around: datetime, *, back: timedelta) -> Sequence[Any]:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from models.accounts.accounts import accounts_table
 from models.calls.calls import Origin, calls_table
 from models.database import moment
+from models.intake import rejection_counts
 from models.intake.notifications import notifications_table
 from models.intake.rejection_counts import rejection_counts_table
 from models.reconciling.unresolved import IS_UNRESOLVED
@@ -155,7 +156,7 @@ def _likely_cause(connection: Connection, location_id: str) -> AlarmCause:
     rejected: Any = (
         sa.select(rejection_counts_table.c.reason).where(rejection_counts_table.c.last_at > a_day_ago).distinct()
     )
-    reasons = set(connection.execute(rejected).scalars())
+    reasons = set(connection.execute(rejected).scalars()) - rejection_counts.IGNORED
     unresolved = sa.select(sa.literal(1)).where(
         notifications_table.c.location_id == location_id,
         IS_UNRESOLVED,

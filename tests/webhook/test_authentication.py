@@ -223,21 +223,26 @@ def test_new_secrets_differ_and_fit_into_a_url() -> None:
 # Keys
 
 
-def test_the_vendors_two_keys_are_built_in_exactly() -> None:
+def test_the_vendors_current_key_is_built_in_exactly_and_its_legacy_key_is_not() -> None:
     keys = load_keys()
-    (current,), (legacy,) = keys.ed25519, keys.rsa
+    (current,) = keys.ed25519
     raw = current.public_bytes(Encoding.Raw, PublicFormat.Raw)
     assert raw.hex() == "8b61d1d6cacbe28d7c3bc0516bb815258ec6edbba96cddc7f40c09ac708388e8"
-    der = legacy.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    assert hashlib.sha256(der).hexdigest() == "2f62045d413b1b7747e26770ce7f57840cbf86288cd20ceb90d299a62501fd25"
-    assert (legacy.key_size, legacy.public_numbers().e) == (4096, 65537)
+    assert keys.rsa == ()
+
+
+def test_without_an_rsa_key_a_legacy_signature_opens_nothing_and_hides_no_secret() -> None:
+    keys = load_keys([pem(ED25519)])
+    headers = {"X-WH-Signature": rsa_signature()}
+    assert refusal_of(headers, keys=keys) is Reason.SIGNATURE_KEYS_NOT_CONFIGURED
+    assert proof_of(headers, keys=keys, path_secret=SECRET).method is Method.INTAKE_PATH
 
 
 @pytest.mark.parametrize("texts", [[], [""], [" \n"]])
 def test_an_empty_configuration_closes_the_door_to_every_signature(texts: list[str]) -> None:
     keys = load_keys(texts)
     for headers in ({"X-GHL-Signature": ed25519_signature()}, {"X-WH-Signature": rsa_signature()}):
-        assert refusal_of(headers, keys=keys, path_secret=SECRET) is Reason.SIGNATURE_KEYS_NOT_CONFIGURED
+        assert refusal_of(headers, keys=keys) is Reason.SIGNATURE_KEYS_NOT_CONFIGURED
     assert proof_of(path_secret=SECRET, keys=keys).location_id == "LOC_1"
 
 

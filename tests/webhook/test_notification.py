@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webhook.notification import Dialect, Notification, dedupe_key, read
+from models.calls.redaction import redact
+from webhook.notification import MAX_BODY_BYTES, Dialect, Notification, dedupe_key, read_composed, read_signed
 from webhook.rejections import Reason, ReceiptStatus
 
 CALL = "6a25186f17a921dd841b287b"
@@ -70,7 +71,13 @@ STARTED_AT = datetime(2026, 3, 2, 15, 4, 5, tzinfo=UTC)
 
 
 def read_json(document: object) -> Notification:
-    return read(json.dumps(document).encode())
+    """As if Leadway had signed it."""
+    return read_signed(json.dumps(document).encode())
+
+
+def composed(document: object) -> Notification:
+    """As if it came with an intake secret."""
+    return read_composed(json.dumps(document).encode())
 
 
 def without(document: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -82,7 +89,7 @@ def without(document: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def test_a_marketplace_event_is_read_whole() -> None:
     raw_body = json.dumps(MARKETPLACE, ensure_ascii=False).encode()
-    assert read(raw_body) == Notification(
+    assert read_signed(raw_body) == Notification(
         hashlib.sha256(raw_body).hexdigest(),
         dialect=Dialect.MARKETPLACE,
         reason=None,
@@ -95,7 +102,7 @@ def test_a_marketplace_event_is_read_whole() -> None:
         event_type="VoiceAiCallEnd",
         document=MARKETPLACE,
     )
-    assert read(raw_body).status is ReceiptStatus.ACCEPTED
+    assert read_signed(raw_body).status is ReceiptStatus.ACCEPTED
 
 
 def test_a_marketplace_event_without_a_type_is_known_by_its_shape() -> None:
@@ -115,7 +122,7 @@ def test_an_event_within_data_is_read() -> None:
 
 
 def test_a_workflow_webhook_is_read() -> None:
-    notification = read_json(WORKFLOW)
+    notification = composed(WORKFLOW)
     assert notification.dialect is Dialect.WORKFLOW
     assert notification.status is ReceiptStatus.ACCEPTED
     assert (notification.call_id, notification.location_id, notification.contact_id) == (CALL, LOCATION, CONTACT)
@@ -125,16 +132,16 @@ def test_a_workflow_webhook_is_read() -> None:
 
 @pytest.mark.parametrize("key", ["callId", "call_id"])
 def test_a_workflow_body_takes_the_call_id_from_a_field_that_says_call(key: str) -> None:
-    assert read_json({**without(WORKFLOW, "customData"), key: CALL}).call_id == CALL
-    assert read_json({**WORKFLOW, "customData": {key: CALL}}).call_id == CALL
+    assert composed({**without(WORKFLOW, "customData"), key: CALL}).call_id == CALL
+    assert composed({**WORKFLOW, "customData": {key: CALL}}).call_id == CALL
 
 
 @pytest.mark.parametrize("id_of_the_trigger", [CONTACT, "OPPORTUNITY00000001", CALL])
 def test_a_workflow_bodys_own_id_is_never_taken_for_the_calls(id_of_the_trigger: str) -> None:
-    notification = read_json({**without(WORKFLOW, "customData"), "id": id_of_the_trigger})
+    notification = composed({**without(WORKFLOW, "customData"), "id": id_of_the_trigger})
     assert (notification.call_id, notification.status) == (None, ReceiptStatus.UNRESOLVED)
     assert notification.reason is Reason.CALL_ID_MISSING
-    assert read_json({**WORKFLOW, "id": "OPPORTUNITY00000001"}).call_id == CALL
+    assert composed({**WORKFLOW, "id": "OPPORTUNITY00000001"}).call_id == CALL
 
 
 def test_a_type_that_says_the_call_ended_outweighs_a_shape_like_a_workflows() -> None:
@@ -149,19 +156,19 @@ def test_a_nested_location_alone_does_not_make_a_body_a_workflows() -> None:
 
 
 def test_the_contacts_creation_is_not_taken_for_the_calls_start() -> None:
-    notification = read_json({**WORKFLOW, "createdAt": "2024-01-01T00:00:00Z", "customData": {"callId": CALL}})
+    notification = composed({**WORKFLOW, "createdAt": "2024-01-01T00:00:00Z", "customData": {"callId": CALL}})
     assert notification.started_at is None
 
 
 @pytest.mark.parametrize("key", ["callId", "call_id"])
 def test_a_call_id_alone_is_enough(key: str) -> None:
-    notification = read_json({key: CALL})
+    notification = composed({key: CALL})
     assert (notification.dialect, notification.call_id) == (Dialect.THIN, CALL)
     assert (notification.status, notification.location_id) == (ReceiptStatus.ACCEPTED, None)
 
 
 def test_a_thin_body_may_say_more() -> None:
-    notification = read_json(
+    notification = composed(
         {
             "callId": CALL,
             "callStatus": "Answered",
@@ -182,9 +189,8 @@ def test_a_thin_body_may_say_more() -> None:
     [
         ({"id": "first", "callId": "second"}, "first"),
         ({"callId": "first", "call_id": "second"}, "first"),
-        ({"call_id": "first", "customData": {"callId": "second"}}, "first"),
-        ({"customData": {"call_id": "second", "callId": "first"}}, "first"),
-        ({"customData": {"callId": "{{call.id}}", "call_id": "usable"}}, "usable"),
+        ({"call_id": "first", "data": {"callId": "second"}}, "first"),
+        ({"callId": "{{call.id}}", "call_id": "usable"}, "usable"),
         ({"id": 17, "callId": "usable"}, "usable"),
         ({"id": CONTACT, "contactId": CONTACT, "callId": "usable"}, "usable"),
         ({"id": LOCATION, "locationId": LOCATION, "data": {"callId": "usable"}}, "usable"),
@@ -198,12 +204,33 @@ def test_the_first_usable_call_id_counts(document: dict[str, Any], expected: str
 
 
 @pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"id": "other", "callId": "first"}, "first"),
+        ({"call_id": "second", "callId": "first"}, "first"),
+        ({"call_id": "first", "customData": {"callId": "second"}}, "first"),
+        ({"customData": {"call_id": "second", "callId": "first"}}, "first"),
+        ({"customData": {"callId": "{{call.id}}", "call_id": "usable"}}, "usable"),
+        ({"callId": "{{call.id}}", "customData": {"callId": "usable"}}, "usable"),
+        ({"data": {"id": "inner"}, "id": "outer"}, "inner"),
+    ],
+)
+def test_in_a_composed_body_a_name_that_says_call_comes_first(document: dict[str, Any], expected: str) -> None:
+    assert composed(document).call_id == expected
+
+
+def test_what_is_signed_has_the_vendors_own_fields_only() -> None:
+    notification = read_json({"customData": {"callId": CALL, "locationId": LOCATION}, "Call ID": CALL})
+    assert (notification.call_id, notification.location_id) == (None, None)
+
+
+@pytest.mark.parametrize(
     "document",
     [
         {"locationId": LOCATION, "location_id": "x", "location": {"id": "y"}},
         {"location_id": LOCATION, "location": {"id": "y"}},
-        {"location": {"id": LOCATION}, "customData": {"locationId": "z"}},
-        {"locationId": "{{location.id}}", "customData": {"locationId": LOCATION}},
+        {"location": {"id": LOCATION}, "data": {"locationId": "z"}},
+        {"locationId": "{{location.id}}", "data": {"locationId": LOCATION}},
         {"locationId": 5, "data": {"locationId": LOCATION}},
     ],
 )
@@ -218,15 +245,15 @@ def test_the_first_usable_location_counts(document: dict[str, Any]) -> None:
     "document",
     [
         {"callId": "{{transcript_generated.call_sid}}"},
-        {"callId": "call {{ id }}", "call_id": 17, "customData": {"callId": ""}},
-        {**WORKFLOW, "customData": {"callId": "{{call.id}}", "call_id": "not / an id"}},
+        {"callId": "call {{ id }}", "call_id": 17, "data": {"callId": ""}},
+        {**WORKFLOW, "callId": "{{call.id}}", "call_id": "not / an id", "customData": {}},
         {**MARKETPLACE, "id": "{{call.id}}"},
     ],
 )
 def test_an_unresolved_merge_tag_leaves_the_notification_unresolved(document: dict[str, Any]) -> None:
-    notification = read_json(document)
-    assert (notification.call_id, notification.reason) == (None, Reason.UNRESOLVED_MERGE_TAG)
-    assert notification.status is ReceiptStatus.UNRESOLVED
+    for notification in (read_json(document), composed(document)):
+        assert (notification.call_id, notification.reason) == (None, Reason.UNRESOLVED_MERGE_TAG)
+        assert notification.status is ReceiptStatus.UNRESOLVED
 
 
 @pytest.mark.parametrize(
@@ -254,7 +281,7 @@ def test_an_unresolved_merge_tag_leaves_the_notification_unresolved(document: di
     ],
 )
 def test_a_value_that_is_no_id_leaves_the_notification_unresolved(value: object) -> None:
-    for document in ({"callId": value}, {"id": value}, {"customData": {"callId": value}}):
+    for document in ({"callId": value}, {"id": value}, {"data": {"callId": value}}):
         notification = read_json({**document, "contactId": CONTACT, "locationId": LOCATION})
         assert (notification.call_id, notification.reason) == (None, Reason.CALL_ID_UNUSABLE)
         assert notification.status is ReceiptStatus.UNRESOLVED
@@ -270,7 +297,7 @@ def test_a_value_that_says_nothing_counts_as_missing(value: object) -> None:
 
 def test_an_unresolved_notification_keeps_what_the_call_can_be_found_by() -> None:
     custom = {"callId": "{{x}}", "call_sid": "CA" + "0" * 32, "from": "+573001234567", "startTime": "1772463845"}
-    notification = read_json({**WORKFLOW, "customData": custom})
+    notification = composed({**WORKFLOW, "customData": custom})
     assert notification.status is ReceiptStatus.UNRESOLVED
     assert (notification.location_id, notification.contact_id) == (LOCATION, CONTACT)
     assert (notification.from_number, notification.started_at) == ("+573001234567", STARTED_AT)
@@ -357,7 +384,7 @@ def test_a_type_that_names_no_event_counts_as_absent(kind: object) -> None:
     ids=lambda value: repr(value)[:40] if isinstance(value, bytes) else str(value),
 )
 def test_a_body_that_cannot_be_read_is_ignored_with_the_reason(raw_body: bytes, reason: Reason | None) -> None:
-    notification = read(raw_body)
+    notification = read_signed(raw_body)
     assert notification.reason is reason
     assert notification.body_digest == hashlib.sha256(raw_body).hexdigest()
     if reason is None:
@@ -367,7 +394,7 @@ def test_a_body_that_cannot_be_read_is_ignored_with_the_reason(raw_body: bytes, 
 
 
 def test_characters_that_a_database_refuses_are_replaced() -> None:
-    notification = read(b'{"callId":"x","a\\u0000":["\\ud800","\\ud83d\\ude00","\x00"]}')
+    notification = read_signed(b'{"callId":"x","a\\u0000":["\\ud800","\\ud83d\\ude00","\x00"]}')
     assert notification.document == {"callId": "x", "a\ufffd": ["\ufffd", "😀", "\ufffd"]}
 
 
@@ -394,9 +421,9 @@ def test_a_webhook_id_that_never_changes_hides_no_second_call() -> None:
 
 
 def test_without_any_id_the_body_and_the_account_tell_deliveries_apart() -> None:
-    broken = read(b"{")
-    assert dedupe_key(broken, LOCATION) == dedupe_key(read(b"{"), LOCATION)
-    assert len({dedupe_key(broken, LOCATION), dedupe_key(read(b"["), LOCATION), dedupe_key(broken, None)}) == 3
+    broken = read_signed(b"{")
+    assert dedupe_key(broken, LOCATION) == dedupe_key(read_signed(b"{"), LOCATION)
+    assert len({dedupe_key(broken, LOCATION), dedupe_key(read_signed(b"["), LOCATION), dedupe_key(broken, None)}) == 3
 
 
 def test_a_reason_found_later_changes_the_status() -> None:
@@ -424,6 +451,12 @@ JSON = st.recursive(
 
 
 def assert_sound(notification: Notification) -> None:
+    assert_consistent(notification)
+    stored = json.dumps(redact(notification.document, key=b"k"), allow_nan=False, ensure_ascii=False)
+    assert b"\x00" not in stored.encode()
+
+
+def assert_consistent(notification: Notification) -> None:
     ids = (notification.call_id, notification.location_id, notification.contact_id, notification.webhook_id)
     assert all(found is None or re.fullmatch(r"[A-Za-z0-9_-]{1,128}", found) for found in ids)
     assert notification.call_id is None or notification.call_id not in (
@@ -434,24 +467,93 @@ def assert_sound(notification: Notification) -> None:
     assert notification.reason is None or notification.reason.http_status == 202
     assert notification.call_id or notification.reason
     assert notification.started_at is None or notification.started_at.tzinfo is UTC
-    stored = json.dumps(notification.document, allow_nan=False, ensure_ascii=False)
-    assert b"\x00" not in stored.encode()
     assert len(dedupe_key(notification, "x" * 128)) < 500
+
+
+@pytest.mark.parametrize(
+    "raw_body",
+    [
+        b'{"body": "eyJjYWxsSWQiO"}',
+        b'{"callId": "&#' + b"9" * 9000 + b'"}',
+        b"{&quot;callId&quot;: &quot;&#" + b"9" * 9000,
+        b'{"body": "callId=\\ud800"}',
+        b"callId=%ud800&%",
+    ],
+    ids=lambda raw_body: repr(raw_body[:30]),
+)
+def test_decoders_that_could_stumble_do_not(raw_body: bytes) -> None:
+    assert_sound(read_composed(raw_body, query=raw_body.decode()))
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=300) | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_read_without_an_exception(raw_body: bytes) -> None:
-    assert_sound(read(raw_body))
+    assert_sound(read_signed(raw_body))
+    assert_sound(read_composed(raw_body, query=raw_body.decode("latin-1")))
 
 
 @settings(deadline=None)
 @given(JSON | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=10))
 def test_any_json_is_read_without_an_exception(document: object) -> None:
     assert_sound(read_json(document))
+    assert_sound(composed(document))
 
 
 @settings(deadline=None)
 @given(st.text(alphabet='{}[]",:\\u0d8eE+-19.NaItrufls \n\x00', max_size=200).map(lambda text: '{"callId":' + text))
 def test_anything_that_looks_like_json_is_read_without_an_exception(text: str) -> None:
-    assert_sound(read(text.encode()))
+    assert_sound(read_signed(text.encode()))
+    assert_sound(read_composed(text.encode()))
+
+
+NASTY = [
+    *(
+        "{",
+        "}",
+        "[",
+        "]",
+        '"',
+        "\\",
+        ",",
+        ":",
+        "=",
+        "&",
+        ";",
+        "<",
+        ">",
+        "-",
+        "--x\n",
+        "\n\n",
+        " ",
+        "\t",
+        "\u200b",
+        "%7b",
+        "%",
+    ),
+    *(
+        "callId",
+        '"call id":',
+        '"callId":"',
+        "callId=",
+        "{{",
+        "contactId",
+        '{"body":"',
+        '{"a":',
+        '"a.b.c.d":',
+        'name="x"',
+    ),
+    *("0", "9", "e", "x", "ñ", "\ud800", "\x00", "voice ai call", "+", "data[", "__", "&#", "&quot;", "<p", "eyJ"),
+]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.sampled_from(NASTY), max_size=4).map("".join),
+    st.lists(st.sampled_from(NASTY), min_size=1, max_size=4).map("".join),
+    st.sampled_from(["", "application/x-www-form-urlencoded", "text/plain; charset=latin-1"]),
+)
+def test_the_largest_body_takes_linear_time(begin: str, repeated: str, content_type: str) -> None:
+    """More than linear time on this many bytes would be minutes: the time limit of every test ends it."""
+    body = (begin + repeated * MAX_BODY_BYTES).encode("utf-8", "surrogatepass")[:MAX_BODY_BYTES]
+    assert_consistent(read_composed(body, content_type=content_type))
+    assert_consistent(read_signed(body))

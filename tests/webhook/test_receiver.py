@@ -33,6 +33,8 @@ WAYS = [
     (Dialect.THIN, Proof.SECRET_HEADER),
     (Dialect.THIN, Proof.SECRET_PATH),
     (Dialect.CALL_COMPLETED, Proof.SECRET_PATH),
+    (Dialect.FLAT, Proof.SECRET_PATH),
+    (Dialect.DATA, Proof.SECRET_HEADER),
 ]
 
 Sender = Callable[[Intake], TestResponse]
@@ -69,16 +71,20 @@ IGNORED: dict[Reason, Sender] = {
     Reason.EVENT_TYPE_NOT_WANTED: lambda intake: intake.send_signed(b'{"type": "ContactCreate", "id": "contact-1"}'),
     Reason.LOCATION_NOT_SERVED: lambda intake: intake.send_signed(b'{"id": "call-1", "locationId": "loc-other"}'),
     Reason.LOCATION_MISSING: lambda intake: intake.send_signed(b'{"id": "call-1"}'),
-    Reason.NOT_UTF8: lambda intake: intake.send(b'{"callId": "\xff"}'),
-    Reason.NOT_JSON: lambda intake: intake.send(b"callId=call-1"),
+    Reason.NOT_UTF8: lambda intake: intake.send(b"\x1f\x8b\x08\x00"),
+    Reason.NOT_JSON: lambda intake: intake.send(b"call-1"),
     Reason.NOT_AN_OBJECT: lambda intake: intake.send(b'["call-1"]'),
-    Reason.DUPLICATE_KEYS: lambda intake: intake.send(b'{"callId": "call-1", "callId": "call-2"}'),
-    Reason.TOO_DEEP: lambda intake: intake.send(b'{"callId": "call-1", "x": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
-    Reason.NUMBER_OUT_OF_RANGE: lambda intake: intake.send(b'{"callId": "call-1", "duration": 1e999}'),
+    Reason.DUPLICATE_KEYS: lambda intake: intake.send_signed(b'{"callId": "call-1", "callId": "call-2"}'),
+    Reason.TOO_DEEP: lambda intake: intake.send_signed(b'{"id": "call-1", "x": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
+    Reason.NUMBER_OUT_OF_RANGE: lambda intake: intake.send_signed(b'{"callId": "call-1", "duration": 1e999}'),
 }
+KEPT = (Reason.NOT_UTF8, Reason.NOT_JSON, Reason.NOT_AN_OBJECT)
+"""Ignored, but they came with an account's intake secret."""
 UNRESOLVED: dict[Reason, Sender] = {
     Reason.UNRESOLVED_MERGE_TAG: lambda intake: intake.post(intake.message(dialect=Dialect.UNRESOLVED)),
     Reason.CALL_ID_UNUSABLE: lambda intake: intake.send(b'{"callId": 17}'),
+    Reason.BROKEN_JSON: lambda intake: intake.send(b'{"contactId": "contact-1", "summary": "she said "yes" twice"}'),
+    Reason.SEVERAL_CALL_IDS: lambda intake: intake.send(b'[{"callId": "call-1"}, {"callId": "call-2"}]'),
     Reason.CALL_ID_MISSING: lambda intake: intake.send(b'{"contact_id": "contact-1"}'),
 }
 ANSWERS = {**REFUSED, **IGNORED, **UNRESOLVED}
@@ -98,8 +104,10 @@ def test_each_reason_has_its_status_its_word_and_a_sentence(intake: Intake, reas
     assert ("Retry-After" in answer.headers) == (answer.status_code == 429)
 
 
-@pytest.mark.parametrize("reason", [*IGNORED, *UNRESOLVED], ids=str)
-def test_what_is_authenticated_but_of_no_use_is_written_down_with_its_reason(intake: Intake, reason: Reason) -> None:
+@pytest.mark.parametrize("reason", [*KEPT, *UNRESOLVED], ids=str)
+def test_what_comes_with_a_secret_but_is_of_no_use_is_written_down_with_its_reason(
+    intake: Intake, reason: Reason
+) -> None:
     ANSWERS[reason](intake)
     intake.take_in()
 
@@ -107,6 +115,30 @@ def test_what_is_authenticated_but_of_no_use_is_written_down_with_its_reason(int
     assert (row["status"], row["reason"], row["repeats"]) == (reason.status.value, reason.value, 0)
     assert row["call_id"] is None
     assert intake.rows("work") == []
+
+
+@pytest.mark.parametrize("reason", [each for each in IGNORED if each not in KEPT], ids=str)
+def test_what_is_signed_for_others_or_tells_of_something_else_is_counted_and_leaves_no_row(
+    intake: Intake, reason: Reason
+) -> None:
+    for _ in range(3):
+        ANSWERS[reason](intake)
+    assert intake.rows("inbox") == []
+    intake.receiver.rejection_counter.write()
+    row = intake.only_row("rejection_counts")
+    assert (row["reason"], row["number"]) == (reason.value, 3)
+
+
+def test_an_event_of_another_type_that_comes_with_a_secret_is_counted_too(intake: Intake) -> None:
+    answer = intake.send(b'{"type": "ContactCreate", "id": "contact-1"}')
+    assert answer.get_json()["reason"] == "event_type_not_wanted"
+    assert intake.rows("inbox") == []
+
+
+def test_a_signed_event_of_no_use_is_ignored_while_the_database_is_away(intake: Intake) -> None:
+    intake.change_schema("ALTER TABLE inbox RENAME TO inbox_away")
+    assert IGNORED[Reason.EVENT_TYPE_NOT_WANTED](intake).status_code == 202
+    intake.change_schema("ALTER TABLE inbox_away RENAME TO inbox")
 
 
 @pytest.mark.parametrize("reason", REFUSED, ids=str)
@@ -157,7 +189,7 @@ def test_a_repeat_is_counted_and_does_nothing_twice(intake: Intake, taken_in_bet
     assert len(intake.rows("work")) == 1
 
 
-@pytest.mark.parametrize("reason", [Reason.NOT_JSON, Reason.LOCATION_NOT_SERVED, Reason.CALL_ID_MISSING], ids=str)
+@pytest.mark.parametrize("reason", [Reason.NOT_JSON, Reason.BROKEN_JSON, Reason.CALL_ID_MISSING], ids=str)
 def test_a_repeat_of_what_is_of_no_use_is_counted_too(intake: Intake, reason: Reason) -> None:
     first, again = ANSWERS[reason](intake), ANSWERS[reason](intake)
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from models.intake import rejection_counts
 from webhook.rejections import Reason, ReceiptStatus
 
 BY_HTTP_STATUS = {
@@ -33,3 +34,7 @@ def test_no_answer_is_a_server_error_because_the_vendors_older_rule_never_repeat
 
 def test_only_what_could_not_be_written_down_is_asked_for_again() -> None:
     assert [reason for reason in Reason if reason.http_status == 429] == [Reason.CANNOT_WRITE_DOWN]
+
+
+def test_the_counts_know_which_reasons_refuse_nothing() -> None:
+    assert {reason for reason in Reason if reason.status is ReceiptStatus.IGNORED} == rejection_counts.IGNORED

@@ -10,10 +10,12 @@ from models.accounts import pauses
 from models.accounts.pauses import PauseCause
 from models.calls.calls import Origin
 from models.follow_ups.rules_file import load_rules
+from models.intake.notifications import NotificationStatus
+from models.reconciling.unknown_calls import CEILING, TOO_MANY
 from models.work.lifecycle import FAILURES_ALLOWED
 from models.work.work_rows import Lane
 from tests.leadway_double.calls import TYPICAL_ACTIONS
-from tests.support.rows import claim_work, notify, on_sqlite, run_out, write
+from tests.support.rows import arrive, claim_work, notify, on_sqlite, run_out, write
 from tests.support.waiting import eventually, meanwhile
 from tests.support.worker import HOUR, QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork, reconcile, was_served_since
 from workers.fetch_call import fetch_call
@@ -235,6 +237,26 @@ def test_a_fetch_that_began_before_the_listing_that_stored_the_call_changes_noth
 
 
 # Ids and documents that are no good
+
+
+def test_beyond_the_ceiling_an_unknown_call_of_a_signed_notification_is_asked_for_once(at_work: AtWork) -> None:
+    for number in range(CEILING):
+        arrive(
+            at_work.database, f"no id {number}", location_id=at_work.location_id, status=NotificationStatus.UNRESOLVED
+        )
+    signed, secret = (at_work.double.place_call(late=HOUR) for _ in range(2))
+    at_work.announce(signed)
+    at_work.announce(secret)
+    for call, proof in ((signed, "ed25519"), (secret, "intake_path")):
+        notify(at_work.database, call.call_id, location_id=at_work.location_id, proof=proof)
+    assert at_work.fetch(secret).status == "pending"
+    fetch_call(at_work.location_id, signed.call_id)
+    assert at_work.maybe_call(signed.call_id) is None
+    assert at_work.attempts_of(signed.call_id) == ["dropped"]
+    [notification] = [
+        each for each in at_work.rows("notifications") if each["dedupe_key"] == f"webhook:{signed.call_id}"
+    ]
+    assert (notification["status"], notification["reason"]) == ("unresolved", TOO_MANY)
 
 
 def test_an_id_of_another_kind_leaves_no_row_and_an_unresolved_notification(at_work: AtWork) -> None:

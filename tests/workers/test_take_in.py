@@ -17,6 +17,8 @@ from models.failpoints import arm_failpoints
 from models.intake.inbox import ARRIVALS_AT_ONCE, inbox_table
 from models.intake.notifications import NotificationStatus, notifications_table
 from models.intake.quarantine import quarantine_table
+from models.intake.rejection_counts import rejection_counts_table
+from models.reconciling.unknown_calls import CEILING, TOO_MANY
 from models.work.work_rows import Lane, work_table
 from tests.crash.points import Points
 from tests.support.rows import (
@@ -382,3 +384,90 @@ def test_while_the_database_is_not_as_it_should_be_nothing_is_set_aside(
     assert rows_of(database, quarantine_table) == []
     take_in(database)
     assert call_ids(database) == ["call-1"]
+
+
+# Signed, but of calls that nobody knows
+
+
+def named_unknown_calls(database: Database, *, number: int = CEILING, proof: str = "ed25519") -> None:
+    """Notifications of half an hour ago, whose calls Leadway still does not know."""
+    for index in range(number):
+        receive(database, f"unknown-{index}", call_id=f"unknown-{index}", authenticated_by=proof)
+    with database.transaction() as connection:
+        connection.execute(sa.update(inbox_table).values(received_at=moment(-1800)))
+    take_in(database)
+    with database.transaction() as connection:
+        connection.execute(sa.update(work_table).values(last_error="not_found", due_at=moment(600)))
+
+
+def counted(database: Database) -> dict[str, int]:
+    return {row["reason"]: row["number"] for row in rows_of(database, rejection_counts_table)}
+
+
+def test_beyond_the_ceiling_signed_notifications_of_unknown_calls_are_only_counted(database: Database) -> None:
+    named_unknown_calls(database)
+    waiting = call_ids(database)
+    for _ in range(2):
+        receive(database, "new", call_id="call-1")
+    receive(database, "without id", status=NotificationStatus.UNRESOLVED)
+    receive(database, "again", call_id="unknown-0")
+    take_in(database)
+    assert counted(database) == {TOO_MANY: 4}
+    assert call_ids(database) == waiting
+    assert call_row(database, "unknown-0").requested == 1
+    assert len(rows_of(database, notifications_table)) == CEILING
+
+
+def test_below_the_ceiling_and_with_an_intake_secret_they_become_work(database: Database) -> None:
+    named_unknown_calls(database, number=CEILING - 1)
+    arrive(database, "signed", call_id="call-1")
+    assert "call-1" in call_ids(database)
+    arrive(database, "without id", status=NotificationStatus.UNRESOLVED)
+    arrive(database, "with a secret", call_id="call-2", authenticated_by="intake_path")
+    assert "call-2" in call_ids(database)
+    assert counted(database) == {}
+
+
+def test_repeats_count_towards_the_ceiling_and_unknown_calls_with_a_secret_do_not(database: Database) -> None:
+    named_unknown_calls(database, proof="intake_header")
+    for _ in range(CEILING - 1):
+        receive(database, "without id", status=NotificationStatus.UNRESOLVED)
+    take_in(database)
+    arrive(database, "signed", call_id="call-1")
+    assert "call-1" in call_ids(database)
+    arrive(database, "without id", status=NotificationStatus.UNRESOLVED)
+    arrive(database, "signed too", call_id="call-2")
+    assert "call-2" not in call_ids(database)
+
+
+def test_beyond_the_ceiling_a_known_call_is_read_again_and_other_accounts_go_on(database: Database) -> None:
+    announce(database, "waiting")
+    change(database, work_key(LOCATION, "waiting"), due_at=None)
+    stored(settled=False)(database)
+    named_unknown_calls(database)
+    change(database, work_key(LOCATION, "waiting"), last_error=None)
+    change(database, KEY, last_error=None)
+    for call_id in ("waiting", "call-1"):
+        arrive(database, call_id, call_id=call_id)
+        assert call_row(database, call_id).requested == 2
+    add_account(database, "another")
+    arrive(database, "of another", call_id="call-2", location_id="another")
+    assert "call-2" in call_ids(database)
+
+
+def test_a_log_that_is_not_there_yet_counts_for_nothing(database: Database) -> None:
+    for index in range(CEILING):
+        receive(database, f"new-{index}", call_id=f"new-{index}")
+    take_in(database)
+    with database.transaction() as connection:
+        connection.execute(sa.update(work_table).values(last_error="not_found"))
+    arrive(database, "one more", call_id="call-1")
+    assert "call-1" in call_ids(database)
+
+
+def test_the_ceiling_is_lifted_after_a_day(database: Database) -> None:
+    named_unknown_calls(database)
+    with database.transaction() as connection:
+        connection.execute(sa.update(notifications_table).values(last_received_at=moment(-86_401)))
+    arrive(database, "new", call_id="call-1")
+    assert "call-1" in call_ids(database)

@@ -66,6 +66,8 @@ def authenticated_by(method: str) -> str:
 
 def reason(value: str) -> str:
     """The sentence for a person; a reason that is not (or no longer) in `Reason`, by its name."""
+    if value in _REASONS_OF_WORKERS:
+        return _REASONS_OF_WORKERS[value]
     try:
         return Reason(value).sentence
     except ValueError:
@@ -130,6 +132,17 @@ _ACTIONS = {
     "CUSTOM_ACTION": "custom action",
     "KNOWLEDGE_BASE": "knowledge base",
 }
+_REASONS_OF_WORKERS = {
+    "call_id_of_another_kind": (
+        "What stands where the call id belongs is the id of something else, such as the telephone company's call_sid. "
+        "Leave it out: the call is found by its contact."
+    ),
+    "too_many_unknown_calls": (
+        "Leadway signed it, but too many such events of this account named calls that Leadway itself does not know. "
+        "Until a day has passed, those are only counted; real calls come by Leadway's list."
+    ),
+}
+"""What only a worker finds out, when it takes in or asks Leadway."""
 _METHODS = {
     "ed25519": "Leadway's signature (Ed25519)",
     "rsa": "Leadway's signature (RSA, legacy)",

@@ -76,6 +76,35 @@ def test_of_two_calls_of_a_contact_the_nearer_one_is_taken(at_work: AtWork) -> N
     assert notification(at_work)["call_id"] == call.call_id
 
 
+@pytest.mark.parametrize("key", ["one", "two"])
+def test_a_contact_that_calls_again_gets_its_new_call_though_the_list_shows_it_late(at_work: AtWork, key: str) -> None:
+    """Also when the body is the same as the last time."""
+    first = place(at_work, ago=900)
+    second = place(at_work, contact=first.contact_id, ago=300, listed_late=100, actions=["CALL_TRANSFER"])
+    notified(at_work, contact_id=first.contact_id)
+    look(at_work)
+    assert notification(at_work)["call_id"] == first.call_id
+    notified(at_work, key, contact_id=first.contact_id)
+    waited = 0.0
+    while at_work.maybe_call(second) is None:
+        waited += next_in(at_work)
+        look(at_work, after=next_in(at_work))
+    assert waited < 180
+    assert at_work.call(second).announced_at is not None
+    assert {row["call_id"] for row in at_work.rows("notifications")} >= {second.call_id}
+
+
+def test_a_second_notification_of_the_same_call_is_given_to_it_when_no_other_call_has_come(at_work: AtWork) -> None:
+    call = place(at_work, ago=1500)
+    notified(at_work, contact_id=call.contact_id)
+    look(at_work)
+    notified(at_work, contact_id=call.contact_id)
+    look(at_work)
+    assert notification(at_work)["status"] == "unresolved", "another call of the contact may be on its way"
+    assert look(at_work, after=16 * 60)
+    assert (notification(at_work)["call_id"], notification(at_work)["repeats"]) == (call.call_id, 1)
+
+
 def test_it_is_matched_by_the_callers_number(at_work: AtWork) -> None:
     place(at_work, fields={"fromNumber": "+34600000001"})
     call = place(at_work, contact=False, fields={"fromNumber": "+34 600 111 222"})

@@ -73,6 +73,7 @@ def test_a_few_calls_backfilled_calls_and_calls_of_a_moment_ago_are_no_alarm(dat
         ("intake_secret_unknown", AlarmCause.WRONG_SECRET),
         ("signature_invalid", AlarmCause.REFUSED),
         ("cannot_write_down", AlarmCause.NOT_WRITTEN_DOWN),
+        ("event_type_not_wanted", AlarmCause.NEVER_ARRIVED),
     ],
 )
 def test_what_was_refused_tells_the_likely_cause(database: Database, refused: str, cause: AlarmCause) -> None:

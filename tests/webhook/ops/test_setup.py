@@ -1,5 +1,7 @@
 """The setup page."""
 
+import html
+
 from models.accounts import accounts
 from models.database import Database
 from models.intake import rejection_counts
@@ -16,6 +18,7 @@ def test_it_says_which_address_and_header_to_paste(ops: Pages, database: Databas
     page = ops.text("/ops/setup", Host="calls.example.com", **{"X-Forwarded-Proto": "https"})
     assert "https://calls.example.com/webhooks/leadway<" in page
     assert "X-Intake-Secret" in page
+    assert '{"contactId": "{{contact.id}}"}' in html.unescape(page)
     assert "public https address" not in page
     assert "public https address" in ops.text("/ops/setup")
 
@@ -31,7 +34,9 @@ def test_it_shows_how_the_last_notification_was_proven_and_what_became_of_its_ca
 
 
 def test_it_says_why_a_notification_was_ignored_or_left_unresolved(ops: Pages, database: Database) -> None:
-    for number, reason in enumerate(("location_not_served", "unresolved_merge_tag", "a_reason_of_tomorrow")):
+    for number, reason in enumerate(
+        ("location_not_served", "unresolved_merge_tag", "call_id_of_another_kind", "a_reason_of_tomorrow")
+    ):
         arrive(
             database, f"key-{number}", location_id=LOCATION if number else None, dialect="workflow",
             status=NotificationStatus.IGNORED, reason=reason,
@@ -39,6 +44,7 @@ def test_it_says_why_a_notification_was_ignored_or_left_unresolved(ops: Pages, d
     page = ops.text("/ops/setup")
     assert Reason.LOCATION_NOT_SERVED.sentence in page
     assert "A merge tag ({{…}}) stands where the call id belongs" in page
+    assert "Leave it out: the call is found by its contact." in html.unescape(page)
     assert "A reason of tomorrow." in page
 
 

@@ -182,8 +182,9 @@ REFUSALS = {
     "intake_secret_unknown": "paste the present URL or secret: `leadway-calls accounts rotate-secret` makes a new one",
     "wrong_account": "the workflow of one location uses another one's URL: give each its own",
     "signature_invalid": "look whether LEADWAY_WEBHOOK_PUBLIC_KEYS is the vendor's present key, or leave it unset",
-    "signature_keys_not_configured": "set LEADWAY_WEBHOOK_PUBLIC_KEYS, or leave it unset for the vendor's keys",
+    "signature_keys_not_configured": "name its key in LEADWAY_WEBHOOK_PUBLIC_KEYS; built in is only the Ed25519 one",
     "cannot_write_down": "the database was away; Leadway repeats these notifications",
+    "too_many_unknown_calls": "ask the vendor who signs for calls that do not exist; real calls come by the list",
     "location_not_served": "add the location: `leadway-calls accounts add`",
 }
 
@@ -191,7 +192,8 @@ REFUSALS = {
 def _of_refusals(database: Database) -> Iterator[Check]:
     with database.reading() as connection:
         at = now(connection)
-        counts = rejection_counts.since(connection, at.replace(hour=0, minute=0, second=0, microsecond=0))
+        today = rejection_counts.since(connection, at.replace(hour=0, minute=0, second=0, microsecond=0))
+    counts = [each for each in today if each.reason in REFUSALS or each.reason not in rejection_counts.IGNORED]
     if not counts:
         yield fine("refused notifications", "none today")
     for reason in sorted({each.reason for each in counts}):
