@@ -4,12 +4,14 @@ An intent is committed before the request, under fence and lease. From then on t
 tells it, or until a probe after the settle window: a search for the reference line that each note and task carries.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
@@ -25,7 +27,7 @@ from models.work.history import Outcome
 from models.work.lifecycle import Claim, LeaseLost
 from workers.app import app
 from workers.attempts.attempt import Attempt, claimed
-from workers.attempts.failure_policy import apply_policy
+from workers.attempts.failure_policy import apply_policy, apply_to_account, seconds_until_retry
 from workers.follow_ups.wording import BookingNotListedYet, NothingToWord, WordedFollowUp, word_follow_up
 from workers.leadway.client import LeadwayClient
 from workers.leadway.errors import ErrorKind, LeadwayError, RetryableLeadwayError
@@ -101,7 +103,7 @@ def _probe(sending: _Sending) -> str | None:
         return None  # setting a tag twice is setting it once
     if follow_up.kind is FollowUpKind.WORKFLOW:
         return _wait_for_a_person(sending, "cannot_be_looked_up")
-    waited = (sending.claim.claimed_at - _unclear_since(follow_up)).total_seconds()
+    waited = _seconds_unclear(sending)
     if waited < sending.settle_seconds:
         return _stay_unclear(sending, seconds=sending.settle_seconds - waited, tried=False, error=None)
     if follow_up.absences >= PROVEN_ABSENT:
@@ -116,6 +118,8 @@ def _probe(sending: _Sending) -> str | None:
     if follow_up.absences == 0:
         seconds = sending.settle_seconds / 3
         return _stay_unclear(sending, seconds=seconds, tried=True, error="absent_once", absences=1)
+    if sending.account.references_lost_at is not None:
+        return _wait_for_a_person(sending, "reference_not_kept")  # so its absence proves nothing
     if follow_up.posts >= MOST_POSTS:
         return _wait_for_a_person(sending, "absent_after_every_post")
     return None
@@ -138,10 +142,11 @@ def _look_for_late_one(sending: _Sending) -> str | None:
     return _adopt(sending, found, 0.0) if found else None
 
 
-def _unclear_since(follow_up: FollowUp) -> datetime:
-    if follow_up.unclear_since is None:
-        raise AssertionError("a claim makes an outcome that nobody came back to tell unclear")
-    return follow_up.unclear_since
+def _seconds_unclear(sending: _Sending) -> float:
+    """For how long the outcome has been unclear. The row keeps no time where the vendor's limiter refused the request:
+    it stands before the API, so no settle window is waited for."""
+    since = sending.follow_up.unclear_since
+    return sending.settle_seconds if since is None else (sending.claim.claimed_at - since).total_seconds()
 
 
 def _find_by_reference(sending: _Sending) -> list[str]:
@@ -225,17 +230,36 @@ def _request(sending: _Sending, worded: WordedFollowUp) -> str | None:
     contact_id, client = _contact(sending), sending.client
     match sending.follow_up.kind:
         case FollowUpKind.NOTE:
-            return client.create_note(contact_id, body=worded.body)
+            note = client.create_note(contact_id, body=worded.body)
+            _compare_reference(sending, note.body)
+            return note.note_id
         case FollowUpKind.TASK:
             due_at = worded.due_at or datetime.now(UTC)
-            return client.create_task(
+            task = client.create_task(
                 contact_id, title=worded.title or "", body=worded.body, due_at=due_at, assigned_to=worded.assigned_to
             )
+            _compare_reference(sending, task.body)
+            return task.task_id
         case FollowUpKind.TAG:
             client.add_tags(contact_id, tags=worded.tags)
         case FollowUpKind.WORKFLOW:
             client.enrol_in_workflow(contact_id, workflow_id=worded.workflow_id)
     return None
+
+
+def _compare_reference(sending: _Sending, returned: str) -> None:
+    """Keeps whether the CRM returns what we write with its reference line, by which alone it can be found again."""
+    if not returned:
+        return  # it is not told
+    kept = carries_reference(returned, sending.follow_up.follow_up_id)
+    if kept == (sending.account.references_lost_at is None):
+        return
+    if not kept:
+        log.error("reference_not_kept", location_id=sending.account.location_id, kind=str(sending.follow_up.kind))
+    with suppress(SQLAlchemyError):  # the note is written: that must be kept before all
+        sending.this.database.transact(
+            lambda connection: accounts.tell_references(connection, sending.account.location_id, kept=kept)
+        )
 
 
 def _contact(sending: _Sending) -> str:
@@ -246,7 +270,8 @@ def _contact(sending: _Sending) -> str:
 
 def _after_failed_request(sending: _Sending, error: LeadwayError) -> str:
     """Reschedules as if nothing had been sent where the request provably was not executed; else unclear from now on."""
-    if not error.reached:
+    refused_by_the_limit = error.kind is ErrorKind.THROTTLED and error.names_limit
+    if not error.reached or (refused_by_the_limit and sending.follow_up.kind is FollowUpKind.WORKFLOW):
         not_sent = {"status": FollowUpState.PENDING, "intent_at": None, "posts": sending.follow_up.posts}
         return _apply_policy(sending, error, **not_sent)
     if sending.follow_up.kind is FollowUpKind.TAG:  # a tag twice is a tag once
@@ -256,10 +281,19 @@ def _after_failed_request(sending: _Sending, error: LeadwayError) -> str:
 
     def write(connection: Connection) -> None:
         # The time is taken before the due time, so that the settle window is over when the row is due.
-        facts = {"status": FollowUpState.UNCLEAR, "unclear_since": now(connection)}
+        facts: dict[str, Any] = {"status": FollowUpState.UNCLEAR, "unclear_since": now(connection)}
+        seconds = sending.settle_seconds
+        if error.kind is ErrorKind.THROTTLED:
+            first_delay = sending.this.settings.leadway_retry_seconds
+            apply_to_account(
+                connection, error, account=sending.account, work=FOLLOW_UP.paused_as, first_delay=first_delay
+            )
+        if refused_by_the_limit:
+            facts |= {"unclear_since": None, "absences": PROVEN_ABSENT - 1, "posts": sending.follow_up.posts}
+            seconds = seconds_until_retry(error, tries=1, first_delay=first_delay)
         follow_ups.reschedule(
-            connection, sending.claim, seconds=sending.settle_seconds, facts=facts, outcome=Outcome.UNCLEAR,
-            counted=True, error=kind, http_status=status, trace_id=error.trace_id,
+            connection, sending.claim, seconds=seconds, facts=facts, outcome=Outcome.UNCLEAR,
+            counted=not refused_by_the_limit, error=kind, http_status=status, trace_id=error.trace_id,
         )  # fmt: skip
 
     sending.attempt.commit(write)

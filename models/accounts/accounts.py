@@ -41,6 +41,12 @@ accounts_table = sa.Table(
     sa.Column("next_relist_at", UtcDateTime, nullable=True, comment="of the last days, once a day; null: at once"),
     sa.Column("webhook_alarm", sa.Text, nullable=True, comment="why calls come unannounced, most likely; null: none"),
     sa.Column("webhook_alarm_at", UtcDateTime, nullable=True, comment="since when"),
+    sa.Column(
+        "references_lost_at",
+        UtcDateTime,
+        nullable=True,
+        comment="when Leadway last returned a note without our reference line; null: it keeps them",
+    ),
 )
 
 oauth_grants_table = sa.Table(
@@ -87,6 +93,7 @@ class Account:
     removed_at: datetime | None
     complete_from: datetime | None
     complete_until: datetime | None
+    references_lost_at: datetime | None
 
 
 ForAll = TypeVar("ForAll", int, int | None)
@@ -176,6 +183,11 @@ def list_soon(connection: Connection) -> None:
     connection.execute(sa.update(accounts_table).values(next_reconcile_at=moment()))
     relisted = sa.update(accounts_table).where(accounts_table.c.next_relist_at.is_not(None))
     connection.execute(relisted.values(next_relist_at=moment()))
+
+
+def tell_references(connection: Connection, location_id: str, *, kept: bool) -> None:
+    """Writes whether Leadway keeps our reference lines, as the last note that it returned shows."""
+    _update(connection, location_id, references_lost_at=None if kept else moment())
 
 
 def set_token(connection: Connection, location_id: str, token: str, *, cipher: TokenCipher) -> None:

@@ -15,7 +15,7 @@ from models.accounts import accounts
 from models.database import UtcDateTime, columns_of, insert, metadata, moment, on_postgresql
 from models.work import fences
 
-YOUNG = timedelta(minutes=15)
+LISTED_ANEW_WITHIN = timedelta(minutes=15)
 
 
 class Cause(StrEnum):
@@ -113,7 +113,7 @@ def first_fence(connection: Connection) -> int:
 
 def is_young(present: Life, *, at: datetime) -> bool:
     """Whether a new life has begun a moment before `at`: what it has forgotten is being listed again."""
-    return bool(present.number) and at - present.began_at < YOUNG
+    return bool(present.number) and at - present.began_at < LISTED_ANEW_WITHIN
 
 
 def know_server(connection: Connection, life: Life) -> None:

@@ -49,6 +49,8 @@ class What(StrEnum):
     """fetch, list: each log as it was when first written."""
     LAGGING = "lagging"
     """list_notes, list_tasks, appointments: hides what is younger than `seconds`."""
+    CUT_BODY = "cut_body"
+    """create_note: the note is kept without its last line, and returned so."""
     SHORTENED = "shortened"
     """list, list_notes, list_tasks, appointments: only the first `count` rows."""
     SHIFTING = "shifting"

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 PEAK_WINDOW_SECONDS = 10.0
 
@@ -103,6 +103,7 @@ def _headers(limit: Limit, seen: Seen, *, admitted: bool) -> dict[str, str]:
     headers = {
         "X-RateLimit-Limit-Daily": str(limit.per_day),
         "X-RateLimit-Daily-Remaining": str(max(0, limit.per_day - seen.day_count)),
+        "X-RateLimit-Daily-Reset": str(_milliseconds_left_today()),
         "X-RateLimit-Interval-Milliseconds": str(int(limit.window_seconds * 1000)),
         "X-RateLimit-Max": str(most),
         "X-RateLimit-Remaining": str(max(0, most - len(seen.admitted))),
@@ -110,3 +111,9 @@ def _headers(limit: Limit, seen: Seen, *, admitted: bool) -> dict[str, str]:
     if not admitted and limit.retry_after is not None:
         headers["Retry-After"] = f"{limit.retry_after:g}"
     return headers
+
+
+def _milliseconds_left_today() -> int:
+    now = datetime.now(UTC)
+    midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
+    return int((midnight - now).total_seconds() * 1000)

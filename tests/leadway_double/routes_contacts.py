@@ -55,7 +55,7 @@ def create_note(memory: Memory, asked: Asked) -> Answer:
         note_id=memory.new_id()[:20],
         location_id=asked.location_id,
         contact_id=asked.ids["contactId"],
-        body=asked.body["body"],
+        body=_kept(asked),
         created_at=memory.now_utc(),
         user_id=asked.body.get("userId", ""),
         title=asked.body.get("title", ""),
@@ -64,6 +64,11 @@ def create_note(memory: Memory, asked: Asked) -> Answer:
     )
     memory.add_note(note)
     return Answer(201, {"note": _note_document(note)})
+
+
+def _kept(asked: Asked) -> str:
+    body: str = asked.body["body"]
+    return body.rpartition("\n")[0] if asked.fault and asked.fault.what is What.CUT_BODY else body
 
 
 def list_tasks(memory: Memory, asked: Asked) -> Answer:

@@ -70,6 +70,7 @@ POLICY: Mapping[ErrorKind, Policy] = {
     ErrorKind.NOT_FOUND: Policy(ForTheRow.FAILS),
     ErrorKind.REFUSED: Policy(ForTheRow.FAILS),
     ErrorKind.WRONG_KIND: Policy(ForTheRow.DIES),
+    ErrorKind.TOO_LARGE: Policy(ForTheRow.DIES),
     ErrorKind.CONTACT_UNKNOWN: Policy(ForTheRow.DIES),
 }
 PAUSING = {

@@ -128,6 +128,11 @@ def _of_account(one: AccountOverview) -> list[str]:
     ]
     if one.account.api_token_encrypted is None:
         reasons.append(f"{location_id} has no API token: `leadway-calls accounts set-token {location_id}`")
+    if one.account.references_lost_at is not None:
+        reasons.append(
+            f"{location_id}: Leadway returned a note without our reference line, by which it would be found again."
+            " Whether an unclear note is there is left to a person: look for a workflow or an app that changes notes."
+        )
     found = one.completeness
     if found.alarm is not None:
         reasons.append(

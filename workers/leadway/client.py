@@ -3,8 +3,10 @@
 import json
 import math
 import re
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -21,11 +23,19 @@ from workers.leadway.errors import (
     PermanentLeadwayError,
     RetryableLeadwayError,
     UnreadableDocument,
+    is_of_the_api,
     sort_response,
 )
-from workers.leadway.transport import Observer, exchange
+from workers.leadway.transport import LARGEST_ANSWER, Observer, exchange
 
 T = TypeVar("T")
+
+MIB = 1024 * 1024
+MOST_VALUES = 250_000
+"""Values in one answer. Each costs a hundred times its bytes when it is read; a page of 50 long calls has 30,000."""
+LARGE = MIB
+"""Bytes of an answer that is read while no other large one is: together they could fill the memory."""
+_one_large = threading.Lock()
 
 
 class CallType(StrEnum):
@@ -38,6 +48,8 @@ class Endpoint:
     name: str
     method: str
     path: str
+    largest: int = 4 * MIB
+    """Bytes of its answer; a larger one is not read."""
 
     @property
     def writes(self) -> bool:
@@ -45,7 +57,7 @@ class Endpoint:
 
 
 GET_CALL_LOG = Endpoint("get_call_log", "GET", "/voice-ai/dashboard/call-logs/{call_id}")
-LIST_CALL_LOGS = Endpoint("list_call_logs", "GET", "/voice-ai/dashboard/call-logs")
+LIST_CALL_LOGS = Endpoint("list_call_logs", "GET", "/voice-ai/dashboard/call-logs", largest=LARGEST_ANSWER)
 LIST_NOTES = Endpoint("list_notes", "GET", "/contacts/{contact_id}/notes")
 CREATE_NOTE = Endpoint("create_note", "POST", "/contacts/{contact_id}/notes")
 LIST_TASKS = Endpoint("list_tasks", "GET", "/contacts/{contact_id}/tasks")
@@ -149,11 +161,11 @@ class LeadwayClient:
         """GET /contacts/{contactId}/notes: all of them or an error, never a part."""
         return self._list(LIST_NOTES, contact_id, name="notes", read=documents.read_note)
 
-    def create_note(self, contact_id: str, *, body: str) -> str:
-        """POST /contacts/{contactId}/notes: the new note's id."""
+    def create_note(self, contact_id: str, *, body: str) -> Note:
+        """POST /contacts/{contactId}/notes: the new note as Leadway returns it."""
 
-        def read(answer: Any) -> str:
-            return documents.read_note(_inner(answer, "note")).note_id
+        def read(answer: Any) -> Note:
+            return documents.read_note(_inner(answer, "note"))
 
         return self._ask(CREATE_NOTE, {"contact_id": contact_id}, read=read, payload={"body": body})
 
@@ -163,14 +175,14 @@ class LeadwayClient:
 
     def create_task(
         self, contact_id: str, *, title: str, body: str, due_at: datetime, assigned_to: str | None = None
-    ) -> str:
-        """POST /contacts/{contactId}/tasks: the new task's id. `assigned_to` is a user's id."""
+    ) -> Task:
+        """POST /contacts/{contactId}/tasks: the new task as Leadway returns it. `assigned_to` is a user's id."""
         payload = {"title": title, "body": body, "dueDate": _iso(due_at), "completed": False}
         if assigned_to is not None:
             payload["assignedTo"] = assigned_to
 
-        def read(answer: Any) -> str:
-            return documents.read_task(_inner(answer, "task")).task_id
+        def read(answer: Any) -> Task:
+            return documents.read_task(_inner(answer, "task"))
 
         return self._ask(CREATE_TASK, {"contact_id": contact_id}, read=read, payload=payload)
 
@@ -232,16 +244,37 @@ class LeadwayClient:
         seconds = self._deadline - time.monotonic()  # the last check before connecting: a thawed process stops here
         if seconds <= 0:
             raise RetryableLeadwayError(ErrorKind.NO_TIME, endpoint=endpoint.name, reached=False)
-        answer = exchange(self._session, request, endpoint=endpoint.name, seconds=seconds, observe=self._observe)
+        answer = exchange(
+            self._session, request, endpoint=endpoint.name, seconds=seconds, largest=endpoint.largest,
+            observe=self._observe,
+        )  # fmt: skip
         if not 200 <= answer.status < 300:
             raise sort_response(
                 answer.status, answer.headers, answer.body, endpoint=endpoint.name, writes=endpoint.writes
             )
+        if not is_of_the_api(answer.body):
+            raise RetryableLeadwayError(ErrorKind.OUTAGE, endpoint=endpoint.name, http_status=answer.status)
+        if _values_at_most(answer.body) > MOST_VALUES:
+            raise PermanentLeadwayError(ErrorKind.TOO_LARGE, endpoint=endpoint.name, http_status=answer.status)
         try:
-            return read(_parse(answer.body))
+            with self._one_at_a_time(answer.body, endpoint):
+                return read(_parse(answer.body))
         except UnreadableDocument:
             pass
         raise UnreadableDocument(endpoint=endpoint.name, http_status=answer.status)
+
+    @contextmanager
+    def _one_at_a_time(self, body: bytes, endpoint: Endpoint) -> Iterator[None]:
+        """For a large answer, of all threads of the process. Raises RetryableLeadwayError at the deadline."""
+        if len(body) <= LARGE:
+            yield
+            return
+        if not _one_large.acquire(timeout=max(0.0, self._deadline - time.monotonic())):
+            raise RetryableLeadwayError(ErrorKind.NO_TIME, endpoint=endpoint.name)
+        try:
+            yield
+        finally:
+            _one_large.release()
 
     def _headers(self, endpoint: Endpoint, payload: Mapping[str, Any] | None) -> dict[str, str]:
         token = self._token()
@@ -252,6 +285,11 @@ class LeadwayClient:
 
 
 _SENDABLE = re.compile(r"[\x21-\x7e]+")
+
+
+def _values_at_most(body: bytes) -> int:
+    """No JSON document of these bytes has more values. Signs inside of texts are counted too."""
+    return body.count(b",") + body.count(b"[") + body.count(b"{") + 1
 
 
 def _parse(body: bytes) -> Any:

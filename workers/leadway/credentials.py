@@ -29,6 +29,7 @@ from workers.leadway.errors import (
     LeadwayError,
     PermanentLeadwayError,
     RetryableLeadwayError,
+    is_of_the_api,
     throttle_wait,
 )
 from workers.leadway.transport import Answer, exchange
@@ -47,6 +48,8 @@ RETRY_SECONDS = 5.0
 """After the first refresh that failed, if nobody needs the token sooner; doubles."""
 DUE_MARGIN_SECONDS = 1.0
 POLL_SECONDS = 0.1
+LARGEST_GRANT_ANSWER = 65_536
+"""Bytes of the answer to a refresh."""
 DEFAULT_LIFE_SECONDS = 86_399.0
 """Of an access token whose answer names no life."""
 GRANT = WorkKind("grant", task="grants.refresh", queue="housekeeping", paused_as="grant", may_die=False)
@@ -201,8 +204,10 @@ class Credentials:
         headers = {"Version": self._version, "Accept": "application/json"}
         request = requests.Request("POST", f"{self._url}/oauth/token", data=form, headers=headers)
         try:
-            answer = exchange(self._session, request, endpoint=REFRESH, seconds=REFRESH_REQUEST_SECONDS)
-        except RetryableLeadwayError as error:
+            answer = exchange(
+                self._session, request, endpoint=REFRESH, seconds=REFRESH_REQUEST_SECONDS, largest=LARGEST_GRANT_ANSWER
+            )
+        except LeadwayError as error:
             failure = RetryableLeadwayError(error.kind, endpoint=REFRESH, reached=False)
         else:
             return _read(answer)
@@ -239,7 +244,7 @@ def _sort_refusal(answer: Answer) -> RetryableLeadwayError | PermanentLeadwayErr
         return RetryableLeadwayError(
             ErrorKind.THROTTLED, retry_after=wait, endpoint=REFRESH, http_status=status, reached=False
         )
-    if answer.is_whole and status in (400, 401, 403, 422):
+    if answer.is_whole and status in (400, 401, 403, 422) and is_of_the_api(answer.body):
         inactive = "location is not active" in str((_document(answer.body) or {}).get("message")).lower()
         kind = ErrorKind.LOCATION if inactive else ErrorKind.TOKEN
         return PermanentLeadwayError(kind, endpoint=REFRESH, http_status=status, reached=False)

@@ -117,10 +117,32 @@ def read_whole_list(document: Any, name: str, *, read: Callable[[Any], T]) -> tu
     entries = outer.get(name)
     if not isinstance(entries, list):
         raise UnreadableDocument
-    total = _count(outer.get("total"))
-    if outer.get("hasMore") or outer.get("nextPage") or (total is not None and total > len(entries)):
+    if _goes_on(outer, len(entries)):
         raise UnreadableDocument
     return tuple(read(entry) for entry in entries)
+
+
+def _goes_on(outer: Mapping[str, Any], number: int) -> bool:
+    """Whether anything beside the entries says that there are more than this number: in any API's usual words."""
+    for name, value in outer.items():
+        word = "".join(character for character in name.lower() if character.isalnum())
+        if isinstance(value, dict) and _goes_on(value, number):
+            return True
+        counted = _count(value)
+        if word in _TOTALS and counted is not None and counted > number:
+            return True
+        if word in _PAGES and counted is not None and counted > 1:
+            return True
+        if word in _SIZES and counted is not None and 0 < counted <= number:
+            return True
+        if value and word not in _TOTALS | _PAGES and any(part in word for part in ("next", "more", "cursor")):
+            return True
+    return False
+
+
+_TOTALS = frozenset({"total", "count", "totalcount", "totalrecords", "totalitems"})
+_PAGES = frozenset({"page", "pages", "currentpage", "totalpages", "pagecount", "lastpage"})
+_SIZES = frozenset({"limit", "pagesize", "perpage", "size"})
 
 
 def read_note(document: Any) -> Note:

@@ -20,7 +20,10 @@ import urllib3.exceptions
 LONGEST_WAIT = 3600.0
 """Seconds. No answer may make an account wait for longer."""
 DAILY_WAIT = 900.0
-"""Seconds to wait when the day's allowance is used up. The hour of its renewal is not documented, hence the retry."""
+"""Seconds to wait when the day's allowance is used up and no header tells when it is renewed."""
+LONGEST_DAY = 86_400.0
+"""Seconds. The day of the allowance is a window of 24 hours (vendor's rate-limit page, `X-RateLimit-Daily-Reset`)."""
+LIMIT_HEADERS = ("X-RateLimit-Max", "X-RateLimit-Remaining", "X-RateLimit-Limit-Daily", "X-RateLimit-Daily-Remaining")
 INTERVAL_WAIT = 10.0
 """Seconds to wait after a 429 that names no time: the vendor's interval (marketplace docs, rate limits)."""
 
@@ -42,6 +45,8 @@ class ErrorKind(StrEnum):
     """400, 422 or `succeeded: false`, for a reason that is not known."""
     WRONG_KIND = "wrong_kind"
     """The id cannot be one of Leadway's, or names a thing of another kind (422 "Call ID is invalid")."""
+    TOO_LARGE = "too_large"
+    """An answer with more bytes or values than are read of its kind."""
     CONTACT_UNKNOWN = "contact_unknown"
     TOKEN = "token"  # noqa: S105 - a kind, not a token
     LOCATION = "location"
@@ -65,12 +70,15 @@ class LeadwayError(Exception):
         http_status: int | None = None,
         reached: bool = True,
         trace_id: str | None = None,
+        names_limit: bool = False,
     ) -> None:
         self.kind = kind
         self.endpoint = endpoint
         self.http_status = http_status
         self.reached = reached
         """Whether Leadway may have executed the request. False is a proof of absence."""
+        self.names_limit = names_limit
+        """Whether a 429 has the vendor's rate-limit headers: it comes from the limiter, which stands before the API."""
         self.trace_id = trace_id
         """Leadway's own id of the answer, for its support."""
         known = {"HTTP": http_status, "trace": trace_id}
@@ -90,8 +98,12 @@ class RetryableLeadwayError(LeadwayError):
         http_status: int | None = None,
         reached: bool = True,
         trace_id: str | None = None,
+        names_limit: bool = False,
     ) -> None:
-        super().__init__(kind, endpoint=endpoint, http_status=http_status, reached=reached, trace_id=trace_id)
+        super().__init__(
+            kind, endpoint=endpoint, http_status=http_status, reached=reached, trace_id=trace_id,
+            names_limit=names_limit,
+        )  # fmt: skip
         self.retry_after = retry_after
 
 
@@ -111,6 +123,7 @@ def sort_response(
 ) -> RetryableLeadwayError | PermanentLeadwayError:
     """The error to raise for an answer that is not a 2xx. `headers` must ignore case, as those of requests do.
 
+    What does not come from the API, as an edge's plain text or a captive page, says nothing about the row: an outage.
     Missing scopes, wrong tokens and wrong locations come as 401 or as 403, so the message decides (seen live). On a
     write only a known message proves that nothing was executed; on a read an unknown answer is retried.
     """
@@ -125,8 +138,11 @@ def sort_response(
         return PermanentLeadwayError(kind, endpoint=endpoint, http_status=status, reached=False, trace_id=trace_id)
 
     if status == 429:
-        return later(ErrorKind.THROTTLED, reached=False, retry_after=throttle_wait(headers))
-    if status >= 500 or status == 408:
+        return RetryableLeadwayError(
+            ErrorKind.THROTTLED, endpoint=endpoint, http_status=status, reached=writes, trace_id=trace_id,
+            retry_after=throttle_wait(headers), names_limit=any(name in headers for name in LIMIT_HEADERS),
+        )  # fmt: skip
+    if status >= 500 or status == 408 or not is_of_the_api(body):
         return later(ErrorKind.OUTAGE, retry_after=_wait_asked_for(headers))
     if status in (401, 403):
         kind = _kind_of_denial(message)
@@ -149,10 +165,14 @@ def sort_response(
 
 def throttle_wait(headers: Mapping[str, str]) -> float:
     """Seconds that the account waits after a 429. Its headers are not documented, so each of them may be missing."""
+    day_is_used_up = _number(headers.get("X-RateLimit-Daily-Remaining", "")) == 0
+    reset = _number(headers.get("X-RateLimit-Daily-Reset", ""))
+    if day_is_used_up and reset is not None:
+        return min(reset / 1000, LONGEST_DAY)
     asked = _wait_asked_for(headers)
     if asked:
         return asked
-    if _number(headers.get("X-RateLimit-Daily-Remaining", "")) == 0:
+    if day_is_used_up:
         return DAILY_WAIT
     interval = _number(headers.get("X-RateLimit-Interval-Milliseconds", ""))
     return min(interval / 1000, LONGEST_WAIT) if interval else INTERVAL_WAIT
@@ -172,6 +192,12 @@ def sort_exception(
     proofs = urllib3.exceptions.ConnectTimeoutError | ssl.SSLCertVerificationError  # the first includes "refused"
     reached = not any(isinstance(cause, proofs) for cause in _causes(error))
     return RetryableLeadwayError(ErrorKind.OUTAGE, endpoint=endpoint, reached=reached)
+
+
+def is_of_the_api(body: bytes) -> bool:
+    """Whether the API itself may have written the body: JSON, or nothing. Looks at the first sign only."""
+    start = body[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+    return start[:1] in (b"", b"{", b"[", b'"') or start.rstrip() == b"null"
 
 
 _DENIALS = (

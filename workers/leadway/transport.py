@@ -20,12 +20,12 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from workers.leadway.errors import ErrorKind, RetryableLeadwayError, sort_exception
+from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayError, sort_exception
 from workers.telemetry import metrics
 
 CONNECT_SECONDS = 5.0
 LARGEST_ANSWER = 16 * 1024 * 1024
-"""Bytes, after decompression."""
+"""Bytes, after decompression: of a page of call logs. Other answers have limits of their own."""
 
 Observer = Callable[[str, int | ErrorKind, float, Mapping[str, str]], None]
 """Called after every exchange: endpoint, HTTP status or the kind of error instead, seconds, the answer's headers."""
@@ -39,7 +39,7 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     is_whole: bool
-    """False: the body was cut or is larger than LARGEST_ANSWER, and `body` is empty. Only a non-2xx can be so."""
+    """False: the body was cut or is too large, and `body` is empty. Only a non-2xx can be so."""
 
 
 def exchange(
@@ -48,17 +48,19 @@ def exchange(
     *,
     endpoint: str,
     seconds: float,
+    largest: int = LARGEST_ANSWER,
     observe: Observer | None = None,
 ) -> Answer:
     """Sends the request, reads its whole answer within `seconds`, and counts both.
 
     `endpoint`: its name in metrics and errors. Raises RetryableLeadwayError when there is no whole answer: the
-    connection failed (`sort_exception`), or the body is larger than LARGEST_ANSWER. An answer that is not a 2xx is
-    returned even if its body was cut: `is_whole` tells.
+    connection failed (`sort_exception`), or the body is larger than `largest` bytes (too_large). An answer that is not
+    a 2xx is returned even if its body was cut: `is_whole` tells.
     """
     started = time.monotonic()
     timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), total=seconds)
-    status, headers, body, error = 0, cast(Mapping[str, str], {}), b"", None
+    status, headers, body = 0, cast(Mapping[str, str], {}), b""
+    error: LeadwayError | None = None
     # Prepared without the session's merging, which costs a quarter of the call: ours has nothing but headers.
     request.headers = {**session.headers, **request.headers}
     try:
@@ -69,9 +71,9 @@ def exchange(
             stream=True,
         ) as response:
             status, headers = response.status_code, response.headers
-            body = _read_body(response)
+            body = _read_body(response, largest)
     except _TooLarge:
-        error = RetryableLeadwayError(ErrorKind.PUZZLING, endpoint=endpoint, http_status=status)
+        error = PermanentLeadwayError(ErrorKind.TOO_LARGE, endpoint=endpoint, http_status=status)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as cause:
         error = sort_exception(cause, endpoint=endpoint)
     is_whole = error is None
@@ -88,14 +90,14 @@ def exchange(
 
 
 class _TooLarge(Exception):
-    """The answer is larger than LARGEST_ANSWER."""
+    """The answer is larger than is read."""
 
 
-def _read_body(response: requests.Response) -> bytes:
+def _read_body(response: requests.Response, largest: int) -> bytes:
     body = bytearray()
     for piece in response.iter_content(65536):
         body += piece
-        if len(body) > LARGEST_ANSWER:
+        if len(body) > largest:
             raise _TooLarge
     return bytes(body)
 

@@ -19,7 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from workers.leadway.client import CallType, LeadwayClient
+from workers.leadway.client import CREATE_NOTE, CallType, LeadwayClient
+from workers.leadway.documents import Note, Task
 from workers.leadway.errors import (
     ErrorKind,
     LeadwayError,
@@ -27,7 +28,7 @@ from workers.leadway.errors import (
     RetryableLeadwayError,
     UnreadableDocument,
 )
-from workers.leadway.transport import LARGEST_ANSWER, open_session
+from workers.leadway.transport import open_session
 
 Answer = Callable[["Handler"], None]
 TOKEN = "pit-0000-secret"
@@ -176,9 +177,9 @@ def test_writes_send_what_the_api_wants_and_return_ids(server: Server) -> None:
     due = datetime(2026, 1, 1, 12, tzinfo=UTC)
     client = client_of(server.url)
     server.answer = replying(201, {"note": {"id": "n1", "body": "ñ"}})
-    assert client.create_note("p1", body="ñ") == "n1"
+    assert client.create_note("p1", body="ñ") == Note("n1", body="ñ", added_at=None)
     server.answer = replying(201, {"task": {"id": "t1"}})
-    assert client.create_task("p1", title="T", body="B", due_at=due, assigned_to="u1") == "t1"
+    assert client.create_task("p1", title="T", body="B", due_at=due, assigned_to="u1") == Task("t1", body="")
     server.answer = replying(201, {"tags": ["x"]})
     client.add_tags("p1", tags=["x"])
     server.answer = replying(200, {"succeded": True})
@@ -221,7 +222,7 @@ def test_lists_and_single_documents_are_read(server: Server) -> None:
         b"",
         b"[" * 100_000,
         b'{"notes": [{"id": "n1", "body": "b"}',
-        b"\xff\xfe",
+        b'{"\xff',
         [],
         {"notes": None},
         {"notes": [{"id": "n1"}, "junk"]},
@@ -230,12 +231,50 @@ def test_lists_and_single_documents_are_read(server: Server) -> None:
         {"notes": [{"id": "n1", "contactId": "somebody-else"}]},
         {"notes": [{"id": "n1"}], "total": 2},
         {"notes": [{"id": "n1"}], "hasMore": True},
+        {"notes": [{"id": "n1"}], "count": 3},
+        {"notes": [{"id": "n1"}], "meta": {"nextPageUrl": "/contacts/p1/notes?page=2"}},
+        {"notes": [{"id": "n1"}], "pagination": {"total_pages": 2}},
+        {"notes": [{"id": "n1"}], "links": {"next": "…"}},
+        {"notes": [{"id": "n1"}], "cursor": "n1"},
+        {"notes": [{"id": "n1"}], "limit": 1},
     ],
 )
 def test_a_list_of_notes_that_is_cut_or_malformed_is_never_taken_for_the_whole(server: Server, document: Any) -> None:
     server.answer = replying(200, document)
     with pytest.raises(UnreadableDocument):
         client_of(server.url).list_notes("p1")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"total": 1}, {"hasMore": False}, {"meta": {"nextPage": None, "total": 1, "currentPage": 1}}, {"limit": 100}],
+)
+def test_a_list_that_says_that_it_is_whole_is_read(server: Server, extra: dict[str, Any]) -> None:
+    server.answer = replying(200, {"notes": [{"id": "n1", "body": "b"}], **extra})
+    assert len(client_of(server.url).list_notes("p1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b"<html>Sign in to this network</html>"), (403, b"Access denied"), (404, b"<!doctype html>"), (401, b"no")],
+)
+def test_an_answer_that_does_not_come_from_the_api_is_an_outage(server: Server, status: int, body: bytes) -> None:
+    server.answer = replying(status, body)
+    for ask in (
+        lambda client: client.get_call_log("c1"),
+        lambda client: client.create_note("p1", body="b"),
+        lambda client: client.list_notes("p1"),
+    ):
+        with pytest.raises(RetryableLeadwayError) as caught:
+            ask(client_of(server.url))
+        assert (caught.value.kind, caught.value.reached) == (ErrorKind.OUTAGE, True)
+
+
+def test_a_log_of_a_million_values_is_too_large_and_is_not_read(server: Server) -> None:
+    server.answer = replying(200, b'{"id": "c1", "x": [' + b"{}," * 1_000_000 + b"{}]}")
+    with pytest.raises(PermanentLeadwayError) as caught:
+        client_of(server.url).get_call_log("c1")
+    assert caught.value.kind == ErrorKind.TOO_LARGE
 
 
 @pytest.mark.parametrize("document", [{"id": "c2"}, {"callId": "c1"}, [], b"{", b'{"id": ' + b"9" * 5000 + b"}"])
@@ -303,7 +342,7 @@ UNCLEAR = [
     (hang_up, ErrorKind.OUTAGE),
     (cut, ErrorKind.OUTAGE),
     (broken_compression, ErrorKind.PUZZLING),
-    (replying(201, b" " * (LARGEST_ANSWER + 1)), ErrorKind.PUZZLING),
+    (replying(201, b" " * (CREATE_NOTE.largest + 1)), ErrorKind.TOO_LARGE),
     (replying(201, b"{"), ErrorKind.PUZZLING),
     (replying(201, {"note": {}}), ErrorKind.PUZZLING),
     (replying(201, {"note": {"id": None}}), ErrorKind.PUZZLING),
@@ -321,7 +360,7 @@ def test_a_write_without_a_clear_answer_is_unclear_and_over_by_the_deadline(
     server.answer = answer
     observed: list[Any] = []
     client = client_of(server.url, seconds=0.5, observe=lambda *seen: observed.append(seen))
-    with pytest.raises(RetryableLeadwayError) as caught:
+    with pytest.raises(LeadwayError) as caught:
         client.create_note("p1", body=PERSON)
     assert (caught.value.kind, caught.value.reached) == (kind, True)
     assert len(server.requests) == 1, "nothing is repeated, no redirect followed"
@@ -370,7 +409,7 @@ def test_a_refusal_whose_body_is_cut_is_still_that_refusal(server: Server) -> No
     with pytest.raises(RetryableLeadwayError) as caught:
         client_of(server.url).create_note("p1", body="b")
     error = caught.value
-    assert (error.kind, error.reached, error.retry_after) == (ErrorKind.THROTTLED, False, 7)
+    assert (error.kind, error.reached, error.retry_after) == (ErrorKind.THROTTLED, True, 7)
 
 
 def unused_port() -> int:

@@ -61,8 +61,8 @@ IN_THE_SPECIFICATION = [
 ]
 UNHEARD_OF = [
     (302, "", LATER, ErrorKind.PUZZLING),
-    (401, "<html>", LATER, ErrorKind.PUZZLING),
-    (403, "<html>blocked</html>", LATER, ErrorKind.PUZZLING),
+    (401, "<html>", LATER, ErrorKind.OUTAGE),
+    (403, "<html>blocked</html>", LATER, ErrorKind.OUTAGE),
     (401, saying("something new"), NEVER, ErrorKind.TOKEN),
     (408, "", LATER, ErrorKind.OUTAGE),
     (409, "[]", LATER, ErrorKind.PUZZLING),
@@ -91,7 +91,6 @@ NOT_EXECUTED = [
     (404, saying("Contact could not be found for id: x"), NEVER, ErrorKind.CONTACT_UNKNOWN),
     (400, saying("Unknown contact"), NEVER, ErrorKind.CONTACT_UNKNOWN),
     (400, saying("contactId is invalid"), NEVER, ErrorKind.CONTACT_UNKNOWN),
-    (429, "", LATER, ErrorKind.THROTTLED),
 ]
 UNCLEAR = [
     (302, "", ErrorKind.PUZZLING),
@@ -99,7 +98,8 @@ UNCLEAR = [
     (400, saying("The contact's assigned user was not found"), ErrorKind.REFUSED),
     (401, saying("something new"), ErrorKind.PUZZLING),
     (403, saying("Forbidden resource"), ErrorKind.PUZZLING),
-    (403, "<html>", ErrorKind.PUZZLING),
+    (403, "<html>", ErrorKind.OUTAGE),
+    (429, "", ErrorKind.THROTTLED),
     (404, saying("Cannot POST /contacts/x/notes"), ErrorKind.REFUSED),
     (408, "", ErrorKind.OUTAGE),
     (409, "", ErrorKind.PUZZLING),
