@@ -438,3 +438,17 @@ def test_a_call_that_is_leased_or_paused_is_not_fetched(at_work: AtWork, why: st
         write(at_work.database, pauses.pause, at_work.location_id, cause=PauseCause.PERSON, detail="why")
     at_work.fetch(call)
     assert not at_work.requests("fetch")
+
+
+def test_a_log_that_is_too_large_is_named_so_and_an_edges_answer_makes_nothing_dead(at_work: AtWork) -> None:
+    large, fine = at_work.double.place_call(), at_work.double.place_call()
+    for call in (large, fine):
+        at_work.announce(call)
+    body = b'{"id": "' + large.call_id.encode() + b'", "x": [' + b"{}," * 1_000_000 + b"{}]}"
+    at_work.double.fault("fetch", "status", status=200, body=body, only=large.call_id)
+    row = at_work.fetch(large)
+    assert (row.status, row.dead_cause) == ("dead", "too_large")
+    at_work.double.fault("fetch", "status", status=403, body=b"Access denied", only=fine.call_id, times=1)
+    row = at_work.fetch(fine)
+    assert (row.status, row.failures) == ("pending", 0)
+    assert at_work.fetch_when_due(fine).status == "complete"

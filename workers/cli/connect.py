@@ -63,7 +63,8 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
 def set_budget(location: str, **numbers: int | None) -> None:
     """Sets what Leadway allows this account, if it differs. A number that is not given becomes the default again.
 
-    It counts from the next attempt on. What Leadway's answers say lowers it by itself.
+    It counts from the next attempt on. What Leadway's answers say lowers it by itself. The day is shared by all private
+    tokens of a location, so leave room for its other integrations.
 
     \b
     Examples:

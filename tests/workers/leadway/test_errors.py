@@ -13,6 +13,7 @@ from requests.structures import CaseInsensitiveDict
 from workers.leadway.errors import (
     DAILY_WAIT,
     INTERVAL_WAIT,
+    LONGEST_DAY,
     LONGEST_WAIT,
     ErrorKind,
     LeadwayError,
@@ -155,6 +156,10 @@ NOW = "Sun, 22 Nov 2026 10:00:00 GMT"
         ({"X-RateLimit-Interval-Milliseconds": "10000", "X-RateLimit-Daily-Remaining": "0"}, DAILY_WAIT),
         ({"X-RateLimit-Interval-Milliseconds": "10000", "X-RateLimit-Daily-Remaining": "5"}, 10),
         ({"Retry-After": "3", "X-RateLimit-Daily-Remaining": "0"}, 3),
+        ({"X-RateLimit-Daily-Remaining": "0", "X-RateLimit-Daily-Reset": "84322000"}, 84_322),
+        ({"Retry-After": "3", "X-RateLimit-Daily-Remaining": "0", "X-RateLimit-Daily-Reset": "5000"}, 5),
+        ({"X-RateLimit-Daily-Remaining": "5", "X-RateLimit-Daily-Reset": "84322000"}, INTERVAL_WAIT),
+        ({"X-RateLimit-Daily-Remaining": "0", "X-RateLimit-Daily-Reset": "9e12"}, LONGEST_DAY),
     ],
 )
 def test_a_throttled_request_waits_as_long_as_leadway_says(headers: dict[str, str], seconds: float) -> None:
