@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from models.calls.calls import CALL, call_actions_table, calls_table
 from models.database import moment
-from models.follow_ups.follow_ups import follow_ups_table
+from models.follow_ups.follow_ups import FollowUpState, follow_ups_table
 from models.intake.inbox import inbox_table
 from models.intake.notifications import notifications_table
 from models.intake.quarantine import quarantine_table
@@ -39,13 +39,18 @@ action, no word of a caller.
 
 
 def empty_calls(connection: Connection, *, days: int) -> int:
-    """Empties a batch of stored calls that began more than `days` ago and that nothing is done about any more, with
-    their actions, follow-ups and notifications. Returns how many calls."""
+    """Empties a batch of stored calls that began more than `days` ago and that nothing is done about or owed for any
+    more, with their actions, follow-ups and notifications. Returns how many calls."""
     old = moment(-86_400.0 * days)
     c, w = calls_table.c, work_table.c
     is_worked_on = sa.exists().where(
         w.kind == CALL.name, w.location_id == c.location_id, w.subject == c.call_id, ~IS_DEAD
     )
+    f = follow_ups_table.c
+    is_owed = sa.exists().where(
+        f.location_id == c.location_id, f.call_id == c.call_id,
+        f.status.in_([FollowUpState.PENDING, FollowUpState.UNCLEAR]),
+    )  # fmt: skip
     keys = connection.execute(
         sa.select(c.location_id, c.call_id)
         .where(
@@ -53,6 +58,7 @@ def empty_calls(connection: Connection, *, days: int) -> int:
             sa.func.coalesce(c.started_at, c.first_heard_at) < old,
             c.emptied_at.is_(None),
             ~is_worked_on,
+            ~is_owed,
         )
         .limit(EMPTIED_AT_ONCE)
     ).all()

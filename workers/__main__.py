@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.accounts import accounts
 from models.database import WORKER, Database
 from models.failpoints import arm_failpoints
+from models.follow_ups import follow_ups
 from models.settings import Settings, SettingsError, read_settings
 from workers.app import QUEUES, app, connect_broker
 from workers.dispatch_due import dispatch_due
@@ -31,7 +32,7 @@ from workers.process.celery_patches import (
     consumed_queues,
     refuse_remote_control,
 )
-from workers.process.connections import look_at_the_databases_life, open_connections
+from workers.process.connections import Connections, look_at_the_databases_life, open_connections
 from workers.process.heartbeat import heartbeating
 from workers.process.life_watch import LOOK_SECONDS
 from workers.process.ticks import Tick, dispatch_wanted, ticking
@@ -79,6 +80,7 @@ def run_worker(settings: Settings) -> int:
         )
     except (SQLAlchemyError, accounts.SecretTaken) as error:  # the database may come later than we do
         log.error("account_not_written_at_start", error=type(error).__name__)
+    _refuse_changed_rules(connections)
     ticks = (
         Tick(take_in_what_waits, dispatch_due, seconds=1.0, woken=dispatch_wanted),
         Tick(open_windows, seconds=2.0),
@@ -113,6 +115,20 @@ def run_worker(settings: Settings) -> int:
         worker.start()
     connections.close()
     return int(worker.exitcode or 0)
+
+
+def _refuse_changed_rules(this: Connections) -> None:
+    """Raises SettingsError when what is owed would be worded for one kind of thing and sent as another."""
+    try:
+        with this.database.reading() as connection:
+            changed = follow_ups.changed_rules(connection, this.rules)
+    except SQLAlchemyError:  # the database may come later; each follow-up is compared when it is worded
+        return
+    if changed:
+        raise SettingsError(
+            f"the kind of {', '.join(map(repr, changed))} was changed in the rules file while follow-ups of the old"
+            " kind are owed: give the changed rule a new id, and keep the old one with enabled = false"
+        )
 
 
 def run_beat(settings: Settings) -> int:

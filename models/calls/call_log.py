@@ -12,6 +12,8 @@ from typing import Any
 
 LEADWAY_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 """What may be an id of Leadway's, of whatever thing: ids are opaque, but these characters are safe in a URL's path."""
+YOUNG = timedelta(minutes=10)
+"""So long after a call's end its log may still grow: it may lack its length, its words, its actions."""
 SETTLED_AS_IT_IS_AFTER = timedelta(hours=2)
 """A log that still lacks its words after this time will not get them: it counts as settled as it is."""
 
@@ -66,8 +68,8 @@ class CallLog:
     started_at: datetime | None = None
     duration_seconds: float | None = None
     trial_call: bool = False
-    transferred: bool | None = None
-    """`agentTransferOccurred`, which the vendor does not document."""
+    agent_handoff: bool | None = None
+    """`agentTransferOccurred`: most likely a handoff from one AI agent to another, which is no transfer of the call."""
     summary: str = ""
     transcript: str = ""
     translation: Mapping[str, Any] | None = None
@@ -77,6 +79,8 @@ class CallLog:
     """What the document has beside all these fields, redacted: unknown fields, and known ones that were not read."""
     unknown_fields: tuple[str, ...] = ()
     """Top-level names that no reference describes: they are counted and kept, and are no error."""
+    unread_fields: tuple[str, ...] = ()
+    """Described names whose value has a shape that could not be read: likewise."""
 
     @property
     def ended_at(self) -> datetime | None:
@@ -86,15 +90,18 @@ class CallLog:
 
     @property
     def is_settled(self) -> bool:
-        """Whether Leadway has finished writing the log: a call that lasted has a transcript and a summary."""
-        return not self.duration_seconds or bool(self.transcript.strip() and self.summary.strip())
+        """Whether Leadway has finished writing the log, as far as the log itself tells: it has its words."""
+        return bool(self.transcript.strip() and self.summary.strip())
 
     def is_settled_after(self, waited: timedelta) -> bool:
         """Whether the log is settled, or lacks its words and counts as settled as it is, because `waited` is long.
+
+        A log without a length is waited for less: most likely nobody spoke.
 
         Callers take `waited` up to the reading from where they know it: for a call that is stored already, fetched or
         listed, from its first storing; for a new call of a list, from its end; for the first fetched reading it is 0.
         A stored call that Leadway does not find any more (404) has no log to ask here: `workers.fetch_call` ends it
         when it was first heard of SETTLED_AS_IT_IS_AFTER ago.
         """
-        return self.is_settled or waited >= SETTLED_AS_IT_IS_AFTER
+        longest = SETTLED_AS_IT_IS_AFTER if self.duration_seconds else YOUNG
+        return self.is_settled or waited >= longest

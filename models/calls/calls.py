@@ -10,13 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
-from models.calls.call_log import Action, CallLog, Source
+from models.calls.call_log import YOUNG, Action, CallLog, Source
 from models.database import Json, UtcDateTime, metadata, moment, now
 from models.work import lifecycle, open_work
 from models.work.work_rows import IS_DEAD, IS_LEASED, IS_THIS_ROW, NEW, POISON, Lane, WorkKey, WorkKind, work_table
-
-YOUNG = timedelta(minutes=10)
-"""A settled call that ended less than this ago is read again when it is announced again: its log may still grow."""
 
 
 class Origin(StrEnum):
@@ -143,7 +140,7 @@ class Call:
             agent_deleted=self.agent_deleted, message_id=self.message_id, from_number=self.from_number,
             to_number=self.to_number, direction=self.direction, call_status=self.call_status,
             started_at=self.started_at, duration_seconds=self.duration_seconds, trial_call=bool(self.trial_call),
-            transferred=self.agent_handoff, summary=self.summary or "", transcript=self.transcript or "",
+            agent_handoff=self.agent_handoff, summary=self.summary or "", transcript=self.transcript or "",
             translation=self.translation, extracted_data=self.extracted_data, document=self.document or {},
         )  # fmt: skip
 

@@ -41,7 +41,7 @@ def brings_news(call: Call, actions: Sequence[CallAction], call_log: CallLog) ->
         return True
     if call_log.trial_call and not call.trial_call:
         return True
-    if any(not (getattr(call, name) or "").startswith(listed[name]) for name in ("summary", "transcript")):
+    if any(not (getattr(call, name) or "").startswith(listed[name] or "") for name in ("summary", "transcript")):
         return True
     known = {each.action_key for each in actions}
     matched = match_actions([StoredAction(each.action_key, each.action) for each in actions], call_log.actions)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.calls.action_matching import StoredAction, match_actions
-from models.calls.call_log import Action, CallLog, Source
+from models.calls.call_log import YOUNG, Action, CallLog, Source
 from models.calls.calls import Call, actions_of, as_call, call_actions_table, calls_table, this_call
 from models.database import insert, now
 from models.work.work_rows import Request
@@ -42,6 +42,8 @@ class Stored:
     was_settled: bool
     settled: bool
     wants_follow_ups: bool
+    is_newest: bool
+    """Whether this reading was stored; else an earlier one that is newer stays."""
 
 
 def store(
@@ -91,7 +93,8 @@ def _insert_new(
         if request is None:
             raise AssertionError("a new call tells how it became known")
         unread_for = common["read_at"] - (call_log.ended_at or common["read_at"])
-        settled = call_log.is_settled_after(unread_for if call_log.source is Source.LIST else timedelta())
+        waited = unread_for if call_log.source is Source.LIST or not call_log.duration_seconds else timedelta()
+        settled = call_log.is_settled_after(waited)
         rows.append(
             {
                 "location_id": location_id, "call_id": call_log.call_id, **_log_columns(call_log, time_zone),
@@ -103,7 +106,7 @@ def _insert_new(
         keyed = list(zip(match_actions((), call_log.actions), call_log.actions, strict=True))
         found[call_log.call_id] = Stored(
             call_log, keyed, request.first_heard_at, at, is_new=True, was_settled=False, settled=settled,
-            wants_follow_ups=request.wants_follow_ups,
+            wants_follow_ups=request.wants_follow_ups, is_newest=True,
         )  # fmt: skip
     # The values are parameters of one short statement, so that it is compiled once for all.
     statement = insert(connection, calls_table).on_conflict_do_nothing().returning(calls_table.c.call_id)
@@ -129,16 +132,19 @@ def _bring_up_to_date(
     before = [StoredAction(each.action_key, each.action) for each in actions_of(connection, location_id, call.call_id)]
     if call.reading_fence >= common["reading_fence"] or call.erased_at is not None:
         keyed = [(each.action_key, each.action) for each in before]
-        return _stored(call, call_log, keyed, settled=call.settled_at is not None)
+        return _stored(call, call_log, keyed, settled=call.settled_at is not None, is_newest=False)
     merged = _merge(call, call_log)
     settled = merged.is_settled_after(common["read_at"] - call.stored_at)
+    # Who asks for a settled call again knows of more than its log says: it goes on being read while it may still grow.
+    age = common["read_at"] - (merged.ended_at or call.stored_at)
+    may_grow = call.settled_at is not None and not call_log.actions and not before and age < YOUNG
     values = {
         **_log_columns(merged, time_zone), **_provenance(call_log, call), "read_from": call_log.source,
         "settled_at": (call.settled_at or at) if settled else None, "emptied_at": None, **common,
     }  # fmt: skip
     connection.execute(sa.update(calls_table).where(this_call).values(values), this)
     keyed = _save_actions(connection, location_id, call_log, before)
-    return _stored(call, merged, keyed, settled=settled)
+    return _stored(call, merged, keyed, settled=settled and not may_grow, is_newest=True)
 
 
 def _heard(connection: Connection, call: Call, request: Request) -> Call:
@@ -151,10 +157,12 @@ def _heard(connection: Connection, call: Call, request: Request) -> Call:
     return heard
 
 
-def _stored(call: Call, call_log: CallLog, keyed: Sequence[tuple[str, Action]], *, settled: bool) -> Stored:
+def _stored(
+    call: Call, call_log: CallLog, keyed: Sequence[tuple[str, Action]], *, settled: bool, is_newest: bool
+) -> Stored:
     return Stored(
         call_log, keyed, call.first_heard_at, call.stored_at, is_new=False, was_settled=call.settled_at is not None,
-        settled=settled, wants_follow_ups=call.wants_follow_ups,
+        settled=settled, wants_follow_ups=call.wants_follow_ups, is_newest=is_newest,
     )  # fmt: skip
 
 
@@ -167,7 +175,7 @@ def _merge(call: Call, call_log: CallLog) -> CallLog:
     kept = {
         name: getattr(stored, name)
         for name in CallLog.__dataclass_fields__
-        if name not in ("actions", "unknown_fields") and getattr(call_log, name) in (None, "", {})
+        if name not in ("actions", "unknown_fields", "unread_fields") and getattr(call_log, name) in (None, "", {})
     }
     document = {**stored.document, **call_log.document} if call_log.source is Source.LIST else call_log.document
     # False may mean that the document did not say, and a trial call stays one.
@@ -187,11 +195,11 @@ def log_columns(call_log: CallLog) -> dict[str, Any]:
         "to_number": call_log.to_number,
         "agent_id": call_log.agent_id,
         "agent_deleted": call_log.agent_deleted,
-        "agent_handoff": call_log.transferred,
+        "agent_handoff": call_log.agent_handoff,
         "message_id": call_log.message_id,
         "trial_call": call_log.trial_call,
-        "summary": call_log.summary,
-        "transcript": call_log.transcript,
+        "summary": call_log.summary or None,
+        "transcript": call_log.transcript or None,
         "translation": call_log.translation,
         "extracted_data": call_log.extracted_data,
         "document": call_log.document,

@@ -16,10 +16,13 @@ from sqlalchemy import Connection
 from models.calls.calls import calls_table
 from models.database import UtcDateTime, earlier_of, insert, metadata, moment, now
 from models.follow_ups.references import reference_for
-from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, SkipReason
-from models.work import life, lifecycle
+from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, Rules, SkipReason
+from models.work import life, lifecycle, open_work
 from models.work.lifecycle import Claim
 from models.work.work_rows import Lane, WorkKey, WorkKind, work_table
+
+UNKNOWN_CONTACT = "contact_unknown"
+"""The cause of death of a follow-up whose contact the CRM does not know."""
 
 
 class FollowUpState(StrEnum):
@@ -128,12 +131,14 @@ def plan(
     *,
     delay_seconds: float = 0,
     lane: Lane = Lane.FOLLOW_UP,
+    move: bool = False,
 ) -> None:
     """Writes the planned follow-ups, in the transaction that stores the call.
 
     A follow-up that was planned before stays as it is; one that was skipped for want of a contact is taken up when the
     contact is known now. `delay_seconds` lets follow-ups wait for the summary; a later plan without a delay brings
-    them forward.
+    them forward. `move`: what is planned for another contact and not written yet moves to the contact that is planned
+    now, because contacts are merged; one that died because its contact is unknown is revived.
     """
     for each in planned:
         row = _planned_row(location_id, call_id, each)
@@ -144,10 +149,34 @@ def plan(
         key = work_key(location_id, row["follow_up_id"])
         if is_new or _take_up(connection, row, SkipReason.NO_CONTACT):
             lifecycle.add(connection, key, lane=lane, delay_seconds=delay_seconds)
+        elif move and _move_to_contact(connection, key, each.contact_id):
+            continue
         elif delay_seconds <= 0:
             connection.execute(
                 _BRING_FORWARD.values(due_at=earlier_of(connection, work_table.c.due_at, moment())), key.parameters
             )
+
+
+def _move_to_contact(connection: Connection, key: WorkKey, contact_id: str | None) -> bool:
+    """Returns False when there is nothing to move: it is written, may be written, or is of this contact already."""
+    found = get(connection, key.subject)
+    if found is None or not _moves(found, contact_id) or not lifecycle.lock(connection, key):
+        return False
+    found, work = get(connection, key.subject), open_work.get(connection, key)
+    if found is None or work is None or not _moves(found, contact_id):
+        return False
+    revives = work.dead_cause == UNKNOWN_CONTACT
+    lifecycle.take_from_worker(connection, key)
+    if revives or found.status is FollowUpState.PENDING:
+        lifecycle.request(connection, key, lane=Lane.FOLLOW_UP)
+    facts: dict[str, Any] = {"contact_id": contact_id, "body": None, "title": None, "appointment_id": None}
+    _write_of(connection, found, facts | ({"status": FollowUpState.PENDING} if revives else {}))
+    return True
+
+
+def _moves(follow_up: FollowUp, contact_id: str | None) -> bool:
+    unwritten = follow_up.status in (FollowUpState.PENDING, FollowUpState.DEAD) and follow_up.intent_at is None
+    return unwritten and contact_id is not None and contact_id != follow_up.contact_id
 
 
 def take_up_skipped(connection: Connection, location_id: str, call_id: str, planned: Sequence[PlannedFollowUp]) -> int:
@@ -314,6 +343,17 @@ def get(connection: Connection, follow_up_id: str) -> FollowUp | None:
 
 
 _GET = sa.select(follow_ups_table).where(follow_ups_table.c.follow_up_id == sa.bindparam("this_follow_up"))
+
+
+def changed_rules(connection: Connection, rules: Rules) -> list[str]:
+    """The ids of rules that make another kind of thing now than what is owed by them."""
+    c, w = follow_ups_table.c, work_table.c
+    owed = sa.select(c.location_id, c.rule_id, c.kind).distinct().join_from(
+        follow_ups_table, work_table,
+        sa.and_(w.kind == FOLLOW_UP.name, w.location_id == c.location_id, w.subject == c.follow_up_id),
+    )  # fmt: skip
+    found = ((row, rules.find(row.rule_id, location_id=row.location_id)) for row in connection.execute(owed))
+    return sorted({rule.id for row, rule in found if rule is not None and rule.kind != row.kind})
 
 
 def of_call(connection: Connection, location_id: str, call_id: str) -> list[FollowUp]:

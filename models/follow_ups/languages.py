@@ -25,6 +25,9 @@ class Phrases:
     units: dict[str, tuple[str, str]]
     call: str
     number: str
+    """Where the log does not tell who called."""
+    number_of_caller: str
+    number_dialled: str
     length: str
     not_known: str
     late_by: str
@@ -112,7 +115,9 @@ PHRASES = {
         ),
         units={"minute": ("minute", "minutes"), "hour": ("hour", "hours"), "day": ("day", "days")},
         call="Call",
-        number="Caller's number",
+        number="Number",
+        number_of_caller="Caller's number",
+        number_dialled="Number dialled",
         length="Length",
         not_known="not known",
         late_by="This note was written {delay} after the call, because the call became known late.",
@@ -148,7 +153,9 @@ PHRASES = {
         ),
         units={"minute": ("minuto", "minutos"), "hour": ("hora", "horas"), "day": ("día", "días")},
         call="Llamada",
-        number="Número de quien llamó",
+        number="Número",
+        number_of_caller="Número de quien llamó",
+        number_dialled="Número marcado",
         length="Duración",
         not_known="no consta",
         late_by="Esta nota se escribió {delay} después de la llamada, porque se tuvo constancia de ella con retraso.",

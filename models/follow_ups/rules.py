@@ -12,7 +12,7 @@ from models.calls.call_log import Action, ActionType, CallLog
 
 ANY_ACTION = "*"
 CALL_KEY = "call"
-"""The action key of a transfer that the log asserts (`agentTransferOccurred`) but lists no action for."""
+"""The action key of a transfer that releases before 2026-12 planned where the log had `agentTransferOccurred` alone."""
 
 EVERY_LANGUAGE = ""
 """The key of a template that stands for all languages."""
@@ -107,22 +107,17 @@ def follow_ups_for(
     skip_reason = _skip_reason(call_log, too_old=too_old)
     return tuple(
         PlannedFollowUp(rule.id, action_key, rule.kind, contact_id, skip_reason)
-        for action_key, action in _to_be_planned(call_log, keyed_actions, planned_as_call=planned_as_call)
+        for action_key, action in _to_be_planned(keyed_actions, planned_as_call=planned_as_call)
         for rule in rules.of(location_id)
         if rule.wants(action)
     )
 
 
-def _to_be_planned(
-    call_log: CallLog, keyed_actions: Sequence[tuple[str, Action]], *, planned_as_call: bool
-) -> list[tuple[str, Action]]:
+def _to_be_planned(keyed_actions: Sequence[tuple[str, Action]], *, planned_as_call: bool) -> list[tuple[str, Action]]:
     in_order = sorted(keyed_actions, key=_moment_and_key)
-    transfers = [keyed for keyed in in_order if keyed[1].action_type.upper() == ActionType.CALL_TRANSFER]
     if planned_as_call:
+        transfers = [keyed for keyed in in_order if keyed[1].action_type.upper() == ActionType.CALL_TRANSFER]
         return [keyed for keyed in in_order if keyed not in transfers[:1]]
-    # Only a settled log is believed to lack the action: an early reading may have the flag before the actions.
-    if call_log.transferred and not transfers and call_log.is_settled:
-        return [*in_order, (CALL_KEY, Action(action_type=ActionType.CALL_TRANSFER))]
     return in_order
 
 

@@ -115,15 +115,16 @@ def vocabulary(context: NoteContext) -> Vocabulary:
         id=one_line(log.call_id),
         contact_id=one_line(log.contact_id),
         time=time(log.started_at),
-        number=one_line(log.from_number),
+        number=one_line(log.to_number if log.direction == "outbound" else log.from_number),
         length=length(log.duration_seconds) if log.duration_seconds is not None else "",
         summary=several_lines(log.summary),
     )
     late = _late(context, language)
     phrases = PHRASES[language]
+    number_told = {"inbound": phrases.number_of_caller, "outbound": phrases.number_dialled}.get(log.direction or "")
     facts = [
         f"{phrases.call}: {call.time or phrases.not_known}",
-        f"{phrases.number}: {call.number or phrases.not_known}",
+        f"{number_told or phrases.number}: {call.number or phrases.not_known}",
         f"{phrases.length}: {call.length or phrases.not_known}",
         late,
     ]

@@ -145,7 +145,9 @@ def claimed_call(database: Database, call_id: str = "call-1", **how: Any) -> Cla
 
 
 def call_log(call_id: str = "call-1", *, source: Source = Source.FETCH, **values: Any) -> CallLog:
-    return CallLog(call_id=call_id, source=source, **values)
+    """A log with its words, unless a length is given: then as it is."""
+    words = {} if "duration_seconds" in values else {"summary": SUMMARY, "transcript": TRANSCRIPT}
+    return CallLog(call_id=call_id, source=source, **{**words, **values})
 
 
 def booked_call(call_id: str) -> CallLog:

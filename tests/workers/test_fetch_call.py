@@ -2,12 +2,14 @@
 
 import json
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from models.accounts import pauses
 from models.accounts.pauses import PauseCause
+from models.calls.call_log import YOUNG
 from models.calls.calls import Origin
 from models.follow_ups.rules_file import load_rules
 from models.intake.notifications import NotificationStatus
@@ -111,8 +113,8 @@ def test_a_log_that_is_not_there_yet_is_read_again_at_growing_intervals_and_cost
         row = at_work.fetch_when_due(call)
     assert row.status == "complete"
     assert intervals[0] == pytest.approx(2 * RETRY_SECONDS, abs=TOLERATED)
-    assert intervals == sorted(intervals)
-    assert len(intervals) <= 7
+    assert all(later > before - 0.1 for before, later in pairwise(intervals))
+    assert len(intervals) <= 12
 
 
 def test_a_log_that_is_not_there_after_a_day_is_dead_and_a_new_notification_revives_it(at_work: AtWork) -> None:
@@ -167,9 +169,73 @@ def test_a_summary_that_never_comes_is_waited_for_two_minutes_and_the_log_settle
     assert len(at_work.follow_ups_of(call)) == 1
 
 
-def test_a_call_without_length_is_settled_without_words(at_work: AtWork) -> None:
-    call = at_work.fetched(duration=0, actions=[], empty_for=HOUR)
-    assert at_work.call(call).status == "complete"
+def test_a_call_without_length_is_settled_without_words_when_it_is_not_young_any_more(at_work: AtWork) -> None:
+    young = at_work.fetched(duration=0, actions=[], empty_for=HOUR)
+    assert at_work.call(young).status == "pending"
+    at_work.time_passes(YOUNG.total_seconds())
+    assert at_work.fetch(young).status == "complete"
+    old = at_work.fetched(duration=0, actions=[], empty_for=2 * HOUR, ago=HOUR)
+    assert at_work.call(old).status == "complete"
+
+
+@pytest.mark.parametrize("first", [{"duration": 0}, {"duration": None}, {"duration": -1}])
+@pytest.mark.parametrize("after_seconds", [5.0, 200.0])
+def test_a_young_log_without_words_and_length_is_read_again_and_its_note_comes_within_a_minute(
+    at_work: AtWork, first: dict[str, Any], after_seconds: float
+) -> None:
+    call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True)
+    whole = json.loads(call.versions[-1][1])
+    at_work.double.change_call(call.call_id, **first, summary="", transcript="", executedCallActions=[])
+    at_work.double.change_call(call.call_id, after=after_seconds, **whole)
+    at_work.announce(call)
+    row, waited = at_work.fetch(call), 0.0
+    while row.status == "pending":
+        waited += at_work.seconds_until(row.due_at)
+        row = at_work.fetch_when_due(call)
+    assert waited < after_seconds + 60
+    assert len(at_work.follow_ups_of(call)) == 1
+
+
+def test_a_repeated_notification_of_a_young_call_without_actions_waits_for_them(at_work: AtWork) -> None:
+    call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True, actions_late=100)
+    at_work.announce(call)
+    assert at_work.fetch(call).status == "complete"
+    at_work.announce(call)
+    row, waited = at_work.fetch(call), 0.0
+    while row.status == "pending":
+        waited += at_work.seconds_until(row.due_at)
+        row = at_work.fetch_when_due(call)
+    assert waited < 160
+    assert len(at_work.follow_ups_of(call)) == 1
+
+
+def test_an_unwritten_follow_up_moves_to_the_contact_of_the_newest_log(at_work: AtWork) -> None:
+    call = at_work.fetched(actions=["CALL_TRANSFER"])
+    [planned] = at_work.follow_ups_of(call)
+    merged = at_work.double.place_call(contact=True).contact_id
+    at_work.double.change_call(call.call_id, contactId=merged)
+    at_work.replay(call)
+    at_work.fetch(call)
+    assert at_work.send_when_due(planned.follow_up_id).status == "done"
+    assert [note.contact_id for note in at_work.notes(planned.follow_up_id)] == [merged]
+
+
+def test_a_follow_up_that_died_of_an_unknown_contact_revives_with_another_and_a_written_one_stays(
+    at_work: AtWork,
+) -> None:
+    call, written = at_work.fetched(actions=["CALL_TRANSFER"]), at_work.fetched(actions=["CALL_TRANSFER"])
+    [planned], [sent] = at_work.follow_ups_of(call), at_work.follow_ups_of(written)
+    assert at_work.send(sent.follow_up_id).status == "done"
+    at_work.double.fault("create_note", "status", status=404, body={"message": "Contact not found"}, times=1)
+    assert at_work.send(planned.follow_up_id).status == "dead"
+    merged = at_work.double.place_call(contact=True).contact_id
+    for each in (call, written):
+        at_work.double.change_call(each.call_id, contactId=merged)
+        at_work.replay(each)
+        at_work.fetch(each)
+    assert at_work.send_when_due(planned.follow_up_id).status == "done"
+    assert [note.contact_id for note in at_work.notes(planned.follow_up_id)] == [merged]
+    assert [note.contact_id for note in at_work.notes(sent.follow_up_id)] == [written.contact_id]
 
 
 def test_a_fuller_log_later_adds_follow_ups_and_repeats_none(at_work: AtWork) -> None:
@@ -189,18 +255,6 @@ def test_a_fuller_log_later_adds_follow_ups_and_repeats_none(at_work: AtWork) ->
     at_work.replay(call)
     at_work.fetch(call)
     assert len(at_work.follow_ups_of(call)) == 2
-
-
-def test_a_transfer_that_only_the_flag_tells_of_is_told_once_when_its_action_turns_up(at_work: AtWork) -> None:
-    call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True, actions_late=60)
-    at_work.announce(call)
-    at_work.fetch(call)
-    [by_flag] = at_work.follow_ups_of(call)
-    at_work.time_passes(61)
-    at_work.replay(call)
-    at_work.fetch(call)
-    assert [each.follow_up_id for each in at_work.follow_ups_of(call)] == [by_flag.follow_up_id]
-    assert len(at_work.rows("call_actions")) == 1
 
 
 def test_an_older_copy_erases_nothing(at_work: AtWork) -> None:

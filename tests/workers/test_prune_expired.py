@@ -1,11 +1,13 @@
 """After the retention time people's words are gone, the rows stay, and nothing brings the words back."""
 
+from datetime import timedelta
 from typing import Any
 
+from models import retention
 from models.calls.calls import Origin
 from models.intake.notifications import NotificationStatus
 from models.work.work_rows import Lane
-from tests.support.rows import arrive
+from tests.support.rows import arrive, write
 from tests.support.worker import AtWork
 from workers.prune_expired import prune_expired
 
@@ -37,8 +39,6 @@ def words_left(at_work: AtWork) -> list[Any]:
 
 
 def grow_old(at_work: AtWork, days: float) -> None:
-    from datetime import timedelta
-
     at_work.time_passes(days * DAY)
     for row in at_work.rows("calls"):
         if row["started_at"] is not None:
@@ -101,3 +101,17 @@ def test_notifications_of_no_call_lose_their_words_too(at_work: AtWork) -> None:
     prune_expired()
     assert not words_left(at_work)
     assert {row["status"] for row in at_work.rows("notifications")} == {"unresolved", "ignored"}
+
+
+def test_a_call_is_not_emptied_while_its_note_is_owed_or_unclear(at_work: AtWork) -> None:
+    call = at_work.fetched(actions=["CALL_TRANSFER"], ago=DAY)
+    [owed] = at_work.follow_ups_of(call)
+    at_work.double.fault("create_note", "reset", times=1)
+    at_work.change_call(call, first_heard_at=at_work.call(call).first_heard_at - timedelta(days=40))
+    at_work.change_call(call, started_at=at_work.call(call).started_at - timedelta(days=40))
+    assert write(at_work.database, retention.empty_calls, days=30) == 0
+    at_work.send(owed.follow_up_id)
+    assert write(at_work.database, retention.empty_calls, days=30) == 0
+    while at_work.follow_up(owed.follow_up_id).status != "done":
+        at_work.send_when_due(owed.follow_up_id)
+    assert write(at_work.database, retention.empty_calls, days=30) == 1

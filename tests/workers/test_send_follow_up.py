@@ -651,3 +651,16 @@ def test_two_workers_at_once_write_one_note(at_work: AtWork) -> None:
         at_work.send(follow_up_id)
     assert at_work.follow_up(follow_up_id).status == "done"
     assert one_note(at_work, follow_up_id)
+
+
+def test_a_rule_that_makes_another_kind_of_thing_now_sends_nothing_and_is_named(
+    at_work: AtWork, tmp_path: Path
+) -> None:
+    rule = '[[rule]]\nid = "mine"\naction = "SMS"\n'
+    at_work.use_rules(rule + 'kind = "task"\ntitle = "Call back"\n', tmp_path)
+    owed = at_work.owed(actions=["SMS"])
+    at_work.use_rules(rule + 'kind = "tag"\ntags = ["texted"]\n', tmp_path)
+    with at_work.database.reading() as connection:
+        assert follow_ups.changed_rules(connection, at_work.this.rules) == ["mine"]
+    assert at_work.send(owed).status == "dead"
+    assert not at_work.requests("create_task", "add_tags")

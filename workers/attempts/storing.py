@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from models.accounts import circuit_breaker
 from models.accounts.accounts import Account
 from models.calls import storing
-from models.calls.call_log import ActionType
+from models.calls.call_log import YOUNG, ActionType
 from models.calls.storing import Reading, Stored
 from models.failpoints import failpoint
 from models.work.lifecycle import Claim
@@ -17,6 +17,7 @@ from workers.follow_ups.planning import plan_follow_ups
 from workers.process.connections import Connections
 from workers.telemetry import metrics
 
+LONGEST_REREAD_WHILE_YOUNG_SECONDS = 45.0
 LONGEST_REREAD_SECONDS = 600.0
 """The longest interval between two readings of a call that is not settled."""
 
@@ -43,7 +44,7 @@ def store_readings(
         if each.wants_follow_ups or (reading.request is not None and reading.request.wants_follow_ups):
             plan_follow_ups(
                 connection, this.rules, reading.call_log, each.keyed_actions, account=account, lane=lane,
-                read_at=claim.claimed_at, stored_at=None if each.is_new else each.stored_at,
+                read_at=claim.claimed_at, stored_at=None if each.is_new else each.stored_at, is_newest=each.is_newest,
             )  # fmt: skip
         _measure(reading, each)
     if account.outages_in_a_row:
@@ -56,8 +57,10 @@ def reread_after(this: Connections, unsettled_for: timedelta) -> float:
     """Seconds until an unsettled call is read again.
 
     The interval is as long as the call has been unsettled, so it doubles: from twice the first delay (10 s) to 10 min.
+    While the call is young it is under a minute, so that an action that is written late gets its note in time.
     """
-    return min(LONGEST_REREAD_SECONDS, max(2 * this.settings.leadway_retry_seconds, unsettled_for.total_seconds()))
+    longest = LONGEST_REREAD_WHILE_YOUNG_SECONDS if unsettled_for < YOUNG else LONGEST_REREAD_SECONDS
+    return min(longest, max(2 * this.settings.leadway_retry_seconds, unsettled_for.total_seconds()))
 
 
 def _measure(reading: Reading, stored: Stored) -> None:
@@ -65,6 +68,8 @@ def _measure(reading: Reading, stored: Stored) -> None:
         metrics.STORED_SECONDS.observe((datetime.now(UTC) - stored.first_heard_at).total_seconds())
     if reading.call_log.unknown_fields:
         metrics.UNKNOWN_FIELDS.inc(len(reading.call_log.unknown_fields))
+    for name in reading.call_log.unread_fields:
+        metrics.UNREAD_FIELDS.labels(name).inc()
     unknown = sum(action.action_type not in ActionType.__members__ for action in reading.call_log.actions)
     if unknown:
         metrics.UNKNOWN_ACTION_TYPES.inc(unknown)

@@ -25,11 +25,13 @@ def plan_follow_ups(
     lane: Lane,
     read_at: datetime,
     stored_at: datetime | None,
+    is_newest: bool,
 ) -> None:
     """Writes the follow-ups that the reading asks for, in the caller's transaction, which also stores the reading.
 
     `keyed_actions`: the call's actions, each with its stored action key. `lane`: the call's own. `read_at`: the
     database's time just before the request. `stored_at`: when the call was first stored; None: by this transaction.
+    `is_newest`: whether the reading is what is stored now; then unwritten follow-ups move to its contact.
     """
     planned = follow_ups_asked_for(
         connection, rules, call_log, keyed_actions, account=account, now=read_at, first_reading=stored_at is None
@@ -43,6 +45,7 @@ def plan_follow_ups(
         planned,
         delay_seconds=0.0 if has_summary else max(0.0, SUMMARY_PATIENCE_SECONDS - stored_seconds),
         lane=lane if lane.is_background else Lane.FOLLOW_UP,
+        move=is_newest and stored_at is not None,
     )
 
 

@@ -78,6 +78,10 @@ def word_follow_up(
     rule = this.rules.find(follow_up.rule_id, location_id=account.location_id)
     if rule is None:
         raise NothingToWord(f"the rule {follow_up.rule_id!r} is no longer in the rules file")
+    if rule.kind is not follow_up.kind:
+        raise NothingToWord(
+            f"the rule {rule.id!r} made a {follow_up.kind} when it was planned and makes a {rule.kind} now"
+        )
     with this.database.reading() as connection:
         call = calls.get(connection, account.location_id, follow_up.call_id)
         actions = calls.keyed_actions(connection, account.location_id, follow_up.call_id)

@@ -5,8 +5,10 @@ and stays in the stored document. Only a document that cannot be used at all is 
 holds no content.
 """
 
+import json
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -73,7 +75,7 @@ class Appointment:
 def read_call_log(document: Any, *, source: Source, redaction_key: bytes) -> CallLog:
     """Reads one call log, a bare object, and redacts it. Raises UnreadableDocument if there is no object or no id."""
     _id_of(_object(document), "id")
-    whole: dict[str, Any] = redact(document, key=redaction_key)
+    whole: dict[str, Any] = redact(_with_parsed_actions(document), key=redaction_key)
     read = {name: how(whole.get(key)) for key, (name, how) in _FIELDS.items()}
     carried = {key for key, (name, _) in _FIELDS.items() if read[name] not in (None, "", {})}
     actions = _actions(whole.get("executedCallActions"))
@@ -85,7 +87,17 @@ def read_call_log(document: Any, *, source: Source, redaction_key: bytes) -> Cal
         actions=actions,
         document={key: value for key, value in whole.items() if key not in carried},
         unknown_fields=tuple(sorted(whole.keys() - KNOWN_FIELDS)),
+        unread_fields=tuple(sorted(_unread(whole, read, actions))),
     )
+
+
+def _unread(whole: Mapping[str, Any], read: Mapping[str, Any], actions: tuple[Action, ...]) -> Iterator[str]:
+    """Names of described fields that say something which could not be read."""
+    for key, (name, _) in _FIELDS.items():
+        if whole.get(key) not in (None, "", {}, []) and read[name] in (None, "", {}):
+            yield key
+    if whole.get("executedCallActions") and not actions:
+        yield "executedCallActions"
 
 
 def read_list_page(document: Any, *, page: int, page_size: int, redaction_key: bytes) -> Page:
@@ -200,6 +212,20 @@ def _is_zoneless(value: Any) -> bool:
     return datetime.fromisoformat(value.strip()).tzinfo is None
 
 
+def _with_parsed_actions(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with its actions as a list, where they come as JSON text or as one object. Before redaction, which
+    sees nothing inside of a text."""
+    actions = document.get("executedCallActions")
+    if isinstance(actions, str) and actions.strip()[:1] in ("[", "{"):
+        try:
+            actions = json.loads(actions)
+        except (ValueError, RecursionError):
+            return document
+    if isinstance(actions, dict) and "actionType" in actions:
+        actions = [actions]
+    return {**document, "executedCallActions": actions} if isinstance(actions, list) else document
+
+
 def _are_read_whole(entries: Any) -> bool:
     """Whether the list of actions says nothing that `call_actions` does not keep."""
     return isinstance(entries, list) and all(
@@ -211,9 +237,10 @@ def _are_read_whole(entries: Any) -> bool:
 
 
 def _actions(value: Any) -> tuple[Action, ...]:
-    """Entries that are no objects are left out; they stay in the document."""
+    """Entries that are no objects are left out; they stay in the document. The same entry twice is one action, unless
+    it tells no time."""
     entries = value if isinstance(value, list) else []
-    return tuple(
+    read = [
         Action(
             action_type=_line(entry.get("actionType")).upper(),
             name=_line(entry.get("actionName")),
@@ -224,7 +251,46 @@ def _actions(value: Any) -> tuple[Action, ...]:
         )
         for entry in entries
         if isinstance(entry, dict)
-    )
+    ]
+    return tuple(each for at, each in enumerate(read) if each.executed_at is None or each not in read[:at])
+
+
+def _transcript(value: Any) -> str:
+    """Text as it is; a list of turns as lines `bot:…` and `human:…`, as Leadway writes a transcript itself."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return _text(value)
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, dict):
+        value = next((value[name] for name in _TURNS if isinstance(value.get(name), list)), None)
+    if not isinstance(value, list):
+        return ""
+    lines = [_turn(turn) for turn in value]
+    return "\n".join(line for line in lines if line)
+
+
+def _turn(turn: Any) -> str:
+    if isinstance(turn, str):
+        return _text(turn).strip()
+    if not isinstance(turn, dict):
+        return ""
+    words = next((turn[name] for name in _WORDS if isinstance(turn.get(name), str) and turn[name].strip()), "")
+    speaker = next((_line(turn.get(name)).lower() for name in _SPEAKERS if _line(turn.get(name))), "")
+    speaker = _SPEAKER_WORDS.get(speaker, speaker)
+    said = " ".join(_text(words).split())
+    return f"{speaker}:{said}" if speaker and said else said
+
+
+_TURNS = ("turns", "messages", "transcript", "entries", "segments")
+_WORDS = ("content", "text", "message", "words", "transcript", "utterance", "sentence")
+_SPEAKERS = ("role", "speaker", "from", "sender", "participant", "type")
+_SPEAKER_WORDS = {
+    "agent": "bot", "assistant": "bot", "ai": "bot", "system": "bot", "voice_ai": "bot", "user": "human",
+    "customer": "human", "caller": "human", "contact": "human", "client": "human",
+}  # fmt: skip
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -275,8 +341,15 @@ def _flag(value: Any) -> bool | None:
 
 
 def _duration(value: Any) -> float | None:
+    """Seconds: a number, also as text, or clock text such as `0:03:25`."""
+    clock = _CLOCK.fullmatch(value.strip()) if isinstance(value, str) else None
     seconds = _finite(value)
+    if clock is not None:
+        seconds = 3600 * int(clock["hours"] or 0) + 60 * int(clock["minutes"]) + float(clock["seconds"])
     return seconds if seconds is not None and 0 <= seconds <= _LONGEST_CALL else None
+
+
+_CLOCK = re.compile(r"(?:(?P<hours>\d{1,3}):)?(?P<minutes>\d{1,2}):(?P<seconds>\d{2}(?:\.\d{1,6})?)")
 
 
 def _count(value: Any) -> int | None:
@@ -313,9 +386,9 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "createdAt": ("started_at", read_time),
     "duration": ("duration_seconds", _duration),
     "trialCall": ("trial_call", _flag),
-    "agentTransferOccurred": ("transferred", _flag),
+    "agentTransferOccurred": ("agent_handoff", _flag),
     "summary": ("summary", _text),
-    "transcript": ("transcript", _text),
+    "transcript": ("transcript", _transcript),
     "translation": ("translation", _object_or_none),
     "extractedData": ("extracted_data", _object_or_none),
 }

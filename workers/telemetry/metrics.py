@@ -54,6 +54,9 @@ STORED_SECONDS = Histogram(
 UNKNOWN_FIELDS = Counter(
     "leadway_unknown_fields_total", "Fields of call logs that no source describes; the stored document keeps them."
 )
+UNREAD_FIELDS = Counter(
+    "leadway_unread_fields_total", "Fields of call logs whose value could not be read, by name; it is kept.", ["field"]
+)
 UNKNOWN_ACTION_TYPES = Counter(
     "leadway_unknown_action_types_total", "Stored actions of a type that Leadway's documents do not name."
 )

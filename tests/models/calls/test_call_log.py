@@ -23,8 +23,8 @@ def test_a_call_ends_when_it_began_if_its_length_is_not_known() -> None:
         ({"duration_seconds": 90.0, **WORDS}, True),
         ({"duration_seconds": 90.0, **WORDS, "summary": " \n"}, False),
         ({"duration_seconds": 90.0, **WORDS, "transcript": ""}, False),
-        ({"duration_seconds": 0.0}, True),
-        ({}, True),
+        ({"duration_seconds": 0.0}, False),
+        ({}, False),
     ],
 )
 def test_a_call_that_lasted_is_settled_with_its_words(values: dict[str, object], settled: bool) -> None:

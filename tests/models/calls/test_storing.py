@@ -46,7 +46,7 @@ FULL = call_log(
     started_at=STARTED_AT,
     duration_seconds=61.5,
     trial_call=False,
-    transferred=True,
+    agent_handoff=True,
     summary="Booked.",
     transcript="bot: hello\nhuman: hi, señor 👋",
     translation={"es": "hola"},
@@ -167,7 +167,7 @@ def test_a_trial_call_stays_one_when_a_reading_does_not_say(database: Database) 
 
 
 def test_false_and_zero_are_values(database: Database) -> None:
-    values = {"transferred": False, "agent_deleted": False, "duration_seconds": 0.0}
+    values = {"agent_handoff": False, "agent_deleted": False, "duration_seconds": 0.0}
     read_and_store(database, replace(FULL, agent_deleted=True), replace(FULL, **values))  # type: ignore[arg-type]
     call = stored_call(database)
     assert (call.agent_handoff, call.agent_deleted, call.duration_seconds) == (False, False, 0.0)

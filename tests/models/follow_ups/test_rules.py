@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from models.calls.call_log import Action, CallLog, Source
 from models.follow_ups.rules import (
-    CALL_KEY,
     FollowUpKind,
     PlannedFollowUp,
     Rule,
@@ -94,22 +93,16 @@ def test_a_call_is_too_old_when_it_ended_longer_ago_than_the_follow_up_age() -> 
     assert not is_too_old(_call(started_at=None), now=ended_at + 1000 * hour, age_hours=72)
 
 
-def test_a_transfer_that_only_the_flag_tells_of_is_planned_once_the_log_is_settled() -> None:
-    settled = _call(transferred=True, duration_seconds=60.0, transcript="bot: hello", summary="A call.")
-    (planned,) = follow_ups_for(settled, [], load_rules(None), location_id="L1")
-    assert (planned.rule_id, planned.action_key) == ("transfer-note", CALL_KEY)
-    unsettled = _call(transferred=True, duration_seconds=60.0)
-    assert follow_ups_for(unsettled, [], load_rules(None), location_id="L1") == ()
-
-
-def test_the_flag_adds_nothing_when_the_action_is_there() -> None:
-    planned = follow_ups_for(_call(transferred=True), [("a1", TRANSFER)], load_rules(None), location_id="L1")
+def test_the_flag_of_a_handoff_between_agents_is_no_transfer() -> None:
+    settled = _call(agent_handoff=True, duration_seconds=60.0, transcript="bot: hello", summary="A call.")
+    assert follow_ups_for(settled, [], load_rules(None), location_id="L1") == ()
+    planned = follow_ups_for(settled, [("a1", TRANSFER)], load_rules(None), location_id="L1")
     assert [each.action_key for each in planned] == ["a1"]
 
 
-def test_a_transfer_planned_by_the_flag_is_not_told_again_when_its_action_turns_up() -> None:
+def test_a_transfer_that_an_earlier_release_planned_by_the_flag_is_not_told_again_when_its_action_turns_up() -> None:
     later = follow_ups_for(
-        _call(transferred=True),
+        _call(agent_handoff=True),
         [("a1", TRANSFER), ("a2", TRANSFER), ("a3", BOOKING)],
         load_rules(None),
         location_id="L1",

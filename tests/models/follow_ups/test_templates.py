@@ -71,7 +71,7 @@ def test_a_found_booking_in_english() -> None:
         "Status: confirmed\n"
         "\n"
         "Call: Monday 15 January 2024, 11:30 (Europe/Madrid)\n"
-        "Caller's number: +34600111222\n"
+        "Number: +34600111222\n"
         "Length: 3 min 20 s\n"
         "\n"
         "Summary:\n"
@@ -91,7 +91,7 @@ def test_a_found_booking_in_spanish() -> None:
         "Estado: confirmada\n"
         "\n"
         "Llamada: lunes, 15 de enero de 2024, 11:30 (Europe/Madrid)\n"
-        "Número de quien llamó: +34600111222\n"
+        "Número: +34600111222\n"
         "Duración: 3 min 20 s\n"
         "\n"
         "Resumen:\n"
@@ -106,10 +106,10 @@ def test_a_booking_without_an_appointment_says_so_in_english() -> None:
     short = replace(LOG, summary="Wants a visit.")
     assert word_note(BOOKING_NOTE, _without_appointment(AppointmentLookup.NOT_FOUND, call_log=short)) == (
         "During a call the voice agent started to book an appointment (Book Consultation), but no appointment was found"
-        " in the calendar. Please check with the caller.\n"
+        " in the calendar. Please check with the contact.\n"
         "\n"
         "Call: Monday 15 January 2024, 11:30 (Europe/Madrid)\n"
-        "Caller's number: +34600111222\n"
+        "Number: +34600111222\n"
         "Length: 3 min 20 s\n"
         "\n"
         "Summary:\n"
@@ -132,7 +132,7 @@ def test_a_booking_without_an_appointment_says_so_in_english() -> None:
             AppointmentLookup.NOT_FOUND,
             "es",
             "Durante una llamada, el agente de voz inició la reserva de una cita (Book Consultation), pero no se"
-            " encontró ninguna cita en el calendario. Conviene confirmarlo con quien llamó.",
+            " encontró ninguna cita en el calendario. Conviene confirmarlo con el contacto.",
         ),
         (
             AppointmentLookup.UNAVAILABLE,
@@ -163,7 +163,7 @@ def test_a_late_transfer_in_spanish_says_how_late() -> None:
         " llamada no indica si alguien atendió.\n"
         "\n"
         "Llamada: lunes, 15 de enero de 2024, 10:30 (UTC)\n"
-        "Número de quien llamó: +34600111222\n"
+        "Número: +34600111222\n"
         "Duración: 3 min 20 s\n"
         "Esta nota se escribió 2 días después de la llamada, porque se tuvo constancia de ella con retraso.\n"
         "\n"
@@ -180,7 +180,7 @@ def test_a_call_of_which_nothing_is_known_still_gives_an_honest_note() -> None:
         " log.\n"
         "\n"
         "Call: not known\n"
-        "Caller's number: not known\n"
+        "Number: not known\n"
         "Length: not known\n"
         "This note was written late, because the call became known late.\n"
         "\n"
@@ -193,7 +193,7 @@ def test_a_call_of_which_nothing_is_known_still_gives_an_honest_note() -> None:
         " si alguien atendió.\n"
         "\n"
         "Llamada: no consta\n"
-        "Número de quien llamó: no consta\n"
+        "Número: no consta\n"
         "Duración: no consta\n"
         "Esta nota se escribió con retraso, porque se tuvo constancia de la llamada más tarde.\n"
         "\n"
@@ -424,3 +424,20 @@ def test_a_long_summary_is_cut_between_words_and_little_more_than_needed() -> No
     assert 4400 < len(note) <= 5000
     assert "word…\n\nLeadway call reference: " in note
     assert note.startswith("The voice agent booked")
+
+
+@pytest.mark.parametrize(
+    ("direction", "language", "told"),
+    [
+        ("inbound", "en", "Caller's number: +34600111222"),
+        ("inbound", "es", "Número de quien llamó: +34600111222"),
+        ("outbound", "en", "Number dialled: +34699000111"),
+        ("outbound", "es", "Número marcado: +34699000111"),
+        (None, "en", "Number: +34600111222"),
+        ("sideways", "es", "Número: +34600111222"),
+    ],
+)
+def test_a_note_says_who_called_only_where_the_log_tells(direction: str | None, language: str, told: str) -> None:
+    log = replace(LOG, direction=direction, to_number="+34699000111")
+    words = word_note(TRANSFER_NOTE, _context(TRANSFER, call_log=log, language=language))
+    assert told in words.splitlines()

@@ -1,6 +1,7 @@
 """Documents of every shape: what is read, what is tolerated, what is refused."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_a_full_call_log_is_read_into_its_fields() -> None:
     assert (call_log.call_id, call_log.contact_id, call_log.agent_id) == ("6a25186f17a921dd841b287b", "p1", "a1")
     assert call_log.started_at == datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
     assert call_log.ended_at == datetime(2026, 1, 15, 10, 33, tzinfo=UTC)
-    assert (call_log.trial_call, call_log.transferred, call_log.agent_deleted) == (False, True, False)
+    assert (call_log.trial_call, call_log.agent_handoff, call_log.agent_deleted) == (False, True, False)
     assert (call_log.summary, call_log.transcript) == ("Asked.", "bot:Hello\nhuman:hi")
     assert (call_log.translation, call_log.extracted_data) == ({"language": "es"}, {"name": "Ñ"})
     assert (call_log.from_number, call_log.message_id) == ("+34600111222", "m1")
@@ -98,10 +99,85 @@ def test_unknown_fields_are_named_and_kept() -> None:
     assert call_log.document["sentiment"] == "good"
 
 
+NEVER_READ = {"locationId", "traceId", "transcriptWithToolCalls"}
+"""Described, and of no column."""
+
+
+@pytest.mark.parametrize(
+    ("transcript", "read_as"),
+    [
+        ([{"role": "bot", "content": "Hola"}, {"role": "human", "content": "Una cita"}], "bot:Hola\nhuman:Una cita"),
+        (
+            [{"speaker": "Agent", "text": "Hi \n there"}, {"speaker": "user", "message": "Yes"}],
+            "bot:Hi there\nhuman:Yes",
+        ),
+        ({"turns": [{"role": "assistant", "text": "Hi"}]}, "bot:Hi"),
+        ('[{"role": "caller", "content": "Hi"}]', "human:Hi"),
+        (["bot: Hi", "human: Yes"], "bot: Hi\nhuman: Yes"),
+        ([{"content": "Hi"}], "Hi"),
+        ("[inaudible] yes", "[inaudible] yes"),
+    ],
+)
+def test_a_transcript_in_turns_is_read_as_lines(transcript: Any, read_as: str) -> None:
+    call_log = read(FULL | {"transcript": transcript})
+    assert call_log.transcript == read_as
+    assert call_log.unread_fields == ()
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [("0:03:25", 205), ("3:25", 205), ("01:00:00.5", 3600.5), ("205", 205), (205.5, 205.5), (None, None), ("", None)],
+)
+def test_a_length_may_be_clock_text(duration: Any, seconds: float | None) -> None:
+    call_log = read(FULL | {"duration": duration})
+    assert (call_log.duration_seconds, call_log.unread_fields) == (seconds, ())
+
+
+@pytest.mark.parametrize("duration", ["long", "3:25:", -1, [205]])
+def test_a_length_that_cannot_be_read_is_counted_and_kept(duration: Any) -> None:
+    call_log = read(FULL | {"duration": duration})
+    assert (call_log.duration_seconds, call_log.unread_fields) == (None, ("duration",))
+    assert call_log.document == {"duration": duration}
+
+
+@pytest.mark.parametrize("how", [json.dumps, lambda actions: actions[0]])
+def test_actions_as_json_text_or_as_one_object_are_read_and_redacted(how: Callable[[Any], Any]) -> None:
+    action = {
+        "actionId": "b1", "actionType": "CUSTOM_ACTION", "actionName": "Ask", "executedAt": "2026-01-15T10:31:00Z",
+        "actionParameters": {"apiDetails": {"authenticationValue": "token123"}},
+    }  # fmt: skip
+    call_log = read(FULL | {"executedCallActions": how([action])})
+    assert [each.action_id for each in call_log.actions] == ["b1"]
+    assert "token123" not in json.dumps([call_log.document, call_log.actions[0].parameters])
+
+
+def test_actions_in_a_text_that_cannot_be_read_are_counted() -> None:
+    assert read(FULL | {"executedCallActions": "[broken"}).unread_fields == ("executedCallActions",)
+
+
+def test_the_same_entry_twice_is_one_action_unless_it_tells_no_time() -> None:
+    timed = {"actionId": "b1", "actionType": "SMS", "actionParameters": {"a": 1}, "executedAt": "2026-01-15T10:31:00Z"}
+    timeless = {"actionId": "b2", "actionType": "SMS"}
+    other = timed | {"actionParameters": {"a": 2}}
+    call_log = read(FULL | {"executedCallActions": [timed, timeless, timed, other, timeless]})
+    assert [(each.action_id, dict(each.parameters)) for each in call_log.actions] == [
+        ("b1", {"a": 1}), ("b2", {}), ("b1", {"a": 2}), ("b2", {}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "translation",
+    [{"enabled": True, "language": "es"}, {"translatedTranscript": "Hola"}, {"transcript": "Hola", "language": "es"}],
+)
+def test_every_shape_of_translation_is_kept(translation: dict[str, Any]) -> None:
+    assert read(FULL | {"translation": translation}).translation == translation
+
+
 def test_values_of_wrong_types_count_as_missing_and_stay_in_the_document() -> None:
     wrong = {name: [["wrong"]] for name in KNOWN_FIELDS - {"id"}}
     call_log = read({"id": "c1", **wrong})
-    assert call_log == CallLog(call_id="c1", source=Source.FETCH, document=wrong)
+    unread = tuple(sorted(wrong.keys() - NEVER_READ))
+    assert call_log == CallLog(call_id="c1", source=Source.FETCH, document=wrong, unread_fields=unread)
 
 
 def test_actions_that_are_no_objects_or_lack_everything_are_tolerated() -> None:
