@@ -657,7 +657,7 @@ def test_a_rule_that_makes_another_kind_of_thing_now_sends_nothing_and_is_named(
     at_work: AtWork, tmp_path: Path
 ) -> None:
     rule = '[[rule]]\nid = "mine"\naction = "SMS"\n'
-    at_work.use_rules(rule + 'kind = "task"\ntitle = "Call back"\n', tmp_path)
+    at_work.use_rules(rule + 'kind = "task"\ntitle = "Call back"\ndue_in = "1h"\n', tmp_path)
     owed = at_work.owed(actions=["SMS"])
     at_work.use_rules(rule + 'kind = "tag"\ntags = ["texted"]\n', tmp_path)
     with at_work.database.reading() as connection:
