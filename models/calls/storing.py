@@ -135,9 +135,10 @@ def _bring_up_to_date(
         return _stored(call, call_log, keyed, settled=call.settled_at is not None, is_newest=False)
     merged = _merge(call, call_log)
     settled = merged.is_settled_after(common["read_at"] - call.stored_at)
-    # Who asks for a settled call again knows of more than its log says: it goes on being read while it may still grow.
+    # Who asks for a call again that was read already knows of more than its log says: it is read while it may grow.
+    asked_again = call.settled_at is not None and call.read_from is Source.FETCH
     age = common["read_at"] - (merged.ended_at or call.stored_at)
-    may_grow = call.settled_at is not None and not call_log.actions and not before and age < YOUNG
+    may_grow = asked_again and not call_log.actions and not before and age < YOUNG
     values = {
         **_log_columns(merged, time_zone), **_provenance(call_log, call), "read_from": call_log.source,
         "settled_at": (call.settled_at or at) if settled else None, "emptied_at": None, **common,

@@ -220,7 +220,10 @@ def test_stored_calls_keep_everything_and_the_document_only_what_has_no_column(u
         read = read_call_log(old["document"], source=Source(old["read_from"]), redaction_key=key)
         told = (row["direction"], row["call_status"], row["to_number"], row["emptied_at"])
         assert told == (read.direction, read.call_status, read.to_number, None)
-        assert row["document"] == read.document, call_id
+        document = dict(row["document"])
+        if call_id == "wrong-typed":
+            assert document.pop("transcript") == ["bot:Hi."], "readable since then, so the column gets it with a reading"
+        assert document == read.document, call_id
     empty = {"executedCallActions", "extractedData"}
     assert set(stored["telling"]["document"]) == {"colour", "transcriptWithToolCalls", "", *empty}
     assert (stored["telling"]["direction"], stored["telling"]["to_number"]) == ("outbound", "34600000000")
@@ -297,8 +300,8 @@ def work_off(at_work: AtWork, *, rounds: int) -> None:
 def test_a_worker_finishes_what_was_open_and_each_note_exists_once(
     at_work: AtWork, made: Made, moved: timedelta, double: LeadwayDouble
 ) -> None:
-    place_everything(double, moved=moved)
-    work_off(at_work, rounds=8)
+    place_everything(double, moved=moved - timedelta(minutes=15))  # none of the calls may grow any more
+    work_off(at_work, rounds=15)
     left = {(row["kind"], row["subject"]) for row in at_work.rows("work") if row["kind"] != "grant"}
     of_calls = {row["follow_up_id"]: row["call_id"] for row in made.rows["follow_ups"]}
     assert {(kind, of_calls.get(subject, subject)) for kind, subject in left} == {

@@ -209,6 +209,16 @@ def test_a_repeated_notification_of_a_young_call_without_actions_waits_for_them(
     assert len(at_work.follow_ups_of(call)) == 1
 
 
+def test_the_first_notification_of_a_young_call_that_a_list_told_of_earns_one_reading(at_work: AtWork) -> None:
+    was_served_since(at_work, HOUR)
+    call = at_work.double.place_call(actions=[])
+    reconcile(at_work)
+    assert at_work.call(call).status == "complete"
+    at_work.announce(call)
+    assert at_work.fetch(call).status == "complete"
+    assert len(at_work.requests("fetch")) == 1
+
+
 def test_an_unwritten_follow_up_moves_to_the_contact_of_the_newest_log(at_work: AtWork) -> None:
     call = at_work.fetched(actions=["CALL_TRANSFER"])
     [planned] = at_work.follow_ups_of(call)
