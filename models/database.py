@@ -18,7 +18,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -205,6 +205,11 @@ def _is_transient(error: DBAPIError | WriterTimeout) -> bool:
     if isinstance(error, WriterTimeout):
         return True
     return error.connection_invalidated or isinstance(error, OperationalError)
+
+
+def is_of_one_row(error: Exception) -> bool:
+    """Whether the values of a row are to blame, in the database or on the way there, not the database's state."""
+    return isinstance(error, DataError | IntegrityError) or not isinstance(error, DBAPIError)
 
 
 def engine_for(url: sa.URL, limits: Limits) -> sa.Engine:

@@ -5,7 +5,7 @@ from models.calls import calls
 from models.database import metadata
 from models.follow_ups import follow_ups
 from models.intake import inbox, notifications, quarantine, rejection_counts
-from models.reconciling import seen_ids, windows
+from models.reconciling import quarantined_rows, seen_ids, windows
 from models.work import heartbeats, history, life, work_rows
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "notifications",
     "pauses",
     "quarantine",
+    "quarantined_rows",
     "rejection_counts",
     "seen_ids",
     "windows",

@@ -11,11 +11,11 @@ from functools import partial
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import StatementError
 
 from models.accounts import accounts
 from models.calls import calls
-from models.database import Database, now
+from models.database import Database, is_of_one_row, now
 from models.failpoints import failpoint
 from models.intake import inbox, notifications, quarantine, rejection_counts
 from models.intake.inbox import ScanBound
@@ -56,7 +56,7 @@ def _take_in_batch(database: Database, numbers: Sequence[int]) -> int:
     try:
         taken = database.transact(partial(_take, after=numbers[0] - 1))
     except (StatementError, ValueError) as error:
-        if not _is_of_one_row(error):
+        if not is_of_one_row(error):
             raise
         taken = _take_in_singly(database, numbers)
     for status, number in taken.items():
@@ -130,15 +130,10 @@ def _take_in_singly(database: Database, numbers: Sequence[int]) -> Counter[str]:
         try:
             taken += database.transact(partial(_take, number=number))
         except (StatementError, ValueError) as error:
-            if not _is_of_one_row(error):
+            if not is_of_one_row(error):
                 raise
             kind = type(error).__name__
             if database.transact(partial(quarantine.set_aside, number=number, error=kind)):
                 log.error("notification_quarantined", number=number, error=kind)
                 taken[QUARANTINED] += 1
     return taken
-
-
-def _is_of_one_row(error: Exception) -> bool:
-    """Whether the values of a row are to blame, in the database or on the way there, not the database's state."""
-    return isinstance(error, DataError | IntegrityError) or not isinstance(error, DBAPIError)

@@ -79,6 +79,10 @@ class CallLog:
     """What the document has beside all these fields, redacted: unknown fields, and known ones that were not read."""
     unknown_fields: tuple[str, ...] = ()
     """Top-level names that no reference describes: they are counted and kept, and are no error."""
+    zoneless_times: int = 0
+    """How many times named no zone, and were read in the account's."""
+    is_partial: bool = False
+    """Whether names are missing that every log has: absent is not empty, so a list row like that is no whole log."""
     unread_fields: tuple[str, ...] = ()
     """Described names whose value has a shape that could not be read: likewise."""
 

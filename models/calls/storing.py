@@ -176,7 +176,8 @@ def _merge(call: Call, call_log: CallLog) -> CallLog:
     kept = {
         name: getattr(stored, name)
         for name in CallLog.__dataclass_fields__
-        if name not in ("actions", "unknown_fields", "unread_fields") and getattr(call_log, name) in (None, "", {})
+        if name not in ("actions", "unknown_fields", "unread_fields", "zoneless_times", "is_partial")
+        and getattr(call_log, name) in (None, "", {})
     }
     document = {**stored.document, **call_log.document} if call_log.source is Source.LIST else call_log.document
     # False may mean that the document did not say, and a trial call stays one.

@@ -10,6 +10,7 @@ from models.accounts.accounts import accounts_table
 from models.calls.calls import CALL
 from models.database import earlier_of, moment, now
 from models.intake.notifications import notifications_table
+from models.reconciling import quarantined_rows
 from models.reconciling.unresolved import IS_UNRESOLVED, LOOKED_FOR
 from models.reconciling.windows import WindowKind, forget_uneventful, open_run, reconciliations_table
 from models.work import life
@@ -25,7 +26,7 @@ appear only now."""
 MARGIN = timedelta(seconds=60)
 """A regular window ends this long before now: newer calls are left to the webhook, which is faster."""
 RELISTED = timedelta(days=3)
-"""The length of a daily window."""
+"""A daily window begins this long before the end of the last one."""
 RELIST_PERIOD_SECONDS = 86_400.0
 
 PERIOD_SECONDS = 900.0
@@ -153,14 +154,25 @@ def _open_daily(connection: Connection, account: Any, *, at: datetime) -> None:
     if account.next_relist_at is not None and lags:
         return
     if account.next_relist_at is not None:
-        since = max(at - RELISTED, account.added_at - OVERLAP)
+        since = max((_last_daily(connection, account.location_id) or at) - RELISTED, account.added_at - OVERLAP)
         open_run(connection, account.location_id, kind=WindowKind.DAILY, since=since, until=at - MARGIN)
         forget_uneventful(connection, account.location_id)
+        quarantined_rows.forget_old(connection, account.location_id)
     connection.execute(
         sa.update(accounts_table)
         .where(accounts_table.c.location_id == account.location_id)
         .values(next_relist_at=moment(RELIST_PERIOD_SECONDS))
     )
+
+
+def _last_daily(connection: Connection, location_id: str) -> datetime | None:
+    """Until when the last daily run listed: what has appeared late since then was looked for by none."""
+    c = reconciliations_table.c
+    daily = sa.select(sa.func.max(c.window_until)).where(
+        c.location_id == location_id, c.kind == WindowKind.DAILY, c.finished_at.is_not(None)
+    )
+    found: datetime | None = connection.execute(daily).scalar_one()
+    return found
 
 
 def _accounts_with_backlog() -> sa.Select[Any]:

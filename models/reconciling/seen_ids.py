@@ -102,6 +102,16 @@ def count_seen(connection: Connection, window: Window) -> SeenCounts:
     return SeenCounts(*(int(number) for number in row))
 
 
+def count_in_pass(connection: Connection, window: Window) -> int:
+    """How many distinct calls the current pass over the window's current list has shown."""
+    c = seen_ids_table.c
+    in_this_pass = sa.and_(
+        c.reconciliation_id == window.reconciliation_id, c.call_type == window.call_type,
+        c.last_pass == window.pass_number,
+    )  # fmt: skip
+    return int(connection.execute(sa.select(sa.func.count()).where(in_this_pass)).scalar_one())
+
+
 def forget(connection: Connection, window: Window) -> None:
     """Deletes the seen ids of the window, of both lists."""
     connection.execute(sa.delete(seen_ids_table).where(seen_ids_table.c.reconciliation_id == window.reconciliation_id))

@@ -47,6 +47,8 @@ AUTOMATIC = (WindowKind.REGULAR, WindowKind.DAILY, WindowKind.BURST)
 WINDOW = WorkKind("window", task="reconciliations.read_page", queue="housekeeping", paused_as="call", may_die=False)
 BACKFILL = WorkKind("backfill", task=None, queue="housekeeping", paused_as="call", may_die=False)
 """Only its command reads a backfill (docs/decisions/0034)."""
+PAGE_SIZE = 50
+"""Calls on a page: the most that Leadway grants."""
 KEPT_SECONDS = 90 * 86_400.0
 """How long windows without findings stay on record."""
 
@@ -71,7 +73,13 @@ reconciliations_table = sa.Table(
     sa.Column("held", sa.Integer, nullable=False, default=0, comment="of those, calls that have a row"),
     sa.Column("unannounced", sa.Integer, nullable=False, default=0, comment="calls that only the list told of"),
     sa.Column("changed", sa.Integer, nullable=False, default=0, comment="stored logs that were brought up to date"),
-    sa.Column("unreadable", sa.Integer, nullable=False, default=0, comment="listed rows without a usable id"),
+    sa.Column(
+        "unreadable",
+        sa.Integer,
+        nullable=False,
+        default=0,
+        comment="rows of the list being read that could not be taken in",
+    ),
     sa.Column("requests", sa.Integer, nullable=False, default=0),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("finished_at", UtcDateTime, nullable=True, comment="null: open"),
@@ -80,6 +88,14 @@ reconciliations_table = sa.Table(
     sa.Column("call_type", sa.Text, nullable=False, default="LIVE", comment="LIVE or TRIAL, the list being read"),
     sa.Column("pass_number", sa.Integer, nullable=False, default=1, comment="how often that list was begun"),
     sa.Column("next_page", sa.Integer, nullable=False, default=1),
+    sa.Column(
+        "page_size",
+        sa.Integer,
+        nullable=False,
+        default=PAGE_SIZE,
+        server_default=str(PAGE_SIZE),
+        comment="calls that a page is asked for",
+    ),
     sa.Column("told", sa.Integer, nullable=True, comment="the total that Leadway told last"),
     sa.Column("restless", sa.Boolean, nullable=False, default=False, comment="that total fell during this pass"),
     sa.Index("ix_reconciliations_location_id", "location_id", "started_at"),
@@ -116,6 +132,7 @@ class Window:
     call_type: str
     pass_number: int
     next_page: int
+    page_size: int
     told: int | None
     restless: bool
 
@@ -170,7 +187,7 @@ def open_run(
 
 _NOTHING_READ: dict[str, Any] = {
     "listed": 0, "held": 0, "unannounced": 0, "changed": 0, "unreadable": 0, "requests": 0, "call_type": "LIVE",
-    "pass_number": 1, "next_page": 1, "restless": False,
+    "pass_number": 1, "next_page": 1, "page_size": PAGE_SIZE, "restless": False,
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
 from models.intake.inbox import inbox_table
 from models.intake.quarantine import quarantine_table
+from models.reconciling.quarantined_rows import IS_NO_CALL, quarantined_rows_table
 from models.work.work_rows import STATUS, work_table
 
 STANDING = sa.case(
@@ -70,4 +71,7 @@ _QUERIES = (
     .where(work_table.c.kind.in_((CALL.name, FOLLOW_UP.name))),
     _waiting(inbox_table, "pending"),
     _waiting(quarantine_table, "quarantined"),
+    _counted(quarantined_rows_table.c.location_id, since=quarantined_rows_table.c.first_seen_at)
+    .add_columns(sa.literal("listed_row").label("kind"), sa.literal("quarantined").label("status"))
+    .where(IS_NO_CALL),
 )

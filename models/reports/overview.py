@@ -16,7 +16,7 @@ from models.calls.calls import CALL, Origin, calls_table
 from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
 from models.intake.notifications import notifications_table
-from models.reconciling import webhook_coverage
+from models.reconciling import quarantined_rows, webhook_coverage
 from models.reconciling.webhook_coverage import Completeness
 from models.reports.backlog import SINCE, STANDING, WORK
 from models.work.work_rows import STATUS, WorkStatus, work_table
@@ -88,6 +88,8 @@ class AccountOverview:
     last_notification_at: datetime | None
     today: Today
     completeness: Completeness
+    quarantined_rows: dict[str, int]
+    """Listed rows of the last week that could not be taken in, by reason."""
 
 
 def of_accounts(connection: Connection, at: datetime | None = None) -> list[AccountOverview]:
@@ -124,6 +126,7 @@ def _of(connection: Connection, account: Account, at: datetime) -> AccountOvervi
         ).scalar_one(),
         today=_today(connection, location_id, at.replace(hour=0, minute=0, second=0, microsecond=0)),
         completeness=webhook_coverage.of_account(connection, location_id),
+        quarantined_rows=quarantined_rows.lately(connection, location_id),
     )
 
 

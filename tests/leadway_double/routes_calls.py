@@ -66,17 +66,26 @@ def list_calls(memory: Memory, asked: Asked, place: PlaceCall) -> Answer:
     query = asked.query
     page, size = int(query.get("page", "1")), int(query.get("pageSize", "10"))
     matching = _matching(memory, asked)
-    rows = matching[(page - 1) * size : page * size]
+    what, count = (asked.fault.what, asked.fault.count) if asked.fault else (None, 0)
+    if what in (What.CAPPED, What.NO_TOTAL, What.UNDERTOLD) and count:
+        size = min(size, count)
+    rows = matching[:size] if what is What.SAME_PAGE else matching[(page - 1) * size : page * size]
     oldest = asked.fault is not None and asked.fault.what is What.OLDER_COPY
     now = memory.now()
     documents = [_row(call, now, oldest=oldest) for call in rows]
     if asked.fault and asked.fault.what is What.SHORTENED:
         documents = documents[: asked.fault.count]
+    if what is What.BARE:
+        documents = [without(each, "executedCallActions") for each in documents]
     if asked.fault and asked.fault.what is What.SHIFTING and rows:
         _insert_before(asked, rows[0], place)
     if memory.envelope == "totalRecords":
         return Answer(200, {"totalRecords": len(matching), "callLogs": documents})
-    return Answer(200, {"total": len(matching), "page": page, "pageSize": size, "callLogs": documents})
+    if what is What.NO_TOTAL:
+        return Answer(200, {"callLogs": documents})
+    total = max(0, len(matching) + (count if what is What.WRONG_TOTAL else 0))
+    total = min(total, size) if what is What.UNDERTOLD else total
+    return Answer(200, {"total": total, "page": page, "pageSize": size, "callLogs": documents})
 
 
 def _row(call: PlacedCall, now: float, *, oldest: bool) -> dict[str, Any]:

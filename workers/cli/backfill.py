@@ -13,7 +13,7 @@ from models.accounts.accounts import Account
 from models.calls import listed_calls
 from models.database import now
 from models.reconciling import runs, windows
-from models.reconciling.windows import Window, WindowKind
+from models.reconciling.windows import PAGE_SIZE, Window, WindowKind
 from models.work.work_rows import Lane
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
@@ -22,7 +22,6 @@ from workers.leadway.client import CallType
 from workers.leadway.errors import ErrorKind, PermanentLeadwayError, RetryableLeadwayError
 from workers.process.connections import Connections
 from workers.read_page import AccountStandsStill, read_to_end
-from workers.reconciling.close_window import PAGE_SIZE
 from workers.reconciling.reading import PageOutcome
 
 SHARE_OF_BUDGET = 0.5

@@ -133,6 +133,12 @@ def _of_account(one: AccountOverview) -> list[str]:
             f"{location_id}: Leadway returned a note without our reference line, by which it would be found again."
             " Whether an unclear note is there is left to a person: look for a workflow or an app that changes notes."
         )
+    if one.quarantined_rows:
+        number = sum(one.quarantined_rows.values())
+        reasons.append(
+            f"{location_id}: {count(number, 'listed row')} could not be taken in ({', '.join(one.quarantined_rows)}):"
+            " table quarantined_rows tells when; ask Leadway's support about the calls of that time"
+        )
     found = one.completeness
     if found.alarm is not None:
         reasons.append(

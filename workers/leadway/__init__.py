@@ -5,6 +5,7 @@ calls or follow-ups.
 """
 
 from collections.abc import Mapping
+from zoneinfo import ZoneInfo
 
 import redis
 
@@ -70,6 +71,7 @@ class Leadway:
             token=lambda: self.credentials.token(account, deadline=deadline),
             location_id=account.location_id,
             redaction_key=self._redaction_key,
+            zone=ZoneInfo(account.time_zone),
             deadline=deadline,
             acquire=acquire,
             observe=heed,

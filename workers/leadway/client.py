@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from workers.leadway import documents
 from workers.leadway.documents import Appointment, Note, Page, Task
 from workers.leadway.errors import (
     ErrorKind,
+    LeadwayError,
     PermanentLeadwayError,
     RetryableLeadwayError,
     UnreadableDocument,
@@ -75,8 +76,8 @@ class LeadwayClient:
 
     `deadline`: by time.monotonic(). `token()`: called for each request, so that a rotation needs no restart.
     `acquire()`: called before each request; takes its slot of the budget, waits or raises. `observe`: called after
-    each request. The location id goes into the query where wanted, never into a header (a Location-Id header can cause
-    a 403).
+    each request. `zone`: of times that name none. The location id goes into the query where wanted, never into a header
+    (a Location-Id header can cause a 403).
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class LeadwayClient:
         token: Callable[[], str],
         location_id: str,
         redaction_key: bytes,
+        zone: tzinfo,
         deadline: float,
         acquire: Callable[[], None],
         observe: Observer,
@@ -97,7 +99,7 @@ class LeadwayClient:
         self._version = version
         self._token = token
         self._location_id = location_id
-        self._redaction_key = redaction_key
+        self._reading: dict[str, Any] = {"redaction_key": redaction_key, "zone": zone}
         self._deadline = deadline
         self._acquire = acquire
         self._observe = observe
@@ -112,7 +114,7 @@ class LeadwayClient:
         """GET /voice-ai/dashboard/call-logs/{callId}. The log of another call is an UnreadableDocument."""
 
         def read(answer: Any) -> CallLog:
-            call_log = documents.read_call_log(answer, source=Source.FETCH, redaction_key=self._redaction_key)
+            call_log = documents.read_call_log(answer, source=Source.FETCH, **self._reading)
             return _same(call_log, call_log.call_id == call_id)
 
         return self._ask(GET_CALL_LOG, {"call_id": call_id}, read=read, query={"locationId": self._location_id})
@@ -127,7 +129,8 @@ class LeadwayClient:
         page_size: int = 50,
         contact_id: str | None = None,
     ) -> Page:
-        """GET /voice-ai/dashboard/call-logs, oldest first. Pages count from 1 and hold at most 50 calls.
+        """GET /voice-ai/dashboard/call-logs, oldest first. Pages count from 1 and hold at most 50 calls, or fewer
+        than were asked for.
 
         Whether both ends belong to the window is not documented: callers compare `started_at` with their bounds.
         """
@@ -145,7 +148,7 @@ class LeadwayClient:
             query["contactId"] = _checked_id(contact_id, LIST_CALL_LOGS)
 
         def read(answer: Any) -> Page:
-            return documents.read_list_page(answer, page=page, page_size=page_size, redaction_key=self._redaction_key)
+            return documents.read_list_page(answer, page=page, **self._reading)
 
         return self._ask(LIST_CALL_LOGS, {}, read=read, query=query)
 
@@ -260,8 +263,10 @@ class LeadwayClient:
             with self._one_at_a_time(answer.body, endpoint):
                 return read(_parse(answer.body))
         except UnreadableDocument:
-            pass
-        raise UnreadableDocument(endpoint=endpoint.name, http_status=answer.status)
+            error: LeadwayError = UnreadableDocument(endpoint=endpoint.name, http_status=answer.status)
+        except RecursionError:
+            error = PermanentLeadwayError(ErrorKind.TOO_LARGE, endpoint=endpoint.name, http_status=answer.status)
+        raise error
 
     @contextmanager
     def _one_at_a_time(self, body: bytes, endpoint: Endpoint) -> Iterator[None]:
@@ -293,10 +298,13 @@ def _values_at_most(body: bytes) -> int:
 
 
 def _parse(body: bytes) -> Any:
-    """Parses JSON; an empty body is null, which is fine for a 2xx that nothing is read from."""
+    """Parses JSON; an empty body is null, which is fine for a 2xx that nothing is read from.
+
+    Raises UnreadableDocument, and RecursionError if it is nested too deep.
+    """
     try:
         return json.loads(body, parse_int=_parse_integer) if body.strip() else None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise UnreadableDocument from None
 
 

@@ -5,16 +5,18 @@ and stays in the stored document. Only a document that cannot be used at all is 
 holds no content.
 """
 
+import hashlib
 import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, TypeVar
 
 from models.calls.call_log import LEADWAY_ID, Action, CallLog, Source
 from models.calls.redaction import redact, storable_text
+from models.reconciling.quarantined_rows import RefusedRow
 from workers.leadway.errors import UnreadableDocument
 
 T = TypeVar("T")
@@ -27,6 +29,8 @@ KNOWN_FIELDS = frozenset({
     "traceId", "agentTransferOccurred", "transcriptWithToolCalls", "toNumber", "direction", "callStatus",
 })
 # fmt: on
+_ALWAYS_THERE = frozenset({"createdAt", "duration", "transcript", "executedCallActions"})
+"""Names that every log has (voice-ai.json, and live rows), if only with null or an empty value."""
 _LONGEST_CALL = 10_000_000.0  # seconds
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -38,9 +42,16 @@ class Page:
     rows: tuple[CallLog, ...]
     total: int | None
     """The number of calls in the whole list, as Leadway states it."""
-    unreadable: int
-    is_last: bool
-    """No rows; or fewer rows than asked for, and no `total` that promises more. A full page is never the last one."""
+    refused: tuple[RefusedRow, ...] = ()
+    """Rows that are no call log."""
+
+    @property
+    def length(self) -> int:
+        return len(self.rows) + len(self.refused)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.length
 
 
 @dataclass(frozen=True)
@@ -72,10 +83,14 @@ class Appointment:
     (contacts.json, "2021-07-16 11:00:00"); `get_appointment` has the exact ones."""
 
 
-def read_call_log(document: Any, *, source: Source, redaction_key: bytes) -> CallLog:
-    """Reads one call log, a bare object, and redacts it. Raises UnreadableDocument if there is no object or no id."""
+def read_call_log(document: Any, *, source: Source, redaction_key: bytes, zone: tzinfo = UTC) -> CallLog:
+    """Reads one call log, a bare object, and redacts it. Raises UnreadableDocument if there is no object or no id.
+
+    `zone`: the account's, in which times are read that name none.
+    """
     _id_of(_object(document), "id")
     whole: dict[str, Any] = redact(_with_parsed_actions(document), key=redaction_key)
+    zoneless = _give_zones(whole, zone)
     read = {name: how(whole.get(key)) for key, (name, how) in _FIELDS.items()}
     carried = {key for key, (name, _) in _FIELDS.items() if read[name] not in (None, "", {})}
     actions = _actions(whole.get("executedCallActions"))
@@ -88,7 +103,20 @@ def read_call_log(document: Any, *, source: Source, redaction_key: bytes) -> Cal
         document={key: value for key, value in whole.items() if key not in carried},
         unknown_fields=tuple(sorted(whole.keys() - KNOWN_FIELDS)),
         unread_fields=tuple(sorted(_unread(whole, read, actions))),
+        zoneless_times=zoneless,
+        is_partial=not whole.keys() >= _ALWAYS_THERE,
     )
+
+
+def _give_zones(log: dict[str, Any], zone: tzinfo) -> int:
+    """Completes the times of a log that name no zone, in place. Returns how many there were."""
+    actions = log.get("executedCallActions")
+    entries = [entry for entry in actions if isinstance(entry, dict)] if isinstance(actions, list) else []
+    times = [(log, "createdAt"), *((entry, name) for entry in entries for name in ("executedAt", "triggerReceivedAt"))]
+    zoneless = [(holder, name) for holder, name in times if _is_zoneless(holder.get(name))]
+    for holder, name in zoneless:
+        holder[name] = datetime.fromisoformat(holder[name].strip()).replace(tzinfo=zone).isoformat()
+    return len(zoneless)
 
 
 def _unread(whole: Mapping[str, Any], read: Mapping[str, Any], actions: tuple[Action, ...]) -> Iterator[str]:
@@ -100,7 +128,7 @@ def _unread(whole: Mapping[str, Any], read: Mapping[str, Any], actions: tuple[Ac
         yield "executedCallActions"
 
 
-def read_list_page(document: Any, *, page: int, page_size: int, redaction_key: bytes) -> Page:
+def read_list_page(document: Any, *, page: int, redaction_key: bytes, zone: tzinfo = UTC) -> Page:
     """Reads the answer of the list of call logs: {callLogs, total or totalRecords, page, pageSize}.
 
     Raises UnreadableDocument if there is no list of rows, or if this is not the page that was asked for.
@@ -108,16 +136,21 @@ def read_list_page(document: Any, *, page: int, page_size: int, redaction_key: b
     entries = _object(document).get("callLogs")
     if not isinstance(entries, list) or _count(document.get("page", page)) != page:
         raise UnreadableDocument
-    rows = []
+    rows, refused = [], []
     for entry in entries:
         try:
-            rows.append(read_call_log(entry, source=Source.LIST, redaction_key=redaction_key))
+            rows.append(read_call_log(entry, source=Source.LIST, redaction_key=redaction_key, zone=zone))
         except UnreadableDocument:
-            continue
+            refused.append(RefusedRow(_digest(entry), "no_call_id" if isinstance(entry, dict) else "no_object"))
     total = _count(document.get("total", document.get("totalRecords")))
-    promises_more = total is not None and (page - 1) * page_size + len(entries) < total
-    is_last = not entries or (len(entries) < page_size and not promises_more)
-    return Page(tuple(rows), total=total, unreadable=len(entries) - len(rows), is_last=is_last)
+    return Page(tuple(rows), total=total, refused=tuple(refused))
+
+
+def _digest(entry: Any) -> str:
+    try:
+        return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+    except RecursionError:
+        return "too deep to tell from another"
 
 
 def read_whole_list(document: Any, name: str, *, read: Callable[[Any], T]) -> tuple[T, ...]:

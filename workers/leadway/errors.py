@@ -46,7 +46,7 @@ class ErrorKind(StrEnum):
     WRONG_KIND = "wrong_kind"
     """The id cannot be one of Leadway's, or names a thing of another kind (422 "Call ID is invalid")."""
     TOO_LARGE = "too_large"
-    """An answer with more bytes or values than are read of its kind."""
+    """An answer with more bytes, values or levels than are read of its kind."""
     CONTACT_UNKNOWN = "contact_unknown"
     TOKEN = "token"  # noqa: S105 - a kind, not a token
     LOCATION = "location"

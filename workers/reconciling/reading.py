@@ -3,12 +3,15 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import StatementError
 
 from models.accounts import accounts, circuit_breaker
 from models.accounts.accounts import Account
+from models.database import is_of_one_row
 from models.failpoints import failpoint
 from models.reconciling import seen_ids, windows
 from models.reconciling.windows import AUTOMATIC, Window
@@ -18,10 +21,19 @@ from workers.attempts.attempt import Attempt, claimed
 from workers.attempts.failure_policy import POLICY, ForTheRow, apply_policy
 from workers.leadway.client import CallType
 from workers.leadway.documents import Page
-from workers.leadway.errors import LeadwayError
-from workers.process.connections import Connections
-from workers.reconciling.close_window import PAGE_SIZE, after_page, close_if_not_worth_it, cut_if_too_long, end_of_list
-from workers.reconciling.take_in_listed import take_in_listed
+from workers.leadway.errors import ErrorKind, LeadwayError
+from workers.reconciling.close_window import (
+    PAGE_REPEATS,
+    after_page,
+    close_if_not_worth_it,
+    cut_if_too_long,
+    end_of_list,
+    go_around,
+    is_last,
+    is_one_page,
+    read_again,
+)
+from workers.reconciling.take_in_listed import TakeInRows, set_aside, take_in_listed, take_in_singly
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -54,15 +66,27 @@ def read_one_page(key: WorkKey) -> PageOutcome:
         if isinstance(page, Page):
             whole = page
             failpoint("page_listed")
-            attempt.commit(
-                lambda connection: _take_in(connection, attempt.this, attempt.claim, window, whole, account=account)
-            )
+            _commit(attempt, window, whole, account=account)
             failpoint("page_stored")
             attempt.outcome = outcome = PageOutcome.READ
         else:
             error = page
             attempt.commit(lambda connection: _hold_up(connection, attempt, window, error, account=account))
     return outcome
+
+
+def _commit(attempt: Attempt, window: Window, page: Page, *, account: Account) -> None:
+    """Takes the page in; where the database refuses it, row by row, so that one row stops no other."""
+
+    def take_in(connection: Connection, *, take_in_rows: TakeInRows) -> None:
+        _take_in(connection, attempt, window, page, account=account, take_in_rows=take_in_rows)
+
+    try:
+        attempt.commit(partial(take_in, take_in_rows=take_in_listed))
+    except StatementError as error:
+        if not is_of_one_row(error):
+            raise
+        attempt.commit(partial(take_in, take_in_rows=take_in_singly))
 
 
 def _ask(attempt: Attempt, window: Window, *, account: Account) -> Page | LeadwayError:
@@ -73,16 +97,23 @@ def _ask(attempt: Attempt, window: Window, *, account: Account) -> Page | Leadwa
             until=window.window_until,
             call_type=CallType(window.call_type),
             page=window.next_page,
-            page_size=PAGE_SIZE,
+            page_size=window.page_size,
         )
     except LeadwayError as error:
         return error
 
 
 def _take_in(
-    connection: Connection, this: Connections, claim: Claim, window: Window, page: Page, *, account: Account
+    connection: Connection,
+    attempt: Attempt,
+    window: Window,
+    page: Page,
+    *,
+    account: Account,
+    take_in_rows: TakeInRows,
 ) -> None:
     """Stores the page in one transaction. Raises LeaseLost at its end if the claim does not hold any more."""
+    this, claim = attempt.this, attempt.claim
     if cut_if_too_long(connection, claim, window, page) or close_if_not_worth_it(connection, claim, window, page):
         return
     since = _counts_from(window, account)
@@ -90,24 +121,32 @@ def _take_in(
     is_trial = window.call_type == CallType.TRIAL
     rows = [replace(row, trial_call=True) if is_trial else row for row in page.rows]
     inside = [row for row in rows if _is_inside(row.started_at, row.ended_at, window, since)]
-    inside_ids = {row.call_id for row in inside}
-    outcome = take_in_listed(connection, this, claim, window, inside, account=account)
+    outcome = take_in_rows(connection, this, claim, window, inside, account=account)
+    refused = [*page.refused, *outcome.refused]
+    set_aside(connection, window, refused)
+    refused_ids = {row.call_id for row in outcome.refused}
+    inside_ids = {row.call_id for row in inside} - refused_ids
+    shown_before = seen_ids.count_in_pass(connection, window) if window.next_page > 1 else 0
     seen_ids.record(
         connection,
         window,
         inside=inside_ids,
-        outside=[row.call_id for row in page.rows if row.call_id not in inside_ids],
+        outside=[row.call_id for row in page.rows if row.call_id not in inside_ids | refused_ids],
     )
     circuit_breaker.record_success(connection, account.location_id)
     log.info(
         "page_taken_in", location_id=account.location_id, kind=str(window.kind), page=window.next_page,
         call_type=window.call_type, listed=len(inside), unannounced=outcome.unannounced, changed=outcome.changed,
     )  # fmt: skip
-    read = after_page(window, page, outcome)
-    if not page.is_last:
-        windows.go_on(connection, claim, replace(read, next_page=window.next_page + 1))
-    else:
+    read = after_page(window, page, outcome, refused=len(refused))
+    shown = seen_ids.count_in_pass(connection, window)
+    repeats = not page.is_empty and window.next_page > 1 and shown == shown_before
+    if repeats and not is_one_page(page, shown=shown):
+        read_again(connection, claim, read, PAGE_REPEATS, shown=shown)
+    elif repeats or is_last(read, page, shown=shown):
         end_of_list(connection, claim, read, page, account=account)
+    else:
+        windows.go_on(connection, claim, replace(read, next_page=window.next_page + 1))
     if outcome.unannounced:
         metrics.UNANNOUNCED.labels(account.location_id).inc(outcome.unannounced)
 
@@ -116,6 +155,9 @@ def _hold_up(
     connection: Connection, attempt: Attempt, window: Window, error: LeadwayError, *, account: Account
 ) -> None:
     """Reschedules the window by the failure policy. It never dies, because the watermark waits for it."""
+    if error.kind is ErrorKind.TOO_LARGE:
+        go_around(connection, attempt.claim, window)
+        return
     apply_policy(connection, attempt.this, attempt.claim, error, account=account)
     waits = POLICY[error.kind].row is ForTheRow.WAITS
     requests = window.requests + (1 if error.reached else 0)

@@ -4,14 +4,20 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
+import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import StatementError
 
 from models.accounts.accounts import Account
 from models.calls import calls, listed_calls
 from models.calls.call_log import CallLog
 from models.calls.calls import CALL, Call
 from models.calls.storing import Reading
+from models.database import is_of_one_row
+from models.reconciling import quarantined_rows
+from models.reconciling.quarantined_rows import RefusedRow
 from models.reconciling.windows import Window
 from models.work import open_work
 from models.work.lifecycle import Claim
@@ -21,6 +27,8 @@ from workers.attempts.storing import reread_after, store_readings
 from workers.process.connections import Connections
 from workers.telemetry import metrics
 
+log = structlog.get_logger(__name__)
+
 WEBHOOK_PATIENCE = timedelta(minutes=2)
 """For this long after a call's end its notification may still be on its way."""
 
@@ -29,11 +37,60 @@ WEBHOOK_PATIENCE = timedelta(minutes=2)
 class ListedOutcome:
     """What a page brought, in numbers of calls.
 
-    `unannounced`: became known by the list alone. `changed`: had a row that said less than the list.
+    `unannounced`: became known by the list alone. `changed`: had a row that said less than the list. `refused`: rows
+    that the database does not take.
     """
 
     unannounced: int
     changed: int
+    refused: tuple[RefusedRow, ...] = ()
+
+
+class TakeInRows(Protocol):
+    def __call__(
+        self,
+        connection: Connection,
+        this: Connections,
+        claim: Claim,
+        window: Window,
+        rows: Sequence[CallLog],
+        *,
+        account: Account,
+    ) -> ListedOutcome: ...
+
+
+def take_in_singly(
+    connection: Connection,
+    this: Connections,
+    claim: Claim,
+    window: Window,
+    rows: Sequence[CallLog],
+    *,
+    account: Account,
+) -> ListedOutcome:
+    """As `take_in_listed`, each row by itself: one that the database refuses is left out, and told.
+
+    Raises the database's error where it refuses all of several rows: then the rows are not to blame.
+    """
+    unannounced, changed, refused = 0, 0, list[RefusedRow]()
+    for row in rows:
+        try:
+            with connection.begin_nested():
+                outcome = take_in_listed(connection, this, claim, window, [row], account=account)
+        except StatementError as error:
+            if not is_of_one_row(error) or (len(rows) > 1 and len(refused) == len(rows) - 1):
+                raise
+            refused.append(RefusedRow(row.call_id, type(error).__name__, row.call_id))
+        else:
+            unannounced, changed = unannounced + outcome.unannounced, changed + outcome.changed
+    return ListedOutcome(unannounced, changed, tuple(refused))
+
+
+def set_aside(connection: Connection, window: Window, refused: Sequence[RefusedRow]) -> None:
+    """Quarantines the rows, and says so."""
+    quarantined_rows.record(connection, window, refused)
+    for row in refused:
+        log.error("listed_row_quarantined", location_id=window.location_id, call_id=row.call_id, reason=row.reason)
 
 
 def take_in_listed(
@@ -47,8 +104,9 @@ def take_in_listed(
 ) -> ListedOutcome:
     """Stores every listed call that we lack or know less of than the list, in the caller's transaction.
 
-    A stored call needs no fetch: its follow-ups are planned at once, by the same rules as after a fetch. Work of an
-    unread call that is under way goes on: its reading is older, and is not stored.
+    A stored call needs no fetch: its follow-ups are planned at once, by the same rules as after a fetch. A row that
+    lacks what every log has is no whole log: its call is fetched. Work of an unread call that is under way goes on: its
+    reading is older, and is not stored.
     """
     location_id = account.location_id
     by_id = {call_log.call_id: call_log for call_log in rows}
@@ -63,11 +121,18 @@ def take_in_listed(
         for call_id, call in stored.items()
         if listed_calls.brings_news(call, actions.get(call_id, ()), by_id[call_id])
     }
-    if this.settings.leadway_list_fetch == "off":
-        changed = _request_fetches(
-            connection, window, unknown, stored=stored, open_calls=open_calls, differing=differing
+    to_fetch = {id for id, log in by_id.items() if log.is_partial or this.settings.leadway_list_fetch == "off"}
+    changed = 0
+    if to_fetch:
+        changed += _request_fetches(
+            connection,
+            window,
+            [call_id for call_id in unknown if call_id in to_fetch],
+            stored={call_id: call for call_id, call in stored.items() if call_id in to_fetch},
+            open_calls={call_id: work for call_id, work in open_calls.items() if call_id in to_fetch},
+            differing=differing & to_fetch,
         )
-    else:
+    if len(to_fetch) < len(by_id):
         plans_now = {
             call_id
             for call_id, call in stored.items()
@@ -82,16 +147,17 @@ def take_in_listed(
         readings = [
             Reading(call_log, None if call_id in stored else _request_of(open_calls.get(call_id)) or heard)
             for call_id, call_log in by_id.items()
-            if call_id not in stored or call_id in differing | plans_now | revived
+            if call_id not in to_fetch and (call_id not in stored or call_id in differing | plans_now | revived)
         ]
         after = store_readings(connection, this, readings, claim=claim, account=account, lane=window.lane)
         reread_seconds = reread_after(this, timedelta())
         listed_calls.end_work(
             connection, location_id, after, open_calls, lane=window.lane, reread_seconds=reread_seconds
         )
-        changed = len(after) - len(unknown)
-        metrics.LISTED.labels("stored").inc(len(unknown))
-        metrics.LISTED.labels("brought_up_to_date").inc(changed)
+        new = sum(call_id not in to_fetch for call_id in unknown)
+        metrics.LISTED.labels("stored").inc(new)
+        metrics.LISTED.labels("brought_up_to_date").inc(len(after) - new)
+        changed += len(after) - new
     unannounced = sum(_is_over(by_id[call_id], claim.claimed_at) for call_id in unknown)
     return ListedOutcome(unannounced, changed)
 

@@ -57,6 +57,9 @@ UNKNOWN_FIELDS = Counter(
 UNREAD_FIELDS = Counter(
     "leadway_unread_fields_total", "Fields of call logs whose value could not be read, by name; it is kept.", ["field"]
 )
+ZONELESS_TIMES = Counter(
+    "leadway_zoneless_times_total", "Times of call logs that named no zone, and were read in their account's."
+)
 UNKNOWN_ACTION_TYPES = Counter(
     "leadway_unknown_action_types_total", "Stored actions of a type that Leadway's documents do not name."
 )

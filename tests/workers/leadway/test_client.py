@@ -103,6 +103,7 @@ def client_of(
         "token": lambda: TOKEN,
         "location_id": "loc1",
         "redaction_key": b"k",
+        "zone": UTC,
         "deadline": time.monotonic() + seconds,
         "acquire": lambda: None,
         "observe": lambda *seen: None,
@@ -158,7 +159,7 @@ def test_a_page_of_calls_is_asked_for_oldest_first_with_both_ends_in_millisecond
     rows = [{"id": "c1"}, "junk", {"id": ""}]
     server.answer = replying(200, {"totalRecords": 3, "callLogs": rows})
     page = client_of(server.url).list_call_logs(**window(), call_type=CallType.TRIAL, page=1, contact_id="p1")
-    assert ([row.call_id for row in page.rows], page.total, page.unreadable, page.is_last) == (["c1"], 3, 2, True)
+    assert ([row.call_id for row in page.rows], page.total, len(page.refused), page.is_empty) == (["c1"], 3, 2, False)
     query = parse_qs(urlsplit(server.requests[0].path).query)
     assert query == {
         "locationId": ["loc1"],
@@ -220,7 +221,6 @@ def test_lists_and_single_documents_are_read(server: Server) -> None:
     "document",
     [
         b"",
-        b"[" * 100_000,
         b'{"notes": [{"id": "n1", "body": "b"}',
         b'{"\xff',
         [],
@@ -270,8 +270,11 @@ def test_an_answer_that_does_not_come_from_the_api_is_an_outage(server: Server, 
         assert (caught.value.kind, caught.value.reached) == (ErrorKind.OUTAGE, True)
 
 
-def test_a_log_of_a_million_values_is_too_large_and_is_not_read(server: Server) -> None:
-    server.answer = replying(200, b'{"id": "c1", "x": [' + b"{}," * 1_000_000 + b"{}]}")
+@pytest.mark.parametrize(
+    "body", [b'{"id": "c1", "x": [' + b"{}," * 1_000_000 + b"{}]}", b"[" * 100_000], ids=["values", "levels"]
+)
+def test_an_answer_of_too_many_values_or_levels_is_too_large_and_is_not_read(server: Server, body: bytes) -> None:
+    server.answer = replying(200, body)
     with pytest.raises(PermanentLeadwayError) as caught:
         client_of(server.url).get_call_log("c1")
     assert caught.value.kind == ErrorKind.TOO_LARGE

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -249,27 +250,43 @@ def rows(count: int) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "total", "is_last"),
+    ("answer", "total", "is_empty"),
     [
-        ({"callLogs": rows(2), "total": 2}, 2, False),  # a full page: the count is not believed
-        ({"callLogs": rows(1), "total": 1}, 1, True),
-        ({"callLogs": rows(1), "totalRecords": "1"}, 1, True),
-        ({"callLogs": rows(1), "total": 9}, 9, False),  # the API may hold fewer than asked for on a page
-        ({"callLogs": rows(1)}, None, True),
+        ({"callLogs": rows(2), "total": 2}, 2, False),
+        ({"callLogs": rows(1), "totalRecords": "1"}, 1, False),
+        ({"callLogs": rows(1)}, None, False),
+        ({"callLogs": rows(1), "total": -1}, None, False),
         ({"callLogs": [], "total": 9}, 9, True),
         ({"callLogs": [], "total": "many", "page": 1}, None, True),
     ],
 )
-def test_a_page_is_the_last_one_when_it_is_short_or_empty(answer: Any, total: int | None, is_last: bool) -> None:
-    page = read_list_page(answer, page=1, page_size=2, redaction_key=b"k")
-    assert (page.total, page.is_last, page.unreadable) == (total, is_last, 0)
+def test_a_page_tells_its_rows_and_the_total_of_the_list(answer: Any, total: int | None, is_empty: bool) -> None:
+    page = read_list_page(answer, page=1, redaction_key=b"k")
+    assert (page.total, page.is_empty, page.refused) == (total, is_empty, ())
     assert all(row.source is Source.LIST for row in page.rows)
+
+
+def test_times_without_a_zone_are_read_in_the_accounts_and_counted() -> None:
+    action = {"actionType": "SMS", "executedAt": "2026-07-01 10:00:00", "triggerReceivedAt": "2026-07-01T08:00:00Z"}
+    log = {"id": "c1", "createdAt": "2026-01-16T11:00:00", "executedCallActions": [action]}
+    found = read_call_log(log, source=Source.LIST, redaction_key=b"k", zone=ZoneInfo("Europe/Madrid"))
+    assert found.zoneless_times == 2
+    assert found.started_at == datetime(2026, 1, 16, 10, tzinfo=UTC)
+    assert found.actions[0].executed_at == found.actions[0].trigger_received_at == datetime(2026, 7, 1, 8, tzinfo=UTC)
+    assert read({**log, "createdAt": 1768561200, "executedCallActions": []}).zoneless_times == 0
+
+
+@pytest.mark.parametrize("missing", ["createdAt", "duration", "transcript", "executedCallActions"])
+def test_a_row_that_lacks_what_every_log_has_is_partial(missing: str) -> None:
+    whole = {"id": "c1", "createdAt": None, "duration": 0, "transcript": "", "executedCallActions": None}
+    assert not read(whole).is_partial
+    assert read({name: value for name, value in whole.items() if name != missing}).is_partial
 
 
 @pytest.mark.parametrize("answer", [None, [], {}, {"callLogs": {}}, {"callLogs": [], "page": 2}])
 def test_a_page_that_is_none_or_another_is_puzzling(answer: Any) -> None:
     with pytest.raises(UnreadableDocument):
-        read_list_page(answer, page=1, page_size=2, redaction_key=b"k")
+        read_list_page(answer, page=1, redaction_key=b"k")
 
 
 def test_an_appointment_without_zones_says_so() -> None:
@@ -328,7 +345,7 @@ def test_any_json_is_a_note_a_task_an_appointment_or_unreadable(document: Any) -
 @given(st.one_of(values, st.fixed_dictionaries({"callLogs": st.one_of(values, st.lists(call_logs)), "total": values})))
 def test_any_json_is_a_page_or_unreadable(document: Any) -> None:
     try:
-        page = read_list_page(document, page=1, page_size=50, redaction_key=b"k")
+        page = read_list_page(document, page=1, redaction_key=b"k")
     except UnreadableDocument:
         return
-    assert len(page.rows) + page.unreadable == len(document["callLogs"])
+    assert page.length == len(document["callLogs"])
