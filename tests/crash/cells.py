@@ -74,6 +74,7 @@ QUICK = (
     "call_fetched × announced again",
     "page_listed × a fetch stores a newer log",
     "probe_answered × a person asks again",
+    "follow_up_worded × its contact changes",
     "follow-up done × its message comes late",
     "nothing yet × restored from then",
     "follow_up_claimed × restored from then",
@@ -149,6 +150,7 @@ def _of_two_workers() -> list[Cell]:
         Cell("call_fetched", "announced again", plays.announced_again, wish=NO_ACTIONS_YET, actions=ONE_NOTE),
         Cell("page_listed", "a fetch stores a newer log", plays.fetched_meanwhile, actions=ONE_NOTE),
         _looking(Cell("probe_answered", "a person asks again", plays.resent, actions=ONE_NOTE)),
+        Cell("follow_up_worded", "its contact changes", plays.contact_changed, actions=ONE_NOTE),
         Cell("follow-up done", "its message comes late", plays.stale_message, actions=ONE_NOTE),
     ]
 

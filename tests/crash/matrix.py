@@ -92,13 +92,15 @@ def _trouble(act: Callable[[], None]) -> str:
 def _result(stage: Stage, cell: Cell, call: PlacedCall, *, seconds: float, trouble: str) -> Result:
     truth = stage.world.double.truth
     notes = truth.notes(contact_id=call.contact_id)
-    told = stage.world.rows("SELECT status, remote_id FROM follow_ups WHERE call_id = :id", id=call.call_id)
+    query = "SELECT follow_up_id, status, remote_id FROM follow_ups WHERE call_id = :id"
+    told = stage.world.rows(query, id=call.call_id)
     there = {note.note_id for note in notes}
+    elsewhere = [note for row in told for note in truth.notes(containing=row["follow_up_id"]) if note not in notes]
     is_complete = call.call_id in stage.complete()
     return Result(
         cell,
         calls=stage.world.scalar("SELECT count(*) FROM calls WHERE call_id = :id", id=call.call_id),
-        notes=len(notes),
+        notes=len(notes) + len(elsewhere),
         untrue=sum((row["status"] == "done") != (row["remote_id"] in there) for row in told)
         + (is_complete and not _tells_the_log(stage, call)),
         inconsistent=inconsistencies(stage.world),

@@ -78,11 +78,11 @@ MUTATIONS = (
         ("test_an_older_reading_is_not_stored_over_a_newer_one",),
     ),
     Mutation(
-        "a person takes the work from its worker",
+        "whoever changes a follow-up takes its work from the worker",
         LIFECYCLE,
         "    connection.execute(_TAKE_FROM_WORKER, key.parameters)\n    count_fence(connection)\n",
         "    lock(connection, key)\n",
-        ("probe_answered × a person asks again",),
+        ("follow_up_worded × its contact changes",),
     ),
     Mutation(
         "taking in is one transaction",

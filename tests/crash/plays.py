@@ -218,6 +218,23 @@ def resent(stage: Stage, call: PlacedCall) -> None:
     _accept(delivery)
 
 
+def contact_changed(stage: Stage, call: PlacedCall) -> None:
+    """While a worker is about to write the note to one contact, the log tells another."""
+    double = stage.world.double
+    other = double.place_call(contact=f"contact{uuid4().hex}").contact_id
+    double.change_call(call.call_id, contactId=other)
+    delivery, _ = _held_at(stage, "follow_up_worded", call)
+    double.change_call(call.call_id, contactId=call.contact_id)
+    assert double.notify(call).accepted
+    moved = "SELECT count(*) FROM follow_ups WHERE call_id = :id AND contact_id = :contact"
+    eventually(
+        lambda: stage.world.scalar(moved, id=call.call_id, contact=call.contact_id),
+        describe="the follow-up to move to the contact of the newest log",
+    )
+    stage.let_go("follow_up_worded")
+    _accept(delivery)
+
+
 def _held_at(stage: Stage, point: str, call: PlacedCall) -> tuple[Delivery, int]:
     """The notification that is being delivered, and the process that holds."""
     stage.arm(point)
