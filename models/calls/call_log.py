@@ -32,10 +32,14 @@ class ActionType(StrEnum):
 
 
 class Source(StrEnum):
-    """Where a reading of the log came from: its own endpoint, or a row of the list, which lacks `extractedData`."""
+    """Where a log, or a part of it, came from."""
 
     FETCH = "fetch"
+    """Its own endpoint."""
     LIST = "list"
+    """A row of the list, which lacks `extractedData`."""
+    NOTIFICATION = "notification"
+    """What Leadway signed when the call ended: it fills what the API's log lacks."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,15 @@ class CallLog:
     source: Source
     contact_id: str | None = None
     agent_id: str | None = None
+    agent_name: str | None = None
     agent_deleted: bool | None = None
     message_id: str | None = None
     from_number: str | None = None
     to_number: str | None = None
     direction: str | None = None
     call_status: str | None = None
+    call_type: str | None = None
+    workflow_name: str | None = None
     started_at: datetime | None = None
     duration_seconds: float | None = None
     trial_call: bool = False

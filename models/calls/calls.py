@@ -24,6 +24,14 @@ class Origin(StrEnum):
     BACKFILL = "backfill"
 
 
+OPTIONAL_PARTS = {
+    "contact_id": "contact_from", "summary": "summary_from", "transcript": "transcript_from",
+    "translation": "translation_from", "extracted_data": "extracted_data_from",
+}  # fmt: skip
+"""The optional parts of a log beside its actions: by field, the column that tells where it comes from. With a source
+and without a value the part is known to be absent; without a source nobody has looked for it yet."""
+_FROM = "fetch, list or notification; null: nobody looked for it yet"
+
 calls_table = sa.Table(
     "calls",
     metadata,
@@ -35,12 +43,17 @@ calls_table = sa.Table(
     sa.Column("duration_seconds", sa.Float, nullable=True),
     sa.Column("direction", sa.Text, nullable=True, comment="inbound or outbound, where the log tells"),
     sa.Column("call_status", sa.Text, nullable=True, comment="in Leadway's words, where the log tells"),
+    sa.Column("call_type", sa.Text, nullable=True, comment="in Leadway's words, where the log tells"),
     sa.Column("contact_id", sa.Text, nullable=True),
     sa.Column("from_number", sa.Text, nullable=True),
     sa.Column("to_number", sa.Text, nullable=True, comment="the dialled number, where the log tells"),
     sa.Column("agent_id", sa.Text, nullable=True),
+    sa.Column("agent_name", sa.Text, nullable=True, comment="where the log tells"),
     sa.Column("agent_deleted", sa.Boolean, nullable=True),
     sa.Column("agent_handoff", sa.Boolean, nullable=True, comment="agentTransferOccurred"),
+    sa.Column(
+        "workflow_name", sa.Text, nullable=True, comment="of the workflow that made the call, where the log tells"
+    ),
     sa.Column("message_id", sa.Text, nullable=True),
     sa.Column("trial_call", sa.Boolean, nullable=True),
     sa.Column("summary", sa.Text, nullable=True),
@@ -48,9 +61,12 @@ calls_table = sa.Table(
     sa.Column("translation", Json, nullable=True),
     sa.Column("extracted_data", Json, nullable=True),
     sa.Column("document", Json, nullable=True, comment="what the log has beside all these columns, secrets replaced"),
-    sa.Column("words_from", sa.Text, nullable=True, comment="fetch or list; null: nobody looked for them yet"),
-    sa.Column("actions_from", sa.Text, nullable=True, comment="likewise"),
-    sa.Column("extracted_data_from", sa.Text, nullable=True, comment="likewise; a list does not carry them"),
+    sa.Column("contact_from", sa.Text, nullable=True, comment=_FROM),
+    sa.Column("summary_from", sa.Text, nullable=True, comment=_FROM),
+    sa.Column("transcript_from", sa.Text, nullable=True, comment=_FROM),
+    sa.Column("translation_from", sa.Text, nullable=True, comment=_FROM),
+    sa.Column("extracted_data_from", sa.Text, nullable=True, comment=f"{_FROM}; a list does not carry them"),
+    sa.Column("actions_from", sa.Text, nullable=True, comment=_FROM),
     sa.Column("origin", sa.Text, nullable=False, comment="what made it known: notification, reconcile, backfill"),
     sa.Column("wants_follow_ups", sa.Boolean, nullable=False),
     sa.Column("first_heard_at", UtcDateTime, nullable=False, comment="when we first heard of it"),
@@ -64,6 +80,13 @@ calls_table = sa.Table(
     sa.Column("erased_at", UtcDateTime, nullable=True, comment="when it was erased because a person asked for it"),
     sa.Index("ix_calls_started_at", "location_id", "started_at"),
     sa.Index("ix_calls_contact_id", "location_id", "contact_id"),
+    sa.Index(
+        "ix_calls_extracting",
+        "location_id",
+        "agent_id",
+        postgresql_where=sa.text("extracted_data IS NOT NULL"),
+        sqlite_where=sa.text("extracted_data IS NOT NULL"),
+    ),
     sa.Index("ix_calls_first_heard_at", "first_heard_at", "location_id", "call_id"),
     sa.Index("ix_calls_location_id_first_heard_at", "location_id", "first_heard_at", "call_id"),
 )
@@ -100,12 +123,15 @@ class Call:
     duration_seconds: float | None
     direction: str | None
     call_status: str | None
+    call_type: str | None
     contact_id: str | None
     from_number: str | None
     to_number: str | None
     agent_id: str | None
+    agent_name: str | None
     agent_deleted: bool | None
     agent_handoff: bool | None
+    workflow_name: str | None
     message_id: str | None
     trial_call: bool | None
     summary: str | None
@@ -113,9 +139,12 @@ class Call:
     translation: Mapping[str, Any] | None
     extracted_data: Mapping[str, Any] | None
     document: Mapping[str, Any] | None
-    words_from: Source | None
-    actions_from: Source | None
+    contact_from: Source | None
+    summary_from: Source | None
+    transcript_from: Source | None
+    translation_from: Source | None
     extracted_data_from: Source | None
+    actions_from: Source | None
     origin: Origin
     wants_follow_ups: bool
     first_heard_at: datetime
@@ -139,6 +168,7 @@ class Call:
             call_id=self.call_id, source=self.read_from, contact_id=self.contact_id, agent_id=self.agent_id,
             agent_deleted=self.agent_deleted, message_id=self.message_id, from_number=self.from_number,
             to_number=self.to_number, direction=self.direction, call_status=self.call_status,
+            call_type=self.call_type, agent_name=self.agent_name, workflow_name=self.workflow_name,
             started_at=self.started_at, duration_seconds=self.duration_seconds, trial_call=bool(self.trial_call),
             agent_handoff=self.agent_handoff, summary=self.summary or "", transcript=self.transcript or "",
             translation=self.translation, extracted_data=self.extracted_data, document=self.document or {},
@@ -318,7 +348,7 @@ def settle(connection: Connection, location_id: str, call_id: str) -> None:
 def as_call(row: Any) -> Call:
     """A row of `calls` as a value."""
     read = row._asdict()
-    for name in ("words_from", "actions_from", "extracted_data_from", "read_from"):
+    for name in (*OPTIONAL_PARTS.values(), "actions_from", "read_from"):
         read[name] = None if read[name] is None else Source(read[name])
     return Call(**{**read, "origin": Origin(read["origin"])})
 

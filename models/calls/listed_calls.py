@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.calls.action_matching import StoredAction, match_actions
-from models.calls.call_log import CallLog
+from models.calls.call_log import ActionType, CallLog
 from models.calls.calls import CALL, Call, CallAction, as_call, calls_table, this_call, work_key
 from models.calls.storing import Stored, log_columns
 from models.work import lifecycle
@@ -95,6 +95,32 @@ def fetch_again(connection: Connection, location_id: str, call_ids: Collection[s
     """Makes stored calls due: the list shows another log than ours, and LEADWAY_LIST_FETCH=off forbids storing it."""
     for call_id in sorted(call_ids):
         lifecycle.request(connection, work_key(location_id, call_id), lane=lane)
+
+
+def read_singly(connection: Connection, location_id: str, call_logs: Collection[CallLog]) -> int:
+    """Makes listed calls due in the lowest lane whose agents extract data, which no list carries. Returns how many.
+
+    An agent extracts if its action in the log says so, or if a stored call of it has extracted data.
+    """
+    agents = {log.agent_id for log in call_logs if log.agent_id is not None}
+    extracting = set(connection.execute(_EXTRACTING, {"this_location": location_id, "these": sorted(agents)}).scalars())
+    number = 0
+    for log in sorted(call_logs, key=lambda each: each.call_id):
+        extracts = log.agent_id in extracting or any(each.action_type in _EXTRACTS for each in log.actions)
+        number += extracts and lifecycle.add(connection, work_key(location_id, log.call_id), lane=Lane.BACKFILLED)
+    return number
+
+
+_EXTRACTS = (ActionType.DATA_EXTRACTION, ActionType.IN_CALL_DATA_EXTRACTION)
+_EXTRACTING = (
+    sa.select(calls_table.c.agent_id)
+    .distinct()
+    .where(
+        calls_table.c.location_id == sa.bindparam("this_location"),
+        calls_table.c.agent_id.in_(sa.bindparam("these", expanding=True)),
+        calls_table.c.extracted_data.is_not(None),
+    )
+)
 
 
 def count_stored(connection: Connection, location_id: str, *, since: datetime, until: datetime) -> int:

@@ -4,7 +4,7 @@ Readings are ordered by the fence of the claim that made them, not by a clock. T
 which its actions are matched and its follow-ups planned.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import YOUNG, Action, CallLog, Source
-from models.calls.calls import Call, actions_of, as_call, call_actions_table, calls_table, this_call
+from models.calls.calls import OPTIONAL_PARTS, Call, actions_of, as_call, call_actions_table, calls_table, this_call
 from models.database import insert, now
 from models.work.work_rows import Request
 
@@ -27,6 +27,8 @@ class Reading:
     call_log: CallLog
     request: Request | None
     """None: the call is stored already."""
+    told: CallLog | None = None
+    """What Leadway signed about the call when it ended; it fills what the log lacks."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,11 @@ def _insert_new(
         unread_for = common["read_at"] - (call_log.ended_at or common["read_at"])
         waited = unread_for if call_log.source is Source.LIST or not call_log.duration_seconds else timedelta()
         settled = call_log.is_settled_after(waited)
+        filled, told = _fill(call_log, reading.told, None)
         rows.append(
             {
-                "location_id": location_id, "call_id": call_log.call_id, **_log_columns(call_log, time_zone),
+                "location_id": location_id, "call_id": call_log.call_id, **_log_columns(filled, time_zone),
+                **_provenance(call_log, None, told),
                 "origin": request.origin, "wants_follow_ups": request.wants_follow_ups,
                 "first_heard_at": request.first_heard_at, "announced_at": request.announced_at, "stored_at": at,
                 "settled_at": at if settled else None, "read_from": call_log.source, **common,
@@ -105,7 +109,7 @@ def _insert_new(
         )  # fmt: skip
         keyed = list(zip(match_actions((), call_log.actions), call_log.actions, strict=True))
         found[call_log.call_id] = Stored(
-            call_log, keyed, request.first_heard_at, at, is_new=True, was_settled=False, settled=settled,
+            filled, keyed, request.first_heard_at, at, is_new=True, was_settled=False, settled=settled,
             wants_follow_ups=request.wants_follow_ups, is_newest=True,
         )  # fmt: skip
     # The values are parameters of one short statement, so that it is compiled once for all.
@@ -133,19 +137,20 @@ def _bring_up_to_date(
     if call.reading_fence >= common["reading_fence"] or call.erased_at is not None:
         keyed = [(each.action_key, each.action) for each in before]
         return _stored(call, call_log, keyed, settled=call.settled_at is not None, is_newest=False)
-    merged = _merge(call, call_log)
+    merged = _merge(_without_told(call), call_log)
     settled = merged.is_settled_after(common["read_at"] - call.stored_at)
     # Who asks for a call again that was read already knows of more than its log says: it is read while it may grow.
     asked_again = call.settled_at is not None and call.read_from is Source.FETCH
     age = common["read_at"] - (merged.ended_at or call.stored_at)
     may_grow = asked_again and not call_log.actions and not before and age < YOUNG
+    filled, told = _fill(merged, reading.told, call)
     values = {
-        **_log_columns(merged, time_zone), **_provenance(call_log, call), "read_from": call_log.source,
+        **_log_columns(filled, time_zone), **_provenance(call_log, call, told), "read_from": call_log.source,
         "settled_at": (call.settled_at or at) if settled else None, "emptied_at": None, **common,
     }  # fmt: skip
     connection.execute(sa.update(calls_table).where(this_call).values(values), this)
     keyed = _save_actions(connection, location_id, call_log, before)
-    return _stored(call, merged, keyed, settled=settled and not may_grow, is_newest=True)
+    return _stored(call, filled, keyed, settled=settled and not may_grow, is_newest=True)
 
 
 def _heard(connection: Connection, call: Call, request: Request) -> Call:
@@ -185,6 +190,28 @@ def _merge(call: Call, call_log: CallLog) -> CallLog:
     return replace(call_log, **{**kept, "document": document or stored.document, "trial_call": trial_call})
 
 
+def _without_told(call: Call) -> Call:
+    """The row without what only a notification told: whether the log is settled shows in the log."""
+    told: dict[str, Any] = {
+        name: None for name, column in OPTIONAL_PARTS.items() if getattr(call, column) is Source.NOTIFICATION
+    }
+    return replace(call, **told)
+
+
+def _fill(call_log: CallLog, told: CallLog | None, call: Call | None) -> tuple[CallLog, frozenset[str]]:
+    """The log with the parts that only a notification has told, now or when the call was stored; and their names."""
+    values: dict[str, Any] = {}
+    for name, column in OPTIONAL_PARTS.items():
+        if not _is_empty(getattr(call_log, name)):
+            continue
+        value = None if told is None else getattr(told, name)
+        if _is_empty(value) and call is not None and getattr(call, column) is Source.NOTIFICATION:
+            value = getattr(call, name)
+        if not _is_empty(value):
+            values[name] = value
+    return replace(call_log, **values), frozenset(values)
+
+
 def log_columns(call_log: CallLog) -> dict[str, Any]:
     """The columns of `calls` that a log fills, but for the local time."""
     return {
@@ -192,12 +219,15 @@ def log_columns(call_log: CallLog) -> dict[str, Any]:
         "duration_seconds": call_log.duration_seconds,
         "direction": call_log.direction,
         "call_status": call_log.call_status,
+        "call_type": call_log.call_type,
         "contact_id": call_log.contact_id,
         "from_number": call_log.from_number,
         "to_number": call_log.to_number,
         "agent_id": call_log.agent_id,
+        "agent_name": call_log.agent_name,
         "agent_deleted": call_log.agent_deleted,
         "agent_handoff": call_log.agent_handoff,
+        "workflow_name": call_log.workflow_name,
         "message_id": call_log.message_id,
         "trial_call": call_log.trial_call,
         "summary": call_log.summary or None,
@@ -211,20 +241,26 @@ def log_columns(call_log: CallLog) -> dict[str, Any]:
 def _log_columns(call_log: CallLog, time_zone: str) -> dict[str, Any]:
     local = None if call_log.started_at is None else call_log.started_at.astimezone(_zone(time_zone))
     return {
-        **log_columns(call_log), **_provenance(call_log, None), "local_day": local and local.date(),
-        "local_hour": local and local.hour,
+        **log_columns(call_log), "local_day": local and local.date(), "local_hour": local and local.hour,
     }  # fmt: skip
 
 
-def _provenance(call_log: CallLog, call: Call | None) -> dict[str, Source | None]:
-    """Where the optional parts come from. Every source carries words and actions, only a fetched log extracted data."""
+def _provenance(call_log: CallLog, call: Call | None, told: Collection[str]) -> dict[str, Source | None]:
+    """Where the optional parts come from: this reading, an earlier one whose value stays, or a notification. A reading
+    that carries a part without a value makes it known to be absent; a list row carries no extracted data."""
     source = call_log.source
-    kept = None if call is None else call.extracted_data_from
-    return {
-        "words_from": source if call is None or call_log.transcript or call_log.summary else call.words_from,
-        "actions_from": source if call is None or call_log.actions else call.actions_from,
-        "extracted_data_from": source if source is Source.FETCH else kept,
+    found: dict[str, Source | None] = {
+        "actions_from": source if call is None or call_log.actions else call.actions_from
     }
+    for name, column in OPTIONAL_PARTS.items():
+        before = None if call is None else getattr(call, column)
+        stays = before is not None and _is_empty(getattr(call_log, name)) and not _is_empty(getattr(call, name))
+        carried = name != "extracted_data" or source is Source.FETCH or not _is_empty(call_log.extracted_data)
+        if name in told:
+            found[column] = Source.NOTIFICATION
+        else:
+            found[column] = before if stays or not carried else source
+    return found
 
 
 def _zone(name: str) -> ZoneInfo:

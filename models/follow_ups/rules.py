@@ -51,6 +51,11 @@ class Rule:
     assigned_to: str | None = None
     workflow_id: str | None = None
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Its templates."""
+        return (*self.body.values(), *self.title.values(), *self.tags)
+
     def wants(self, action: Action) -> bool:
         """Whether this rule applies to the action. Case does not count, neither in types nor in names."""
         if not self.enabled or self.action.upper() not in (ANY_ACTION, action.action_type.upper()):
@@ -67,6 +72,11 @@ class Rules:
 
     def of(self, location_id: str) -> tuple[Rule, ...]:
         return self.by_account.get(location_id, self.everywhere)
+
+    def read_extracted_data(self, location_id: str) -> bool:
+        """Whether a rule of the account words extracted data, which no list carries."""
+        sources = (source for rule in self.of(location_id) if rule.enabled for source in rule.sources)
+        return any("extracted" in source for source in sources)
 
     def find(self, rule_id: str, *, location_id: str) -> Rule | None:
         """The rule of a planned follow-up. None if it was removed from the rules file since."""

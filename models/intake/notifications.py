@@ -1,6 +1,6 @@
 """The notifications: our record of each HTTP body that Leadway sent, one row however often it came."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -123,6 +123,20 @@ class StoredNotification:
     last_received_at: datetime
     repeats: int
     document: Mapping[str, Any] | None
+
+
+def signed_documents(
+    connection: Connection, location_id: str, call_ids: Collection[str]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Call id and body of each notification of these calls that Leadway signed, the earliest first."""
+    c = notifications_table.c
+    of_calls = sa.and_(
+        c.location_id == location_id, c.call_id.in_(call_ids), c.authenticated_by.in_(SIGNATURES),
+        c.document.is_not(None),
+    )  # fmt: skip
+    for row in connection.execute(sa.select(c.call_id, c.document).where(of_calls).order_by(c.notification_id)):
+        if isinstance(row.document, dict):
+            yield row.call_id, row.document
 
 
 def merge(connection: Connection, arrivals: Sequence[Arrival]) -> None:

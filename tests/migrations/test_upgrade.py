@@ -210,7 +210,9 @@ def test_stored_calls_keep_everything_and_the_document_only_what_has_no_column(u
             assert row[RENAMED.get(name, name)] == old.get(name), (call_id, name)
         for name in ("started_at", "created_at", "announced_at", "stored_at", "settled_at", "read_at"):
             assert row[RENAMED.get(name, name)] == upgraded.at(old.get(name)), (call_id, name)
-        assert (row["reading_fence"], row["words_from"], row["erased_at"]) == (0, old["read_from"], None)
+        assert (row["reading_fence"], row["erased_at"]) == (0, None)
+        sources = {row[name] for name in ("contact_from", "summary_from", "transcript_from", "translation_from")}
+        assert sources == {old["read_from"]}
         assert row["extracted_data_from"] == ("fetch" if old["read_from"] == "fetch" else None)
         if "document" not in old:
             assert call_id == "emptied"

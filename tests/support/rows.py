@@ -183,11 +183,13 @@ def fetch(database: Database, log: CallLog, *, location_id: str = LOCATION) -> N
             lifecycle.reschedule(connection, claim, seconds=10, outcome=Outcome.UNSETTLED, stored=True)
 
 
-def store_reading(connection: sa.Connection, claim: Claim, log: CallLog, *, time_zone: str = "UTC") -> Stored:
+def store_reading(
+    connection: sa.Connection, claim: Claim, log: CallLog, *, time_zone: str = "UTC", told: CallLog | None = None
+) -> Stored:
     """Stores what a claim has read, as a fetch does; its work goes on."""
     stored = storing.store(
-        connection, claim.key.location_id, [Reading(log, claim.request)], fence=claim.fence, read_at=claim.claimed_at,
-        time_zone=time_zone,
+        connection, claim.key.location_id, [Reading(log, claim.request, told)], fence=claim.fence,
+        read_at=claim.claimed_at, time_zone=time_zone,
     )  # fmt: skip
     return stored[log.call_id]
 

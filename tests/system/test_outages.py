@@ -9,6 +9,7 @@ from tests.leadway_double.nouns import PlacedCall
 from tests.support.waiting import eventually
 from tests.support.world import World, notes_due, notes_written
 
+BOTH = ["CALL_TRANSFER", "APPOINTMENT_BOOKING"]
 HOUR = 3600
 DAY = 24 * HOUR
 FOLLOW_UP_AGE = 72 * HOUR
@@ -33,9 +34,11 @@ def test_after_an_outage_of_the_intake_nothing_is_missing_and_nothing_is_twice(
         was_complete_until(world, seconds_ago=outage)
         double = world.double
         double.place_calls(silent_calls, over=outage - 600, ago=300, actions=[])
-        double.place_calls(telling_calls, over=outage - 600, ago=300, contact=True)
-        double.place_calls(5, over=outage - 600, ago=300, trial=True)  # none in the minute that is not closed yet
-        appears_late = double.place_call(ago=120, listed_late=600)
+        double.place_calls(telling_calls, over=outage - 600, ago=300, contact=True, actions=BOTH)
+        double.place_calls(
+            5, over=outage - 600, ago=300, trial=True, actions=BOTH
+        )  # none in the minute that is not closed yet
+        appears_late = double.place_call(ago=120, listed_late=600, actions=BOTH)
         double.fault("list", "shifting", times=3)
         double.fault("list", "status", status=503, times=2, skip=1)
         double.fault("list", "reset", times=1, skip=2)

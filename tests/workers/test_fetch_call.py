@@ -17,10 +17,11 @@ from models.reconciling.unknown_calls import CEILING, TOO_MANY
 from models.work.lifecycle import FAILURES_ALLOWED
 from models.work.work_rows import Lane
 from tests.leadway_double.calls import TYPICAL_ACTIONS
-from tests.support.rows import arrive, claim_work, notify, on_sqlite, run_out, write
+from tests.support.rows import arrive, claim_work, notify, on_sqlite, receive, run_out, write
 from tests.support.waiting import eventually, meanwhile
 from tests.support.worker import HOUR, QUICK_LEASE, RETRY_SECONDS, TOLERATED, AtWork, reconcile, was_served_since
 from workers.fetch_call import fetch_call
+from workers.take_in import take_in
 
 
 def test_a_log_is_stored_in_typed_columns_with_its_actions_and_without_its_secrets(at_work: AtWork) -> None:
@@ -298,6 +299,35 @@ def test_a_fetch_that_began_before_the_listing_that_stored_the_call_changes_noth
     row = at_work.call(call)
     assert row.row == listed.row
     assert row.status == status, "its work ends if the stored log is settled"
+
+
+def test_what_only_a_signed_notification_carried_fills_what_the_log_lacks(at_work: AtWork) -> None:
+    call = at_work.double.place_call(actions=["CALL_TRANSFER"], fields={"contactId": None, "extractedData": None})
+    contact_id = at_work.double.place_call(contact=True).contact_id
+    told = {"id": call.call_id, "contactId": contact_id, "extractedData": {"name": "Ana"}, "summary": "Told."}
+    receive(
+        at_work.database, "signed", location_id=at_work.location_id, call_id=call.call_id, authenticated_by="ed25519",
+        document=told,
+    )  # fmt: skip
+    take_in(at_work.database)
+    at_work.fetch(call)
+    row = at_work.call(call)
+    assert (row.contact_id, row.extracted_data, row.summary != "Told.") == (contact_id, {"name": "Ana"}, True)
+    assert (row.contact_from, row.extracted_data_from, row.summary_from) == ("notification", "notification", "fetch")
+    [planned] = at_work.follow_ups_of(call)
+    assert planned.contact_id == contact_id
+
+
+def test_what_came_with_an_intake_secret_fills_nothing(at_work: AtWork) -> None:
+    call = at_work.double.place_call(actions=[], fields={"contactId": None})
+    told = {"id": call.call_id, "contactId": "somebody"}
+    receive(
+        at_work.database, "secret", location_id=at_work.location_id, call_id=call.call_id,
+        authenticated_by="intake_path", document=told,
+    )  # fmt: skip
+    take_in(at_work.database)
+    at_work.fetch(call)
+    assert (at_work.call(call).contact_id, at_work.call(call).contact_from) == (None, "fetch"), "known to be absent"
 
 
 # Ids and documents that are no good

@@ -23,6 +23,8 @@ from workers.reconciling.open_windows import open_windows
 from workers.reconciling.reading import PageOutcome, read_one_page
 from workers.reconciling.take_in_listed import take_in_listed
 
+BOTH = ["CALL_TRANSFER", "APPOINTMENT_BOOKING"]
+
 
 def stored_ids(at_work: AtWork) -> list[str]:
     return sorted(row["call_id"] for row in at_work.rows("calls"))
@@ -59,8 +61,8 @@ def list_requests(at_work: AtWork) -> int:
 
 def test_after_an_outage_every_listed_call_has_its_row_with_what_it_says(at_work: AtWork) -> None:
     was_served_since(at_work, 5 * HOUR)
-    placed = at_work.double.place_calls(120, over=4 * HOUR)
-    trials = at_work.double.place_calls(7, over=HOUR, trial=True)
+    placed = at_work.double.place_calls(120, over=4 * HOUR, actions=BOTH)
+    trials = at_work.double.place_calls(7, over=HOUR, trial=True, actions=BOTH)
 
     [window] = reconcile(at_work)
 
@@ -383,7 +385,7 @@ def test_many_waiting_calls_are_taken_from_the_list_fifty_with_each_request(
 ) -> None:
     monkeypatch.setattr("models.reconciling.schedule.BURST_CALLS", 60)
     was_served_since(at_work, 5 * HOUR)
-    placed = at_work.double.place_calls(60, over=HOUR)
+    placed = at_work.double.place_calls(60, over=HOUR, actions=BOTH)
     for call in placed:
         at_work.announce(call)
     with at_work.database.transaction() as connection:  # they came as they ended

@@ -1,6 +1,7 @@
 """Stores readings of calls, fetched or listed, and plans their follow-ups, in the caller's transaction."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
@@ -9,11 +10,14 @@ from models.accounts import circuit_breaker
 from models.accounts.accounts import Account
 from models.calls import storing
 from models.calls.call_log import YOUNG, ActionType
+from models.calls.calls import OPTIONAL_PARTS
 from models.calls.storing import Reading, Stored
 from models.failpoints import failpoint
+from models.intake import notifications
 from models.work.lifecycle import Claim
 from models.work.work_rows import Lane
 from workers.follow_ups.planning import plan_follow_ups
+from workers.leadway.documents import read_told_call
 from workers.process.connections import Connections
 from workers.telemetry import metrics
 
@@ -35,6 +39,7 @@ def store_readings(
 
     Returns what is stored then, by call id. The caller ends the work in the same transaction. `lane`: of the calls.
     """
+    readings = _with_what_was_told(connection, account.location_id, readings)
     stored = storing.store(
         connection, account.location_id, readings, fence=claim.fence, read_at=claim.claimed_at,
         time_zone=account.time_zone,
@@ -43,7 +48,7 @@ def store_readings(
         each = stored[reading.call_log.call_id]
         if each.wants_follow_ups or (reading.request is not None and reading.request.wants_follow_ups):
             plan_follow_ups(
-                connection, this.rules, reading.call_log, each.keyed_actions, account=account, lane=lane,
+                connection, this.rules, each.call_log, each.keyed_actions, account=account, lane=lane,
                 read_at=claim.claimed_at, stored_at=None if each.is_new else each.stored_at, is_newest=each.is_newest,
             )  # fmt: skip
         _measure(reading, each)
@@ -51,6 +56,21 @@ def store_readings(
         circuit_breaker.record_success(connection, account.location_id)
     failpoint("call_before_commit")
     return stored
+
+
+def _with_what_was_told(connection: Connection, location_id: str, readings: Sequence[Reading]) -> Sequence[Reading]:
+    """The readings, each that lacks a part with what Leadway signed about its call."""
+    lacking = {
+        each.call_log.call_id for each in readings if any(not getattr(each.call_log, name) for name in OPTIONAL_PARTS)
+    }
+    if not lacking:
+        return readings
+    told = {}
+    for call_id, document in notifications.signed_documents(connection, location_id, lacking):
+        found = read_told_call(document, call_id)
+        if found is not None:
+            told[call_id] = found
+    return [replace(each, told=told.get(each.call_log.call_id)) for each in readings]
 
 
 def reread_after(this: Connections, unsettled_for: timedelta) -> float:

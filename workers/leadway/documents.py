@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ KNOWN_FIELDS = frozenset({
     "id", "contactId", "agentId", "isAgentDeleted", "fromNumber", "createdAt", "duration", "trialCall",
     "executedCallActions", "summary", "transcript", "translation", "extractedData", "messageId", "locationId",
     "traceId", "agentTransferOccurred", "transcriptWithToolCalls", "toNumber", "direction", "callStatus",
+    "callType", "agentName", "workflowName", "contactName",
 })
 # fmt: on
 _ALWAYS_THERE = frozenset({"createdAt", "duration", "transcript", "executedCallActions"})
@@ -106,6 +108,16 @@ def read_call_log(document: Any, *, source: Source, redaction_key: bytes, zone: 
         zoneless_times=zoneless,
         is_partial=not whole.keys() >= _ALWAYS_THERE,
     )
+
+
+def read_told_call(document: Mapping[str, Any], call_id: str) -> CallLog | None:
+    """What a stored notification tells of the call: fields of its log at the top or in `data`. None: nothing. It was
+    redacted when it came."""
+    for told in (document, document.get("data")):
+        if isinstance(told, dict) and told.get("id") == call_id:
+            with suppress(UnreadableDocument):
+                return read_call_log(told, source=Source.NOTIFICATION, redaction_key=b"redacted")
+    return None
 
 
 def _give_zones(log: dict[str, Any], zone: tzinfo) -> int:
@@ -416,6 +428,9 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "toNumber": ("to_number", lambda value: _line(value) or None),
     "direction": ("direction", lambda value: _line(value).lower() or None),
     "callStatus": ("call_status", lambda value: _line(value) or None),
+    "callType": ("call_type", lambda value: _line(value) or None),
+    "agentName": ("agent_name", lambda value: _line(value) or None),
+    "workflowName": ("workflow_name", lambda value: _line(value) or None),
     "createdAt": ("started_at", read_time),
     "duration": ("duration_seconds", _duration),
     "trialCall": ("trial_call", _flag),
@@ -423,7 +438,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "summary": ("summary", _text),
     "transcript": ("transcript", _transcript),
     "translation": ("translation", _object_or_none),
-    "extractedData": ("extracted_data", _object_or_none),
+    "extractedData": ("extracted_data", lambda value: _object_or_none(value) or None),
 }
 """By the log's field: the field of CallLog, and how it is read. What was read has a column, so the stored document
 leaves it out."""

@@ -105,8 +105,9 @@ def take_in_listed(
     """Stores every listed call that we lack or know less of than the list, in the caller's transaction.
 
     A stored call needs no fetch: its follow-ups are planned at once, by the same rules as after a fetch. A row that
-    lacks what every log has is no whole log: its call is fetched. Work of an unread call that is under way goes on: its
-    reading is older, and is not stored.
+    lacks what every log has is no whole log, and none that rules want extracted data of: its call is fetched. Where the
+    agent extracts data, the call is read singly in the lowest lane. Work of an unread call that is under way goes on:
+    its reading is older, and is not stored.
     """
     location_id = account.location_id
     by_id = {call_log.call_id: call_log for call_log in rows}
@@ -121,7 +122,14 @@ def take_in_listed(
         for call_id, call in stored.items()
         if listed_calls.brings_news(call, actions.get(call_id, ()), by_id[call_id])
     }
-    to_fetch = {id for id, log in by_id.items() if log.is_partial or this.settings.leadway_list_fetch == "off"}
+    extracts_for_rules = window.wants_follow_ups and this.rules.read_extracted_data(location_id)
+    to_fetch = {
+        call_id
+        for call_id, log in by_id.items()
+        if log.is_partial
+        or this.settings.leadway_list_fetch == "off"
+        or (extracts_for_rules and log.actions and call_id not in stored)
+    }
     changed = 0
     if to_fetch:
         changed += _request_fetches(
@@ -154,6 +162,12 @@ def take_in_listed(
         listed_calls.end_work(
             connection, location_id, after, open_calls, lane=window.lane, reread_seconds=reread_seconds
         )
+        whole_but_for_extracted_data = [
+            by_id[call_id]
+            for call_id, each in after.items()
+            if each.is_new and each.settled and not _is_dead(open_calls.get(call_id))
+        ]
+        listed_calls.read_singly(connection, location_id, whole_but_for_extracted_data)
         new = sum(call_id not in to_fetch for call_id in unknown)
         metrics.LISTED.labels("stored").inc(new)
         metrics.LISTED.labels("brought_up_to_date").inc(len(after) - new)
@@ -164,6 +178,10 @@ def take_in_listed(
 
 def _request_of(open_call: OpenWork | None) -> Request | None:
     return None if open_call is None else open_call.request
+
+
+def _is_dead(open_call: OpenWork | None) -> bool:
+    return open_call is not None and open_call.status is WorkStatus.DEAD
 
 
 def _request_fetches(
@@ -180,7 +198,7 @@ def _request_fetches(
     Returns the number of stored calls that are fetched again.
     """
     location_id = window.location_id
-    dead = [call_id for call_id, work in open_calls.items() if work.status is WorkStatus.DEAD]
+    dead = [call_id for call_id, work in open_calls.items() if _is_dead(work)]
     calls.announce_all(
         connection, [(location_id, call_id) for call_id in (*unknown, *dead)], origin=window.origin, lane=window.lane,
         wants_follow_ups=window.wants_follow_ups,

@@ -13,7 +13,7 @@ DAY = 86_400
 
 @on_sqlite
 def test_backfill_tells_what_it_takes_before_it_takes_anything(world: World) -> None:
-    placed = world.double.place_calls(120, over=20 * DAY, ago=3600)
+    placed = world.double.place_calls(120, over=20 * DAY, ago=3600, actions=["CALL_TRANSFER"])
     begin = days_ago(world, 30)
     status, printed = run_alone(world, "backfill", world.double.location_id, "--from", begin, "--dry-run")
     assert status == 0, printed
@@ -37,7 +37,7 @@ def test_backfill_tells_what_it_takes_before_it_takes_anything(world: World) -> 
 
 @on_sqlite
 def test_backfill_keeps_to_half_of_what_the_account_itself_is_allowed(world: World) -> None:
-    world.double.place_calls(120, over=20 * DAY, ago=3600)
+    world.double.place_calls(120, over=20 * DAY, ago=3600, actions=["CALL_TRANSFER"])
     status, printed = run_alone(world, "accounts", "set-budget", world.double.location_id, "--per-10-seconds", "10")
     assert status == 0, printed
     begin = days_ago(world, 30)
@@ -47,7 +47,7 @@ def test_backfill_keeps_to_half_of_what_the_account_itself_is_allowed(world: Wor
 
 
 def test_an_interrupted_backfill_goes_on_where_it_was(world: World) -> None:
-    placed = world.double.place_calls(400, over=20 * DAY, ago=3600)
+    placed = world.double.place_calls(400, over=20 * DAY, ago=3600, actions=["CALL_TRANSFER"])
     between = ("--from", days_ago(world, 30), "--to", days_ago(world, 0.01))
     words = ["backfill", world.double.location_id, *between, "--yes"]
     world.double.fault("list", "delay", seconds=0.3, skip=5)

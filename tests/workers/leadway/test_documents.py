@@ -100,7 +100,7 @@ def test_unknown_fields_are_named_and_kept() -> None:
     assert call_log.document["sentiment"] == "good"
 
 
-NEVER_READ = {"locationId", "traceId", "transcriptWithToolCalls"}
+NEVER_READ = {"contactName", "locationId", "traceId", "transcriptWithToolCalls"}
 """Described, and of no column."""
 
 

@@ -13,6 +13,7 @@ from models.calls import calls
 from models.failpoints import arm_failpoints
 from models.reports import call_list
 from models.retention import empty_calls
+from models.work.work_rows import Lane
 from tests.crash.points import Points
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.rows import read, write
@@ -32,7 +33,9 @@ def served(at_work: AtWork) -> None:
 
 
 def place(at_work: AtWork, **wish: Any) -> PlacedCall:
-    return at_work.double.place_call(**{"language": "en", "contact": True, "ago": 600, **wish})
+    return at_work.double.place_call(
+        **{"language": "en", "contact": True, "ago": 600, "actions": ["CALL_TRANSFER"], **wish}
+    )
 
 
 def dead(at_work: AtWork, call: PlacedCall, *, cause: str = "not_found") -> None:
@@ -67,6 +70,46 @@ def test_a_listed_call_is_stored_as_a_fetched_one_and_owes_the_same(at_work: AtW
     }
     assert {each.follow_up_id for each in by_list[1]} == {each.follow_up_id for each in by_fetch[1]}
     assert all(at_work.follow_up(each.follow_up_id).due_at is not None for each in by_list[1]), "they wait for no fetch"
+
+
+def test_where_the_agent_extracts_data_a_listed_call_is_read_singly_in_the_lowest_lane(at_work: AtWork) -> None:
+    learnt = place(at_work, actions=["DATA_EXTRACTION"])
+    agent = {"fields": {"agentId": learnt.agent_id}}
+    at_work.announce(learnt)
+    at_work.fetch(learnt)
+    other = place(at_work, fields={"agentId": "another-agent"})
+    by_its_action = place(at_work, actions=["DATA_EXTRACTION"], fields={"agentId": "a-third-agent"})
+    by_its_agent = place(at_work, **agent)
+    reconcile(at_work)
+    assert at_work.call(other).status == "complete"
+    for call in (by_its_action, by_its_agent):
+        row = at_work.call(call)
+        assert (row.status, row.lane, row.extracted_data_from) == ("pending", Lane.BACKFILLED, None)
+        assert at_work.fetch(call).status == "complete"
+        assert at_work.call(call).extracted_data_from == "fetch"
+    reconcile(at_work)
+    assert {row["subject"] for row in at_work.rows("work") if row["kind"] == "call"} == set()
+
+
+def test_a_call_whose_rule_words_extracted_data_is_fetched_before_its_follow_up_is_planned(
+    at_work: AtWork, tmp_path: Path
+) -> None:
+    rule = """
+        [[rule]]
+        id = "lead"
+        action = "DATA_EXTRACTION"
+        kind = "note"
+        body = "{{ extracted.customerName }}"
+    """
+    at_work.use_rules(rule, tmp_path)
+    call = place(at_work, actions=["DATA_EXTRACTION"])
+    reconcile(at_work)
+    assert at_work.follow_ups_of(call) == []
+    assert at_work.fetch(call).status == "complete"
+    [planned] = at_work.follow_ups_of(call)
+    assert at_work.send_when_due(planned.follow_up_id).status == "done"
+    [note] = at_work.notes(planned.follow_up_id)
+    assert note.body.startswith(at_work.call(call).extracted_data["customerName"])
 
 
 def test_secrets_in_a_listed_log_are_replaced(at_work: AtWork) -> None:
