@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import psutil
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -79,6 +81,37 @@ def test_an_outage_of_one_account_opens_its_breaker_and_ends_by_itself(
         _nothing_is_lost_or_doubled(world, [*calls, *elsewhere])
 
 
+def test_an_account_that_answers_a_million_objects_keeps_no_other_waiting_and_fills_no_memory(
+    postgresql_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    with World(tmp_path, database_url=postgresql_url, redis_url=redis_url) as world:
+        world.start("web", "worker")
+        _serve(world, STRUCK)
+        for kind in ("fetch", "list"):
+            world.double.fault(kind, "status", status=200, only=STRUCK, body={"callLogs": [{}] * 1_000_000})
+        most = [0]
+
+        def remember_memory() -> bool:
+            family = [psutil.Process(world.processes.pid("worker"))]
+            family += family[0].children(recursive=True)
+            most[0] = max(most[0], *(each.memory_info().rss for each in family))
+            return True
+
+        huge = _announced(world, STRUCK, 20)
+        asked = partial(world.double.truth.requests, kind="fetch", location_id=STRUCK)
+        eventually(asked, describe="a huge answer")
+        others = _announced(world, world.double.location_id, 40, actions=["CALL_TRANSFER"])
+        eventually(lambda: remember_memory() and _done(world, world.double.location_id) == len(others), timeout=60)
+        dead = "SELECT count(*) FROM work WHERE kind = 'call' AND dead_cause = 'too_large'"
+        eventually(
+            lambda: remember_memory() and world.scalar(dead) == len(huge), timeout=60, describe="the state's name"
+        )
+        assert most[0] < 500 * 1024**2
+        eventually(lambda: notes_written(world) == notes_due(others), timeout=30)
+        waited = "SELECT max(extract(epoch FROM stored_at - first_heard_at)) FROM calls WHERE location_id != :struck"
+        print(f"others stored within {world.scalar(waited, struck=STRUCK):.2f} s, {most[0] / 1024**2:.0f} MiB at most")
+
+
 def _serve(world: World, *location_ids: str) -> dict[str, str]:
     """Adds accounts beside the first one; returns their tokens."""
     tokens = {}
@@ -109,8 +142,8 @@ def _write(world: World, write: Callable[[Connection], object]) -> None:
         database.close()
 
 
-def _announced(world: World, location_id: str, number: int) -> list[PlacedCall]:
-    calls = world.double.place_calls(number, location_id, contact=True)
+def _announced(world: World, location_id: str, number: int, **wish: Any) -> list[PlacedCall]:
+    calls = world.double.place_calls(number, location_id, contact=True, **wish)
     for call in calls:
         assert world.double.notify(call, dialect=Dialect.FLAT).status == 202
     return calls
