@@ -59,6 +59,8 @@ QUICK = (
     "page_stored × kill workers",
     "grant_answered × kill it",
     "page × 500",
+    "page × the same page",
+    "page_listed × kill it, beside a refused row",
     "fetch × broken JSON",
     "write note × written late",
     "look for note × lag that ends between the looks",
@@ -66,6 +68,7 @@ QUICK = (
     "note in flight × kill, executed before",
     "look in flight × kill, executed after",
     "note in flight × kill, executed late",
+    "note in flight × kill, never executed",
     "fetch in flight × freeze, executed before",
     "note in flight × freeze, executed after",
     "note in flight × freeze, executed late",
@@ -151,6 +154,10 @@ def _of_two_workers() -> list[Cell]:
         Cell("page_listed", "a fetch stores a newer log", plays.fetched_meanwhile, actions=ONE_NOTE),
         _looking(Cell("probe_answered", "a person asks again", plays.resent, actions=ONE_NOTE)),
         Cell("follow_up_worded", "its contact changes", plays.contact_changed, actions=ONE_NOTE),
+        *(
+            Cell(point, "kill it, beside a refused row", plays.beside_a_refused_row(point), actions=ONE_NOTE)
+            for point in ("page_listed", "page_stored")
+        ),
         Cell("follow-up done", "its message comes late", plays.stale_message, actions=ONE_NOTE),
     ]
 
@@ -228,6 +235,11 @@ def _of_the_api() -> list[Cell]:
         "cut list": {"what": "truncated", "times": 1},
         "broken JSON": {"what": "broken_json", "times": 1},
         "shifting": {"what": "shifting", "times": 1},
+        "capped": {"what": "capped", "count": 10, "times": 6},
+        "the same page": {"what": "same_page", "times": 6},
+        "a wrong total": {"what": "wrong_total", "count": 3, "times": 2},
+        "no total": {"what": "no_total", "count": 10, "times": 6},
+        "rows without actions": {"what": "bare", "times": 1},
     }
     at_booking: dict[str, dict[str, Any]] = {
         "500": {"what": "status", "status": 500, "times": 2},

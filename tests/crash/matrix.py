@@ -1,6 +1,5 @@
 """Runs cells of the crash matrix and compares the double's truth with the database after each."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -102,22 +101,13 @@ def _result(stage: Stage, cell: Cell, call: PlacedCall, *, seconds: float, troub
         calls=stage.world.scalar("SELECT count(*) FROM calls WHERE call_id = :id", id=call.call_id),
         notes=len(notes) + len(elsewhere),
         untrue=sum((row["status"] == "done") != (row["remote_id"] in there) for row in told)
-        + (is_complete and not _tells_the_log(stage, call)),
+        + (is_complete and not stage.tells_the_log(call)),
         inconsistent=inconsistencies(stage.world),
         forgotten=_is_forgotten(stage, call),
         seconds=seconds,
         looks=sum(seen.subject == call.contact_id for seen in truth.requests(kind="list_notes")),
         trouble=trouble,
     )
-
-
-def _tells_the_log(stage: Stage, call: PlacedCall) -> bool:
-    """Whether the stored call has the words and as many actions as Leadway's log has at last."""
-    log = json.loads(call.versions[-1][1])
-    query = "SELECT (SELECT count(*) FROM call_actions a WHERE a.call_id = c.call_id) AS actions, summary, transcript"
-    [row] = stage.world.rows(f"{query} FROM calls c WHERE call_id = :id", id=call.call_id)
-    wanted = (len(log["executedCallActions"]), log["summary"], log["transcript"])
-    return (row["actions"], row["summary"], row["transcript"]) == wanted
 
 
 def _is_forgotten(stage: Stage, call: PlacedCall) -> bool:

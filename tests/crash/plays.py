@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from enum import StrEnum
 from uuid import uuid4
 
+from models.database import COMMAND, Database
 from models.follow_ups import follow_ups
 from tests.crash.frozen import Frozen
 from tests.crash.stage import LEASE_SECONDS, SETTLE_SECONDS, Stage
 from tests.leadway_double.notifications import Dialect
 from tests.leadway_double.nouns import PlacedCall
 from tests.leadway_double.sender import Delivery
+from tests.support.refusing import refusing_call
 from tests.support.waiting import eventually
 
 Play = Callable[[Stage, PlacedCall], None]
@@ -56,6 +59,7 @@ class Executed(StrEnum):
     AFTER = "executed after"
     LATE = "executed late"
     """After the lease's end, and a note in the middle of the settle window that follows."""
+    NEVER = "never executed"
 
 
 def undisturbed(stage: Stage, call: PlacedCall) -> None:
@@ -209,6 +213,24 @@ def fetched_meanwhile(stage: Stage, call: PlacedCall) -> None:
     stage.wait_for_peace([looked_for])
 
 
+def beside_a_refused_row(point: str) -> Play:
+    """The page that brings the call has a row too that the database refuses; its reader is killed at the point."""
+
+    def play(stage: Stage, call: PlacedCall) -> None:
+        refused = stage.world.double.place_call(contact=f"contact{uuid4().hex}")
+        database = Database(stage.world.database_url, limits=COMMAND)
+        with closing(database), refusing_call(database, "calls", refused.call_id):
+            delivery, pid = _held_at(stage, point, call)
+            stage.kill_pid(pid)
+            stage.let_go(point)
+            _accept(delivery)
+            stage.wait_for_peace([call])
+            aside = "SELECT count(*) FROM quarantined_rows WHERE call_id = :id"
+            assert stage.world.scalar(aside, id=refused.call_id) == 1, "the row was not set aside"
+
+    return play
+
+
 def resent(stage: Stage, call: PlacedCall) -> None:
     """While a worker holds what its look for the note has found, a person asks for the follow-up again."""
     delivery, _ = _held_at(stage, "probe_answered", call)
@@ -279,7 +301,7 @@ def _release(stage: Stage, held: int, kind: str, call: PlacedCall, executed: Exe
                 timeout=REACHED_WITHIN,
                 describe="the middle of the settle window",
             )
-    stage.world.double.release(held)
+    stage.world.double.release(held, executed=executed is not Executed.NEVER)
 
 
 def _is_late_in_the_window(stage: Stage, call: PlacedCall) -> bool:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from tests.crash.stage import Stage
 from tests.leadway_double.double import LeadwayDouble
@@ -19,7 +20,22 @@ UNCLEAR_ANSWERS = (
     ("do_then_status", {"status": 422}, 0.03),
     ("do_late", {"seconds": 0.5}, 0.03),
     ("reset", {}, 0.04),
+    ("status", {"status": 429, "retry_after": 1}, 0.01),
 )
+BAD_READS = (
+    ("fetch", "status", {"status": 403, "body": "Access denied by the edge"}, 0.01),
+    ("fetch", "status", {"status": 200, "body": "<html>Sign in to this network</html>"}, 0.01),
+    ("list", "same_page", {}, 0.05),
+    ("list", "capped", {"count": 10}, 0.1),
+    ("list", "wrong_total", {"count": 2}, 0.05),
+    ("list", "no_total", {"count": 10}, 0.05),
+    ("list", "bare", {}, 0.05),
+)
+"""What does not come from the API, and lists that lie."""
+DIALECTS = ("flat", "thin", "workflow", "data", "flat_untyped")
+WISHES: tuple[dict[str, Any], ...] = (
+    {}, {}, {"empty_for": 2.0}, {"fields": {"direction": "outbound"}}, {"late": 1.5}, {"duration": 0, "empty_for": 3.0},
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,8 @@ class Report:
     notes_due: int
     notes_missing: int
     notes_too_many: int
+    untrue: int
+    """Calls of which another thing is stored than Leadway's log says."""
     unclear: int
     looks: int
     most_looks_per_unclear: float
@@ -39,13 +57,14 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        return not (self.lost or self.notes_missing or self.notes_too_many) and self.most_looks_per_unclear <= 2
+        damage = self.lost or self.notes_missing or self.notes_too_many or self.untrue
+        return not damage and self.most_looks_per_unclear <= 2
 
     def __str__(self) -> str:
         return (
             f"{'ok' if self.is_good else 'BAD'}: {self.calls} calls, {self.lost} lost; {self.notes_due} notes due,"
-            f" {self.notes_missing} missing, {self.notes_too_many} too many; {self.unclear} unclear answers,"
-            f" {self.looks} looks ({self.most_looks_per_unclear:.2f} each); {dict(self.befell)}; {self.seconds:.0f} s"
+            f" {self.notes_missing} missing, {self.notes_too_many} too many; {self.untrue} untrue;"
+            f" {self.unclear} unclear answers, {self.looks} looks ({self.most_looks_per_unclear:.2f} each); {dict(self.befell)}; {self.seconds:.0f} s"
         )
 
 
@@ -56,6 +75,8 @@ def soak(stage: Stage, *, calls: int, seed: int) -> Report:
     faults = [
         double.fault("create_note", what, probability=probability, **how) for what, how, probability in UNCLEAR_ANSWERS
     ]
+    for kind, what, how, probability in BAD_READS:
+        double.fault(kind, what, probability=probability, **how)
     befell: Counter[str] = Counter()
     placed: list[PlacedCall] = []
     deliveries: list[Delivery] = []
@@ -73,8 +94,8 @@ def soak(stage: Stage, *, calls: int, seed: int) -> Report:
 def _place(double: LeadwayDouble, calls: int, placed: list[PlacedCall], deliveries: list[Delivery]) -> None:
     started = time.monotonic()
     for number in range(calls):
-        placed.append(double.place_call())
-        deliveries.append(double.notify(placed[-1], dialect=("flat", "thin", "workflow")[number % 3], wait=False))
+        placed.append(double.place_call(**WISHES[number % len(WISHES)]))
+        deliveries.append(double.notify(placed[-1], dialect=DIALECTS[number % len(DIALECTS)], wait=False))
         time.sleep(max(0.0, started + number / CALLS_PER_SECOND - time.monotonic()))
 
 
@@ -109,6 +130,7 @@ def _report(stage: Stage, placed: list[PlacedCall], *, unclear: int, befell: Cou
         notes_due=due.total(),
         notes_missing=(due - written).total(),
         notes_too_many=(written - due).total(),
+        untrue=sum(not stage.tells_the_log(call) for call in placed),
         unclear=unclear + lost_attempts,
         looks=looks,
         most_looks_per_unclear=looks / max(1, unclear + lost_attempts),

@@ -3,6 +3,7 @@
 With two workers the second takes over what the first one holds when it is killed or frozen.
 """
 
+import json
 import os
 import signal
 import sqlite3
@@ -186,6 +187,15 @@ class Stage(Points):
             return done
 
     # What people do
+
+    def tells_the_log(self, call: PlacedCall) -> bool:
+        """Whether the stored call has the words and as many actions as Leadway's log has at last."""
+        log = json.loads(call.versions[-1][1])
+        query = """
+            SELECT (SELECT count(*) FROM call_actions a WHERE a.call_id = c.call_id) AS actions, summary, transcript
+            FROM calls c WHERE call_id = :id"""
+        stored = [tuple(row.values()) for row in self.world.rows(query, id=call.call_id)]
+        return stored == [(len(log["executedCallActions"]), log["summary"], log["transcript"])]
 
     def write(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Calls a function of the models in a transaction of its own, as a command does."""

@@ -253,9 +253,10 @@ class LeadwayDouble:
         """Those pinned, with their `hits` so far."""
         return self._board.pinned()
 
-    def release(self, fault_id: int) -> None:
-        """Requests that this fault (`hold`, `do_then_hold`) holds go on, and it holds no more."""
-        self._board.release(fault_id)
+    def release(self, fault_id: int, *, executed: bool = True) -> None:
+        """Requests that this fault (`hold`, `do_then_hold`) holds go on, and it holds no more. Not `executed`: those
+        that `hold` holds are dropped, as if they had never come."""
+        self._board.release(fault_id, executed=executed)
 
     def set_rate_limit(self, location_id: str | None = None, **limit: Any) -> None:
         """Keywords as `limits.Limit`; `per_window=None` switches refusals off. Without location: for all."""

@@ -101,6 +101,7 @@ class FaultBoard:
         self._ids = itertools.count(1)
         self._faults: dict[int, Fault] = {}
         self._released: dict[int, threading.Event] = {}
+        self._dropped: set[int] = set()
 
     def pin(self, fault: Fault) -> int:
         with self._lock:
@@ -117,20 +118,22 @@ class FaultBoard:
                 if each in self._released:
                     self._released.pop(each).set()
 
-    def release(self, fault_id: int) -> None:
-        """What the fault holds goes on, and it holds nothing more."""
+    def release(self, fault_id: int, *, executed: bool = True) -> None:
+        """What the fault holds goes on, or is never executed, and it holds nothing more."""
         with self._lock:
+            if not executed:
+                self._dropped.add(fault_id)
             self._released[fault_id].set()
 
     def wait_for_release(self, fault: Fault, *, client_port: int, stopping: threading.Event) -> bool:
-        """Holds a request; False when the double stops first."""
+        """Holds a request; False when the double stops first, or the request is never to be executed."""
         with self._lock:
             released = self._released.get(fault.fault_id)
             fault.held.append(client_port)
         while released is not None and not released.wait(HOLD_LOOK_SECONDS):
             if stopping.is_set():
                 return False
-        return True
+        return fault.fault_id not in self._dropped
 
     def pinned(self) -> list[Fault]:
         with self._lock:
