@@ -64,7 +64,8 @@ class Report:
         return (
             f"{'ok' if self.is_good else 'BAD'}: {self.calls} calls, {self.lost} lost; {self.notes_due} notes due,"
             f" {self.notes_missing} missing, {self.notes_too_many} too many; {self.untrue} untrue;"
-            f" {self.unclear} unclear answers, {self.looks} looks ({self.most_looks_per_unclear:.2f} each); {dict(self.befell)}; {self.seconds:.0f} s"
+            f" {self.unclear} unclear answers, {self.looks} looks ({self.most_looks_per_unclear:.2f} each);"
+            f" {dict(self.befell)}; {self.seconds:.0f} s"
         )
 
 
