@@ -1,6 +1,7 @@
 """Protections that no cell of the matrix can time, for another one stands before them: a mutation drops each."""
 
 from datetime import timedelta
+from functools import partial
 
 from models.calls.calls import work_key
 from models.database import Database, moment
@@ -16,13 +17,17 @@ from tests.support.rows import (
     claimed_call,
     claimed_follow_up,
     fetch,
+    on_postgresql,
     only_follow_up,
     plan,
     read,
     run_out,
     store_reading,
+    unclear_follow_up,
+    until_somebody_waits,
     write,
 )
+from tests.support.waiting import meanwhile
 
 
 def test_an_older_reading_is_not_stored_over_a_newer_one(database: Database) -> None:
@@ -38,6 +43,21 @@ def test_under_one_claim_an_intent_is_written_once(database: Database) -> None:
     claim, seen = claimed_follow_up(database, follow_up_id), only_follow_up(database)
     assert write(database, follow_ups.intend, claim, seen, seconds=1)
     assert not write(database, follow_ups.intend, claim, seen, seconds=1)
+
+
+@on_postgresql
+def test_a_persons_decision_waits_for_the_attempt_that_holds_the_work(database: Database) -> None:
+    plan(database)
+    follow_up_id = unclear_follow_up(database, seconds=0)
+    claim, seen = claimed_follow_up(database, follow_up_id), only_follow_up(database)
+    settled: list[bool] = []
+    with database.transaction() as connection:
+        assert follow_ups.intend(connection, claim, seen, seconds=20)
+        settling = partial(write, database, follow_ups.settle_by_person, follow_up_id, is_there=True)
+        with meanwhile(lambda: settled.append(settling())):
+            until_somebody_waits(database)
+            connection.commit()
+    assert settled == [False]
 
 
 def test_no_intent_is_written_when_the_lease_does_not_last(database: Database) -> None:
