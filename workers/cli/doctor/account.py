@@ -154,7 +154,10 @@ def _of_limits(this: Connections, account: Account, headers: Mapping[str, str]) 
         return fine("limits", told)
     allowed = this.leadway.allowance(account).per_10_seconds
     told = f"Leadway allows {most} requests in {int(lower.get('x-ratelimit-interval-milliseconds', 10_000)) // 1000} s"
-    told += f", {left} are left today" if left is not None else ""
+    if left is not None:
+        told += f", {left} are left today"
+        if account.token_expires_at is None:  # a private token; an app has a day of its own (the vendor's limits page)
+            told += " for all private integrations of the location"
     if most.isdigit() and int(most) < allowed:
         do = f"we keep to it; `leadway-calls accounts set-budget {account.location_id} --per-10-seconds {most}` says so"
         return warning("limits", f"{told}; {allowed} are set here", do)

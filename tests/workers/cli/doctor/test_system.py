@@ -54,6 +54,8 @@ def test_where_everything_is_well_nothing_fails_and_only_harmless_questions_are_
     found = checks(well)
     assert set(not_well(found)) == {"webhook"}
     assert not_well(found)["webhook"].verdict is Verdict.WARNING
+    [limits] = [check for check in found if check.name == "limits"]
+    assert "are left today for all private integrations of the location" in limits.told
     told = {check.name for check in found}
     assert {"Redis", "database", "web", "worker", "beat", "API token", "limits", "notifications", "clock"} <= told
     assert {f"scope {scope}" for scope in (*SCOPES, "contacts.write")} <= told
