@@ -160,6 +160,8 @@ def _receive(database: Database, number: int) -> None:
 @contextmanager
 def _held_snapshot(database: Database) -> Iterator[None]:
     with database.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        # A reader's connection has no such time-out as the product's own.
+        connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         connection.execute(sa.text("SELECT count(*) FROM work"))
         yield
 
