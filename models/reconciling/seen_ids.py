@@ -37,10 +37,14 @@ seen_ids_table = sa.Table(
 
 @dataclass(frozen=True)
 class SeenCounts:
-    """Numbers of calls that a pass over one list has shown. `new` and `gone` compare with the pass before."""
+    """Numbers of calls that one list has shown. `new` and `gone` compare the pass with the one before."""
 
     calls: int
+    """In this pass."""
+    ever: int
+    """In all passes: where calls of one moment change their order, no single pass need show them all."""
     inside: int
+    """Of those, calls that began in the window."""
     held: int
     """Of those inside: calls that are stored, or whose reading is open work."""
     new: int
@@ -66,7 +70,7 @@ def record(connection: Connection, window: Window, *, inside: Iterable[str], out
 
 
 def count_seen(connection: Connection, window: Window) -> SeenCounts:
-    """Counts what the current pass over the window's current list has shown."""
+    """Counts what the window's current list has shown."""
     c = seen_ids_table.c
     this_list = sa.and_(c.reconciliation_id == window.reconciliation_id, c.call_type == window.call_type)
     in_this_pass = c.last_pass == window.pass_number
@@ -79,8 +83,9 @@ def count_seen(connection: Connection, window: Window) -> SeenCounts:
     row = connection.execute(
         sa.select(
             number_of(in_this_pass),
-            number_of(in_this_pass & c.inside),
-            number_of(in_this_pass & c.inside & is_held),
+            sa.func.count(),
+            number_of(c.inside),
+            number_of(c.inside & is_held),
             number_of(c.first_pass == window.pass_number),
             number_of(c.last_pass == window.pass_number - 1),
         )

@@ -63,6 +63,8 @@ class What(StrEnum):
     """list: pages hold at most `count` rows, and the total tells no more than the first of them shows."""
     NO_TOTAL = "no_total"
     """list: no total is told; pages hold at most `count` rows, if that is not 0."""
+    SHUFFLED = "shuffled"
+    """list: calls that share a start come in another order each time; pages hold at most `count` rows."""
     BARE = "bare"
     """list: rows lack `executedCallActions`."""
     SHIFTING = "shifting"

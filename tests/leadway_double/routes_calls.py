@@ -1,6 +1,7 @@
 """The call-log endpoints: one log by id, and the list with its filters and pages."""
 
 import json
+import random
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -67,8 +68,10 @@ def list_calls(memory: Memory, asked: Asked, place: PlaceCall) -> Answer:
     page, size = int(query.get("page", "1")), int(query.get("pageSize", "10"))
     matching = _matching(memory, asked)
     what, count = (asked.fault.what, asked.fault.count) if asked.fault else (None, 0)
-    if what in (What.CAPPED, What.NO_TOTAL, What.UNDERTOLD) and count:
+    if what in (What.CAPPED, What.NO_TOTAL, What.UNDERTOLD, What.SHUFFLED) and count:
         size = min(size, count)
+    if what is What.SHUFFLED:
+        matching = sorted(matching, key=lambda call: (call.created_ms, random.random()))
     rows = matching[:size] if what is What.SAME_PAGE else matching[(page - 1) * size : page * size]
     oldest = asked.fault is not None and asked.fault.what is What.OLDER_COPY
     now = memory.now()

@@ -1,9 +1,9 @@
 """What the end of a list means for its window: the list again, the next list, or the end and a moved watermark.
 
-A window counts as read when its list was read to its end and showed as many distinct calls as Leadway's total, while
-that total did not fall; a list of one page needs no more. Pages that shift under the reader fail this test. Then the
-list is begun again: by then nearly every call has its row. Where that does not help, or a page repeats an earlier one,
-the window is halved, until one page holds it. The account's watermark moves only after that.
+A window counts as read when its list was read to its end and showed as many distinct calls as Leadway's total, in one
+pass or in all, while that total did not fall; a list of one page needs no more. Pages that shift under the reader fail
+this test. Then the list is begun again: by then nearly every call has its row. Where that does not help, or a page
+repeats an earlier one, the window is halved, until one page holds it. The account's watermark moves only after that.
 """
 
 from dataclasses import replace
@@ -155,7 +155,7 @@ def _why_not_whole(window: Window, page: Page, shown: SeenCounts) -> str | None:
     if shown.held != shown.inside:
         return COUNTS_DIFFER
     if page.total is not None:
-        as_many = page.total == shown.calls + window.unreadable
+        as_many = page.total - window.unreadable in (shown.calls, shown.ever)
         return None if as_many and not window.restless else SHIFTED
     if window.next_page <= 2:
         return None

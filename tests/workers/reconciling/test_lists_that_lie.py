@@ -1,7 +1,7 @@
 """A list is a witness: whatever it hides, repeats or miscounts, no call is lost, and no span is falsely complete."""
 
 from contextlib import nullcontext
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -153,10 +153,12 @@ def test_an_api_whose_every_answer_is_too_large_moves_no_mark_and_says_why(at_wo
     assert len(at_work.requests("list")) < 60
 
 
-def test_calls_that_share_a_start_at_the_border_of_a_page_end(at_work: AtWork) -> None:
+@pytest.mark.parametrize("what", ["capped", "shuffled"])
+def test_calls_that_share_a_start_at_the_border_of_a_page_end(at_work: AtWork, what: str) -> None:
     was_served_since(at_work, HOUR)
-    calls = {at_work.double.place_call(ago=600, contact=True).call_id for _ in range(CALLS)}
-    at_work.double.fault("list", "capped", count=10)
+    moment = datetime.now(UTC) - timedelta(seconds=900)
+    calls = {at_work.double.place_call(started_at=moment, duration=30, actions=[]).call_id for _ in range(25)}
+    at_work.double.fault("list", what, count=10)
     reconcile(at_work)
     assert stored(at_work) == calls
 
