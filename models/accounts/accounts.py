@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -116,6 +117,14 @@ def get(connection: Connection, location_id: str) -> Account:
 
 
 _GET = _SELECT.where(accounts_table.c.location_id == sa.bindparam("this_location"))
+
+
+def zone_named(name: str) -> ZoneInfo:
+    """The zone of an account's time zone; UTC for a name that this host does not know."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return ZoneInfo("UTC")
 
 
 def served(connection: Connection) -> list[Account]:

@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from models.accounts.accounts import zone_named
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import YOUNG, Action, CallLog, Source
 from models.calls.calls import OPTIONAL_PARTS, Call, actions_of, as_call, call_actions_table, calls_table, this_call
@@ -239,7 +239,7 @@ def log_columns(call_log: CallLog) -> dict[str, Any]:
 
 
 def _log_columns(call_log: CallLog, time_zone: str) -> dict[str, Any]:
-    local = None if call_log.started_at is None else call_log.started_at.astimezone(_zone(time_zone))
+    local = None if call_log.started_at is None else call_log.started_at.astimezone(zone_named(time_zone))
     return {
         **log_columns(call_log), "local_day": local and local.date(), "local_hour": local and local.hour,
     }  # fmt: skip
@@ -261,13 +261,6 @@ def _provenance(call_log: CallLog, call: Call | None, told: Collection[str]) -> 
         else:
             found[column] = before if stays or not carried else source
     return found
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo("UTC")
 
 
 def _save_actions(

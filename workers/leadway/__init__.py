@@ -5,11 +5,10 @@ calls or follow-ups.
 """
 
 from collections.abc import Mapping
-from zoneinfo import ZoneInfo
 
 import redis
 
-from models.accounts.accounts import Account, requests_per_10_seconds
+from models.accounts.accounts import Account, requests_per_10_seconds, zone_named
 from models.accounts.token_encryption import TokenCipher
 from models.database import Database
 from models.settings import Settings
@@ -71,7 +70,7 @@ class Leadway:
             token=lambda: self.credentials.token(account, deadline=deadline),
             location_id=account.location_id,
             redaction_key=self._redaction_key,
-            zone=ZoneInfo(account.time_zone),
+            zone=zone_named(account.time_zone),
             deadline=deadline,
             acquire=acquire,
             observe=heed,
