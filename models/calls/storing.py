@@ -96,7 +96,7 @@ def _insert_new(
             raise AssertionError("a new call tells how it became known")
         unread_for = common["read_at"] - (call_log.ended_at or common["read_at"])
         waited = unread_for if call_log.source is Source.LIST or not call_log.duration_seconds else timedelta()
-        settled = call_log.is_settled_after(waited)
+        settled = call_log.is_settled_after(waited) and not _may_get_actions(call_log, read_at=common["read_at"])
         filled, told = _fill(call_log, reading.told, None)
         rows.append(
             {
@@ -123,6 +123,13 @@ def _insert_new(
     if actions:
         connection.execute(sa.insert(call_actions_table), actions)
     return {call_id: found[call_id] for call_id in inserted}
+
+
+def _may_get_actions(call_log: CallLog, *, read_at: datetime) -> bool:
+    """Whether this first log of a young call has its words and no actions yet: then it is fetched once more. A listed
+    call is listed again anyway."""
+    is_young = call_log.ended_at is not None and read_at - call_log.ended_at < YOUNG
+    return call_log.source is Source.FETCH and is_young and not call_log.actions
 
 
 def _bring_up_to_date(

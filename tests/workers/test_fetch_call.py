@@ -197,10 +197,25 @@ def test_a_young_log_without_words_and_length_is_read_again_and_its_note_comes_w
     assert len(at_work.follow_ups_of(call)) == 1
 
 
+def test_a_young_call_with_words_and_without_actions_is_read_once_more(at_work: AtWork) -> None:
+    call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True, actions_late=2 * RETRY_SECONDS)
+    silent = at_work.double.place_call(actions=[])
+    old = at_work.double.place_call(actions=[], ago=601)
+    for each, status in ((call, "pending"), (silent, "pending"), (old, "complete")):
+        at_work.announce(each)
+        assert at_work.fetch(each).status == status
+    assert at_work.seconds_until(at_work.call(call).due_at) < 60
+    for each in (call, silent):
+        assert at_work.fetch_when_due(each).status == "complete"
+    assert len(at_work.follow_ups_of(call)) == 1
+    assert len(at_work.requests("fetch")) == 5
+
+
 def test_a_repeated_notification_of_a_young_call_without_actions_waits_for_them(at_work: AtWork) -> None:
     call = at_work.double.place_call(actions=["CALL_TRANSFER"], contact=True, actions_late=100)
     at_work.announce(call)
-    assert at_work.fetch(call).status == "complete"
+    assert at_work.fetch(call).status == "pending"
+    assert at_work.fetch_when_due(call).status == "complete"
     at_work.announce(call)
     row, waited = at_work.fetch(call), 0.0
     while row.status == "pending":

@@ -102,7 +102,7 @@ def _asks_for_tokens(at_work: AtWork) -> int:
 
 
 def test_a_static_token_that_is_refused_pauses_the_account_and_is_never_refreshed(at_work: AtWork) -> None:
-    call = at_work.double.place_call()
+    call = at_work.double.place_call(actions=["SMS"])
     at_work.announce(call)
     at_work.double.revoke_token()
     at_work.fetch(call)
@@ -116,13 +116,13 @@ def test_a_new_static_token_is_sent_with_the_next_request_without_a_restart(at_w
     at_work.this.database.transact(
         lambda connection: accounts.set_token(connection, at_work.location_id, new, cipher=at_work.this.cipher)
     )
-    call = at_work.fetched(actions=[])
+    call = at_work.fetched(actions=["SMS"])
     assert at_work.call(call).status == "complete"
 
 
 def test_a_refusal_of_the_token_before_the_present_one_pauses_nothing(at_work: AtWork) -> None:
     """The attempt read the old token, and its refusal comes after the new one was set."""
-    call = at_work.double.place_call()
+    call = at_work.double.place_call(actions=["SMS"])
     at_work.announce(call)
     before = at_work.account()
     claim = claim_work(at_work.database, at_work.call_key(call))
@@ -145,7 +145,7 @@ def test_the_first_request_of_a_grant_brings_its_first_token_and_the_next_ones_s
     at_work: AtWork, installed: App
 ) -> None:
     for _ in range(3):
-        assert at_work.call(at_work.fetched(actions=[])).status == "complete"
+        assert at_work.call(at_work.fetched(actions=["SMS"])).status == "complete"
     assert installed.refreshes == 1
     assert {request.status for request in at_work.requests("fetch")} == {200}
 
@@ -198,7 +198,7 @@ def test_while_the_token_endpoint_fails_a_token_that_still_lives_is_used(at_work
 def test_a_refusal_of_the_refresh_that_was_cut_is_an_outage_and_pauses_nothing(at_work: AtWork, installed: App) -> None:
     installed.removed = True
     at_work.double.fault("token", "truncated", times=1)
-    call = at_work.fetched(actions=[])
+    call = at_work.fetched(actions=["SMS"])
     assert _asks_for_tokens(at_work) == 1
     assert at_work.pauses() == set()
     installed.removed = False
@@ -327,7 +327,7 @@ def test_a_refresh_that_ends_after_the_grant_was_replaced_writes_nothing_and_pau
 ) -> None:
     installed.removed = refused
     at_work.double.fault("token", "delay", seconds=0.5, times=1)
-    call = at_work.double.place_call()
+    call = at_work.double.place_call(actions=["SMS"])
     at_work.announce(call)
     with meanwhile(lambda: refresh_grant(at_work.location_id, "") if by_task else at_work.fetch(call)):
         eventually(lambda: _asks_for_tokens(at_work))
@@ -347,7 +347,7 @@ def test_without_a_grant_there_is_nothing_to_refresh(at_work: AtWork, installed:
     refresh_grant(at_work.location_id, "")
     assert _work(at_work) is None
     assert at_work.rows("oauth_grants") == []
-    assert at_work.call(at_work.fetched(actions=[])).status == "complete"
+    assert at_work.call(at_work.fetched(actions=["SMS"])).status == "complete"
     assert _asks_for_tokens(at_work) == 0
 
 
@@ -355,10 +355,10 @@ def test_without_a_grant_there_is_nothing_to_refresh(at_work: AtWork, installed:
 
 
 def test_a_revoked_access_token_is_renewed_and_the_call_is_fetched(at_work: AtWork, installed: App) -> None:
-    at_work.fetched(actions=[])
+    at_work.fetched(actions=["SMS"])
     _refreshed_long_ago(at_work)
     at_work.double.revoke_token(installed.access_token)
-    call = at_work.fetched(actions=[])
+    call = at_work.fetched(actions=["SMS"])
     assert at_work.pauses() == set()
     assert at_work.fetch_when_due(call).status == "complete"
     assert installed.refreshes == 2
@@ -367,7 +367,7 @@ def test_a_revoked_access_token_is_renewed_and_the_call_is_fetched(at_work: AtWo
 def test_a_revoked_access_token_is_renewed_and_the_list_is_read(at_work: AtWork, installed: App) -> None:
     was_served_since(at_work, 5 * HOUR)
     listed = at_work.double.place_call(ago=600)
-    at_work.fetched(actions=[])
+    at_work.fetched(actions=["SMS"])
     _refreshed_long_ago(at_work)
     at_work.double.revoke_token(installed.access_token)
     with at_work.database.transaction() as connection:
@@ -387,7 +387,7 @@ def test_a_grant_that_is_refused_pauses_the_account_until_it_is_connected_again(
     at_work: AtWork, installed: App
 ) -> None:
     installed.removed = True
-    call = at_work.fetched(actions=[])
+    call = at_work.fetched(actions=["SMS"])
     assert at_work.pauses() == {("token", "all")}
     [row] = at_work.rows("pauses")
     assert "accounts connect" in row["detail"]
@@ -400,7 +400,7 @@ def test_a_grant_that_is_refused_pauses_the_account_until_it_is_connected_again(
 
 def test_a_pause_of_a_grant_heals_by_itself_when_it_works_again(at_work: AtWork, installed: App) -> None:
     installed.removed = True
-    at_work.fetched(actions=[])
+    at_work.fetched(actions=["SMS"])
     installed.removed = False
     at_work.time_passes(60)
     heal_pauses()
