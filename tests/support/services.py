@@ -26,7 +26,12 @@ __all__ = ["EmbeddedRedis", "PostgresServer"]
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 15.0
+PORTS_TRIED = 3
 UNPRIVILEGED = "nobody"
+
+
+class PostgresDidNotStart(Exception):
+    pass
 
 
 class PostgresServer:
@@ -44,7 +49,7 @@ class PostgresServer:
         return f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/{database}"
 
     def create(self) -> None:
-        """Makes the data folder and starts the server."""
+        """Makes the data folder and starts the server. Raises PostgresDidNotStart."""
         password_file = self.folder / "password"
         password_file.write_text(self._password)
         if self._account is not None:
@@ -60,10 +65,17 @@ class PostgresServer:
         )  # fmt: skip
         if made.returncode:
             raise RuntimeError(f"initdb failed: {made.stderr.decode(errors='replace')}")
-        self.start()
+        for tries_left in reversed(range(PORTS_TRIED)):
+            self.port = free_port()  # as late as can be: whoever tests beside us looks for one too
+            try:
+                self.start()
+                return
+            except PostgresDidNotStart:
+                if not tries_left:
+                    raise
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Returns when it answers. Raises PostgresDidNotStart, with the end of its log."""
         options = {
             "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "", "fsync": "off",
             "full_page_writes": "off", "max_connections": 300, "shared_buffers": "64MB", "log_min_messages": "fatal",
@@ -89,7 +101,8 @@ class PostgresServer:
             except psycopg.OperationalError as error:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     log_text = (self.folder / "log").read_text(errors="replace")[-2000:]
-                    raise RuntimeError(f"PostgreSQL did not start: {log_text}") from error
+                    self.stop()
+                    raise PostgresDidNotStart(log_text) from error
                 time.sleep(0.02)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
