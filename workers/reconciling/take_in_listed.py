@@ -1,10 +1,9 @@
 """Takes in one page of Leadway's list: stores calls that have no row, or announces them where lists are not used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import structlog
 from sqlalchemy import Connection
@@ -46,17 +45,8 @@ class ListedOutcome:
     refused: tuple[RefusedRow, ...] = ()
 
 
-class TakeInRows(Protocol):
-    def __call__(
-        self,
-        connection: Connection,
-        this: Connections,
-        claim: Claim,
-        window: Window,
-        rows: Sequence[CallLog],
-        *,
-        account: Account,
-    ) -> ListedOutcome: ...
+TakeInRows = Callable[..., ListedOutcome]
+"""`take_in_listed` or `take_in_singly`."""
 
 
 def take_in_singly(
