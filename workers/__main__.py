@@ -26,10 +26,10 @@ from workers.app import QUEUES, app, connect_broker
 from workers.dispatch_due import dispatch_due
 from workers.heal_pauses import heal_pauses
 from workers.process.celery_patches import (
+    ConsumedQueues,
     EventsTogether,
     PromptConnection,
     WakingPool,
-    consumed_queues,
     refuse_remote_control,
 )
 from workers.process.connections import Connections, look_at_the_databases_life, open_connections
@@ -91,9 +91,10 @@ def run_worker(settings: Settings) -> int:
     app.amqp.Connection = PromptConnection
     refuse_remote_control()
     worker: Any = None
+    queues = ConsumedQueues()
 
     def consumed() -> str | None:
-        return None if worker is None else consumed_queues(worker.consumer)
+        return queues.told(worker)
 
     with (
         heartbeating(connections.database, name, process="worker", slots=settings.worker_threads, queues=consumed),

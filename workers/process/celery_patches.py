@@ -1,5 +1,6 @@
 """The six parts of Celery's worker that are ours, each for a reason that was seen (docs/decisions/0040, 0041, 0081)."""
 
+import time
 from concurrent.futures import Future
 from functools import cache
 from queue import Empty
@@ -21,6 +22,8 @@ EVENTS_EVERY_SECONDS = 0.3
 """Flower sees an event this late at most. Celery itself publishes events in each turn of its loop, which costs more."""
 
 
+STARTING_SECONDS = 30.0
+"""So long a worker that has taken from no queue yet counts as one that starts."""
 HARMLESS_COMMANDS = ("heartbeat", "enable_events")
 """Of Celery's remote control commands that change something; Flower sends the second."""
 
@@ -37,6 +40,20 @@ def consumed_queues(consumer: Any) -> str:
     """The queues from which Celery's consumer takes messages now, separated by commas; empty: from none."""
     tasks = getattr(consumer, "task_consumer", None)
     return ",".join(sorted(queue.name for queue in tasks.queues if tasks.consuming_from(queue))) if tasks else ""
+
+
+class ConsumedQueues:
+    """Tells from which queues a worker takes messages; None while it starts, which is no worker that takes nothing."""
+
+    def __init__(self) -> None:
+        self._began, self._has_consumed = time.monotonic(), False
+
+    def told(self, worker: Any) -> str | None:
+        """`worker`: Celery's; None: it is not made yet."""
+        queues = "" if worker is None else consumed_queues(worker.consumer)
+        self._has_consumed = self._has_consumed or bool(queues)
+        is_starting = not self._has_consumed and time.monotonic() - self._began < STARTING_SECONDS
+        return None if is_starting else queues
 
 
 class Hint(Request):

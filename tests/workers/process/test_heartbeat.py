@@ -3,6 +3,7 @@
 import threading
 import time
 from importlib import metadata
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.rows import read
 from tests.support.waiting import eventually
 from workers.local.embedded_redis import free_port
 from workers.process import heartbeat
+from workers.process.celery_patches import ConsumedQueues
 from workers.process.heartbeat import heartbeating
 
 
@@ -93,3 +95,19 @@ def _alive(database: Database) -> list[str]:
 def _beat_at(database: Database) -> object:
     with database.reading() as connection:
         return connection.execute(sa.select(heartbeats.heartbeats_table.c.beat_at)).scalar_one()
+
+
+def test_a_worker_that_starts_tells_no_queues_and_one_that_never_takes_any_tells_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    takes = SimpleNamespace(queues=[SimpleNamespace(name="calls")], consuming_from=lambda _queue: True)
+    worker = SimpleNamespace(consumer=SimpleNamespace(task_consumer=None))
+    queues, never = ConsumedQueues(), ConsumedQueues()
+    assert (queues.told(None), queues.told(worker)) == (None, None)
+    worker.consumer.task_consumer = takes
+    assert queues.told(worker) == "calls"
+    worker.consumer.task_consumer = None
+    assert queues.told(worker) == "", "it has taken before"
+    assert never.told(worker) is None
+    monkeypatch.setattr("workers.process.celery_patches.STARTING_SECONDS", 0.0)
+    assert never.told(worker) == ""
