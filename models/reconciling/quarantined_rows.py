@@ -45,7 +45,18 @@ class RefusedRow:
 
 def place_of(window: Window) -> str:
     """The key of a row of which only the place is known, because its page holds nothing else and cannot be read."""
-    return f"{window.call_type} {window.window_from.isoformat()} {window.next_page}"
+    return f"{_list_of(window)}{window.next_page}"
+
+
+def forget_places(connection: Connection, window: Window) -> None:
+    """Deletes the rows of the window's current list of which only the place is known: they were none."""
+    c = quarantined_rows_table.c
+    places = c.row_key.startswith(_list_of(window), autoescape=True)
+    connection.execute(sa.delete(quarantined_rows_table).where(c.location_id == window.location_id, places))
+
+
+def _list_of(window: Window) -> str:
+    return f"{window.call_type} {window.window_from.isoformat()} "
 
 
 def record(connection: Connection, window: Window, rows: Iterable[RefusedRow]) -> None:

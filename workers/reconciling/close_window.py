@@ -116,8 +116,8 @@ def read_again(connection: Connection, claim: Claim, window: Window, why: str, *
 def go_around(connection: Connection, claim: Claim, window: Window) -> None:
     """Goes on where a page is too large to be read: in halves of the window, then row by row. Raises LeaseLost.
 
-    A row that is too large by itself is quarantined. That it is a row shows in a later page, with which alone the list
-    ends.
+    A row that is too large by itself is quarantined. That it is one shows in a later page, with which alone the list
+    ends; where none comes, nothing stays quarantined.
     """
     window = replace(window, requests=window.requests + 1)
     if window.page_size > 1:
@@ -130,6 +130,7 @@ def go_around(connection: Connection, claim: Claim, window: Window) -> None:
     refused = 1 if window.next_page == 1 else window.unreadable + 1
     window = replace(window, unreadable=refused, error=TOO_LARGE)
     if refused > MOST_TOO_LARGE:
+        quarantined_rows.forget_places(connection, window)
         read_again(connection, claim, window, TOO_LARGE, shown=0)
         return
     place = quarantined_rows.place_of(window)

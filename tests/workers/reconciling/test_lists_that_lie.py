@@ -148,6 +148,7 @@ def test_an_api_whose_every_answer_is_too_large_moves_no_mark_and_says_why(at_wo
     at_work.double.fault("list", "status", status=200, body={"callLogs": [{}] * 130_000})
     window = read_until_it_waits(at_work)
     assert window["error"] == "too_large"
+    assert quarantined(at_work) == [], "no page has proven that these are rows"
     assert at_work.account().complete_until == before
     assert window["finished_at"] is None
     assert len(at_work.requests("list")) < 60
