@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 
 from migrations.running import PATIENCE_SECONDS, Run, connection_to, one_at_a_time
-from models.database import UtcDateTime
+from models.database import OWN_FILE, UtcDateTime, on_postgresql
 from models.schema import metadata
 from models.settings import SettingsError, read_settings
 
@@ -50,9 +50,11 @@ def run_command() -> None:
             patience_seconds=attributes.get("patience_seconds", PATIENCE_SECONDS),
             beside_processes=attributes.get("beside_processes", False),
         )
+        in_own_files = not on_postgresql(connection)  # SQLite's inbox is made where it is opened
         options: dict[str, Any] = {
             "connection": connection,
             "target_metadata": metadata,
+            "include_object": lambda thing, *_: not (in_own_files and OWN_FILE in thing.info),
             "include_name": lambda name, _kind, _parents: name != "fence_counter",  # SQLite's, no table of metadata
             "render_item": without_models,
             "process_revision_directives": next_number,

@@ -8,8 +8,9 @@ several locks holds the first ones while it waits for the next. A migration that
 commits, and each of its statements may take STATEMENT_SECONDS. So a migration takes its locks first and the busiest
 table's last, and does nothing slow under ACCESS EXCLUSIVE.
 
-A migration that old code cannot work with says NEEDS_A_STOP = True, and does not run while a process has a live
-heartbeat (docs/decisions/0063). One that rewrites a large table says REWRITES_A_LARGE_TABLE = True.
+A migration that old code cannot work with says NEEDS_A_STOP = True, or names the one dialect where that is so. It does
+not run while a process has a live heartbeat (docs/decisions/0063). One that rewrites a large table says
+REWRITES_A_LARGE_TABLE = True.
 """
 
 import random
@@ -170,7 +171,8 @@ class Run:
 
     def _refuse_beside_processes(self, remaining: Iterable[MigrationStep]) -> None:
         revisions = [step.revision for step in remaining if isinstance(step, RevisionStep)]
-        needing = [each for each in revisions if getattr(each.module, "NEEDS_A_STOP", False)]
+        wanted = (True, self._connection.dialect.name)
+        needing = [each for each in revisions if getattr(each.module, "NEEDS_A_STOP", False) in wanted]
         if not needing or self._beside_processes or not sa.inspect(self._connection).has_table("heartbeats"):
             return
         alive = heartbeats.seconds_since_heard(self._connection)

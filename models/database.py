@@ -2,13 +2,17 @@
 
 There are two databases: PostgreSQL, and SQLite (WAL, full sync, writes begun immediately). Statements are SQLAlchemy
 Core on plain connections (docs/decisions/0001).
+
+SQLite has one writer at a time for each file. So a table that nobody may wait for has a file of its own there: it is
+read as any other table, beside them, and written through `Database.inbox` (docs/decisions/0090).
 """
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +24,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.functions import FunctionElement
 
 T = TypeVar("T")
@@ -33,6 +38,9 @@ metadata = sa.MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+OWN_FILE = "own_file_on_sqlite"
+"""A table whose `info` has this key is in a file of its own on SQLite."""
 
 Json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 
@@ -117,9 +125,13 @@ class Database:
         """`greet`: called with each new connection before its first transaction; it commits by itself."""
         self.limits = limits
         self._greet = greet
-        self.engine = engine_for(sa.make_url(url), limits)
+        parsed = sa.make_url(url)
+        self.engine = engine_for(parsed, limits)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+        is_sqlite = self.engine.dialect.name == "sqlite"
+        self._writer = threading.Lock() if is_sqlite else None
+        self.inbox = Database(own_file_url(inbox_file(parsed)), limits=limits) if _has_inbox_file(parsed) else self
+        """Where the inbox is written: this database on PostgreSQL; on SQLite a file of its own, with its own writer."""
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -177,6 +189,8 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+        if self.inbox is not self:
+            self.inbox.close()
 
 
 def insert(connection: Connection, table: sa.Table) -> Any:
@@ -290,13 +304,66 @@ def _ping_after_idling(engine: sa.Engine) -> None:
             raise sa.exc.InvalidatePoolError from None
 
 
+def inbox_file(url: sa.URL) -> Path:
+    """The file beside a SQLite database that holds its inbox: `leadway-calls.db` has `leadway-calls-inbox.db`."""
+    database = Path(str(url.database))
+    return database.with_name(f"{database.stem}-inbox{database.suffix}")
+
+
+def own_file_url(file: Path, *, mode: int = 0o666) -> str:
+    """Of a SQLite file that holds the tables with a file of their own, and nothing else. `mode` is what it is created
+    with, less the umask."""
+    return sa.URL.create("sqlite", database=str(file), query={_MODE: f"{mode:o}"}).render_as_string()
+
+
+_MODE = "own_file_mode"
+
+
+def _has_inbox_file(url: sa.URL) -> bool:
+    return url.get_backend_name() == "sqlite" and _MODE not in url.query
+
+
+def _make_own_file(file: Path, *, mode: int) -> None:
+    """Creates it with its tables, or finds it.
+
+    A file that exists is opened by SQLite alone: to close any other handle of it would end the locks that this process'
+    connections have on it (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=SQLITE_BUSY_SECONDS)) as connection:
+        _write_ahead(connection.cursor(), seconds=SQLITE_BUSY_SECONDS)
+        for table in (each for each in metadata.tables.values() if OWN_FILE in each.info):
+            ddls: list[CreateTable | CreateIndex] = [CreateTable(table, if_not_exists=True), *_indexes(table)]
+            for ddl in ddls:
+                connection.execute(str(ddl.compile(dialect=sqlite.dialect())))
+
+
+def _indexes(table: sa.Table) -> list[CreateIndex]:
+    return [CreateIndex(each, if_not_exists=True) for each in sorted(table.indexes, key=lambda index: str(index.name))]
+
+
 def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    file, mode = Path(str(url.database)), url.query.get(_MODE)
+    url = url.difference_update_query([_MODE])
+    file.parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
-        url, pool_size=limits.pool, max_overflow=4, pool_timeout=SQLITE_BUSY_SECONDS, hide_parameters=True
+        url,
+        pool_size=limits.pool,
+        max_overflow=4,
+        pool_timeout=SQLITE_BUSY_SECONDS,
+        hide_parameters=True,
+        connect_args={"uri": True},
     )
     busy = _busy_seconds(limits)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def make_own_file(*_: object) -> None:
+        if mode is None:
+            _make_own_file(inbox_file(url), mode=0o666)
+        else:
+            _make_own_file(file, mode=int(str(mode), 8))
 
     @sa.event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
@@ -305,6 +372,9 @@ def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:
         for pragma in (f"busy_timeout={int(busy * 1000)}", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         _write_ahead(cursor, seconds=busy)
+        if mode is None:
+            # Read-only: else BEGIN IMMEDIATE would take its write lock too, and receipts would wait for workers.
+            cursor.execute("ATTACH ? AS own_files", [f"{inbox_file(url).absolute().as_uri()}?mode=ro"])
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")

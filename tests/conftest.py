@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from migrations import migrate
 from models import database as database_module
 from models.accounts import accounts
-from models.database import WORKER, Database
+from models.database import WORKER, Database, inbox_file
 from models.settings import Settings
 from tests.leadway_double.double import LeadwayDouble
 from tests.support import rows
@@ -139,6 +139,8 @@ def sqlite_url(sqlite_template: Path, kept_sqlite_file: Path, engines_at_rest: N
         kept.execute("PRAGMA synchronous = OFF")
         template.backup(kept)
         kept.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with closing(sqlite3.connect(inbox_file(sa.make_url(f"sqlite:///{kept_sqlite_file}")))) as inbox:
+        inbox.executescript("PRAGMA synchronous = OFF; DROP TABLE IF EXISTS inbox;")
     return f"sqlite:///{kept_sqlite_file}"
 
 

@@ -151,12 +151,13 @@ def _put(this: Receiver, arrival: Arrival, *, is_signed: bool) -> Receipt:
     is_ignored = arrival.status is NotificationStatus.IGNORED
     if is_ignored and (is_signed or arrival.reason == Reason.EVENT_TYPE_NOT_WANTED):
         return Receipt(*_status(arrival, Look(is_repeat=False, is_served=False)), arrival.authenticated_by)
-    with this.database.transaction() as connection:
+    with this.database.reading() as connection:
         seen = inbox.look(connection, arrival)
-        is_kept = seen.is_served or not is_signed
-        if is_kept:
+    is_kept = seen.is_served or not is_signed
+    if is_kept:
+        with this.database.inbox.transaction() as connection:
             inbox.put(connection, arrival)
-        failpoint("receipt_before_commit")
+            failpoint("receipt_before_commit")
     failpoint("receipt_committed")
     return Receipt(*_status(arrival, seen), arrival.authenticated_by, is_kept)
 

@@ -5,7 +5,7 @@ deleted, counted and made work by it, or by none.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 NOT_SERVED = "location_not_served"
 QUARANTINED = "quarantined"
+TAKEN_BEFORE = "taken_before"
+"""A crash left them in the inbox after they had been merged."""
 
 
 def take_in(database: Database, bound: ScanBound | None = None) -> None:
@@ -54,7 +56,7 @@ def take_in_what_waits() -> None:
 def _take_in_batch(database: Database, numbers: Sequence[int]) -> int:
     """Returns how many rows have left the inbox."""
     try:
-        taken = database.transact(partial(_take, after=numbers[0] - 1))
+        taken = _committed(database, partial(_take, after=numbers[0] - 1))
     except (StatementError, ValueError) as error:
         if not is_of_one_row(error):
             raise
@@ -67,12 +69,28 @@ def _take_in_batch(database: Database, numbers: Sequence[int]) -> int:
     return taken.total()
 
 
-def _take(connection: Connection, number: int | None = None, *, after: int = 0) -> Counter[str]:
-    """In one transaction: deletes a batch, or the row with this number, writes its history, makes it work."""
-    taken = inbox.take(connection, number, after=after)
-    if not taken:
-        return Counter()
+def _committed(
+    database: Database, taking: Callable[[Connection], tuple[Collection[int], Counter[str]]]
+) -> Counter[str]:
+    """Runs it in a transaction; what it took then leaves the inbox where that is a file of its own."""
+    numbers, counted = database.transact(taking)
+    failpoint("taken_in_committed")
+    inbox.forget(database, numbers)
+    return counted
+
+
+def _take(connection: Connection, number: int | None = None, *, after: int = 0) -> tuple[Collection[int], Counter[str]]:
+    """In one transaction: takes a batch, or the row with this number, writes its history, makes it work. Returns the
+    numbers that were taken, and how many rows became what."""
+    by_number = inbox.take(connection, number, after=after)
+    if not by_number:
+        return (), Counter()
     failpoint("inbox_taken")
+    taken = notifications.not_merged(connection, list(by_number.values()))
+    return by_number, _merged(connection, taken) if taken else Counter({TAKEN_BEFORE: len(by_number)})
+
+
+def _merged(connection: Connection, taken: Sequence[Arrival]) -> Counter[str]:
     served = accounts.served_among(connection, {each.location_id for each in taken if each.location_id is not None})
     decided = [_decided(each, served=each.location_id in served) for each in taken]
     arrivals = _without_unknown(connection, decided)
@@ -128,12 +146,13 @@ def _take_in_singly(database: Database, numbers: Sequence[int]) -> Counter[str]:
     taken: Counter[str] = Counter()
     for number in numbers:
         try:
-            taken += database.transact(partial(_take, number=number))
+            taken += _committed(database, partial(_take, number=number))
         except (StatementError, ValueError) as error:
             if not is_of_one_row(error):
                 raise
             kind = type(error).__name__
             if database.transact(partial(quarantine.set_aside, number=number, error=kind)):
+                inbox.forget(database, [number])
                 log.error("notification_quarantined", number=number, error=kind)
                 taken[QUARANTINED] += 1
     return taken

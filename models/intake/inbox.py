@@ -7,13 +7,15 @@ waits for a lock, and a repeat that comes while its first is being taken in cann
 
 import time
 from collections import deque
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts.accounts import accounts_table
-from models.database import UtcDateTime, metadata, moment, now
+from models.database import OWN_FILE, Database, UtcDateTime, metadata, moment, now, on_postgresql
 from models.intake.notifications import Arrival, NotificationStatus, notifications_table, told_columns
 
 ARRIVALS_AT_ONCE = 100
@@ -41,6 +43,7 @@ inbox_table = sa.Table(
     sa.Column("received_at", UtcDateTime, nullable=False),
     sqlite_autoincrement=True,  # else an empty table begins at 1 again, which scans and whoever quarantines have passed
     postgresql_with=OF_A_QUEUE,
+    info={OWN_FILE: True},
 )
 
 
@@ -127,43 +130,51 @@ def numbers(connection: Connection, bound: ScanBound) -> list[int]:
     return found
 
 
-def take(connection: Connection, number: int | None = None, *, after: int = 0) -> list[Arrival]:
-    """Deletes the ARRIVALS_AT_ONCE oldest rows, or the one with this number, and returns them, the earliest first.
-    `after`: a number before all of them.
+def take(connection: Connection, number: int | None = None, *, after: int = 0) -> dict[int, Arrival]:
+    """Deletes the ARRIVALS_AT_ONCE oldest rows, or the one with this number, and returns them by their number, the
+    earliest first. `after`: a number before all of them.
 
-    Leaves out rows that another transaction is taking at this moment. SQLite, which has one writer at a time, leaves
-    FOR UPDATE out.
+    Leaves out rows that another transaction is taking at this moment. On SQLite, where the inbox is a file of its own,
+    they stay until `forget` is called after the commit.
     """
+    if not on_postgresql(connection):
+        these = _OLDEST_WHOLE if number is None else _ONE_WHOLE
+        return _as_arrivals(connection.execute(these, {"after": after, "this": number}))
     free = (
         connection.execute(_OLDEST_FREE, {"after": after})
         if number is None
         else connection.execute(_ONE_FREE, {"this": number})
     )
     taken = list(free.scalars())
-    rows = connection.execute(_DELETE, {"these": taken}).all() if taken else []
-    return [
-        Arrival(**{**{name: row._mapping[name] for name in _FIELDS}, "status": NotificationStatus(row.status)})
+    return _as_arrivals(connection.execute(_DELETE.returning(*_TAKEN), {"these": taken})) if taken else {}
+
+
+def forget(database: Database, numbers: Collection[int]) -> None:
+    """Deletes rows that were taken and committed, where `take` did not. A crash before it leaves them to be taken once
+    more: `notifications.not_merged` knows them."""
+    if database.inbox is not database and numbers:
+        database.inbox.transact(lambda connection: connection.execute(_DELETE, {"these": sorted(numbers)}))
+
+
+def _as_arrivals(rows: Iterable[sa.Row[Any]]) -> dict[int, Arrival]:
+    return {
+        int(row.number): Arrival(
+            **{**{name: row._mapping[name] for name in _FIELDS}, "status": NotificationStatus(row.status)}
+        )
         for row in sorted(rows, key=lambda row: int(row.number))
-    ]
+    }
 
 
-_OLDEST = (
-    sa.select(inbox_table.c.number)
-    .where(inbox_table.c.number > sa.bindparam("after", type_=sa.BigInteger))
-    .order_by(inbox_table.c.number)
-    .limit(ARRIVALS_AT_ONCE)
-)
+_NUMBER = inbox_table.c.number
+_TAKEN = (_NUMBER, *(inbox_table.c[name] for name in _FIELDS))
+_IS_THIS = sa.bindparam("this", type_=sa.BigInteger) == _NUMBER
+_IS_LATER = sa.bindparam("after", type_=sa.BigInteger) < _NUMBER
+_OLDEST = sa.select(_NUMBER).where(_IS_LATER).order_by(_NUMBER).limit(ARRIVALS_AT_ONCE)
+_OLDEST_WHOLE = _OLDEST.with_only_columns(*_TAKEN)
+_ONE_WHOLE = sa.select(*_TAKEN).where(_IS_THIS)
 _OLDEST_FREE = _OLDEST.with_for_update(skip_locked=True)
-_ONE_FREE = (
-    sa.select(inbox_table.c.number)
-    .where(inbox_table.c.number == sa.bindparam("this", type_=sa.BigInteger))
-    .with_for_update(skip_locked=True)
-)
-_DELETE = (
-    sa.delete(inbox_table)
-    .where(inbox_table.c.number.in_(sa.bindparam("these", expanding=True)))
-    .returning(inbox_table.c.number, *(inbox_table.c[name] for name in _FIELDS))
-)
+_ONE_FREE = sa.select(_NUMBER).where(_IS_THIS).with_for_update(skip_locked=True)
+_DELETE = sa.delete(inbox_table).where(_NUMBER.in_(sa.bindparam("these", expanding=True)))
 """By a list of numbers, not by a subquery: planned for a table of dead rows, that would read the whole table."""
 
 

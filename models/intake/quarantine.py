@@ -7,7 +7,7 @@ is found in Leadway's list.
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from models.database import UtcDateTime, metadata, moment
+from models.database import UtcDateTime, insert, metadata, moment, on_postgresql
 from models.intake.inbox import inbox_table
 from models.intake.notifications import told_columns
 
@@ -25,7 +25,10 @@ _COPIED = [column.name for column in quarantine_table.c if column.name in inbox_
 
 
 def set_aside(connection: Connection, number: int, *, error: str) -> bool:
-    """Moves a row of the inbox into the quarantine. Returns False when it is gone, or is being taken in now."""
+    """Moves a row of the inbox into the quarantine. Returns False when it is gone, or is being taken in now.
+
+    On SQLite it stays in the inbox until `inbox.forget` is called after the commit.
+    """
     this = sa.select(inbox_table.c.number).where(inbox_table.c.number == number).with_for_update(skip_locked=True)
     if connection.execute(this).first() is None:
         return False
@@ -33,8 +36,9 @@ def set_aside(connection: Connection, number: int, *, error: str) -> bool:
         *(inbox_table.c[name] for name in _COPIED), moment().label("quarantined_at"), sa.literal(error).label("error")
     ).where(inbox_table.c.number == number)
     columns = [*_COPIED, "quarantined_at", "error"]
-    connection.execute(sa.insert(quarantine_table).from_select(columns, copied))
-    connection.execute(sa.delete(inbox_table).where(inbox_table.c.number == number))
+    connection.execute(insert(connection, quarantine_table).from_select(columns, copied).on_conflict_do_nothing())
+    if on_postgresql(connection):
+        connection.execute(sa.delete(inbox_table).where(inbox_table.c.number == number))
     return True
 
 

@@ -147,7 +147,7 @@ def _complete(database: Database, calls: int) -> None:
 
 def _receive(database: Database, number: int) -> None:
     """So many arrivals that make no work."""
-    with database.transaction() as connection:
+    with database.inbox.transaction() as connection:
         for _ in range(number):
             arrival_id = str(uuid4())
             ignored = Arrival(

@@ -12,6 +12,7 @@ from typing import Any, Self
 import requests
 import sqlalchemy as sa
 
+from models.database import COMMAND, Database
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.processes import Processes
@@ -45,7 +46,7 @@ class World:
         self.database_url = database_url.replace("postgresql://", "postgresql+psycopg://")
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
-        self._engine: sa.Engine | None = None
+        self._database: Database | None = None
         self._environment = {
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
@@ -76,8 +77,8 @@ class World:
 
     def disconnect(self) -> None:
         """Closes our own connections to the database."""
-        if self._engine is not None:
-            self._engine.dispose()
+        if self._database is not None:
+            self._database.close()
 
     def start(self, *lines: str) -> None:
         """Starts the lines, waits until web is ready and workers are alive. Before them `release`, to its end, where it
@@ -130,9 +131,9 @@ class World:
         return self.processes.log(name)
 
     def rows(self, query: str, **values: Any) -> list[sa.RowMapping]:
-        if self._engine is None:
-            self._engine = sa.create_engine(self.database_url)
-        with self._engine.connect() as connection:
+        if self._database is None:
+            self._database = Database(self.database_url, limits=COMMAND)
+        with self._database.reading() as connection:
             return list(connection.execute(sa.text(query), values).mappings())
 
     def scalar(self, query: str, **values: Any) -> Any:

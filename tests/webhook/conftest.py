@@ -95,7 +95,8 @@ class Intake:
         return row
 
     def change_schema(self, statement: str) -> None:
-        with self.database.transaction() as connection:
+        """Of the inbox."""
+        with self.database.inbox.transaction() as connection:
             connection.execute(sa.text(statement))
 
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
 from migrations import migrate
+from models.database import inbox_file
 from tests.support.services import PostgresServer
 from tests.support.waiting import eventually
 from tests.support.worker import forget_connections
@@ -92,7 +93,7 @@ def test_a_sqlite_that_is_locked_for_long_is_answered_429_and_comes_back(intake_
 def test_a_full_disk_is_answered_429_and_nothing_is_half_written(intake_on_sqlite: Intake) -> None:
     intake = intake_on_sqlite
     large = b'{"callId": "call-%d", "x": "' + b"x" * 100_000 + b'"}'
-    with _no_page_more(intake.receiver.database.engine):
+    with _no_page_more(intake.receiver.database.inbox.engine):
         _assert_all_are_asked_to_repeat([intake.send(large % number) for number in range(3)])
     assert intake.rows("inbox") == []
     eventually(lambda: intake.send(large % 1).status_code == 202)
@@ -199,7 +200,7 @@ def _frozen(server: PostgresServer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(intake: Intake) -> Iterator[None]:
-    other = sqlite3.connect(intake.settings.database_url.removeprefix("sqlite:///"), isolation_level=None)
+    other = sqlite3.connect(inbox_file(sa.make_url(intake.settings.database_url)), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
         yield

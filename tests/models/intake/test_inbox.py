@@ -22,19 +22,26 @@ ARRIVAL = Arrival(
 )  # fmt: skip
 
 
+def take(database: Database, number: int | None = None) -> list[Arrival]:
+    """As `workers.take_in` does: what was taken and committed leaves the inbox."""
+    by_number = write(database, inbox.take, number)
+    inbox.forget(database, by_number)
+    return list(by_number.values())
+
+
 def taken(database: Database) -> list[str]:
-    return [each.dedupe_key for each in write(database, inbox.take)]
+    return [each.dedupe_key for each in take(database)]
 
 
 def test_an_arrival_comes_out_as_it_went_in_with_its_time(database: Database) -> None:
-    write(database, inbox.put, ARRIVAL)
+    write(database.inbox, inbox.put, ARRIVAL)
     [row] = rows_of(database, inbox_table)
-    assert write(database, inbox.take) == [replace(ARRIVAL, received_at=row["received_at"])]
+    assert take(database) == [replace(ARRIVAL, received_at=row["received_at"])]
     assert rows_of(database, inbox_table) == []
 
 
 def test_arrivals_are_taken_in_their_order_and_in_batches(database: Database) -> None:
-    with database.transaction() as connection:
+    with database.inbox.transaction() as connection:
         for number in range(inbox.ARRIVALS_AT_ONCE + 2):
             inbox.put(connection, replace(ARRIVAL, arrival_id=str(number), dedupe_key=str(number)))
     assert taken(database) == [str(number) for number in range(inbox.ARRIVALS_AT_ONCE)]
@@ -55,7 +62,7 @@ def test_a_scan_begins_after_what_was_seen_a_minute_ago_and_now_and_then_at_the_
 
 def test_an_arrival_that_is_committed_late_is_found_by_a_scan_from_the_beginning(database: Database) -> None:
     bound = ScanBound()
-    write(database, inbox.put, ARRIVAL)
+    write(database.inbox, inbox.put, ARRIVAL)
     [number] = read(database, inbox.numbers, bound)
     bound._after = number  # as if a minute had passed
     assert read(database, inbox.numbers, bound) == []
@@ -66,16 +73,16 @@ def test_an_arrival_that_is_committed_late_is_found_by_a_scan_from_the_beginning
 def test_a_number_is_never_given_twice_because_scans_begin_after_those_they_have_seen(database: Database) -> None:
     receive(database, "first")
     [first] = rows_of(database, inbox_table)
-    write(database, inbox.take)
+    take(database)
     receive(database, "second")
     [second] = rows_of(database, inbox_table)
     assert second["number"] > first["number"]
 
 
 def test_an_arrival_is_written_down_once(database: Database) -> None:
-    write(database, inbox.put, ARRIVAL)
+    write(database.inbox, inbox.put, ARRIVAL)
     with pytest.raises(IntegrityError):
-        write(database, inbox.put, replace(ARRIVAL, dedupe_key="two"))
+        write(database.inbox, inbox.put, replace(ARRIVAL, dedupe_key="two"))
 
 
 def test_a_look_sees_repeats_that_wait_or_were_taken_in_and_whether_the_account_is_served(database: Database) -> None:
@@ -94,10 +101,10 @@ def test_what_another_transaction_is_taking_is_left_to_it(database: Database) ->
     receive(database, "one")
     with database.transaction() as other:
         [row] = rows_of(database, inbox_table)
-        assert [each.dedupe_key for each in inbox.take(other)] == ["one"]
+        assert [each.dedupe_key for each in inbox.take(other).values()] == ["one"]
         receive(database, "two")
         assert not write(database, quarantine.set_aside, row["number"], error="DataError")
-        assert write(database, inbox.take, row["number"]) == []
+        assert take(database, row["number"]) == []
         assert taken(database) == ["two"]
     assert rows_of(database, inbox_table) == rows_of(database, quarantine_table) == []
 

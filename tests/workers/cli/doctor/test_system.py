@@ -148,7 +148,8 @@ def no_notification(at_work: AtWork) -> None:
 
 def nobody_takes_in(at_work: AtWork) -> None:
     receive(at_work.database, "two", location_id=at_work.location_id)
-    _write(at_work, lambda connection: connection.execute(sa.update(inbox.inbox_table).values(received_at=moment(-61))))
+    with at_work.database.inbox.transaction() as connection:
+        connection.execute(sa.update(inbox.inbox_table).values(received_at=moment(-61)))
 
 
 def unresolved_notification(at_work: AtWork) -> None:
