@@ -102,13 +102,18 @@ class Limits:
     statement: float
     retries: int
     pool: int
+    busy: float = 30.0
+    """For the write lock of a SQLite file."""
 
 
-WEB = Limits(connect=2, lock=0.6, statement=0.7, retries=0, pool=10)
+WEB = Limits(connect=2, lock=0.6, statement=0.7, retries=0, pool=10, busy=0.6)
+RECEIPTS = Limits(connect=2, lock=0.3, statement=0.7, retries=1, pool=2, busy=0.3)
+"""Of the one thread that writes receipts down. It repeats once, at once: a connection may be from before a restart."""
+LOOKS = Limits(connect=2, lock=0.05, statement=0.1, retries=0, pool=1, busy=0.05)
+"""Of a look that may as well be left out."""
 WORKER = Limits(connect=2, lock=3.0, statement=5.0, retries=8, pool=40)
 COMMAND = Limits(connect=5, lock=30.0, statement=300.0, retries=2, pool=4)
 RETRY_PAUSE_SECONDS = 0.3
-SQLITE_BUSY_SECONDS = 30.0
 PING_AFTER_SECONDS = 0.05
 """A pooled connection that was idle for longer is tested before its use. A restart of the database takes longer than
 this, so no transaction begins on a connection from before a restart."""
@@ -158,7 +163,7 @@ class Database:
         if self._writer is None:
             yield
             return
-        if not self._writer.acquire(timeout=_busy_seconds(self.limits)):
+        if not self._writer.acquire(timeout=self.limits.busy):
             raise WriterTimeout("the other writers of this process did not end in time")
         try:
             yield
@@ -184,7 +189,8 @@ class Database:
             except (DBAPIError, WriterTimeout) as error:
                 if attempt == self.limits.retries or not _is_transient(error):
                     raise
-                time.sleep(RETRY_PAUSE_SECONDS)
+                if self.limits is not RECEIPTS:
+                    time.sleep(RETRY_PAUSE_SECONDS)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def close(self) -> None:
@@ -279,10 +285,6 @@ def _write_ahead(cursor: sqlite3.Cursor, *, seconds: float) -> None:
         time.sleep(0.01)
 
 
-def _busy_seconds(limits: Limits) -> float:
-    return limits.lock if limits is WEB else SQLITE_BUSY_SECONDS
-
-
 def _ping_after_idling(engine: sa.Engine) -> None:
     """Tests a pooled connection before its use if it was idle; testing each time would double the round trips.
 
@@ -323,7 +325,7 @@ def _has_inbox_file(url: sa.URL) -> bool:
     return url.get_backend_name() == "sqlite" and _MODE not in url.query
 
 
-def _make_own_file(file: Path, *, mode: int) -> None:
+def _make_own_file(file: Path, *, mode: int, seconds: float) -> None:
     """Creates it with its tables, or finds it.
 
     A file that exists is opened by SQLite alone: to close any other handle of it would end the locks that this process'
@@ -332,8 +334,8 @@ def _make_own_file(file: Path, *, mode: int) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
-    with closing(sqlite3.connect(file, isolation_level=None, timeout=SQLITE_BUSY_SECONDS)) as connection:
-        _write_ahead(connection.cursor(), seconds=SQLITE_BUSY_SECONDS)
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=seconds)) as connection:
+        _write_ahead(connection.cursor(), seconds=seconds)
         for table in (each for each in metadata.tables.values() if OWN_FILE in each.info):
             ddls: list[CreateTable | CreateIndex] = [CreateTable(table, if_not_exists=True), *_indexes(table)]
             for ddl in ddls:
@@ -352,26 +354,25 @@ def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:
         url,
         pool_size=limits.pool,
         max_overflow=4,
-        pool_timeout=SQLITE_BUSY_SECONDS,
+        pool_timeout=limits.busy,
         hide_parameters=True,
         connect_args={"uri": True},
     )
-    busy = _busy_seconds(limits)
 
     @sa.event.listens_for(engine, "do_connect")
     def make_own_file(*_: object) -> None:
         if mode is None:
-            _make_own_file(inbox_file(url), mode=0o666)
+            _make_own_file(inbox_file(url), mode=0o666, seconds=limits.busy)
         else:
-            _make_own_file(file, mode=int(str(mode), 8))
+            _make_own_file(file, mode=int(str(mode), 8), seconds=limits.busy)
 
     @sa.event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # the driver begins nothing by itself
         cursor = connection.cursor()
-        for pragma in (f"busy_timeout={int(busy * 1000)}", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in (f"busy_timeout={int(limits.busy * 1000)}", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
-        _write_ahead(cursor, seconds=busy)
+        _write_ahead(cursor, seconds=limits.busy)
         if mode is None:
             # Read-only: else BEGIN IMMEDIATE would take its write lock too, and receipts would wait for workers.
             cursor.execute("ATTACH ? AS own_files", [f"{inbox_file(url).absolute().as_uri()}?mode=ro"])

@@ -29,7 +29,7 @@ WORDS: Mapping[sa.Table, Mapping[str, object]] = {
     follow_ups_table: {"title": None, "body": None},
     notifications_table: {"document": None, "from_number": None},
     inbox_table: {"document": None, "from_number": None},
-    quarantine_table: {"document": None, "from_number": None},
+    quarantine_table: {"document": None, "from_number": None, "raw": None},
 }  # fmt: skip
 """By table: the columns that hold a person's words or telephone number, each with its value once it is emptied.
 

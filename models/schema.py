@@ -4,7 +4,7 @@ from models.accounts import accounts, pauses
 from models.calls import calls
 from models.database import metadata
 from models.follow_ups import follow_ups
-from models.intake import inbox, notifications, quarantine, rejection_counts
+from models.intake import inbox, notifications, quarantine, rejection_counts, taken_arrivals
 from models.reconciling import quarantined_rows, seen_ids, windows
 from models.work import heartbeats, history, life, work_rows
 
@@ -23,6 +23,7 @@ __all__ = [
     "quarantined_rows",
     "rejection_counts",
     "seen_ids",
+    "taken_arrivals",
     "windows",
     "work_rows",
 ]

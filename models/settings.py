@@ -44,6 +44,12 @@ class Settings(BaseSettings):
     leadway_time_zone: str = "UTC"
     leadway_language: Literal["en", "es"] = "en"
 
+    # Receipts
+    leadway_journal_dir: Path | Literal["off"] = Path("var/journal")
+    """Where the web process writes what the database cannot take in time. Off: the sender is asked to repeat it."""
+    leadway_journal_after_seconds: Annotated[float, Field(gt=0, le=0.8)] = 0.5
+    """How long a receipt waits for the database before it goes into the journal."""
+
     # Timing
     leadway_settle_seconds: Annotated[float, Field(ge=0)] = 120.0
     leadway_lease_seconds: Annotated[float, Field(gt=0)] = 60.0
@@ -80,6 +86,17 @@ class Settings(BaseSettings):
     def _name_the_driver(cls, url: str) -> str:
         """Hosts hand out `postgres://…`; SQLAlchemy wants the driver's name in it."""
         return re.sub(r"^(postgres|postgresql)(\+psycopg2?)?://", "postgresql+psycopg://", url)
+
+    @property
+    def journal_folder(self) -> Path | None:
+        """None: there is no journal. On SQLite the inbox is a file like it, which no worker holds up."""
+        is_sqlite = self.database_url.startswith("sqlite")
+        return None if is_sqlite or self.leadway_journal_dir == "off" else Path(self.leadway_journal_dir)
+
+    @field_validator("leadway_journal_dir", mode="before")
+    @classmethod
+    def _off_is_no_folder(cls, value: object) -> object:
+        return Path(value) if isinstance(value, str) and value != "off" else value
 
     @field_validator("leadway_api_url")
     @classmethod

@@ -13,13 +13,16 @@ from models.accounts import accounts
 from models.accounts.accounts import SecretTaken
 from models.accounts.token_encryption import cipher_for
 from models.database import WEB, Database
+from models.intake.journal import Journal
 from models.settings import Settings, read_settings
 from webhook import authentication, errors, health, receiver
-from webhook.deadline import DeadlinePool
+from webhook.inbox_writer import InboxWriter
+from webhook.known_accounts import KnownAccounts
 from webhook.ops import pages
 from webhook.receiver import Receiver
 from webhook.rejection_counter import RejectionCounter
 from workers.app import connect_for_wake_ups
+from workers.process.draining import draining
 from workers.process.heartbeat import heartbeating
 from workers.process.wake_up import Waker
 
@@ -38,12 +41,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     database = Database(settings.database_url, limits=WEB)
     connect_for_wake_ups(settings)
     app.extensions[receiver.EXTENSION] = Receiver(
-        database=database,
         keys=authentication.load_keys() if keys is None else authentication.load_keys(keys),
         redaction_key=cipher.fingerprint_key,
-        waker=Waker(),
+        known=KnownAccounts(database, threads=settings.web_threads),
+        writer=InboxWriter(settings, journal=_journal(settings), waker=Waker()),
         rejection_counter=RejectionCounter(database),
-        writers=DeadlinePool(settings.web_threads, seconds=receiver.RECEIPT_LIMIT_SECONDS, name="receipt"),
     )
     errors.answer_for(app)
     app.register_blueprint(receiver.blueprint)
@@ -58,6 +60,19 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
+def _journal(settings: Settings) -> Journal | None:
+    if settings.journal_folder is None:
+        return None
+    try:
+        return Journal(settings.journal_folder)
+    except OSError as error:
+        log.warning(
+            "no_journal", folder=str(settings.journal_folder), error=error.strerror,
+            meanwhile="notifications are answered 429 while the database is away; see LEADWAY_JOURNAL_DIR",
+        )  # fmt: skip
+        return None
+
+
 @contextmanager
 def alive(settings: Settings) -> Iterator[None]:
     """Writes the heartbeat of one web process while the block runs; entered after the fork.
@@ -68,7 +83,7 @@ def alive(settings: Settings) -> Iterator[None]:
     database = Database(settings.database_url, limits=WEB)
     name = f"web-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
-        with heartbeating(database, name, process="web"):
+        with heartbeating(database, name, process="web"), draining(settings.journal_folder, database):
             yield
     finally:
         database.close()

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
 from models.database import Database
+from models.intake import journal
 from models.reports import backlog
 from models.reports.backlog import Backlog
 from models.settings import Settings
@@ -50,10 +51,25 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
             registry.register(SharedCounters(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
         else:
             registry.register(REGISTRY)
+        registry.register(_JournalCollector(settings.journal_folder))
         registry.register(_BacklogCollector(database, pool))
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     return blueprint
+
+
+class _JournalCollector:
+    """Gauges of the journals of this host: also while the database is away."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        found = journal.waiting(self._folder)
+        yield GaugeMetricFamily("leadway_journal_rows", "Notifications in the journals of this host.", found.number)
+        yield GaugeMetricFamily(
+            "leadway_journal_oldest_age_seconds", "Age of the oldest of them; 0: there is none.", found.oldest_seconds
+        )
 
 
 class _BacklogCollector:

@@ -1,7 +1,7 @@
 """The endpoints that receive call-completed notifications: each is authenticated, committed, then answered.
 
-The answer depends on receipt only, never on later processing. It is decided within RECEIPT_LIMIT_SECONDS: a
-notification that is not committed by then is answered 429, which every sender repeats.
+The answer depends on receipt only, never on later processing, and is decided within a second. What cannot be written
+down by then is answered 429, which every sender repeats.
 """
 
 import time
@@ -10,27 +10,20 @@ from uuid import uuid4
 
 import structlog
 from flask import Blueprint, Response, current_app, jsonify, request
-from sqlalchemy.exc import SQLAlchemyError
 
-from models.accounts import accounts
 from models.calls.redaction import redact
-from models.database import Database
-from models.failpoints import failpoint
-from models.intake import inbox
-from models.intake.inbox import Look
 from models.intake.notifications import Arrival, NotificationStatus
 from webhook import authentication, notification
 from webhook.authentication import Headers, NotAuthenticated, Proof, PublicKeys
-from webhook.deadline import DeadlinePool
+from webhook.inbox_writer import CannotWriteDown, InboxWriter
+from webhook.known_accounts import KnownAccounts, Undecided
 from webhook.notification import MAX_BODY_BYTES, Notification
 from webhook.rejection_counter import RejectionCounter
 from webhook.rejections import RETRY_AFTER_SECONDS, Reason, ReceiptStatus
-from workers.process.wake_up import Waker
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-RECEIPT_LIMIT_SECONDS = 0.8
 EXTENSION = "leadway_receiver"
 
 blueprint = Blueprint("receiver", __name__)
@@ -48,13 +41,11 @@ class NotificationRefused(Exception):
 class Receiver:
     """What the endpoints need; one per process."""
 
-    database: Database
     keys: PublicKeys
     redaction_key: bytes
-    waker: Waker
+    known: KnownAccounts
+    writer: InboxWriter
     rejection_counter: RejectionCounter
-    writers: DeadlinePool
-    """Runs the receipt under its deadline, so that a hanging database does not hold up the answer."""
 
 
 @blueprint.post("/webhooks/leadway", strict_slashes=False)
@@ -83,7 +74,7 @@ def _answer(*, intake_secret: str | None) -> Response:
     started = time.monotonic()
     this: Receiver = current_app.extensions[EXTENSION]
     try:
-        receipt = _within_limit(this, intake_secret)
+        receipt = _receipt(this, intake_secret)
     except NotificationRefused as refused:
         receipt = Receipt(ReceiptStatus.REFUSED, refused.reason)
     if receipt.reason is not None and not receipt.is_kept:
@@ -95,20 +86,21 @@ def _answer(*, intake_secret: str | None) -> Response:
     return _as_response(receipt.status, receipt.reason)
 
 
-def _within_limit(this: Receiver, intake_secret: str | None) -> Receipt:
-    """The receipt under its deadline. Raises NotificationRefused."""
+def _receipt(this: Receiver, intake_secret: str | None) -> Receipt:
+    """Raises NotificationRefused."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise NotificationRefused(Reason.TOO_LARGE)
     raw_body = request.get_data(cache=False)
     if len(raw_body) > MAX_BODY_BYTES:
         raise NotificationRefused(Reason.TOO_LARGE)
-    headers, query = request.headers, request.query_string.decode("ascii", "replace")
+    query = request.query_string.decode("ascii", "replace")
     try:
-        return this.writers.run(lambda: receive_body(this, raw_body, headers, intake_secret=intake_secret, query=query))
+        return receive_body(this, raw_body, request.headers, intake_secret=intake_secret, query=query)
     except NotAuthenticated as refused:
         raise NotificationRefused(refused.reason) from None
-    except (SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
-        log.error("notification_not_written_down", error=type(error).__name__)
+    except Undecided:
+        raise NotificationRefused(Reason.CANNOT_LOOK_UP) from None
+    except CannotWriteDown:
         raise NotificationRefused(Reason.CANNOT_WRITE_DOWN) from None
 
 
@@ -118,15 +110,14 @@ def receive_body(
     """Authenticates a notification, reads it, and commits one row of the inbox, which `workers.take_in` takes in.
 
     What Leadway signs for others is only counted: one key signs for all of its customers, so anybody's events may come
-    here (docs/decisions/0074). Raises NotAuthenticated, NotificationRefused, SQLAlchemyError.
+    here (docs/decisions/0074). Raises NotAuthenticated, NotificationRefused, Undecided, CannotWriteDown.
     """
-
-    def account_for_secret(secret_hash: str) -> str | None:
-        with this.database.reading() as connection:
-            return accounts.location_for_secret(connection, secret_hash)
-
     proof = authentication.verify(
-        raw_body, headers, path_secret=intake_secret, keys=this.keys, account_for_secret=account_for_secret
+        raw_body,
+        headers,
+        path_secret=intake_secret,
+        keys=this.keys,
+        account_for_secret=this.known.location_for_secret,
     )
     if proof.is_signature:
         read = notification.read_signed(raw_body)
@@ -136,9 +127,7 @@ def receive_body(
     if proof.location_id is not None and read.location_id not in (None, proof.location_id):
         raise NotificationRefused(Reason.WRONG_ACCOUNT)
     arrival = _arrival(this, read, proof)
-    receipt = _put(this, arrival, is_signed=proof.is_signature)
-    if receipt.status is ReceiptStatus.ACCEPTED or receipt.status is ReceiptStatus.DUPLICATE:
-        this.waker.wake()
+    receipt = _written_down(this, arrival, is_signed=proof.is_signature)
     log.info(
         "notification_received", status=str(receipt.status), reason=receipt.reason and str(receipt.reason),
         location_id=arrival.location_id, call_id=read.call_id, dialect=str(read.dialect),
@@ -147,19 +136,23 @@ def receive_body(
     return receipt
 
 
-def _put(this: Receiver, arrival: Arrival, *, is_signed: bool) -> Receipt:
+def _written_down(this: Receiver, arrival: Arrival, *, is_signed: bool) -> Receipt:
     is_ignored = arrival.status is NotificationStatus.IGNORED
     if is_ignored and (is_signed or arrival.reason == Reason.EVENT_TYPE_NOT_WANTED):
-        return Receipt(*_status(arrival, Look(is_repeat=False, is_served=False)), arrival.authenticated_by)
-    with this.database.reading() as connection:
-        seen = inbox.look(connection, arrival)
-    is_kept = seen.is_served or not is_signed
+        return Receipt(*_status(arrival, is_served=False, is_repeat=False), arrival.authenticated_by)
+    is_served, is_repeat = _is_served(this, arrival), False
+    is_kept = is_served or not is_signed
     if is_kept:
-        with this.database.inbox.transaction() as connection:
-            inbox.put(connection, arrival)
-            failpoint("receipt_before_commit")
-    failpoint("receipt_committed")
-    return Receipt(*_status(arrival, seen), arrival.authenticated_by, is_kept)
+        is_repeat = this.writer.write_down(arrival)
+    return Receipt(*_status(arrival, is_served=is_served, is_repeat=is_repeat), arrival.authenticated_by, is_kept)
+
+
+def _is_served(this: Receiver, arrival: Arrival) -> bool:
+    """Also when nobody can tell now: `workers.take_in` decides."""
+    try:
+        return arrival.location_id is not None and this.known.is_served(arrival.location_id)
+    except Undecided:
+        return True
 
 
 def _arrival(this: Receiver, read: Notification, proof: Proof) -> Arrival:
@@ -186,11 +179,11 @@ def _arrival(this: Receiver, read: Notification, proof: Proof) -> Arrival:
     )
 
 
-def _status(arrival: Arrival, seen: Look) -> tuple[ReceiptStatus, Reason | None]:
+def _status(arrival: Arrival, *, is_served: bool, is_repeat: bool) -> tuple[ReceiptStatus, Reason | None]:
     """What the sender is told: the best that is known without a lock. `workers.take_in` decides."""
-    if arrival.status is not NotificationStatus.IGNORED and not seen.is_served:
+    if arrival.status is not NotificationStatus.IGNORED and not is_served:
         return ReceiptStatus.IGNORED, Reason.LOCATION_NOT_SERVED  # a signature only proves that Leadway sent it
-    if arrival.status is NotificationStatus.ACCEPTED and seen.is_repeat:
+    if arrival.status is NotificationStatus.ACCEPTED and is_repeat:
         return ReceiptStatus.DUPLICATE, None
     return ReceiptStatus(arrival.status), None if arrival.reason is None else Reason(arrival.reason)
 
@@ -201,6 +194,6 @@ def _as_response(status: ReceiptStatus, reason: Reason | None) -> Response:
         body |= {"reason": reason.value, "detail": reason.sentence}
     response = jsonify(body)
     response.status_code = reason.http_status if reason is not None else 202
-    if reason is Reason.CANNOT_WRITE_DOWN:
+    if response.status_code == 429:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Self
 
 RETRY_AFTER_SECONDS = 10
-"""The `Retry-After` of `Reason.CANNOT_WRITE_DOWN`: a database that restarts is usually back by then."""
+"""The `Retry-After` of each 429: a database that restarts is usually back by then."""
 
 
 class ReceiptStatus(StrEnum):
@@ -80,6 +80,12 @@ class Reason(StrEnum):
         429,
         ReceiptStatus.REFUSED,
         "The database could not be reached or written to; the sender was asked to repeat it.",
+    )
+    CANNOT_LOOK_UP = (
+        "cannot_look_up",
+        429,
+        ReceiptStatus.REFUSED,
+        "Its intake secret is not known yet, and the database could not be asked; the sender was asked to repeat it.",
     )
 
     EVENT_TYPE_NOT_WANTED = (

@@ -33,6 +33,7 @@ from workers.process.celery_patches import (
     refuse_remote_control,
 )
 from workers.process.connections import Connections, look_at_the_databases_life, open_connections
+from workers.process.draining import draining
 from workers.process.heartbeat import heartbeating
 from workers.process.life_watch import LOOK_SECONDS
 from workers.process.ticks import Tick, dispatch_wanted, ticking
@@ -99,6 +100,7 @@ def run_worker(settings: Settings) -> int:
     with (
         heartbeating(connections.database, name, process="worker", slots=settings.worker_threads, queues=consumed),
         ticking(*ticks),
+        draining(settings.journal_folder, connections.database),
     ):
         worker = app.Worker(
             hostname=name,

@@ -5,7 +5,7 @@ deleted, counted and made work by it, or by none.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -28,8 +28,6 @@ log = structlog.get_logger(__name__)
 
 NOT_SERVED = "location_not_served"
 QUARANTINED = "quarantined"
-TAKEN_BEFORE = "taken_before"
-"""A crash left them in the inbox after they had been merged."""
 
 
 def take_in(database: Database, bound: ScanBound | None = None) -> None:
@@ -56,7 +54,7 @@ def take_in_what_waits() -> None:
 def _take_in_batch(database: Database, numbers: Sequence[int]) -> int:
     """Returns how many rows have left the inbox."""
     try:
-        taken = _committed(database, partial(_take, after=numbers[0] - 1))
+        taken = _committed(database, numbers)
     except (StatementError, ValueError) as error:
         if not is_of_one_row(error):
             raise
@@ -69,28 +67,21 @@ def _take_in_batch(database: Database, numbers: Sequence[int]) -> int:
     return taken.total()
 
 
-def _committed(
-    database: Database, taking: Callable[[Connection], tuple[Collection[int], Counter[str]]]
-) -> Counter[str]:
-    """Runs it in a transaction; what it took then leaves the inbox where that is a file of its own."""
-    numbers, counted = database.transact(taking)
+def _committed(database: Database, numbers: Sequence[int]) -> Counter[str]:
+    """Takes them in a transaction; then they leave the inbox also where that is a file of its own."""
+    counted = database.transact(partial(_take, numbers=numbers))
     failpoint("taken_in_committed")
     inbox.forget(database, numbers)
     return counted
 
 
-def _take(connection: Connection, number: int | None = None, *, after: int = 0) -> tuple[Collection[int], Counter[str]]:
-    """In one transaction: takes a batch, or the row with this number, writes its history, makes it work. Returns the
-    numbers that were taken, and how many rows became what."""
-    by_number = inbox.take(connection, number, after=after)
-    if not by_number:
-        return (), Counter()
+def _take(connection: Connection, numbers: Sequence[int]) -> Counter[str]:
+    """In one transaction: takes rows of the inbox, writes their history, makes them work. Returns how many became
+    what."""
+    taken = list(inbox.take(connection, numbers).values())
+    if not taken:
+        return Counter()
     failpoint("inbox_taken")
-    taken = notifications.not_merged(connection, list(by_number.values()))
-    return by_number, _merged(connection, taken) if taken else Counter({TAKEN_BEFORE: len(by_number)})
-
-
-def _merged(connection: Connection, taken: Sequence[Arrival]) -> Counter[str]:
     served = accounts.served_among(connection, {each.location_id for each in taken if each.location_id is not None})
     decided = [_decided(each, served=each.location_id in served) for each in taken]
     arrivals = _without_unknown(connection, decided)
@@ -146,7 +137,7 @@ def _take_in_singly(database: Database, numbers: Sequence[int]) -> Counter[str]:
     taken: Counter[str] = Counter()
     for number in numbers:
         try:
-            taken += _committed(database, partial(_take, number=number))
+            taken += _committed(database, [number])
         except (StatementError, ValueError) as error:
             if not is_of_one_row(error):
                 raise

@@ -1,7 +1,7 @@
-"""SQLite: the inbox in a file of its own; a notification remembers its last arrival
+"""SQLite: the inbox in a file of its own; each arrival is taken once out of a file
 
-Needs a stop on SQLite: the inbox's table leaves the database, and code from before writes to it there. On PostgreSQL a
-column is added, beside whatever runs.
+Needs a stop on SQLite: the inbox's table leaves the database, and code from before writes to it there. On PostgreSQL
+a table and a column are added, beside whatever runs.
 """
 
 import sqlite3
@@ -26,9 +26,16 @@ COLUMNS = (
 
 
 def upgrade() -> None:
+    op.create_table(
+        "taken_arrivals",
+        sa.Column("arrival_id", sa.Text(), nullable=False),
+        sa.Column("taken_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("arrival_id", name=op.f("pk_taken_arrivals")),
+        comment="arrivals that were taken out of a file which may still hold them",
+    )
     op.add_column(
-        "notifications",
-        sa.Column("last_arrival_id", sa.Text(), nullable=True, comment="of the arrival that was counted last"),
+        "quarantine",
+        sa.Column("raw", sa.LargeBinary(), nullable=True, comment="what could not be kept in the other columns"),
     )
     if op.get_context().dialect.name == "sqlite":
         _move(f"SELECT {COLUMNS} FROM main.inbox ORDER BY number")
@@ -36,7 +43,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_column("notifications", "last_arrival_id")
+    op.drop_table("taken_arrivals")
+    op.drop_column("quarantine", "raw")
     if op.get_context().dialect.name == "sqlite":
         if waiting := op.get_bind().execute(sa.text("SELECT count(*) FROM own_files.inbox")).scalar_one():
             raise RuntimeError(f"{waiting} notifications wait in the inbox: let a worker take them in first")

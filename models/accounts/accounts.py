@@ -1,6 +1,6 @@
 """The accounts, Leadway locations that we serve: credentials, language, time zone, and how far each is complete."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -153,6 +153,27 @@ def has_intake_secrets(connection: Connection, location_id: str) -> tuple[bool, 
     """Whether the account has an intake secret, and whether its previous one is still valid."""
     row = connection.execute(sa.select(accounts_table).where(accounts_table.c.location_id == location_id)).first()
     return (False, False) if row is None else (bool(row.intake_secret_hash), bool(row.previous_intake_secret_hash))
+
+
+@dataclass(frozen=True)
+class Known:
+    """Which locations are served, and whose each intake secret is, by its hash: current and previous ones."""
+
+    served: frozenset[str]
+    by_secret: Mapping[str, str]
+
+
+def known(connection: Connection) -> Known:
+    rows = connection.execute(_KNOWN).all()
+    return Known(
+        served=frozenset(row.location_id for row in rows),
+        by_secret={hashed: row.location_id for row in rows for hashed in row[1:] if hashed is not None},
+    )
+
+
+_KNOWN = sa.select(
+    accounts_table.c.location_id, accounts_table.c.intake_secret_hash, accounts_table.c.previous_intake_secret_hash
+).where(accounts_table.c.removed_at.is_(None))
 
 
 def location_for_secret(connection: Connection, secret_hash: str) -> str | None:

@@ -7,16 +7,18 @@ waits for a lock, and a repeat that comes while its first is being taken in cann
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
 
-from models.accounts.accounts import accounts_table
 from models.database import OWN_FILE, Database, UtcDateTime, metadata, moment, now, on_postgresql
+from models.intake import taken_arrivals
 from models.intake.notifications import Arrival, NotificationStatus, notifications_table, told_columns
+from models.intake.taken_arrivals import taken_arrivals_table
 
 ARRIVALS_AT_ONCE = 100
 """Rows that one transaction takes at most. On SQLite it keeps receipts waiting meanwhile."""
@@ -48,14 +50,6 @@ inbox_table = sa.Table(
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a receipt sees of the database without a lock: enough for its answer, decided again when it is taken in."""
-
-    is_repeat: bool
-    is_served: bool
-
-
-@dataclass(frozen=True)
 class Waiting:
     """How many arrivals wait to be taken in, and for how long the oldest has waited."""
 
@@ -68,31 +62,41 @@ class Waiting:
         return self.oldest_seconds > TAKEN_IN_WITHIN_SECONDS
 
 
-def look(connection: Connection, arrival: Arrival) -> Look:
-    """Whether its notification came before, and whether its account is served."""
-    row = connection.execute(_LOOK, {"this_key": arrival.dedupe_key, "this_location": arrival.location_id}).one()
-    return Look(is_repeat=row.is_repeat, is_served=row.is_served)
+def repeats_among(connection: Connection, dedupe_keys: Collection[str]) -> set[str]:
+    """Those of these keys that wait or were taken in: a look without a lock, for the answer only."""
+    return set(connection.execute(_KNOWN_KEYS, {"these": list(dedupe_keys)}).scalars())
 
 
-_KEY, _LOCATION = sa.bindparam("this_key", type_=sa.Text), sa.bindparam("this_location", type_=sa.Text)
-_LOOK = sa.select(
-    sa.or_(
-        sa.exists().where(notifications_table.c.dedupe_key == _KEY), sa.exists().where(inbox_table.c.dedupe_key == _KEY)
-    ).label("is_repeat"),
-    sa.exists()
-    .where(accounts_table.c.location_id == _LOCATION, accounts_table.c.removed_at.is_(None))
-    .label("is_served"),
+_THESE_KEYS: sa.BindParameter[str] = sa.bindparam("these", expanding=True)
+_KNOWN_KEYS = sa.union_all(
+    sa.select(notifications_table.c.dedupe_key).where(notifications_table.c.dedupe_key.in_(_THESE_KEYS)),
+    sa.select(inbox_table.c.dedupe_key).where(inbox_table.c.dedupe_key.in_(_THESE_KEYS)),
 )
 
 
-def put(connection: Connection, arrival: Arrival) -> None:
-    """Writes the arrival down: the one statement of a receipt."""
-    values = {name: getattr(arrival, name) for name in _FIELDS if name != "received_at"}
-    connection.execute(_PUT, values)
+def put_all(connection: Connection, arrivals: Sequence[Arrival]) -> None:
+    """Writes arrivals down, each once by its arrival id; those without a time get the database's."""
+    dialect = connection.dialect.name
+    for statement, rows in (
+        (_PUT[dialect], [_values(each) for each in arrivals if each.received_at is None]),
+        (
+            _PUT_BACK[dialect],
+            [{**_values(each), "received_at": each.received_at} for each in arrivals if each.received_at],
+        ),
+    ):
+        if rows:
+            connection.execute(statement, rows)
+
+
+def _values(arrival: Arrival) -> dict[str, Any]:
+    return {name: getattr(arrival, name) for name in _FIELDS if name != "received_at"}
 
 
 _FIELDS = tuple(Arrival.__dataclass_fields__)
-_PUT = sa.insert(inbox_table).values(received_at=moment())
+_INSERTS: dict[str, Any] = {"postgresql": postgresql.insert(inbox_table), "sqlite": sqlite.insert(inbox_table)}
+_PUT_BACK = {name: each.on_conflict_do_nothing(index_elements=["arrival_id"]) for name, each in _INSERTS.items()}
+_PUT = {name: each.values(received_at=moment()) for name, each in _PUT_BACK.items()}
+"""Built once, by dialect."""
 
 
 class ScanBound:
@@ -124,36 +128,53 @@ class ScanBound:
 def numbers(connection: Connection, bound: ScanBound) -> list[int]:
     """The numbers of the ARRIVALS_AT_ONCE oldest rows, without a lock."""
     at = time.monotonic()
-    found = list(connection.execute(_OLDEST, {"after": bound.after(at)}).scalars())
+    found = oldest(connection, after=bound.after(at))
     if found:
         bound.record(at, found[-1])
     return found
 
 
-def take(connection: Connection, number: int | None = None, *, after: int = 0) -> dict[int, Arrival]:
-    """Deletes the ARRIVALS_AT_ONCE oldest rows, or the one with this number, and returns them by their number, the
-    earliest first. `after`: a number before all of them.
+def oldest(connection: Connection, *, after: int = 0) -> list[int]:
+    """The numbers of the ARRIVALS_AT_ONCE oldest rows after this number."""
+    return list(connection.execute(_OLDEST, {"after": after}).scalars())
+
+
+def take(connection: Connection, these: Sequence[int]) -> dict[int, Arrival]:
+    """Deletes those of the rows that are there, and returns them by their number, the earliest first.
 
     Leaves out rows that another transaction is taking at this moment. On SQLite, where the inbox is a file of its own,
-    they stay until `forget` is called after the commit.
+    they stay until `forget` is called after the commit, and those that were taken before are left out.
     """
     if not on_postgresql(connection):
-        these = _OLDEST_WHOLE if number is None else _ONE_WHOLE
-        return _as_arrivals(connection.execute(these, {"after": after, "this": number}))
-    free = (
-        connection.execute(_OLDEST_FREE, {"after": after})
-        if number is None
-        else connection.execute(_ONE_FREE, {"this": number})
-    )
-    taken = list(free.scalars())
-    return _as_arrivals(connection.execute(_DELETE.returning(*_TAKEN), {"these": taken})) if taken else {}
+        return _take_from_file(connection, these)
+    free = list(connection.execute(_FREE, {"these": these}).scalars())
+    return _as_arrivals(connection.execute(_TAKE, {"these": free})) if free else {}
 
 
-def forget(database: Database, numbers: Collection[int]) -> None:
-    """Deletes rows that were taken and committed, where `take` did not. A crash before it leaves them to be taken once
-    more: `notifications.not_merged` knows them."""
-    if database.inbox is not database and numbers:
-        database.inbox.transact(lambda connection: connection.execute(_DELETE, {"these": sorted(numbers)}))
+def _take_from_file(connection: Connection, these: Sequence[int]) -> dict[int, Arrival]:
+    connection.execute(_FORGET_WHAT_HAS_LEFT)
+    rows = read(connection, these)
+    new = taken_arrivals.remember(connection, {each.arrival_id for each in rows.values()})
+    return {number: each for number, each in rows.items() if each.arrival_id in new}
+
+
+def read(connection: Connection, these: Sequence[int]) -> dict[int, Arrival]:
+    """The rows by their number, the earliest first."""
+    return _as_arrivals(connection.execute(_READ, {"these": these}))
+
+
+def arrival_ids(connection: Connection, these: Sequence[int]) -> list[str]:
+    return list(connection.execute(_ARRIVAL_IDS, {"these": these}).scalars())
+
+
+def delete(connection: Connection, these: Collection[int]) -> None:
+    connection.execute(_DELETE, {"these": sorted(these)})
+
+
+def forget(database: Database, these: Collection[int]) -> None:
+    """Deletes rows that were taken and committed, where `take` did not."""
+    if database.inbox is not database and these:
+        database.inbox.transact(lambda connection: delete(connection, these))
 
 
 def _as_arrivals(rows: Iterable[sa.Row[Any]]) -> dict[int, Arrival]:
@@ -166,15 +187,22 @@ def _as_arrivals(rows: Iterable[sa.Row[Any]]) -> dict[int, Arrival]:
 
 
 _NUMBER = inbox_table.c.number
-_TAKEN = (_NUMBER, *(inbox_table.c[name] for name in _FIELDS))
-_IS_THIS = sa.bindparam("this", type_=sa.BigInteger) == _NUMBER
-_IS_LATER = sa.bindparam("after", type_=sa.BigInteger) < _NUMBER
-_OLDEST = sa.select(_NUMBER).where(_IS_LATER).order_by(_NUMBER).limit(ARRIVALS_AT_ONCE)
-_OLDEST_WHOLE = _OLDEST.with_only_columns(*_TAKEN)
-_ONE_WHOLE = sa.select(*_TAKEN).where(_IS_THIS)
-_OLDEST_FREE = _OLDEST.with_for_update(skip_locked=True)
-_ONE_FREE = sa.select(_NUMBER).where(_IS_THIS).with_for_update(skip_locked=True)
-_DELETE = sa.delete(inbox_table).where(_NUMBER.in_(sa.bindparam("these", expanding=True)))
+_IS_ONE_OF_THESE = _NUMBER.in_(sa.bindparam("these", expanding=True))
+_OLDEST = (
+    sa.select(_NUMBER)
+    .where(sa.bindparam("after", type_=sa.BigInteger) < _NUMBER)
+    .order_by(_NUMBER)
+    .limit(ARRIVALS_AT_ONCE)
+)
+_FREE = sa.select(_NUMBER).where(_IS_ONE_OF_THESE).order_by(_NUMBER).with_for_update(skip_locked=True)
+_WHOLE = (_NUMBER, *(inbox_table.c[name] for name in _FIELDS))
+_ARRIVAL_IDS = sa.select(inbox_table.c.arrival_id).where(_IS_ONE_OF_THESE)
+_READ = sa.select(*_WHOLE).where(_IS_ONE_OF_THESE)
+_FORGET_WHAT_HAS_LEFT = sa.delete(taken_arrivals_table).where(
+    taken_arrivals_table.c.arrival_id.not_in(sa.select(inbox_table.c.arrival_id))
+)
+_DELETE = sa.delete(inbox_table).where(_IS_ONE_OF_THESE)
+_TAKE = _DELETE.returning(*_WHOLE)
 """By a list of numbers, not by a subquery: planned for a table of dead rows, that would read the whole table."""
 
 

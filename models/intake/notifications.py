@@ -92,7 +92,6 @@ notifications_table = sa.Table(
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("last_received_at", UtcDateTime, nullable=False),
     sa.Column("repeats", sa.Integer, nullable=False, default=0),
-    sa.Column("last_arrival_id", sa.Text, nullable=True, comment="of the arrival that was counted last"),
     sa.Index("ix_notifications_call", "location_id", "call_id"),
     sa.Index("ix_notifications_received_at", "location_id", "received_at"),
 )
@@ -140,28 +139,6 @@ def signed_documents(
             yield row.call_id, row.document
 
 
-def not_merged(connection: Connection, arrivals: Sequence[Arrival]) -> list[Arrival]:
-    """Without those that were merged already: a crash may leave arrivals where they were taken from.
-
-    A notification remembers its last arrival, so what came before that is not counted once more either.
-    """
-    rows = connection.execute(_LAST_ARRIVALS, {"these": list({each.dedupe_key for each in arrivals})})
-    last = {row.dedupe_key: row.last_arrival_id for row in rows}
-    left: list[Arrival] = []
-    merged: set[str] = set()
-    for each in reversed(arrivals):
-        if last.get(each.dedupe_key) == each.arrival_id:
-            merged.add(each.dedupe_key)  # and so is all of it that came before
-        if each.dedupe_key not in merged:
-            left.append(each)
-    return left[::-1]
-
-
-_LAST_ARRIVALS = sa.select(notifications_table.c.dedupe_key, notifications_table.c.last_arrival_id).where(
-    notifications_table.c.dedupe_key.in_(sa.bindparam("these", expanding=True))
-)
-
-
 def merge(connection: Connection, arrivals: Sequence[Arrival]) -> None:
     """Writes a notification for each dedupe key, or counts its arrivals as repeats. `arrivals`: the earliest first.
 
@@ -183,7 +160,6 @@ def _row(arrivals: Sequence[Arrival]) -> dict[str, Any]:
         "received_at": arrivals[0].received_at,
         "last_received_at": arrivals[-1].received_at,
         "repeats": len(arrivals) - 1,
-        "last_arrival_id": arrivals[-1].arrival_id,
     }
 
 
@@ -201,7 +177,6 @@ def _merging(insert: Callable[[sa.Table], Any]) -> Any:
         set_={
             **{name: sa.case((is_replaced, new[name]), else_=old[name]) for name in _TOLD},
             "repeats": old.repeats + new.repeats + 1,
-            "last_arrival_id": new.last_arrival_id,
             "last_received_at": sa.case(
                 (new.last_received_at > old.last_received_at, new.last_received_at), else_=old.last_received_at
             ),

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from models.database import UtcDateTime, insert, metadata, moment, on_postgresql
 from models.intake.inbox import inbox_table
-from models.intake.notifications import told_columns
+from models.intake.notifications import NotificationStatus, told_columns
 
 quarantine_table = sa.Table(
     "quarantine",
@@ -20,6 +20,7 @@ quarantine_table = sa.Table(
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("quarantined_at", UtcDateTime, nullable=False),
     sa.Column("error", sa.Text, nullable=False, comment="kind of the error; its words could quote a person's"),
+    sa.Column("raw", sa.LargeBinary, nullable=True, comment="what could not be kept in the other columns"),
 )
 _COPIED = [column.name for column in quarantine_table.c if column.name in inbox_table.c]
 
@@ -40,6 +41,16 @@ def set_aside(connection: Connection, number: int, *, error: str) -> bool:
     if on_postgresql(connection):
         connection.execute(sa.delete(inbox_table).where(inbox_table.c.number == number))
     return True
+
+
+def keep(connection: Connection, arrival_id: str, raw: bytes, *, error: str) -> None:
+    """Keeps an arrival whose values the database refuses, as bytes."""
+    values = {
+        "arrival_id": arrival_id, "dedupe_key": arrival_id, "dialect": "unknown", "authenticated_by": "unknown",
+        "status": NotificationStatus.IGNORED, "received_at": moment(), "quarantined_at": moment(), "error": error,
+        "raw": raw,
+    }  # fmt: skip
+    connection.execute(insert(connection, quarantine_table).values(values).on_conflict_do_nothing())
 
 
 def in_the_last_day(connection: Connection) -> int:

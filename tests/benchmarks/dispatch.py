@@ -154,7 +154,7 @@ def _receive(database: Database, number: int) -> None:
                 arrival_id=arrival_id, dedupe_key=arrival_id, dialect="flat", authenticated_by="ed25519",
                 status=NotificationStatus.IGNORED, location_id=LOCATION,
             )  # fmt: skip
-            inbox.put(connection, ignored)
+            inbox.put_all(connection, [ignored])
 
 
 @contextmanager

@@ -44,9 +44,10 @@ def main() -> int:
 
 
 def _matrix(database: str, arguments: argparse.Namespace) -> bool:
-    print(f"\n{database}: {len(arguments.cells)} cells, {arguments.stages} stages at once", flush=True)
+    cells = [each for each in arguments.cells if each.only_on in ("", database)]
+    print(f"\n{database}: {len(cells)} cells, {arguments.stages} stages at once", flush=True)
     started = time.monotonic()
-    results = run_matrix(database, arguments.cells, stages=arguments.stages, patience=arguments.patience)
+    results = run_matrix(database, cells, stages=arguments.stages, patience=arguments.patience)
     if arguments.report:
         told = [{"cell": each.cell.name, "damage": each.damage, "trouble": each.trouble} for each in results]
         arguments.report.write_text(json.dumps(told))

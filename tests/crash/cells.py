@@ -7,7 +7,7 @@ from typing import Any
 from models.failpoints import FAILPOINTS
 from tests.crash import plays
 from tests.crash.plays import Executed, Play
-from tests.crash.stage import SETTLE_SECONDS, Stage
+from tests.crash.stage import LEASE_SECONDS, SETTLE_SECONDS, Stage
 
 FAULTS_OF_PROCESSES: dict[str, Callable[[Stage, int], None]] = {
     "kill it": lambda stage, pid: stage.kill_pid(pid),
@@ -42,6 +42,9 @@ LONG = 600.0
 NO_ACTIONS_YET = {"actions_late": LONG}
 """Until the play changes the call."""
 
+OF_THE_JOURNAL = ("journal_before_commit", "journal_committed", "drained_before_deletion")
+"""While the database takes no row. SQLite has no journal: its inbox is a file like it."""
+
 QUICK = (
     "call_fetched × kill it",
     "intent_committed × kill workers",
@@ -49,6 +52,9 @@ QUICK = (
     "notifications_merged × kill it",
     "intent_committed × freeze it",
     "follow_up_worded × suspend it",
+    "journal_before_commit × kill it",
+    "journal_committed × restart database",
+    "drained_before_deletion × kill it",
     "due_sent × flush Redis",
     "follow_up_claimed × restart Redis",
     "call_claimed × empty Redis",
@@ -98,6 +104,8 @@ class Cell:
     """How the call is placed. Always with a contact."""
     actions: Sequence[str] = TWO_NOTES
     """Each calls for one note."""
+    only_on: str = ""
+    """The database that it is about; empty: both."""
 
     @property
     def name(self) -> str:
@@ -116,13 +124,23 @@ def cells_named(names: Collection[str]) -> list[Cell]:
     return [known[name] for name in names]
 
 
+def _frozen_for_a_lease(stage: Stage, pid: int) -> None:
+    stage.freeze(pid, LEASE_SECONDS + 1)
+
+
 def _of_processes() -> list[Cell]:
+    points = [point for point in FAILPOINTS if point not in OF_THE_JOURNAL]
     cells = [
         Cell(point, fault, plays.befallen(point, befall))
-        for point in FAILPOINTS
+        for point in points
         for fault, befall in FAULTS_OF_PROCESSES.items()
     ]
-    cells += [Cell(point, "freeze it", plays.frozen(point)) for point in FAILPOINTS]
+    cells += [Cell(point, "freeze it", plays.frozen(point)) for point in points]
+    cells += [
+        Cell(point, fault, plays.journaled(point, befall), only_on="postgresql")
+        for point in OF_THE_JOURNAL
+        for fault, befall in {**FAULTS_OF_PROCESSES, "freeze it": _frozen_for_a_lease}.items()
+    ]
     return [_looking(cell) if cell.step == "probe_answered" else cell for cell in cells]
 
 

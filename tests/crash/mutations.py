@@ -97,10 +97,28 @@ MUTATIONS = (
     Mutation(
         "taking in is one transaction",
         "workers/take_in.py",
-        "    taken = inbox.take(connection, number, after=after)\n",
-        "    taken = inbox.take(connection, number, after=after)\n"
+        "    taken = list(inbox.take(connection, numbers).values())\n",
+        "    taken = list(inbox.take(connection, numbers).values())\n"
         '    connection.exec_driver_sql("COMMIT")\n    connection.exec_driver_sql("BEGIN")\n',
         ("notifications_merged × kill it",),
+    ),
+    Mutation(
+        "what was taken out of a file is remembered",
+        "models/intake/taken_arrivals.py",
+        "    return set(connection.execute(_REMEMBER[connection.dialect.name], rows).scalars()) if rows else set()\n",
+        "    return {row['arrival_id'] for row in rows}\n",
+        tests=(
+            "test_a_crash_at_every_statement_loses_nothing_and_counts_nothing_twice",
+            "test_a_crash_before_the_deletion_takes_nothing_in_twice",
+        ),
+    ),
+    Mutation(
+        "what the database does not take goes into the journal",
+        "webhook/inbox_writer.py",
+        "        self._journal.put_all(arrivals)\n",
+        "        pass\n",
+        ("journal_committed × restart database",),
+        database="postgresql",
     ),
     Mutation(
         "only what is due is claimed",

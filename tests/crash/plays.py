@@ -84,6 +84,27 @@ def befallen(point: str, befall: Callable[[Stage, int], None]) -> Play:
     return play
 
 
+def journaled(point: str, befall: Callable[[Stage, int], None]) -> Play:
+    """The same while the database takes no row, because somebody has locked the inbox; and when it can be drained."""
+
+    def play(stage: Stage, call: PlacedCall) -> None:
+        is_of_the_drain = point == "drained_before_deletion"
+        stage.arm(point)
+        with stage.locked_inbox():
+            delivery = stage.world.double.notify(call, wait=False)
+            if is_of_the_drain:
+                _accept(delivery)
+            else:
+                befall(stage, stage.wait_until_reached(point, timeout=REACHED_WITHIN))
+                stage.let_go(point)
+        if is_of_the_drain:
+            befall(stage, stage.wait_until_reached(point, timeout=REACHED_WITHIN))
+            stage.let_go(point)
+        _accept(delivery)
+
+    return play
+
+
 def restored(point: str | None, *, lost_at: str | None = None) -> Play:
     """A backup is made while a process holds at the point, or before anything is known of the call. It is put in place
     when all is done, or already while a process holds at `lost_at`, as when a standby lacks the last commits."""

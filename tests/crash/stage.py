@@ -11,8 +11,8 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,8 @@ from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 import psutil
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from models.accounts import accounts, oauth_grants
 from models.accounts.token_encryption import TokenCipher
@@ -166,6 +168,14 @@ class Stage(Points):
             time.sleep(1.5)
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+    @contextmanager
+    def locked_inbox(self) -> Iterator[None]:
+        """Nothing can be written into the inbox, as while a migration changes it. PostgreSQL only."""
+        database = Database(self.world.database_url, limits=COMMAND)
+        with closing(database), suppress(SQLAlchemyError), database.transaction() as connection:
+            connection.execute(sa.text("LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE"))
+            yield
 
     def copy_database(self) -> Copy:
         """A backup as it is at this moment: all processes are killed for it, and started again."""

@@ -121,7 +121,7 @@ def receive(database: Database, dedupe_key: str, **values: Any) -> None:
         "status": NotificationStatus.ACCEPTED,
     }  # fmt: skip
     arrival = Arrival(**{"arrival_id": str(uuid4()), "dedupe_key": dedupe_key, **usual, **values})
-    write(database.inbox, inbox.put, arrival)
+    write(database.inbox, inbox.put_all, [arrival])
 
 
 def claim_call(

@@ -3,7 +3,6 @@
 import contextlib
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,7 +18,6 @@ from tests.leadway_double.notifications import Message
 from tests.support.rows import ENCRYPTION_KEY
 from webhook import receiver
 from webhook.app import create_app
-from webhook.deadline import DeadlinePool
 from webhook.receiver import Receiver
 from workers.take_in import take_in
 from workers.telemetry.logs import set_up_logs
@@ -44,13 +42,13 @@ class Intake:
                 "leadway_intake_secret": SecretStr(self.double.intake_secret),
                 "leadway_webhook_public_keys": (self.double.public_keys_pem,),
                 "token_encryption_keys": (SecretStr(ENCRYPTION_KEY),),
+                "leadway_journal_dir": "off",
                 **settings,
             }
         )
         self.app = create_app(self.settings)
         if patient:
-            writers = DeadlinePool(self.settings.web_threads, seconds=PATIENCE_SECONDS, name="receipt")
-            self.app.extensions[receiver.EXTENSION] = replace(self.receiver, writers=writers)
+            self.receiver.writer.limit_seconds = PATIENCE_SECONDS
         self.secret = {"X-Intake-Secret": self.double.intake_secret}
         self.database = Database(self.settings.database_url, limits=COMMAND)
 
@@ -58,9 +56,9 @@ class Intake:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.receiver.waker.stop()
         self.receiver.rejection_counter.stop()  # it would write into the database of the next test
-        self.receiver.database.close()
+        self.receiver.known.stop()
+        self.receiver.writer.close()
         self.database.close()
 
     @property
@@ -94,9 +92,26 @@ class Intake:
         [row] = self.rows(table)
         return row
 
-    def change_schema(self, statement: str) -> None:
-        """Of the inbox."""
-        with self.database.inbox.transaction() as connection:
+    @contextlib.contextmanager
+    def without_inbox(self) -> Iterator[None]:
+        """Nothing can be written down meanwhile."""
+        if self.database.inbox is self.database:
+            self._change_schema("ALTER TABLE inbox RENAME TO inbox_away")
+            yield
+            self._change_schema("ALTER TABLE inbox_away RENAME TO inbox")
+        else:
+            with self.database.inbox.transaction():
+                yield
+
+    @contextlib.contextmanager
+    def without_accounts(self) -> Iterator[None]:
+        """Nobody can tell meanwhile which secrets there are; those that are known are."""
+        self._change_schema("ALTER TABLE accounts RENAME TO accounts_away")
+        yield
+        self._change_schema("ALTER TABLE accounts_away RENAME TO accounts")
+
+    def _change_schema(self, statement: str) -> None:
+        with self.database.transaction() as connection:
             connection.execute(sa.text(statement))
 
 

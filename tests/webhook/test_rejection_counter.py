@@ -20,7 +20,7 @@ def test_refusals_are_counted_per_reason_and_hour(intake: Intake) -> None:
     intake.send(b"{}", {})
     intake.receiver.rejection_counter.write()
 
-    with intake.receiver.database.reading() as connection:
+    with intake.database.reading() as connection:
         rows = rejection_counts.since(connection, datetime.now(UTC) - timedelta(hours=2))
     found: Counter[str] = Counter()
     for row in rows:  # of two hours, where one just ended

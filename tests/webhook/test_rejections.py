@@ -32,8 +32,11 @@ def test_no_answer_is_a_server_error_because_the_vendors_older_rule_never_repeat
     assert all(reason.http_status < 500 for reason in Reason)
 
 
-def test_only_what_could_not_be_written_down_is_asked_for_again() -> None:
-    assert [reason for reason in Reason if reason.http_status == 429] == [Reason.CANNOT_WRITE_DOWN]
+def test_only_what_could_not_be_written_down_or_looked_up_is_asked_for_again() -> None:
+    assert [reason for reason in Reason if reason.http_status == 429] == [
+        Reason.CANNOT_WRITE_DOWN,
+        Reason.CANNOT_LOOK_UP,
+    ]
 
 
 def test_the_counts_know_which_reasons_refuse_nothing() -> None:

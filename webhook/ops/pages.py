@@ -40,7 +40,7 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     wording.teach(blueprint)
     call_list.add_to(blueprint, database, settings)
     one_call.add_to(blueprint, database)
-    setup.add_to(blueprint, database)
+    setup.add_to(blueprint, database, settings.journal_folder)
 
     pool = DeadlinePool(2, seconds=PAGE_LIMIT_SECONDS, name="page")
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, render_template
@@ -12,7 +13,7 @@ from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
 from models.accounts.pauses import Pause
 from models.database import Database, now
-from models.intake import inbox, notifications, rejection_counts
+from models.intake import inbox, journal, notifications, rejection_counts
 from models.intake.inbox import Waiting
 from models.intake.notifications import StoredNotification
 from models.intake.rejection_counts import RejectionCount
@@ -25,7 +26,7 @@ REJECTIONS_SHOWN = timedelta(hours=24)
 NOTIFICATIONS_SHOWN = 10
 
 
-def add_to(blueprint: Blueprint, database: Database) -> None:
+def add_to(blueprint: Blueprint, database: Database, journal_folder: Path | None) -> None:
     @blueprint.get("/setup")
     def setup() -> str:
         with database.reading() as connection:
@@ -48,6 +49,7 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
             served=served,
             newest=newest,
             waiting=waiting,
+            journals=journal.waiting(journal_folder),
             refused=refused,
             refresh=frame.REFRESH_SECONDS,
         )

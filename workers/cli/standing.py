@@ -10,8 +10,9 @@ from redis.retry import Retry
 
 from models.accounts.pauses import PauseCause
 from models.database import now
-from models.intake import inbox, quarantine
+from models.intake import inbox, journal, quarantine
 from models.intake.inbox import Waiting
+from models.intake.journal import WaitingInJournals
 from models.reports import overview
 from models.reports.overview import AccountOverview
 from models.settings import Settings, read_settings
@@ -35,6 +36,8 @@ class Standing:
     processes: Sequence[Heartbeat]
     accounts: Sequence[AccountOverview]
     inbox: Waiting
+    journals: WaitingInJournals
+    """Of this host."""
     quarantined: int
     """Notifications of the last day."""
     reasons: Sequence[str]
@@ -59,14 +62,16 @@ def look() -> Standing:
             waiting, quarantined = inbox.waiting(connection), quarantine.in_the_last_day(connection)
     except Failure as failure:
         reachable = None if settings is None else _redis_answers(settings)
-        return Standing(datetime.now(UTC), False, reachable, (), (), Waiting(0, 0.0), 0, (failure.message,))
-    reachable = _redis_answers(settings)
+        journals = journal.waiting(None if settings is None else settings.journal_folder)
+        return Standing(datetime.now(UTC), False, reachable, (), (), Waiting(0, 0.0), journals, 0, (failure.message,))
+    reachable, journals = _redis_answers(settings), journal.waiting(settings.journal_folder)
     reasons = [
         *_of_processes(processes, reachable),
         *_of_inbox(waiting, quarantined),
+        *_of_journals(journals),
         *(each for one in accounts for each in _of_account(one)),
     ]
-    return Standing(at, True, reachable, processes, accounts, waiting, quarantined, reasons)
+    return Standing(at, True, reachable, processes, accounts, waiting, journals, quarantined, reasons)
 
 
 def _redis_answers(settings: Settings) -> bool | None:
@@ -109,6 +114,20 @@ def _of_inbox(waiting: Waiting, quarantined: int) -> Iterator[str]:
             f"the database refused {count(quarantined, 'notification')} in the last day: look into its table"
             " quarantine. The calls are found in Leadway's list."
         )
+
+
+def _of_journals(found: WaitingInJournals) -> Iterator[str]:
+    if found.unreadable:
+        yield f"{', '.join(found.unreadable)} in LEADWAY_JOURNAL_DIR cannot be read: look whose files they are"
+    if found.is_too_long:
+        yield f"{in_journals_told(found)}: look whether web or a worker runs on this host and reaches the database"
+
+
+def in_journals_told(waiting: Waiting) -> str:
+    return (
+        f"{count(waiting.number, 'notification')} in the journals of this host, the oldest for"
+        f" {age(waiting.oldest_seconds)}"
+    )
 
 
 def waiting_told(waiting: Waiting) -> str:

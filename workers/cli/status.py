@@ -12,7 +12,7 @@ from models.reports.overview import AccountOverview
 from models.work.heartbeats import mixed_versions, skewed_clocks
 from workers.cli.accounts_shown import api_outages
 from workers.cli.screen import NOTHING, age, count, heading, known, say, show_facts, when, work_of
-from workers.cli.standing import Standing, look, waiting_told
+from workers.cli.standing import Standing, in_journals_told, look, waiting_told
 
 
 @click.command(short_help="One screen: is everything well, and if not, what to do.")
@@ -66,6 +66,10 @@ def as_json(standing: Standing) -> dict[str, Any]:
         "inbox": {
             "number": standing.inbox.number,
             "oldest_seconds": round(standing.inbox.oldest_seconds, 1),
+        },
+        "journals": {
+            "number": standing.journals.number,
+            "oldest_seconds": round(standing.journals.oldest_seconds, 1),
         },
         "quarantined_notifications": standing.quarantined,
         "processes": [
@@ -169,6 +173,8 @@ def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
     yield "Redis", redis[standing.redis_reachable]
     if standing.inbox.number:
         yield "inbox", waiting_told(standing.inbox)
+    if standing.journals.number:
+        yield "journals", in_journals_told(standing.journals)
     alive = [each for each in standing.processes if each.is_alive]
     by_kind = [(kind, sum(each.process == kind for each in alive)) for kind in dict.fromkeys(e.process for e in alive)]
     yield "alive", ", ".join(f"{number} {kind}" for kind, number in by_kind) or NOTHING

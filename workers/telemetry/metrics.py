@@ -18,6 +18,10 @@ RECEIPT_SECONDS = Histogram(
     "Time from the arrival of a notification in the application to its answer.",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
+JOURNALED = Counter(
+    "leadway_journaled_total", "Notifications written into the journal because the database did not take them in time."
+)
+DRAINED = Counter("leadway_drained_total", "Notifications that went from the journal into the database.")
 TAKEN_IN = Counter("leadway_taken_in_total", "Notifications that left the inbox, by what became of them.", ["status"])
 WAKE_UP_FAILURES = Counter("leadway_wake_up_failures_total", "Wake-ups of the dispatcher that did not get into Redis.")
 ENQUEUED = Counter("leadway_enqueued_total", "Messages that the dispatcher put into Redis, by kind of work.", ["work"])

@@ -4,12 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 
-from models.accounts import accounts
 from models.database import Database
 from models.intake import inbox, quarantine
-from models.intake.inbox import WHOLE_SCAN_SECONDS, Look, ScanBound, Waiting, inbox_table
+from models.intake.inbox import WHOLE_SCAN_SECONDS, ScanBound, Waiting, inbox_table
 from models.intake.notifications import Arrival, NotificationStatus
 from models.intake.quarantine import quarantine_table
 from tests.support.rows import LOCATION, arrive, read, receive, rows_of, write
@@ -22,9 +20,9 @@ ARRIVAL = Arrival(
 )  # fmt: skip
 
 
-def take(database: Database, number: int | None = None) -> list[Arrival]:
+def take(database: Database, *numbers: int) -> list[Arrival]:
     """As `workers.take_in` does: what was taken and committed leaves the inbox."""
-    by_number = write(database, inbox.take, number)
+    by_number = write(database, inbox.take, numbers or read(database, inbox.oldest))
     inbox.forget(database, by_number)
     return list(by_number.values())
 
@@ -34,7 +32,7 @@ def taken(database: Database) -> list[str]:
 
 
 def test_an_arrival_comes_out_as_it_went_in_with_its_time(database: Database) -> None:
-    write(database.inbox, inbox.put, ARRIVAL)
+    write(database.inbox, inbox.put_all, [ARRIVAL])
     [row] = rows_of(database, inbox_table)
     assert take(database) == [replace(ARRIVAL, received_at=row["received_at"])]
     assert rows_of(database, inbox_table) == []
@@ -43,7 +41,7 @@ def test_an_arrival_comes_out_as_it_went_in_with_its_time(database: Database) ->
 def test_arrivals_are_taken_in_their_order_and_in_batches(database: Database) -> None:
     with database.inbox.transaction() as connection:
         for number in range(inbox.ARRIVALS_AT_ONCE + 2):
-            inbox.put(connection, replace(ARRIVAL, arrival_id=str(number), dedupe_key=str(number)))
+            inbox.put_all(connection, [replace(ARRIVAL, arrival_id=str(number), dedupe_key=str(number))])
     assert taken(database) == [str(number) for number in range(inbox.ARRIVALS_AT_ONCE)]
     assert taken(database) == [str(inbox.ARRIVALS_AT_ONCE), str(inbox.ARRIVALS_AT_ONCE + 1)]
     assert taken(database) == []
@@ -62,7 +60,7 @@ def test_a_scan_begins_after_what_was_seen_a_minute_ago_and_now_and_then_at_the_
 
 def test_an_arrival_that_is_committed_late_is_found_by_a_scan_from_the_beginning(database: Database) -> None:
     bound = ScanBound()
-    write(database.inbox, inbox.put, ARRIVAL)
+    write(database.inbox, inbox.put_all, [ARRIVAL])
     [number] = read(database, inbox.numbers, bound)
     bound._after = number  # as if a minute had passed
     assert read(database, inbox.numbers, bound) == []
@@ -80,20 +78,16 @@ def test_a_number_is_never_given_twice_because_scans_begin_after_those_they_have
 
 
 def test_an_arrival_is_written_down_once(database: Database) -> None:
-    write(database.inbox, inbox.put, ARRIVAL)
-    with pytest.raises(IntegrityError):
-        write(database.inbox, inbox.put, replace(ARRIVAL, dedupe_key="two"))
+    write(database.inbox, inbox.put_all, [ARRIVAL])
+    write(database.inbox, inbox.put_all, [replace(ARRIVAL, dedupe_key="two"), replace(ARRIVAL, arrival_id="arrival-2")])
+    assert [row["arrival_id"] for row in rows_of(database, inbox_table)] == ["arrival-1", "arrival-2"]
 
 
-def test_a_look_sees_repeats_that_wait_or_were_taken_in_and_whether_the_account_is_served(database: Database) -> None:
-    one = replace(ARRIVAL, dedupe_key="waits")
-    assert read(database, inbox.look, one) == Look(is_repeat=False, is_served=True)
+def test_a_look_sees_repeats_that_wait_and_those_that_were_taken_in(database: Database) -> None:
     receive(database, "waits")
-    assert read(database, inbox.look, one) == Look(is_repeat=True, is_served=True)
+    assert read(database, inbox.repeats_among, ["waits", "new"]) == {"waits"}
     arrive(database, "taken in")
-    write(database, accounts.remove, LOCATION)
-    assert read(database, inbox.look, replace(one, dedupe_key="taken in")) == Look(is_repeat=True, is_served=False)
-    assert not read(database, inbox.look, replace(one, location_id=None)).is_served
+    assert read(database, inbox.repeats_among, ["taken in", "new"]) == {"taken in"}
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -101,7 +95,7 @@ def test_what_another_transaction_is_taking_is_left_to_it(database: Database) ->
     receive(database, "one")
     with database.transaction() as other:
         [row] = rows_of(database, inbox_table)
-        assert [each.dedupe_key for each in inbox.take(other).values()] == ["one"]
+        assert [each.dedupe_key for each in inbox.take(other, inbox.oldest(other)).values()] == ["one"]
         receive(database, "two")
         assert not write(database, quarantine.set_aside, row["number"], error="DataError")
         assert take(database, row["number"]) == []

@@ -37,7 +37,8 @@ from tests.workers.cli.conftest import Commands
 from workers.process.heartbeat import version_of_this_process
 
 KEYS = {
-    "at", "verdict", "reasons", "database", "redis", "inbox", "quarantined_notifications", "processes", "accounts",
+    "at", "verdict", "reasons", "database", "redis", "inbox", "journals", "quarantined_notifications", "processes",
+    "accounts",
 }  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def test_notifications_that_wait_are_told_and_need_a_person_when_nobody_takes_th
     assert "2 notifications wait to be taken in, the oldest for 1 min" in told["reasons"][0]
     [first, second] = rows_of(running, inbox.inbox_table)
     write(running, quarantine.set_aside, first["number"], error="DataError")
-    inbox.forget(running, [first["number"], *write(running, inbox.take, second["number"])])
+    inbox.forget(running, [first["number"], *write(running, inbox.take, [second["number"]])])
     told = _json(run)
     assert (told["inbox"]["number"], told["quarantined_notifications"]) == (0, 1)
     assert told["reasons"] == [
