@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     """Flower reads its own variables; the pages only link to it."""
     web_processes: Annotated[int, Field(ge=1)] = 2
     web_threads: Annotated[int, Field(ge=1)] = 8
+    """For receipts, in each process."""
+    web_other_threads: Annotated[int, Field(ge=1)] = 2
+    """For pages, metrics and probes."""
+    metrics_token: SecretStr | None = None
+    """Whoever asks for metrics from another machine shows it. None: nobody may."""
     worker_threads: Annotated[int, Field(ge=4)] = 32
     metrics_dir: Path | None = None
     failpoints_folder: Path | None = None

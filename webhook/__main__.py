@@ -3,6 +3,7 @@
 from models.failpoints import arm_failpoints
 from models.settings import SettingsError, read_settings
 from webhook.app import alive, create_app
+from webhook.lanes import Lanes
 from webhook.server import serve
 from workers.telemetry.logs import set_up_logs
 from workers.telemetry.metrics_files import share_counters
@@ -22,7 +23,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         processes=settings.web_processes,
-        threads=settings.web_threads,
+        lanes=lambda: Lanes(first="/webhooks/", threads=settings.web_threads, others=settings.web_other_threads),
         log_level=settings.log_level,
         while_serving=lambda: alive(settings),
     )

@@ -1,12 +1,15 @@
 """`/livez`: the process lives; `/readyz`: it can take in notifications; `/metrics`: of all processes of the host."""
 
+import hmac
 import os
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
+from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
@@ -17,9 +20,14 @@ from models.reports.backlog import Backlog
 from models.settings import Settings
 from models.work import heartbeats
 from models.work.heartbeats import Heartbeat
+from webhook.copies import CopyOf
 from webhook.deadline import DeadlinePool
 from workers.telemetry.shared_counters import SharedCounters
 
+CLOSED = (
+    "Metrics are told over loopback, and to whoever sends METRICS_TOKEN in `Authorization: Bearer …`. Set it in the"
+    " environment of the web process.\n"
+)
 PROBE_LIMIT_SECONDS = 1.0
 """Deadline of a probe's database call: a hanging database must not occupy the threads that notifications need."""
 
@@ -27,6 +35,8 @@ PROBE_LIMIT_SECONDS = 1.0
 def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     blueprint = Blueprint("health", __name__)
     pool = DeadlinePool(2, seconds=PROBE_LIMIT_SECONDS, name="health")
+    problem = CopyOf(lambda: _problem(database, pool))
+    scrape = CopyOf(lambda: _scrape(database, pool, settings.journal_folder))
 
     @blueprint.get("/livez")
     def livez() -> Response:
@@ -35,27 +45,52 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     @blueprint.get("/readyz")
     def readyz() -> Response:
         """200 if the database answers and has this code's schema, else 503. Redis may be away: no receipt needs it."""
-        try:
-            current = pool.run(lambda: is_current(database))
-            problem = None if current else "the database has another schema: run `leadway-calls migrate`"
-        except (SQLAlchemyError, TimeoutError) as error:
-            problem = f"the database does not answer ({type(error).__name__})"
-        response = jsonify(status="ready") if problem is None else jsonify(status="not ready", problem=problem)
-        response.status_code = 200 if problem is None else 503
+        found = problem.get()
+        response = jsonify(status="ready") if found is None else jsonify(status="not ready", problem=found)
+        response.status_code = 200 if found is None else 503
         return response
 
     @blueprint.get("/metrics")
     def metrics() -> Response:
-        registry = CollectorRegistry()
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            registry.register(SharedCounters(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
-        else:
-            registry.register(REGISTRY)
-        registry.register(_JournalCollector(settings.journal_folder))
-        registry.register(_BacklogCollector(database, pool))
-        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+        if not _may_see_metrics(settings.metrics_token):
+            return Response(CLOSED, 403, content_type="text/plain; charset=utf-8")
+        return Response(scrape.get(), content_type=CONTENT_TYPE_LATEST)
 
     return blueprint
+
+
+def _may_see_metrics(token: SecretStr | None) -> bool:
+    """Whoever asks from this machine, not through a proxy on it; anybody else with the token."""
+    is_forwarded = any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP"))
+    if not is_forwarded and ip_address(request.remote_addr or "0.0.0.0").is_loopback:  # noqa: S104 - is no loopback
+        return True
+    given = request.authorization
+    return (
+        token is not None
+        and given is not None
+        and given.type == "bearer"
+        and hmac.compare_digest((given.token or "").encode(), token.get_secret_value().encode())
+    )
+
+
+def _problem(database: Database, pool: DeadlinePool) -> str | None:
+    """Why this process is not ready; None: it is."""
+    try:
+        is_up_to_date = pool.run(lambda: is_current(database))
+    except (SQLAlchemyError, TimeoutError) as error:
+        return f"the database does not answer ({type(error).__name__})"
+    return None if is_up_to_date else "the database has another schema: run `leadway-calls migrate`"
+
+
+def _scrape(database: Database, pool: DeadlinePool, journal_folder: Path | None) -> bytes:
+    registry = CollectorRegistry()
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry.register(SharedCounters(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
+    else:
+        registry.register(REGISTRY)
+    registry.register(_JournalCollector(journal_folder))
+    registry.register(_BacklogCollector(database, pool))
+    return generate_latest(registry)
 
 
 class _JournalCollector:

@@ -20,6 +20,8 @@ from gunicorn.workers.base import Worker
 from waitress import wasyncore
 from waitress.server import create_server
 
+from webhook.lanes import Channel, Lanes
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
@@ -47,24 +49,25 @@ def serve(
     host: str,
     port: int,
     processes: int,
-    threads: int,
+    lanes: Callable[[], Lanes],
     log_level: str = "INFO",
     while_serving: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Serves until SIGTERM, then leaves by SystemExit 0. `load` is called in each process after the fork, so that no
     two processes share a connection. SIGTERM: no new connection, running requests end, at most DRAIN_SECONDS.
 
+    `lanes` makes the threads of a process; it is called after the fork.
     `while_serving` is called in each process after the fork; its context ends when the process has drained, and must
     end within SPARE_SECONDS."""
     logging.getLogger("waitress").addFilter(_without_path)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a short queue is how a burst looks
     _Application(
         load,
+        lanes,
         while_serving,
         {
             "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
             "workers": processes,
-            "threads": threads,
             "worker_class": WaitressWorker,
             "backlog": BACKLOG,
             "graceful_timeout": int(DRAIN_SECONDS + SPARE_SECONDS),
@@ -86,7 +89,7 @@ class WaitressWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self.server = create_server(
             self.wsgi,
             sockets=[self.sockets[0].sock],
-            threads=self.cfg.threads,
+            _dispatcher=self.app.lanes(),
             backlog=BACKLOG,
             connection_limit=_connection_limit(),
             channel_timeout=SILENCE_SECONDS,
@@ -96,6 +99,7 @@ class WaitressWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             ident=None,
             log_socket_errors=False,
         )
+        self.server.channel_class = Channel
         with self.app.while_serving():
             while self.alive and os.getppid() == self.ppid:
                 self.turn(1.0)
@@ -143,15 +147,17 @@ class WaitressWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    """Hands our settings, our `load` and `while_serving` to gunicorn, in place of its command line."""
+    """Hands our settings, `load`, `lanes` and `while_serving` to gunicorn, in place of its command line."""
 
     def __init__(
         self,
         load: "Callable[[], WSGIApplication]",
+        lanes: Callable[[], Lanes],
         while_serving: Callable[[], AbstractContextManager[None]],
         options: dict[str, Any],
     ) -> None:
-        self._load, self._options, self.while_serving = load, options, while_serving
+        self._load, self._options = load, options
+        self.lanes, self.while_serving = lanes, while_serving
         super().__init__()
 
     def load_config(self) -> None:

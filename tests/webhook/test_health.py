@@ -1,10 +1,13 @@
 """What a platform and a Prometheus ask: alive, ready, and the numbers of all processes."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 import requests
+from pydantic import SecretStr
 
 from models.calls.calls import work_key
 from models.reconciling import schedule
@@ -12,6 +15,8 @@ from tests.support.rows import booked_call, change, fetch, write
 from tests.support.waiting import eventually
 from tests.support.world import World
 from tests.webhook.conftest import Intake
+from webhook import copies
+from webhook.copies import CopyOf
 
 AN_HOUR_AGO = timedelta(hours=1)
 
@@ -101,3 +106,43 @@ def _counting(world: World) -> set[str]:
 def _value(told: str, series: str) -> float:
     found = re.search(rf"^{re.escape(series)} ([0-9.e+]+)$", told, re.MULTILINE)
     return float(found[1]) if found else 0.0
+
+
+def test_a_scrape_is_a_copy_of_at_most_a_second_ago_however_many_ask(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    copy = CopyOf(lambda: made.append(1) or len(made))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(copies, "COPY_SECONDS", 3600)
+    with ThreadPoolExecutor(8) as askers:
+        assert set(askers.map(lambda _: copy.get(), range(50))) == {1}
+    monkeypatch.setattr(copies, "COPY_SECONDS", 0)
+    assert copy.get() == 2
+
+
+LOOPBACK, ELSEWHERE = {"REMOTE_ADDR": "127.0.0.1"}, {"REMOTE_ADDR": "192.0.2.7"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "headers", "status"),
+    [
+        (LOOPBACK, {}, 200),
+        (ELSEWHERE, {}, 403),
+        (LOOPBACK, {"X-Forwarded-For": "192.0.2.7"}, 403),
+        (ELSEWHERE, {"Authorization": "Bearer the-token-of-prometheus"}, 200),
+        (ELSEWHERE, {"Authorization": "Bearer another"}, 403),
+        (ELSEWHERE, {"Authorization": "Basic dGhlLXRva2VuLW9mLXByb21ldGhldXM6"}, 403),
+    ],
+)
+def test_metrics_are_told_over_loopback_and_to_whoever_has_the_token(
+    sqlite_url: str, redis_url: str, environ: dict[str, str], headers: dict[str, str], status: int
+) -> None:
+    with Intake(sqlite_url, redis_url, metrics_token=SecretStr("the-token-of-prometheus")) as intake:
+        answer = intake.app.test_client().get("/metrics", environ_base=environ, headers=headers)
+    assert answer.status_code == status
+    assert ("METRICS_TOKEN" in answer.text) == (status == 403)
+
+
+def test_without_a_token_metrics_are_told_to_no_other_machine(intake: Intake) -> None:
+    for headers in ({}, {"Authorization": "Bearer "}):
+        assert intake.app.test_client().get("/metrics", environ_base=ELSEWHERE, headers=headers).status_code == 403

@@ -15,10 +15,12 @@ import pytest
 
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
+from webhook.lanes import READ_AHEAD
 from workers.local.embedded_redis import free_port
 
 APPLICATION = """
 import logging, os, pathlib, sys, time
+from webhook.lanes import Lanes
 from webhook.server import serve
 
 def load():
@@ -36,7 +38,8 @@ def load():
     return application
 
 logging.basicConfig(level=logging.INFO)
-serve(load, host="127.0.0.1", port=int(sys.argv[1]), processes=2, threads=2)
+serve(load, host="127.0.0.1", port=int(sys.argv[1]), processes=2,
+      lanes=lambda: Lanes(first="/webhooks/", threads=2, others=2))
 """
 
 BAD_CONNECTIONS = 40
@@ -111,6 +114,44 @@ def test_bad_connections_do_not_hold_up_a_fresh_request(server: Server, first_by
             begin = time.monotonic()
             assert server.get("/", body=b"notification")[0] == 200
             assert time.monotonic() - begin < FRESH_ANSWER_SECONDS
+
+
+def test_a_notification_waits_for_no_page(server: Server) -> None:
+    """The two processes have two threads each for pages: twelve pages that never end are more than all of them."""
+    with ExitStack() as stack:
+        for _ in range(12):
+            server.connect(stack, b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n")
+        eventually((server.folder / "slow-has-begun").exists)
+        for _ in range(20):
+            assert server.get("/webhooks/leadway", body=b"notification")[0] == 200
+        server.let_the_slow_request_end()
+
+
+def test_a_connection_is_read_a_few_requests_ahead_and_closed_beyond_them(server: Server) -> None:
+    with ExitStack() as stack:
+        connection = server.connect(stack, b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" * 100)
+        answers = _all_of(connection)
+    assert 1 <= answers.count(b"200 OK") <= READ_AHEAD + 1
+    assert answers.count(b"Connection: close") == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.0\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: here\r\nhost: there\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX-Host: here\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\n\r\n", 200),
+        (b"POST / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 200),
+    ],
+)
+def test_what_two_servers_could_read_differently_is_refused_before_the_application(
+    server: Server, head: bytes, status: int
+) -> None:
+    with ExitStack() as stack:
+        connection = server.connect(stack, head)
+        assert connection.recv(1000).startswith(f"HTTP/1.{head.splitlines()[0][-1:].decode()} {status}".encode())
 
 
 def test_a_request_that_comes_in_single_bytes_is_answered_in_the_end(server: Server) -> None:
