@@ -114,7 +114,8 @@ def postgresql_url(kept_postgresql_url: str, engines_at_rest: None) -> str:
         )
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         names = [name for (name,) in tables if name not in ("alembic_version", "lives")]
-        empty = "".join(f"DELETE FROM {name};" for name in names) + "DELETE FROM lives WHERE number > 0;"
+        empty = f"LOCK TABLE {', '.join(names)};"  # whoever still writes has written all of it, or nothing
+        empty += "".join(f"DELETE FROM {name};" for name in names) + "DELETE FROM lives WHERE number > 0;"
         connection.execute(f"SET session_replication_role = replica; {empty}".encode())  # in any order
         connection.execute("SELECT setval(sequencename::regclass, 1, false) FROM pg_sequences")
     return kept_postgresql_url
@@ -140,7 +141,7 @@ def sqlite_url(sqlite_template: Path, kept_sqlite_file: Path, engines_at_rest: N
         template.backup(kept)
         kept.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with closing(sqlite3.connect(inbox_file(sa.make_url(f"sqlite:///{kept_sqlite_file}")))) as inbox:
-        inbox.executescript("PRAGMA synchronous = OFF; DROP TABLE IF EXISTS inbox;")
+        inbox.executescript("PRAGMA synchronous = OFF; DROP TABLE IF EXISTS inbox; VACUUM;")
     return f"sqlite:///{kept_sqlite_file}"
 
 

@@ -9,6 +9,7 @@ dispatch  a tick that finds nothing due, beside 300,000 and 1,000,000 calls of h
 fairness  many accounts at their limit on one worker, and live calls beside a flood (10 minutes)
 history   50,000 calls listed while live ones come in (4 minutes)
 receipt   bursts of 1,000 notifications beside two workers that list the same calls (2 minutes)
+receipt_peers  a receipt beside a no-op of the same server, and beside other ways to build one (4 minutes)
 scrape    /metrics after 5 and after 500 starts of processes (half a minute)
 """
 
@@ -18,7 +19,7 @@ import os
 import platform
 import sys
 
-BENCHMARKS = ("budget", "cost", "dispatch", "fairness", "history", "receipt", "scrape")
+BENCHMARKS = ("budget", "cost", "dispatch", "fairness", "history", "receipt", "receipt_peers", "scrape")
 
 
 def main() -> int:

@@ -107,10 +107,7 @@ MUTATIONS = (
         "models/intake/taken_arrivals.py",
         "    return set(connection.execute(_REMEMBER[connection.dialect.name], rows).scalars()) if rows else set()\n",
         "    return {row['arrival_id'] for row in rows}\n",
-        tests=(
-            "test_a_crash_at_every_statement_loses_nothing_and_counts_nothing_twice",
-            "test_a_crash_before_the_deletion_takes_nothing_in_twice",
-        ),
+        tests=("test_what_leaves_its_file_late_is_taken_once",),
     ),
     Mutation(
         "what the database does not take goes into the journal",

@@ -6,6 +6,7 @@ from functools import partial
 from models.calls.calls import work_key
 from models.database import Database, moment
 from models.follow_ups import follow_ups
+from models.intake import inbox
 from models.work.dispatch_order import ScanMemory, due_accounts
 from tests.support.rows import (
     LOCATION,
@@ -18,9 +19,11 @@ from tests.support.rows import (
     claimed_follow_up,
     fetch,
     on_postgresql,
+    on_sqlite,
     only_follow_up,
     plan,
     read,
+    receive,
     run_out,
     store_reading,
     unclear_follow_up,
@@ -81,3 +84,11 @@ def test_a_row_that_is_committed_long_after_its_due_time_is_found_within_a_minut
     assert not read(database, due_accounts, memory), "a scan that begins at its lower bound sees it"
     memory.from_beginning_at -= timedelta(seconds=60)
     assert list(read(database, due_accounts, memory)) == [LOCATION]
+
+
+@on_sqlite
+def test_what_leaves_its_file_late_is_taken_once(database: Database) -> None:
+    receive(database, "one")
+    numbers = read(database, inbox.oldest)
+    assert len(write(database, inbox.take, numbers)) == 1
+    assert write(database, inbox.take, numbers) == {}, "another worker had read the same numbers"
