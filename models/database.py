@@ -107,10 +107,10 @@ class Limits:
 
 
 WEB = Limits(connect=2, lock=0.6, statement=0.7, retries=0, pool=10, busy=0.6)
-RECEIPTS = Limits(connect=2, lock=0.3, statement=0.7, retries=1, pool=2, busy=0.3)
-"""Of the one thread that writes receipts down. It repeats once, at once: a connection may be from before a restart."""
-LOOKS = Limits(connect=2, lock=0.05, statement=0.1, retries=0, pool=1, busy=0.05)
-"""Of a look that may as well be left out."""
+RECEIPTS = Limits(connect=2, lock=0.3, statement=0.7, retries=0, pool=2, busy=0.3)
+"""Of the one thread that writes receipts down."""
+LOOKING = Limits(connect=2, lock=0.05, statement=0.25, retries=0, pool=2, busy=0.05)
+"""Of the same with a look that may as well be left out."""
 WORKER = Limits(connect=2, lock=3.0, statement=5.0, retries=8, pool=40)
 COMMAND = Limits(connect=5, lock=30.0, statement=300.0, retries=2, pool=4)
 RETRY_PAUSE_SECONDS = 0.3
@@ -189,14 +189,49 @@ class Database:
             except (DBAPIError, WriterTimeout) as error:
                 if attempt == self.limits.retries or not _is_transient(error):
                     raise
-                if self.limits is not RECEIPTS:
-                    time.sleep(RETRY_PAUSE_SECONDS)
+                time.sleep(RETRY_PAUSE_SECONDS)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def close(self) -> None:
         self.engine.dispose()
         if self.inbox is not self:
             self.inbox.close()
+
+
+class KeptConnection:
+    """One connection for one thread that writes or looks again and again: a pool would cost as much as its statements.
+
+    Each statement is a transaction of its own. A connection that broke is opened anew, and what broke is repeated once:
+    it may be from before a restart.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """`work` executes one statement, and must be idempotent. Raises SQLAlchemyError."""
+        try:
+            return work(self._open())
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            self._drop()
+        return work(self._open())
+
+    def close(self) -> None:
+        self._drop()
+        self._database.close()
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._database.engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def insert(connection: Connection, table: sa.Table) -> Any:
@@ -312,6 +347,10 @@ def inbox_file(url: sa.URL) -> Path:
     return database.with_name(f"{database.stem}-inbox{database.suffix}")
 
 
+def _database_of(inbox_file: Path) -> Path:
+    return inbox_file.with_name(f"{inbox_file.stem.removesuffix('-inbox')}{inbox_file.suffix}")
+
+
 def own_file_url(file: Path, *, mode: int = 0o666) -> str:
     """Of a SQLite file that holds the tables with a file of their own, and nothing else. `mode` is what it is created
     with, less the umask."""
@@ -373,9 +412,11 @@ def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:
         for pragma in (f"busy_timeout={int(limits.busy * 1000)}", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         _write_ahead(cursor, seconds=limits.busy)
+        # Read-only: else BEGIN IMMEDIATE would take its write lock too, and receipts would wait for workers.
         if mode is None:
-            # Read-only: else BEGIN IMMEDIATE would take its write lock too, and receipts would wait for workers.
             cursor.execute("ATTACH ? AS own_files", [f"{inbox_file(url).absolute().as_uri()}?mode=ro"])
+        elif (beside := _database_of(file)).exists():
+            cursor.execute("ATTACH ? AS beside", [f"{beside.absolute().as_uri()}?mode=ro"])
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")

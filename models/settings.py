@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     flower_port: Annotated[int, Field(ge=1, le=65535)] = 5555
     """Flower reads its own variables; the pages only link to it."""
     web_processes: Annotated[int, Field(ge=1)] = 2
-    web_threads: Annotated[int, Field(ge=1)] = 8
+    web_threads: Annotated[int, Field(ge=1)] = 16
     """For receipts, in each process."""
     web_other_threads: Annotated[int, Field(ge=1)] = 2
     """For pages, metrics and probes."""

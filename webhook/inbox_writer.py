@@ -6,9 +6,9 @@ from dataclasses import asdict
 from functools import partial
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
-from models.database import LOOKS, RECEIPTS, Database
+from models.database import LOOKING, RECEIPTS, Database, KeptConnection
 from models.failpoints import failpoint
 from models.intake import inbox, quarantine
 from models.intake.journal import Journal
@@ -25,7 +25,7 @@ RECEIPT_LIMIT_SECONDS = 0.9
 TRY_AGAIN_SECONDS = 1.0
 """After a failure of the database rows go straight into the journal for so long."""
 LOOK_AGAIN_SECONDS = 5.0
-"""After a look that failed, none is made for so long: answers say `accepted` for a repeat."""
+"""After a look that was in the way, rows are written without one for so long: a repeat is answered `accepted`."""
 
 
 class CannotWriteDown(Exception):
@@ -37,7 +37,8 @@ class InboxWriter:
 
     def __init__(self, settings: Settings, *, journal: Journal | None, waker: Waker) -> None:
         self._database = Database(settings.database_url, limits=RECEIPTS)
-        self._looks = Database(settings.database_url, limits=LOOKS)
+        self._inbox = KeptConnection(self._database.inbox)
+        self._looking = KeptConnection(Database(settings.database_url, limits=LOOKING).inbox)
         self._journal, self._waker = journal, waker
         self._journal_after = settings.leadway_journal_after_seconds
         self.limit_seconds = RECEIPT_LIMIT_SECONDS
@@ -63,8 +64,9 @@ class InboxWriter:
         self._into_inbox.stop()
         self._into_journal.stop()
         self._waker.stop()
+        self._inbox.close()
+        self._looking.close()
         self._database.close()
-        self._looks.close()
         if self._journal is not None:
             self._journal.close()
 
@@ -80,26 +82,25 @@ class InboxWriter:
         return time.monotonic() < self._failed_until or self._into_inbox.hangs_for() > self._journal_after
 
     def _put_all(self, arrivals: Sequence[Arrival]) -> set[str]:
-        seen = self._look({each.dedupe_key for each in arrivals})
-        self._database.inbox.transact(partial(_put, arrivals=arrivals))
+        failpoint("receipt_before_commit")
+        repeats = self._put_and_look(arrivals)
         failpoint("receipt_committed")
         self._waker.wake()
-        repeats: set[str] = set()
+        seen: set[str] = set()
         for each in arrivals:
             if each.dedupe_key in seen:
                 repeats.add(each.arrival_id)
             seen.add(each.dedupe_key)
         return repeats
 
-    def _look(self, dedupe_keys: set[str]) -> set[str]:
-        if time.monotonic() < self._no_look_until:
-            return set()
-        try:
-            with self._looks.reading() as connection:
-                return inbox.repeats_among(connection, dedupe_keys)
-        except SQLAlchemyError:
-            self._no_look_until = time.monotonic() + LOOK_AGAIN_SECONDS
-            return set()
+    def _put_and_look(self, arrivals: Sequence[Arrival]) -> set[str]:
+        if time.monotonic() >= self._no_look_until:
+            try:
+                return self._looking.run(partial(inbox.put_and_look, arrivals=arrivals))
+            except (OperationalError, ProgrammingError):
+                self._no_look_until = time.monotonic() + LOOK_AGAIN_SECONDS
+        self._inbox.run(partial(inbox.put_all, arrivals=arrivals))
+        return set()
 
     def _put_into_journal(self, arrivals: Sequence[Arrival]) -> set[str]:
         assert self._journal is not None
@@ -111,11 +112,6 @@ class InboxWriter:
         with self._database.transaction() as connection:
             quarantine.keep(connection, arrival.arrival_id, raw, error=kind)
         log.error("notification_quarantined", arrival_id=arrival.arrival_id, error=kind)
-
-
-def _put(connection: object, *, arrivals: Sequence[Arrival]) -> None:
-    inbox.put_all(connection, arrivals)  # type: ignore[arg-type]
-    failpoint("receipt_before_commit")
 
 
 def _refuse(_arrival: Arrival, error: Exception) -> None:

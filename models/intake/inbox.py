@@ -5,19 +5,20 @@ waits for a lock, and a repeat that comes while its first is being taken in cann
 (docs/decisions/0064).
 """
 
+import json
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql, sqlite
 
-from models.database import OWN_FILE, Database, UtcDateTime, metadata, moment, now, on_postgresql
+from models.database import OWN_FILE, Database, UtcDateTime, metadata, now, on_postgresql
 from models.intake import taken_arrivals
-from models.intake.notifications import Arrival, NotificationStatus, notifications_table, told_columns
+from models.intake.notifications import Arrival, NotificationStatus, told_columns
 from models.intake.taken_arrivals import taken_arrivals_table
 
 ARRIVALS_AT_ONCE = 100
@@ -62,41 +63,66 @@ class Waiting:
         return self.oldest_seconds > TAKEN_IN_WITHIN_SECONDS
 
 
-def repeats_among(connection: Connection, dedupe_keys: Collection[str]) -> set[str]:
-    """Those of these keys that wait or were taken in: a look without a lock, for the answer only."""
-    return set(connection.execute(_KNOWN_KEYS, {"these": list(dedupe_keys)}).scalars())
-
-
-_THESE_KEYS: sa.BindParameter[str] = sa.bindparam("these", expanding=True)
-_KNOWN_KEYS = sa.union_all(
-    sa.select(notifications_table.c.dedupe_key).where(notifications_table.c.dedupe_key.in_(_THESE_KEYS)),
-    sa.select(inbox_table.c.dedupe_key).where(inbox_table.c.dedupe_key.in_(_THESE_KEYS)),
-)
-
-
 def put_all(connection: Connection, arrivals: Sequence[Arrival]) -> None:
-    """Writes arrivals down, each once by its arrival id; those without a time get the database's."""
-    dialect = connection.dialect.name
-    for statement, rows in (
-        (_PUT[dialect], [_values(each) for each in arrivals if each.received_at is None]),
-        (
-            _PUT_BACK[dialect],
-            [{**_values(each), "received_at": each.received_at} for each in arrivals if each.received_at],
-        ),
-    ):
-        if rows:
-            connection.execute(statement, rows)
+    """Writes arrivals down in one statement, each once by its arrival id; those without a time get the database's."""
+    connection.exec_driver_sql(_PUT[connection.dialect.name], (_as_rows(arrivals),))
 
 
-def _values(arrival: Arrival) -> dict[str, Any]:
-    return {name: getattr(arrival, name) for name in _FIELDS if name != "received_at"}
+def put_and_look(connection: Connection, arrivals: Sequence[Arrival]) -> set[str]:
+    """The same, and returns the arrival ids of those that are repeats of what waits or was taken in.
+
+    The look takes no lock of a row, but waits where somebody locks the whole table `notifications`.
+    """
+    rows = connection.exec_driver_sql(_PUT_AND_LOOK[connection.dialect.name], (_as_rows(arrivals),)).all()
+    return {arrival_id for arrival_id, is_repeat in rows if is_repeat}
+
+
+def _as_rows(arrivals: Sequence[Arrival]) -> str:
+    return json.dumps([_as_text(each) for each in arrivals])
+
+
+def _as_text(arrival: Arrival) -> dict[str, str | None]:
+    values = {name: getattr(arrival, name) for name in _FIELDS}
+    values["document"] = None if arrival.document is None else json.dumps(arrival.document)
+    for name in _TIMES:  # in the form in which SQLite keeps it, and PostgreSQL reads it
+        values[name] = values[name] and values[name].astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return values
 
 
 _FIELDS = tuple(Arrival.__dataclass_fields__)
-_INSERTS: dict[str, Any] = {"postgresql": postgresql.insert(inbox_table), "sqlite": sqlite.insert(inbox_table)}
-_PUT_BACK = {name: each.on_conflict_do_nothing(index_elements=["arrival_id"]) for name, each in _INSERTS.items()}
-_PUT = {name: each.values(received_at=moment()) for name, each in _PUT_BACK.items()}
-"""Built once, by dialect."""
+_TIMES = ("started_at", "received_at")
+_NAMES = ", ".join(_FIELDS)
+# What each receipt executes goes to the driver as it is, with all rows in one parameter: SQLAlchemy's part would cost
+# several times as much as the statement.
+_TYPED = ", ".join(f"{name} {'timestamp' if name in _TIMES else 'text'}" for name in _FIELDS)
+_FROM_ROWS = {
+    "document": "CAST(document AS jsonb)",
+    "started_at": "started_at AT TIME ZONE 'UTC'",
+    "received_at": "coalesce(received_at AT TIME ZONE 'UTC', statement_timestamp())",
+}
+_IN_SQLITE = {"received_at": "coalesce(json_extract(value, '$.received_at'), strftime('%Y-%m-%d %H:%M:%f000', 'now'))"}
+
+
+def _extracted(name: str) -> str:
+    return f"json_extract(value, '$.{name}')"
+
+
+_PUT = {
+    "postgresql": f"INSERT INTO inbox ({', '.join(_FIELDS)})"  # noqa: S608 - names of our own
+    f" SELECT {', '.join(_FROM_ROWS.get(name, name) for name in _FIELDS)}"
+    f" FROM jsonb_to_recordset(CAST(%s AS jsonb)) AS t({_TYPED}) ON CONFLICT (arrival_id) DO NOTHING",
+    "sqlite": f"INSERT INTO inbox ({', '.join(_FIELDS)})"  # noqa: S608
+    f" SELECT {', '.join(_IN_SQLITE.get(name, _extracted(name)) for name in _FIELDS)}"
+    " FROM json_each(?) WHERE true ON CONFLICT (arrival_id) DO NOTHING",
+}
+# CAST, for in SQLite's RETURNING a column has no affinity, and no index would be used.
+_PUT_AND_LOOK = {
+    name: f"{statement} RETURNING arrival_id,"  # noqa: S608
+    " EXISTS (SELECT 1 FROM notifications n WHERE n.dedupe_key = CAST(inbox.dedupe_key AS text))"
+    " OR EXISTS (SELECT 1 FROM inbox i"
+    " WHERE i.dedupe_key = CAST(inbox.dedupe_key AS text) AND i.number + 0 < inbox.number)"
+    for name, statement in _PUT.items()
+}
 
 
 class ScanBound:

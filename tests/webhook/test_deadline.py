@@ -93,8 +93,13 @@ def test_a_sqlite_that_is_locked_for_long_is_answered_429_and_comes_back(intake_
 def test_a_full_disk_is_answered_429_and_nothing_is_half_written(intake_on_sqlite: Intake) -> None:
     intake = intake_on_sqlite
     large = b'{"callId": "call-%d", "x": "' + b"x" * 100_000 + b'"}'
-    with _no_page_more(intake.receiver.writer._database.inbox.engine):
+    writer = intake.receiver.writer
+    with _no_page_more(writer._looking._database.engine), _no_page_more(writer._inbox._database.engine):
+        writer._inbox._drop()  # connections from before the limit
+        writer._looking._drop()
         _assert_all_are_asked_to_repeat([intake.send(large % number) for number in range(3)])
+        writer._inbox._drop()
+        writer._looking._drop()
     assert intake.rows("inbox") == []
     eventually(lambda: intake.send(large % 1).status_code == 202)
 

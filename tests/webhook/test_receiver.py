@@ -17,6 +17,7 @@ from models.database import Database
 from models.intake import inbox
 from models.intake.notifications import Arrival
 from tests.leadway_double.notifications import Dialect, Message, Proof
+from tests.support.waiting import eventually
 from tests.support.world import World
 from tests.webhook.conftest import PATH, Intake
 from webhook import receiver
@@ -299,14 +300,14 @@ def test_a_row_that_cannot_be_written_by_itself_is_quarantined_and_stops_no_othe
     intake: Intake, log_lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = intake.message(dialect=Dialect.THIN, proof=Proof.SECRET_PATH)
-    put_all = inbox.put_all
+    put_and_look = inbox.put_and_look
 
-    def refusing(connection: sa.Connection, arrivals: Sequence[Arrival]) -> None:
+    def refusing(connection: sa.Connection, arrivals: Sequence[Arrival]) -> set[str]:
         if any(each.call_id == json.loads(bad.body)["callId"] for each in arrivals):
             raise KeyError("a bug that quotes +14155550123")
-        put_all(connection, arrivals)
+        return put_and_look(connection, arrivals)
 
-    monkeypatch.setattr(inbox, "put_all", refusing)
+    monkeypatch.setattr(inbox, "put_and_look", refusing)
     messages = [bad, *(intake.message() for _ in range(20))]
     with ThreadPoolExecutor(len(messages)) as senders:
         answers = list(senders.map(intake.post, messages))
@@ -331,6 +332,28 @@ def test_an_answer_that_breaks_after_the_commit_logs_no_secret_either(
     assert answer.status_code == 429
     assert intake.double.intake_secret not in log_lines.getvalue()
     assert len(intake.rows("inbox")) == 1
+
+
+def test_a_receipt_waits_for_no_migration_of_another_table_and_then_tells_no_repeat(
+    postgresql_url: str, redis_url: str
+) -> None:
+    """A reader is idle in a transaction, and a migration waits behind it: everybody else queues behind that."""
+    with Intake(postgresql_url, redis_url, patient=False) as intake:
+        message = intake.message()
+        intake.post(message)
+        with intake.database.transaction() as reader, ThreadPoolExecutor(1) as migration:
+            for table in ("notifications", "calls", "accounts", "work"):
+                reader.execute(sa.text(f"SELECT * FROM {table}"))
+            altered = migration.submit(intake._change_schema, "ALTER TABLE notifications ADD COLUMN later text")
+            eventually(lambda: intake.rows("pg_locks WHERE NOT granted"), describe="the migration to wait")
+            answers = [intake.post(each) for each in (message, *(intake.message() for _ in range(20)))]
+            assert {(each.status_code, each.get_json()["status"]) for each in answers} == {(202, "accepted")}
+            reader.rollback()
+            altered.result(30)
+        intake._change_schema("ALTER TABLE notifications DROP COLUMN later")
+        intake.receiver.writer._no_look_until = 0.0  # as after a few seconds
+        assert intake.post(message).get_json() == {"status": "duplicate"}
+        assert len(intake.rows("inbox")) == 23
 
 
 @pytest.mark.parametrize("path", ["", "/", "/intake-secret-of-the-double", "/intake-secret-of-the-double/"])
