@@ -40,10 +40,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     cipher = cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
     database = Database(settings.database_url, limits=WEB)
     connect_for_wake_ups(settings)
+    known = KnownAccounts(database, threads=settings.web_threads)
     app.extensions[receiver.EXTENSION] = Receiver(
         keys=authentication.load_keys() if keys is None else authentication.load_keys(keys),
         redaction_key=cipher.fingerprint_key,
-        known=KnownAccounts(database, threads=settings.web_threads),
+        known=known,
         writer=InboxWriter(settings, journal=_journal(settings), waker=Waker()),
         rejection_counter=RejectionCounter(database),
     )
@@ -54,6 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     try:
         with database.transaction() as connection:
             accounts.upsert_from_settings(connection, settings, cipher=cipher)
+        known.read()
     except (SQLAlchemyError, SecretTaken) as error:
         # The release or a worker writes it too; notifications are answered 429 until the database is there.
         log.error("account_not_written_at_start", error=type(error).__name__)
