@@ -7,9 +7,11 @@ are bounded by their number instead (docs/decisions/0062).
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
+from redis.exceptions import RedisError
 
 from models.calls.calls import CALL
 from models.failpoints import failpoint
@@ -20,6 +22,7 @@ from models.work.dispatch_order import DispatchLimits, Due, EnqueueMarks
 from workers.app import app
 from workers.leadway.credentials import GRANT
 from workers.process.connections import Connections, connections
+from workers.process.task_messages import task_message
 from workers.process.ticks import dispatch_wanted
 from workers.telemetry import metrics
 
@@ -61,21 +64,24 @@ def dispatch_due() -> None:
 
 
 def _send(this: Connections, marked: Sequence[Due]) -> None:
-    """Puts a message for each row into Redis; rows whose message could not be sent lose their mark."""
-    left = list(marked)
+    """Puts a message for each row into Redis, all in one round trip; if they could not be sent, the rows lose their
+    mark."""
+    messages: dict[str, list[bytes]] = {}
+    for due in marked:
+        key = due.key
+        assert key.kind.task is not None, "of KINDS each has a task"
+        message = task_message(key.kind.task, (key.location_id, key.subject), queue=key.kind.queue)
+        messages.setdefault(key.kind.queue, []).append(message)
     try:
-        with app.producer_or_acquire() as producer:
-            while left:
-                key = left[0].key
-                arguments = (key.location_id, key.subject)
-                app.send_task(
-                    key.kind.task, args=arguments, producer=producer, queue=key.kind.queue, argsrepr=repr(arguments)
-                )
-                metrics.ENQUEUED.labels(key.kind.name).inc()
-                left.pop(0)
-    finally:
-        if left:
-            this.database.transact(lambda connection: dispatch_order.clear_marks(connection, left))
+        with this.redis.pipeline() as pipe:
+            for queue, of_queue in messages.items():
+                pipe.lpush(queue, *of_queue)
+            pipe.execute()
+    except RedisError:
+        this.database.transact(lambda connection: dispatch_order.clear_marks(connection, marked))
+        raise
+    for kind, number in Counter(due.key.kind.name for due in marked).items():
+        metrics.ENQUEUED.labels(kind).inc(number)
 
 
 def _limits(this: Connections, slots: int, *, waiting: int) -> DispatchLimits:

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts.pauses import is_paused
-from models.database import Database, insert, moment
+from models.database import Database, insert, moment, on_postgresql
 from models.work import history
 from models.work.fences import count_fence, next_fence
-from models.work.history import Outcome
+from models.work.history import Outcome, attempts_table
 from models.work.work_rows import (
     IS_DUE,
     IS_LEASED,
@@ -171,8 +171,15 @@ def complete(connection: Connection, claim: Claim, *, tried: bool = True) -> Non
 
     tried: the history keeps the attempt. Raises LeaseLost.
     """
-    if not connection.execute(_COMPLETE, {"as_claimed": claim.requested, **_parameters(claim)}).rowcount:
-        _release(connection, claim, due_at=moment(), attempts=0, failures=0, last_error=None)
+    if tried and on_postgresql(connection):
+        parameters = {**_parameters(claim), "as_claimed": claim.requested, **_history_values(claim, Outcome.DONE)}
+        if connection.execute(_COMPLETE_AND_APPEND, parameters).first() is not None:
+            return
+    elif connection.execute(_COMPLETE, {"as_claimed": claim.requested, **_parameters(claim)}).rowcount:
+        if tried:
+            _append_to_history(connection, claim, Outcome.DONE)
+        return
+    _release(connection, claim, due_at=moment(), attempts=0, failures=0, last_error=None)
     if tried:
         _append_to_history(connection, claim, Outcome.DONE)
 
@@ -339,6 +346,18 @@ _NEEDS_ISOLATION = sa.select(sa.literal(1)).where(IS_THIS_ROW, IS_DUE, ~_is_paus
 _is_claimed = sa.and_(IS_THIS_ROW, work_table.c.fence == sa.bindparam("this_fence"), IS_LEASED)
 """Whether the row is still the claim's. Parameters: `_parameters(claim)`."""
 _COMPLETE = sa.delete(work_table).where(_is_claimed, work_table.c.requested == sa.bindparam("as_claimed"))
+_completed = _COMPLETE.returning(work_table.c.fence).cte("completed")
+_COMPLETE_AND_APPEND = (
+    sa.insert(attempts_table)
+    .from_select(
+        [*history.APPENDED, "ended_at"],
+        sa.select(
+            *(sa.bindparam(f"to_{name}", type_=attempts_table.c[name].type) for name in history.APPENDED), moment()
+        ).select_from(_completed),
+    )
+    .returning(attempts_table.c.attempt_id)
+)
+"""On PostgreSQL: deleted and remembered in one round trip. No row: it was requested since, or the lease is lost."""
 _DISCARD = sa.delete(work_table).where(_is_claimed)
 _HOLD = (
     sa.update(work_table)
@@ -362,6 +381,14 @@ def _append_to_history(connection: Connection, claim: Claim, outcome: Outcome, *
         connection, claim.key, fence=claim.fence, outcome=outcome, started_at=claim.claimed_at, worker=claim.worker,
         task_id=claim.task_id, **facts,
     )  # fmt: skip
+
+
+def _history_values(claim: Claim, outcome: Outcome) -> dict[str, Any]:
+    values = {
+        **key_values(claim.key), "fence": claim.fence, "outcome": outcome, "started_at": claim.claimed_at,
+        "worker": claim.worker, "task_id": claim.task_id,
+    }  # fmt: skip
+    return {f"to_{name}": value for name, value in values.items()}
 
 
 def _parameters(claim: Claim) -> dict[str, Any]:

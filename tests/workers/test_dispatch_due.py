@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from models.accounts import accounts, circuit_breaker, pauses
 from models.accounts.circuit_breaker import OUTAGES_BEFORE_OPEN
@@ -18,10 +18,10 @@ from models.reconciling.windows import WindowKind
 from tests.leadway_double.nouns import PlacedCall
 from tests.support.rows import claim_work, make_due, run_out, write
 from tests.support.waiting import meanwhile
-from tests.support.worker import HOUR, AtWork, connect_anew, was_served_since
+from tests.support.worker import HOUR, AtWork, was_served_since
+from workers import dispatch_due as dispatch_due_module
 from workers.app import app
 from workers.dispatch_due import dispatch_due
-from workers.local.embedded_redis import free_port
 from workers.process.celery_patches import Hint
 from workers.process.ticks import dispatch_wanted
 from workers.process.wake_up import send_wake_up
@@ -167,16 +167,21 @@ def test_when_redis_lost_its_memory_everything_is_sent_again_at_once(at_work: At
     assert len(arguments(at_work)) == 3
 
 
-def test_what_could_not_be_published_is_unmarked_and_sent_as_soon_as_it_can_be(at_work: AtWork) -> None:
+def test_what_could_not_be_published_is_unmarked_and_sent_as_soon_as_it_can_be(
+    at_work: AtWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     announced(at_work, 3)
-    there = at_work.settings.redis_url
-    at_work.settings.redis_url = f"redis://127.0.0.1:{free_port()}/0"
-    connect_anew(at_work.settings)
-    with pytest.raises(OperationalError):
-        dispatch_due()
+
+    def spoil_the_queue(point: str) -> None:
+        if point == "due_marked":
+            at_work.this.redis.set("calls", "no list, so that Redis refuses what is pushed to it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatch_due_module, "failpoint", spoil_the_queue)
+        with pytest.raises(RedisError):
+            dispatch_due()
     assert marked(at_work) == 0
-    at_work.settings.redis_url = there
-    connect_anew(at_work.settings)
+    at_work.this.redis.delete("calls")
     dispatch_due()
     assert (marked(at_work), len(arguments(at_work))) == (3, 3)
 
