@@ -24,7 +24,7 @@ from webhook.copies import CopyOf
 from webhook.deadline import DeadlinePool
 from workers.telemetry.shared_counters import SharedCounters
 
-CLOSED = (
+METRICS_CLOSED = (
     "Metrics are told over loopback, and to whoever sends METRICS_TOKEN in `Authorization: Bearer …`. Set it in the"
     " environment of the web process.\n"
 )
@@ -53,7 +53,7 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     @blueprint.get("/metrics")
     def metrics() -> Response:
         if not _may_see_metrics(settings.metrics_token):
-            return Response(CLOSED, 403, content_type="text/plain; charset=utf-8")
+            return Response(METRICS_CLOSED, 403, content_type="text/plain; charset=utf-8")
         return Response(scrape.get(), content_type=CONTENT_TYPE_LATEST)
 
     return blueprint

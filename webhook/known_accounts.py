@@ -17,7 +17,7 @@ from workers.process.ticks import Tick
 
 log = structlog.get_logger(__name__)
 
-COPY_SECONDS = 3.0
+COPIED_EVERY_SECONDS = 3.0
 BETWEEN_COPIES_SECONDS = 0.5
 """Between two copies at least, whoever asks for one."""
 MISS_SECONDS = 0.8
@@ -38,7 +38,7 @@ class KnownAccounts:
         self._read_at = float("-inf")
         self._newer = threading.Condition()
         self._missing = threading.BoundedSemaphore(max(1, threads // 2))
-        self._reader = Tick(self.read, seconds=COPY_SECONDS, pause_seconds=BETWEEN_COPIES_SECONDS)
+        self._reader = Tick(self.read, seconds=COPIED_EVERY_SECONDS, pause_seconds=BETWEEN_COPIES_SECONDS)
 
     def location_for_secret(self, secret_hash: str) -> str | None:
         """The account of an intake secret; None: it is nobody's. Raises Undecided."""

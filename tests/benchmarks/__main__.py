@@ -1,6 +1,6 @@
 """`make bench`: runs the benchmarks by name, all without one, and prints what each measured as JSON.
 
-python -m tests.benchmarks                 all: about 24 minutes
+python -m tests.benchmarks                 all: about 32 minutes
 python -m tests.benchmarks budget history  these
 
 budget    one account with 2,000 calls waiting, two workers: how much of its limit is used (3 minutes)
@@ -10,6 +10,7 @@ fairness  many accounts at their limit on one worker, and live calls beside a fl
 history   50,000 calls listed while live ones come in (4 minutes)
 receipt   bursts of 1,000 notifications beside two workers that list the same calls (2 minutes)
 receipt_peers  a receipt beside a no-op of the same server, and beside other ways to build one (4 minutes)
+strangers a fresh receipt beside strangers who ask for metrics and probes, or hold connections (3 minutes)
 scrape    /metrics after 5 and after 500 starts of processes (half a minute)
 """
 
@@ -19,7 +20,7 @@ import os
 import platform
 import sys
 
-BENCHMARKS = ("budget", "cost", "dispatch", "fairness", "history", "receipt", "receipt_peers", "scrape")
+BENCHMARKS = ("budget", "cost", "dispatch", "fairness", "history", "receipt", "receipt_peers", "scrape", "strangers")
 
 
 def main() -> int:

@@ -77,7 +77,7 @@ class Servers:
 
     def messages(self, name: str, number: int) -> list[bytes]:
         world = self.worlds.get(name) or self.worlds["postgresql"]
-        return [_request(world) for _ in range(number)]
+        return [notification(world) for _ in range(number)]
 
     def send(self, name: str, number: int, *, per_second: float | None = None) -> Answers:
         answers = send(self.ports[name], self.messages(name, number), connections=CONNECTIONS, per_second=per_second)
@@ -91,7 +91,7 @@ class Servers:
         return {"per_second": answers.per_second, "cpu_ms": cpu_ms}
 
 
-def _request(world: World) -> bytes:
+def notification(world: World) -> bytes:
     body = json.dumps(
         {"type": "VoiceAiCallEnd", "id": uuid4().hex, "locationId": world.double.location_id, "pad": ""},
         separators=(",", ":"),
