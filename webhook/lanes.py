@@ -47,17 +47,26 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no 
             raise ParsingError("Transfer-Encoding beside Content-Length, or before HTTP/1.1")
 
 
+class _Overlooking(StrictParser):
+    """Takes whatever a connection sends, and reads none of it."""
+
+    def received(self, data: bytes) -> int:
+        return len(data)
+
+
 class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     """A connection that reads few requests ahead."""
 
-    parser_class = StrictParser
+    @property
+    def parser_class(self) -> type[StrictParser]:
+        return _Overlooking if len(self.requests) >= READ_AHEAD else StrictParser
 
     def received(self, data: bytes) -> Any:
         received = super().received(data)
         with self.requests_lock:
-            if len(self.requests) > READ_AHEAD:
-                for beyond in self.requests[READ_AHEAD:]:
-                    beyond.close()
-                del self.requests[READ_AHEAD:]
-                self.requests[-1].headers["CONNECTION"] = "close"
+            if isinstance(self.request, _Overlooking):
+                if self.requests:
+                    self.requests[-1].headers["CONNECTION"] = "close"
+                else:
+                    self.will_close = True
         return received
