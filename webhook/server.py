@@ -37,8 +37,8 @@ SILENCE_SECONDS = 25
 CONNECTIONS = 2000
 """Open connections of one process; those beyond wait in the listening socket's queue."""
 SWITCH_SECONDS = 0.002
-"""After so long a thread gives Python's lock to one that waits; by Python's default after 5 ms. A receipt changes threads
-four times, and each time it may wait so long for a page."""
+"""After so long a thread gives Python's lock to one that waits; by Python's default after 5 ms. A receipt changes
+threads four times, and each time it may wait so long for a page."""
 SPARE_FILES = 100
 BACKLOG = 1024
 LARGEST_HEADER = 32 * 1024
