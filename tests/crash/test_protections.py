@@ -3,18 +3,24 @@
 from datetime import timedelta
 from functools import partial
 
+import pytest
+
 from models.calls.calls import work_key
 from models.database import Database, moment
 from models.follow_ups import follow_ups
 from models.intake import inbox
+from models.work import lifecycle
 from models.work.dispatch_order import ScanMemory, due_accounts
+from models.work.lifecycle import LeaseLost
 from tests.support.rows import (
     LOCATION,
     announce,
+    arrive,
     call_log,
     call_row,
     change,
     claim_call,
+    claim_work,
     claimed_call,
     claimed_follow_up,
     fetch,
@@ -39,6 +45,23 @@ def test_an_older_reading_is_not_stored_over_a_newer_one(database: Database) -> 
     fetch(database, call_log(summary="newer"))
     write(database, store_reading, older, call_log(summary="older"))
     assert call_row(database).summary == "newer"
+
+
+def test_a_claim_that_was_taken_over_completes_and_reschedules_nothing(database: Database) -> None:
+    older = claimed_call(database)
+    run_out(database, older.key)
+    assert claim_work(database, older.key, worker="worker-2") is not None
+    for end in (lifecycle.complete, partial(lifecycle.reschedule, seconds=60.0)):
+        with pytest.raises(LeaseLost):
+            write(database, end, older)
+    assert call_row(database).running_on == "worker-2"
+
+
+def test_a_call_that_was_announced_since_its_claim_is_read_again_when_that_ends(database: Database) -> None:
+    claim = claimed_call(database)
+    arrive(database, "again", call_id="call-1")
+    write(database, lifecycle.complete, claim)
+    assert claim_work(database, claim.key) is not None
 
 
 def test_under_one_claim_an_intent_is_written_once(database: Database) -> None:
