@@ -217,7 +217,11 @@ class KeptConnection:
             if not error.connection_invalidated:
                 raise
             self._drop()
-        return work(self._open())
+        try:
+            return work(self._open())
+        except DBAPIError:
+            self._drop()  # else the next statement would be refused as part of a broken transaction
+            raise
 
     def close(self) -> None:
         self._drop()
@@ -415,7 +419,7 @@ def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:
         # Read-only: else BEGIN IMMEDIATE would take its write lock too, and receipts would wait for workers.
         if mode is None:
             cursor.execute("ATTACH ? AS own_files", [f"{inbox_file(url).absolute().as_uri()}?mode=ro"])
-        elif (beside := _database_of(file)).exists():
+        elif (beside := _database_of(file)) != file and beside.exists():
             cursor.execute("ATTACH ? AS beside", [f"{beside.absolute().as_uri()}?mode=ro"])
         cursor.close()
 
