@@ -112,6 +112,8 @@ RECEIPTS = Limits(connect=2, lock=0.3, statement=0.7, retries=0, pool=2, busy=0.
 LOOKING = Limits(connect=2, lock=0.05, statement=0.25, retries=0, pool=2, busy=0.05)
 """Of the same with a look that may as well be left out."""
 WORKER = Limits(connect=2, lock=3.0, statement=5.0, retries=8, pool=40)
+GROUPED = Limits(connect=2, lock=0.3, statement=5.0, retries=1, pool=1)
+"""Of transactions in which others wait too. A lock that is not had soon is waited for by who needs it."""
 COMMAND = Limits(connect=5, lock=30.0, statement=300.0, retries=2, pool=4)
 RETRY_PAUSE_SECONDS = 0.3
 PING_AFTER_SECONDS = 0.05
@@ -191,6 +193,16 @@ class Database:
                     raise
                 time.sleep(RETRY_PAUSE_SECONDS)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def may_repeat(self, error: Exception) -> bool:
+        """Whether `transact` would run again what raised this."""
+        return isinstance(error, DBAPIError | WriterTimeout) and _is_transient(error)
+
+    def for_groups(self) -> "Database":
+        """The same with GROUPED's limits. On SQLite this one, because its writers take turns."""
+        if self._writer is not None:
+            return self
+        return Database(self.engine.url.render_as_string(hide_password=False), limits=GROUPED, greet=self._greet)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -83,7 +83,7 @@ def run_worker(settings: Settings) -> int:
         log.error("account_not_written_at_start", error=type(error).__name__)
     _refuse_changed_rules(connections)
     ticks = (
-        Tick(take_in_what_waits, dispatch_due, seconds=1.0, woken=dispatch_wanted),
+        Tick(take_in_what_waits, dispatch_due, seconds=1.0, pause_seconds=0.1, woken=dispatch_wanted),
         Tick(open_windows, seconds=2.0),
         Tick(heal_pauses, seconds=5.0),
         Tick(look_at_the_databases_life, seconds=LOOK_SECONDS),

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from models.accounts import accounts, circuit_breaker
+from models.accounts import circuit_breaker
 from models.accounts.accounts import Account
 from models.calls import calls
 from models.calls.call_log import SETTLED_AS_IT_IS_AFTER, CallLog
@@ -34,8 +34,7 @@ def fetch_call(location_id: str, call_id: str) -> None:
     with claimed(work_key(location_id, call_id)) as attempt:
         if attempt is None:
             return
-        with attempt.this.database.reading() as connection:
-            account = accounts.get(connection, location_id)
+        account = attempt.this.accounts.get(location_id)
         read = _get_call_log(attempt, account=account)
         if isinstance(read, CallLog):
             failpoint("call_fetched")
@@ -44,6 +43,7 @@ def fetch_call(location_id: str, call_id: str) -> None:
             failpoint("call_stored")
         else:
             error = read
+            attempt.this.accounts.forget(location_id)
             attempt.outcome = attempt.commit(
                 lambda connection: _without_log(connection, attempt, error, account=account)
             )

@@ -6,16 +6,17 @@ finds another fence in the row, or no row, and writes nothing.
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts.pauses import is_paused
-from models.database import Database, insert, moment, on_postgresql
+from models.database import insert, moment, on_postgresql
 from models.work import history
 from models.work.fences import count_fence, next_fence
 from models.work.history import Outcome, attempts_table
@@ -76,6 +77,15 @@ class Claim:
         return self.deadline - time.monotonic()
 
 
+T = TypeVar("T")
+
+
+class Transact(Protocol):
+    """`Database.transact`, or another that commits."""
+
+    def __call__(self, work: Callable[[Connection], T], /) -> T: ...
+
+
 class AtClaim(Protocol):
     def __call__(self, connection: Connection, claim: Claim, *, dead: bool) -> None: ...
 
@@ -114,7 +124,7 @@ def start_over(connection: Connection, key: WorkKey, *, lane: Lane) -> None:
 
 
 def claim(
-    database: Database,
+    transact: Transact,
     key: WorkKey,
     *,
     lease_seconds: float,
@@ -158,7 +168,7 @@ def claim(
             return None
         return claimed
 
-    return database.transact(write)
+    return transact(write)
 
 
 def needs_isolation(connection: Connection, key: WorkKey) -> bool:

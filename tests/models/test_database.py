@@ -402,7 +402,7 @@ def _work(database: Database, name: str, number: int) -> None:
         subjects = connection.execute(sa.select(work_table.c.subject).limit(3)).scalars().all()
     for subject in subjects:
         key = calls.work_key(LOCATION, subject)
-        got = claim(database, key, lease_seconds=60, deadline_seconds=20, worker=name)
+        got = claim(database.transact, key, lease_seconds=60, deadline_seconds=20, worker=name)
         if got is not None:
             database.transact(lambda connection, mine=got: lifecycle.complete(connection, mine))  # type: ignore[misc]
 

@@ -133,7 +133,7 @@ def claim_call(
 def claim_work(
     database: Database, key: WorkKey, *, worker: str = "worker-1", isolated: bool = False, **how: Any
 ) -> Claim | None:
-    return claim(database, key, lease_seconds=60, deadline_seconds=20, worker=worker, isolated=isolated, **how)
+    return claim(database.transact, key, lease_seconds=60, deadline_seconds=20, worker=worker, isolated=isolated, **how)
 
 
 def claimed_call(database: Database, call_id: str = "call-1", **how: Any) -> Claim:

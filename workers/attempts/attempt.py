@@ -6,6 +6,7 @@ A task is one attempt. What it learns goes into the row; Celery sees an error on
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -40,7 +41,11 @@ class Attempt:
     outcome: str = "unfinished"
 
     def commit(self, write: Callable[[Connection], T]) -> T:
-        """Runs `write` in a transaction of its own, again if the connection broke."""
+        """Runs `write` in a transaction, which it may share with other attempts, and again if the connection broke."""
+        return self.this.grouped.transact(write, order=_order(self.claim.key))
+
+    def commit_alone(self, write: Callable[[Connection], T]) -> T:
+        """The same in a transaction of its own, for what takes so long that no other attempt shall wait for it."""
         return self.this.database.transact(write)
 
 
@@ -87,7 +92,7 @@ def _claim(
     this: Connections, key: WorkKey, *, isolated: bool, lease_seconds: float, at_claim: AtClaim | None
 ) -> Claim | None:
     claim = lifecycle.claim(
-        this.database,
+        partial(this.grouped.transact, order=_order(key)),
         key,
         lease_seconds=lease_seconds,
         deadline_seconds=this.attempt_seconds,
@@ -133,6 +138,10 @@ def _abort(attempt: Attempt, error: str, at_abort: AtAbort | None) -> None:
 
     with suppress(LeaseLost, SQLAlchemyError):
         attempt.commit(write)
+
+
+def _order(key: WorkKey) -> tuple[str, str, str]:
+    return key.kind.name, key.location_id, key.subject
 
 
 def _names(key: WorkKey) -> dict[str, str]:

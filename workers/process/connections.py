@@ -14,6 +14,8 @@ from models.settings import Settings
 from models.work.dispatch_order import ScanMemory
 from models.work.fences import GreatestFence
 from workers.leadway import Leadway
+from workers.process.grouped_transactions import GroupedTransactions
+from workers.process.kept_accounts import KeptAccounts
 from workers.process.life_watch import LifeWatch
 
 REDIS_SECONDS = 0.25
@@ -24,6 +26,9 @@ REDIS_SECONDS = 0.25
 class Connections:
     settings: Settings
     database: Database
+    grouped: GroupedTransactions
+    """The short transactions of attempts."""
+    accounts: KeptAccounts
     cipher: TokenCipher
     rules: Rules
     redis: "redis.Redis"
@@ -47,6 +52,7 @@ class Connections:
         return min(30.0, 0.5 * self.settings.leadway_lease_seconds)
 
     def close(self) -> None:
+        self.grouped.close()
         self.database.close()
         self.leadway.close()
         self.redis.close()
@@ -76,6 +82,8 @@ def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER
     _open = Connections(
         settings=settings,
         database=database,
+        grouped=GroupedTransactions(database),
+        accounts=KeptAccounts(database),
         cipher=cipher,
         rules=load_rules(settings.leadway_rules_file),
         redis=client,

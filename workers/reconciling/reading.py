@@ -82,11 +82,11 @@ def _commit(attempt: Attempt, window: Window, page: Page, *, account: Account) -
         _take_in(connection, attempt, window, page, account=account, take_in_rows=take_in_rows)
 
     try:
-        attempt.commit(partial(take_in, take_in_rows=take_in_listed))
+        attempt.commit_alone(partial(take_in, take_in_rows=take_in_listed))
     except StatementError as error:
         if not is_of_one_row(error):
             raise
-        attempt.commit(partial(take_in, take_in_rows=take_in_singly))
+        attempt.commit_alone(partial(take_in, take_in_rows=take_in_singly))
 
 
 def _ask(attempt: Attempt, window: Window, *, account: Account) -> Page | LeadwayError:

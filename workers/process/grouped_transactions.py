@@ -1,0 +1,112 @@
+"""Group commit for transactions: those that wait at the same moment become one transaction, with one commit.
+
+There is no timer and no thread of its own. Who comes while nothing runs goes first and is the leader; it takes with it
+all that gathered meanwhile, and then the first of those that wait is the next leader. So a lone transaction costs what
+it would cost by itself, and the busier the process, the fewer commits for each (docs/decisions/0094).
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from models.database import Database
+
+T = TypeVar("T")
+
+MOST_AT_ONCE = 64
+
+
+class GroupedTransactions:
+    """Groups the transactions of one process' threads.
+
+    A group that fails for whatever reason is rolled back, and each of its transactions then runs by itself, in the
+    thread that asked for it: so one that is refused, or waits for a lock, stops no other for longer than that.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._alone = database
+        self._grouped = database.for_groups()
+        self._lock = threading.Lock()
+        self._waiting: list[_Member[Any]] = []
+        self._is_led = False
+
+    def transact(self, write: Callable[[Connection], T], *, order: Any) -> T:
+        """As `Database.transact`, which tells what `write` has to bear. `order`: members of a group run sorted by it,
+        so that two processes that write the same rows wait for each other and never in a circle."""
+        member = _Member(write, order)
+        with self._lock:
+            self._waiting.append(member)
+            leads, self._is_led = not self._is_led, True
+        if not leads:
+            leads = member.waits()
+        if leads:
+            self._lead()
+        if member.error is not None:
+            raise member.error
+        return self._alone.transact(write) if member.is_left_alone else member.result
+
+    def close(self) -> None:
+        if self._grouped is not self._alone:
+            self._grouped.close()
+
+    def _lead(self) -> None:
+        """Runs what waits, the leader's own included, and hands the lead on."""
+        with self._lock:
+            group, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+        try:
+            self._run(sorted(group, key=lambda member: member.order))
+        finally:
+            with self._lock:
+                self._is_led = bool(self._waiting)
+                successor = self._waiting[0] if self._waiting else None
+            if successor is not None:
+                successor.take_the_lead()
+            for member in group:
+                member.end()
+
+    def _run(self, group: Sequence["_Member[Any]"]) -> None:
+        try:
+            with self._grouped.transaction() as connection:
+                for member in group:
+                    member.run(connection)
+        except Exception as error:
+            if len(group) == 1 and not self._grouped.may_repeat(error):
+                group[0].error = error
+            return
+        for member in group:
+            member.is_left_alone = False
+
+
+class _Member(Generic[T]):
+    """A transaction on its way, for the thread that waits for it."""
+
+    __slots__ = ("_context", "_leads", "_turn", "_write", "error", "is_left_alone", "order", "result")
+
+    result: T
+
+    def __init__(self, write: Callable[[Connection], T], order: Any) -> None:
+        self._write, self.order = write, order
+        self._context = copy_context()  # the names that its log lines carry
+        self._turn = threading.Lock()
+        self._turn.acquire()
+        self._leads = False
+        self.is_left_alone = True
+        self.error: Exception | None = None
+
+    def waits(self) -> bool:
+        """Until the transaction has ended: False; or until it is this thread's turn to lead: True."""
+        self._turn.acquire()
+        return self._leads
+
+    def take_the_lead(self) -> None:
+        self._leads = True
+        self._turn.release()
+
+    def run(self, connection: Connection) -> None:
+        self.result = self._context.run(self._write, connection)
+
+    def end(self) -> None:
+        self._turn.release()
