@@ -1,1 +1,1 @@
-"""What the receipt is compared with: other ways to take a notification, each a program of its own."""
+"""What receipt and worker are compared with: other ways to do the same, each a program of its own."""
