@@ -1,5 +1,6 @@
 """Fetches one call log and stores it: one attempt per task."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -9,7 +10,7 @@ from models.accounts.accounts import Account
 from models.calls import calls
 from models.calls.call_log import SETTLED_AS_IT_IS_AFTER, CallLog
 from models.calls.calls import CALL, Origin, work_key
-from models.calls.storing import Reading
+from models.calls.storing import Reading, Stored
 from models.failpoints import failpoint
 from models.intake import notifications
 from models.reconciling import schedule, unknown_calls
@@ -19,8 +20,9 @@ from models.work.lifecycle import Claim
 from workers.app import app
 from workers.attempts.attempt import Attempt, claimed
 from workers.attempts.failure_policy import apply_policy
-from workers.attempts.storing import reread_after, store_readings
+from workers.attempts.storing import Read, reread_after, store_readings
 from workers.leadway.errors import ErrorKind, LeadwayError
+from workers.process.connections import Connections
 
 NOT_FOUND_FOR_GOOD_SECONDS = 24 * 3600.0
 """A call that was never stored and is still not found at this age becomes dead."""
@@ -39,7 +41,7 @@ def fetch_call(location_id: str, call_id: str) -> None:
         if isinstance(read, CallLog):
             failpoint("call_fetched")
             call_log = read
-            attempt.outcome = attempt.commit(lambda connection: _store(connection, attempt, call_log, account=account))
+            attempt.outcome = attempt.commit_with_others(_store_all, (attempt, call_log, account))
             failpoint("call_stored")
         else:
             error = read
@@ -58,17 +60,30 @@ def _get_call_log(attempt: Attempt, *, account: Account) -> CallLog | LeadwayErr
         return error
 
 
-def _store(connection: Connection, attempt: Attempt, call_log: CallLog, *, account: Account) -> str:
-    """Stores the log and ends the attempt; returns its outcome. Raises LeaseLost."""
-    claim = attempt.claim
-    readings = [Reading(call_log, claim.request)]
-    stored = store_readings(connection, attempt.this, readings, claim=claim, account=account, lane=claim.lane)
+def _store_all(connection: Connection, fetched: Sequence[tuple[Attempt, CallLog, Account]]) -> list[str]:
+    """Stores the logs and ends their attempts; returns their outcomes. Raises LeaseLost."""
+    this = fetched[0][0].this
+    reads = [
+        Read(attempt.claim, account, [Reading(call_log, attempt.claim.request)], attempt.claim.lane)
+        for attempt, call_log, account in fetched
+    ]
+    stored = store_readings(connection, this, reads)
+    settled = [read.claim for read, calls_of in zip(reads, stored, strict=True) if _only(calls_of).settled]
+    lifecycle.complete_all(connection, settled)
+    return [
+        "settled" if read.claim in settled else _reread(connection, this, read.claim, _only(calls_of))
+        for read, calls_of in zip(reads, stored, strict=True)
+    ]
+
+
+def _only(stored: Mapping[str, Stored]) -> Stored:
     [call] = stored.values()
-    if call.settled:
-        lifecycle.complete(connection, claim)
-        return "settled"
+    return call
+
+
+def _reread(connection: Connection, this: Connections, claim: Claim, call: Stored) -> str:
     unsettled_for = claim.claimed_at - min(call.stored_at, claim.claimed_at)
-    seconds = reread_after(attempt.this, unsettled_for)
+    seconds = reread_after(this, unsettled_for)
     lifecycle.reschedule(connection, claim, seconds=seconds, outcome=Outcome.UNSETTLED, stored=True)
     return "unsettled"
 

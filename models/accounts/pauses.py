@@ -55,12 +55,12 @@ class Pause:
     probes: int
 
 
-def is_paused(table: sa.Table, work: str | sa.BindParameter[str]) -> sa.ColumnElement[bool]:
+def is_paused(table: sa.Table, work: str | sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     """Whether work of this kind is paused for the account of a row of `table`, which has a location_id."""
     pauses = sa.select(sa.literal(1)).where(
         pauses_table.c.location_id == table.c.location_id, pauses_table.c.work.in_((ALL_WORK, work))
     )
-    return pauses.correlate(table).exists()
+    return pauses.correlate_except(pauses_table).exists()
 
 
 def pause(connection: Connection, location_id: str, *, cause: PauseCause, detail: str, work: str = ALL_WORK) -> bool:

@@ -11,12 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
 
 from models.accounts.accounts import zone_named
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import YOUNG, Action, CallLog, Source
 from models.calls.calls import OPTIONAL_PARTS, Call, actions_of, as_call, call_actions_table, calls_table, this_call
-from models.database import insert, now
+from models.database import now
 from models.work.work_rows import Request
 
 
@@ -29,6 +30,19 @@ class Reading:
     """None: the call is stored already."""
     told: CallLog | None = None
     """What Leadway signed about the call when it ended; it fills what the log lacks."""
+
+
+@dataclass(frozen=True)
+class ReadByClaim:
+    """What one claim has read: a log, or a page of them."""
+
+    location_id: str
+    readings: Sequence[Reading]
+    fence: int
+    read_at: datetime
+    """The database's time just before the request."""
+    time_zone: str
+    """The account's."""
 
 
 @dataclass(frozen=True)
@@ -48,59 +62,49 @@ class Stored:
     """Whether this reading was stored; else an earlier one that is newer stays."""
 
 
-def store(
-    connection: Connection,
-    location_id: str,
-    readings: Sequence[Reading],
-    *,
-    fence: int,
-    read_at: datetime,
-    time_zone: str,
-) -> dict[str, Stored]:
-    """Stores readings that one claim has made; returns what is stored then, by call id.
+def store(connection: Connection, reads: Sequence[ReadByClaim]) -> list[dict[str, Stored]]:
+    """Stores what claims have read; returns what is stored then, by call id, for each of them.
 
     A reading that is older than the stored one changes nothing. An absent or empty value never erases a stored one.
-    `read_at`: the database's time just before the request. `time_zone`: the account's. Rows are written in the order
-    of their keys, so that two who store the same calls wait for each other and never in a circle.
+    Rows are written in the order of their keys, so that two who store the same calls wait for each other and never in a
+    circle.
     """
     at = now(connection)
-    common = {"read_at": read_at, "reading_fence": fence}
-    in_order = sorted(readings, key=lambda each: each.call_log.call_id)
-    new = _insert_new(
-        connection, location_id, [each for each in in_order if each.request is not None], at=at, time_zone=time_zone,
-        **common,
-    )  # fmt: skip
-    return {
-        each.call_log.call_id: new.get(each.call_log.call_id)
-        or _bring_up_to_date(connection, location_id, each, at=at, time_zone=time_zone, **common)
-        for each in in_order
-    }
+    in_order = sorted(
+        ((read, reading) for read in reads for reading in read.readings),
+        key=lambda each: (each[0].location_id, each[1].call_log.call_id, each[0].fence),
+    )
+    new = _insert_new(connection, [each for each in in_order if each[1].request is not None], at=at)
+    found: dict[int, dict[str, Stored]] = {id(read): {} for read in reads}
+    for read, reading in in_order:
+        call_id = reading.call_log.call_id
+        stored = new.pop((read.location_id, call_id), None) or _bring_up_to_date(connection, read, reading, at=at)
+        found[id(read)][call_id] = stored
+    return [found[id(read)] for read in reads]
 
 
 def _insert_new(
-    connection: Connection,
-    location_id: str,
-    readings: Sequence[Reading],
-    *,
-    at: datetime,
-    time_zone: str,
-    **common: Any,
-) -> dict[str, Stored]:
+    connection: Connection, readings: Sequence[tuple[ReadByClaim, Reading]], *, at: datetime
+) -> dict[tuple[str, str], Stored]:
     """Inserts calls that have no row, in a few statements for all. A call that got a row meanwhile is left out."""
     if not readings:
         return {}
-    rows, found = [], {}
-    for reading in readings:
-        call_log, request = reading.call_log, reading.request
+    rows: list[dict[str, Any]] = []
+    found: dict[tuple[str, str], Stored] = {}
+    for read, reading in readings:
+        call_log, request, location_id = reading.call_log, reading.request, read.location_id
         if request is None:
             raise AssertionError("a new call tells how it became known")
+        if (location_id, call_log.call_id) in found:
+            continue  # two claims of one row: the second one brings up to date what the first one has stored
+        common = {"read_at": read.read_at, "reading_fence": read.fence}
         unread_for = common["read_at"] - (call_log.ended_at or common["read_at"])
         waited = unread_for if call_log.source is Source.LIST or not call_log.duration_seconds else timedelta()
         settled = call_log.is_settled_after(waited) and not _may_get_actions(call_log, read_at=common["read_at"])
         filled, told = _fill(call_log, reading.told, None)
         rows.append(
             {
-                "location_id": location_id, "call_id": call_log.call_id, **_log_columns(filled, time_zone),
+                "location_id": location_id, "call_id": call_log.call_id, **_log_columns(filled, read.time_zone),
                 **_provenance(call_log, None, told),
                 "origin": request.origin, "wants_follow_ups": request.wants_follow_ups,
                 "first_heard_at": request.first_heard_at, "announced_at": request.announced_at, "stored_at": at,
@@ -108,21 +112,20 @@ def _insert_new(
             }
         )  # fmt: skip
         keyed = list(zip(match_actions((), call_log.actions), call_log.actions, strict=True))
-        found[call_log.call_id] = Stored(
+        found[location_id, call_log.call_id] = Stored(
             filled, keyed, request.first_heard_at, at, is_new=True, was_settled=False, settled=settled,
             wants_follow_ups=request.wants_follow_ups, is_newest=True,
         )  # fmt: skip
     # The values are parameters of one short statement, so that it is compiled once for all.
-    statement = insert(connection, calls_table).on_conflict_do_nothing().returning(calls_table.c.call_id)
-    inserted = set(connection.execute(statement, rows).scalars())
+    inserted = {(row.location_id, row.call_id) for row in connection.execute(_INSERT_NEW[connection.dialect.name], rows)}
     actions = [
-        _action_row(location_id, call_id, key, position, action)
-        for call_id in sorted(inserted)
-        for position, (key, action) in enumerate(found[call_id].keyed_actions)
+        _action_row(*call, key, position, action)
+        for call in sorted(inserted)
+        for position, (key, action) in enumerate(found[call].keyed_actions)
     ]
     if actions:
-        connection.execute(sa.insert(call_actions_table), actions)
-    return {call_id: found[call_id] for call_id in inserted}
+        connection.execute(_INSERT_ACTIONS, actions)
+    return {call: found[call] for call in inserted}
 
 
 def _may_get_actions(call_log: CallLog, *, read_at: datetime) -> bool:
@@ -132,10 +135,9 @@ def _may_get_actions(call_log: CallLog, *, read_at: datetime) -> bool:
     return call_log.source is Source.FETCH and is_young and not call_log.actions
 
 
-def _bring_up_to_date(
-    connection: Connection, location_id: str, reading: Reading, *, at: datetime, time_zone: str, **common: Any
-) -> Stored:
-    call_log = reading.call_log
+def _bring_up_to_date(connection: Connection, read: ReadByClaim, reading: Reading, *, at: datetime) -> Stored:
+    call_log, location_id = reading.call_log, read.location_id
+    common: dict[str, Any] = {"read_at": read.read_at, "reading_fence": read.fence}
     this = {"this_location": location_id, "this_call": call_log.call_id}
     call = as_call(connection.execute(_LOCKED, this).one())
     if reading.request is not None:  # it was stored while this reading was under way: what was heard meanwhile counts
@@ -152,7 +154,7 @@ def _bring_up_to_date(
     may_grow = asked_again and not call_log.actions and not before and age < YOUNG
     filled, told = _fill(merged, reading.told, call)
     values = {
-        **_log_columns(filled, time_zone), **_provenance(call_log, call, told), "read_from": call_log.source,
+        **_log_columns(filled, read.time_zone), **_provenance(call_log, call, told), "read_from": call_log.source,
         "settled_at": (call.settled_at or at) if settled else None, "emptied_at": None, **common,
     }  # fmt: skip
     connection.execute(sa.update(calls_table).where(this_call).values(values), this)
@@ -179,6 +181,11 @@ def _stored(
     )  # fmt: skip
 
 
+_INSERT_NEW = {
+    name: dialect.insert(calls_table).on_conflict_do_nothing().returning(calls_table.c.location_id, calls_table.c.call_id)
+    for name, dialect in (("postgresql", postgresql), ("sqlite", sqlite))
+}
+_INSERT_ACTIONS = sa.insert(call_actions_table)
 _LOCKED = sa.select(calls_table).where(this_call).with_for_update()  # SQLite has one writer, and no such clause
 
 
@@ -282,7 +289,7 @@ def _save_actions(
     ]
     new = [row for row in rows if row["action_key"] not in known]
     if new:
-        connection.execute(sa.insert(call_actions_table), new)
+        connection.execute(_INSERT_ACTIONS, new)
     for row in rows:
         if row["action_key"] in known:
             filled = {name: value for name, value in row.items() if name not in _ACTION_KEY and not _is_empty(value)}

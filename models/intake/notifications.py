@@ -126,17 +126,12 @@ class StoredNotification:
 
 
 def signed_documents(
-    connection: Connection, location_id: str, call_ids: Collection[str]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Call id and body of each notification of these calls that Leadway signed, the earliest first."""
-    c = notifications_table.c
-    of_calls = sa.and_(
-        c.location_id == location_id, c.call_id.in_(call_ids), c.authenticated_by.in_(SIGNATURES),
-        c.document.is_not(None),
-    )  # fmt: skip
-    for row in connection.execute(sa.select(c.call_id, c.document).where(of_calls).order_by(c.notification_id)):
+    connection: Connection, call_keys: Collection[tuple[str, str]]
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Location id, call id and body of each notification of these calls that Leadway signed, the earliest first."""
+    for row in connection.execute(_SIGNED_DOCUMENTS, {"call_keys": sorted(call_keys)}):
         if isinstance(row.document, dict):
-            yield row.call_id, row.document
+            yield row.location_id, row.call_id, row.document
 
 
 def merge(connection: Connection, arrivals: Sequence[Arrival]) -> None:
@@ -184,6 +179,17 @@ def _merging(insert: Callable[[sa.Table], Any]) -> Any:
     )
 
 
+_SIGNED_DOCUMENTS = (
+    sa.select(*(notifications_table.c[name] for name in ("location_id", "call_id", "document")))
+    .where(
+        sa.tuple_(notifications_table.c.location_id, notifications_table.c.call_id).in_(
+            sa.bindparam("call_keys", expanding=True)
+        ),
+        notifications_table.c.authenticated_by.in_(SIGNATURES),
+        notifications_table.c.document.is_not(None),
+    )
+    .order_by(notifications_table.c.notification_id)
+)
 _MERGE = {"postgresql": _merging(postgresql.insert), "sqlite": _merging(sqlite.insert)}
 """Built once, by dialect."""
 

@@ -16,7 +16,7 @@ from models.accounts.token_encryption import cipher_for
 from models.calls import calls, storing
 from models.calls.call_log import Action, CallLog, Source
 from models.calls.calls import Call
-from models.calls.storing import Reading, Stored
+from models.calls.storing import ReadByClaim, Reading, Stored
 from models.database import Database, moment
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FollowUp, FollowUpState
@@ -187,10 +187,11 @@ def store_reading(
     connection: sa.Connection, claim: Claim, log: CallLog, *, time_zone: str = "UTC", told: CallLog | None = None
 ) -> Stored:
     """Stores what a claim has read, as a fetch does; its work goes on."""
-    stored = storing.store(
-        connection, claim.key.location_id, [Reading(log, claim.request, told)], fence=claim.fence,
-        read_at=claim.claimed_at, time_zone=time_zone,
+    read = ReadByClaim(
+        claim.key.location_id, [Reading(log, claim.request, told)], fence=claim.fence, read_at=claim.claimed_at,
+        time_zone=time_zone,
     )  # fmt: skip
+    [stored] = storing.store(connection, [read])
     return stored[log.call_id]
 
 

@@ -3,10 +3,10 @@
 A task is one attempt. What it learns goes into the row; Celery sees an error only if the row cannot be claimed.
 """
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.failpoints import failpoint
 from models.work import lifecycle
-from models.work.lifecycle import AtClaim, Claim, LeaseLost
+from models.work.lifecycle import AskedClaim, AtClaim, Claim, LeaseLost
 from models.work.work_rows import WorkKey
 from workers.attempts.isolation import IsolationTimeout, isolation
 from workers.process.connections import Connections, connections
@@ -25,6 +25,7 @@ from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
+I = TypeVar("I")
 T = TypeVar("T")
 
 
@@ -43,6 +44,10 @@ class Attempt:
     def commit(self, write: Callable[[Connection], T]) -> T:
         """Runs `write` in a transaction, which it may share with other attempts, and again if the connection broke."""
         return self.this.grouped.transact(write, order=_order(self.claim.key))
+
+    def commit_with_others(self, many: Callable[[Connection, Sequence[I]], Sequence[T]], item: I) -> T:
+        """The same for what is done for several attempts at once: `many` is called with the items of all that wait."""
+        return self.this.grouped.transact_many(many, item, order=_order(self.claim.key))
 
     def commit_alone(self, write: Callable[[Connection], T]) -> T:
         """The same in a transaction of its own, for what takes so long that no other attempt shall wait for it."""
@@ -91,16 +96,16 @@ def claimed(
 def _claim(
     this: Connections, key: WorkKey, *, isolated: bool, lease_seconds: float, at_claim: AtClaim | None
 ) -> Claim | None:
-    claim = lifecycle.claim(
-        partial(this.grouped.transact, order=_order(key)),
+    asked = AskedClaim(
         key,
         lease_seconds=lease_seconds,
-        deadline_seconds=this.attempt_seconds,
+        deadline=time.monotonic() + this.attempt_seconds,
         worker=this.worker,
         task_id=current_task.request.id if current_task else None,
         isolated=isolated,
         at_claim=at_claim,
     )
+    claim = this.grouped.transact_many(lifecycle.claim_all, asked, order=_order(key))
     if claim is not None:
         this.greatest_fence.saw(claim.fence)
     return claim

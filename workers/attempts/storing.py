@@ -1,7 +1,7 @@
 """Stores readings of calls, fetched or listed, and plans their follow-ups, in the caller's transaction."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
@@ -11,7 +11,7 @@ from models.accounts.accounts import Account
 from models.calls import storing
 from models.calls.call_log import YOUNG, ActionType
 from models.calls.calls import OPTIONAL_PARTS
-from models.calls.storing import Reading, Stored
+from models.calls.storing import ReadByClaim, Reading, Stored
 from models.failpoints import failpoint
 from models.intake import notifications
 from models.work.lifecycle import Claim
@@ -26,51 +26,71 @@ LONGEST_REREAD_SECONDS = 600.0
 """The longest interval between two readings of a call that is not settled."""
 
 
-def store_readings(
-    connection: Connection,
-    this: Connections,
-    readings: Sequence[Reading],
-    *,
-    claim: Claim,
-    account: Account,
-    lane: Lane,
-) -> dict[str, Stored]:
-    """Stores what this claim has read, a log or a page of them, and plans the follow-ups of calls that want them.
+@dataclass(frozen=True)
+class Read:
+    """What one claim has read: a log, or a page of them."""
 
-    Returns what is stored then, by call id. The caller ends the work in the same transaction. `lane`: of the calls.
+    claim: Claim
+    account: Account
+    readings: Sequence[Reading]
+    lane: Lane
+    """Of the calls."""
+
+
+def store_readings(connection: Connection, this: Connections, reads: Sequence[Read]) -> list[dict[str, Stored]]:
+    """Stores what claims have read, and plans the follow-ups of calls that want them.
+
+    Returns what is stored then, by call id, for each of them. The caller ends the work in the same transaction.
     """
-    readings = _with_what_was_told(connection, account.location_id, readings)
-    stored = storing.store(
-        connection, account.location_id, readings, fence=claim.fence, read_at=claim.claimed_at,
-        time_zone=account.time_zone,
-    )  # fmt: skip
-    for reading in readings:
-        each = stored[reading.call_log.call_id]
-        if each.wants_follow_ups or (reading.request is not None and reading.request.wants_follow_ups):
-            plan_follow_ups(
-                connection, this.rules, each.call_log, each.keyed_actions, account=account, lane=lane,
-                read_at=claim.claimed_at, stored_at=None if each.is_new else each.stored_at, is_newest=each.is_newest,
-            )  # fmt: skip
-        _measure(reading, each)
-    if account.outages_in_a_row:
-        circuit_breaker.record_success(connection, account.location_id)
+    reads = _with_what_was_told(connection, reads)
+    stored = storing.store(connection, [_by_claim(read) for read in reads])
+    for read, of_read in zip(reads, stored, strict=True):
+        account, read_at = read.account, read.claim.claimed_at
+        for reading in read.readings:
+            each = of_read[reading.call_log.call_id]
+            if each.wants_follow_ups or (reading.request is not None and reading.request.wants_follow_ups):
+                plan_follow_ups(
+                    connection, this.rules, each.call_log, each.keyed_actions, account=account, lane=read.lane,
+                    read_at=read_at, stored_at=None if each.is_new else each.stored_at, is_newest=each.is_newest,
+                )  # fmt: skip
+            _measure(reading, each)
+        if account.outages_in_a_row:
+            circuit_breaker.record_success(connection, account.location_id)
     failpoint("call_before_commit")
     return stored
 
 
-def _with_what_was_told(connection: Connection, location_id: str, readings: Sequence[Reading]) -> Sequence[Reading]:
-    """The readings, each that lacks a part with what Leadway signed about its call."""
+def _by_claim(read: Read) -> ReadByClaim:
+    return ReadByClaim(
+        read.account.location_id, read.readings, fence=read.claim.fence, read_at=read.claim.claimed_at,
+        time_zone=read.account.time_zone,
+    )  # fmt: skip
+
+
+def _with_what_was_told(connection: Connection, reads: Sequence[Read]) -> Sequence[Read]:
+    """The same, each reading that lacks a part with what Leadway signed about its call."""
     lacking = {
-        each.call_log.call_id for each in readings if any(not getattr(each.call_log, name) for name in OPTIONAL_PARTS)
+        (read.account.location_id, each.call_log.call_id)
+        for read in reads
+        for each in read.readings
+        if any(not getattr(each.call_log, name) for name in OPTIONAL_PARTS)
     }
     if not lacking:
-        return readings
+        return reads
     told = {}
-    for call_id, document in notifications.signed_documents(connection, location_id, lacking):
+    for location_id, call_id, document in notifications.signed_documents(connection, lacking):
         found = read_told_call(document, call_id)
         if found is not None:
-            told[call_id] = found
-    return [replace(each, told=told.get(each.call_log.call_id)) for each in readings]
+            told[location_id, call_id] = found
+    return [
+        replace(
+            read,
+            readings=[
+                replace(each, told=told.get((read.account.location_id, each.call_log.call_id))) for each in read.readings
+            ],
+        )
+        for read in reads
+    ]
 
 
 def reread_after(this: Connections, unsettled_for: timedelta) -> float:

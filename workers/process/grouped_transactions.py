@@ -8,12 +8,14 @@ it would cost by itself, and the busier the process, the fewer commits for each 
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
 from models.database import Database
 
+I = TypeVar("I")
 T = TypeVar("T")
 
 MOST_AT_ONCE = 64
@@ -30,13 +32,19 @@ class GroupedTransactions:
         self._alone = database
         self._grouped = database.for_groups()
         self._lock = threading.Lock()
-        self._waiting: list[_Member[Any]] = []
+        self._waiting: list[_Member[Any, Any]] = []
         self._is_led = False
 
     def transact(self, write: Callable[[Connection], T], *, order: Any) -> T:
         """As `Database.transact`, which tells what `write` has to bear. `order`: members of a group run sorted by it,
         so that two processes that write the same rows wait for each other and never in a circle."""
-        member = _Member(write, order)
+        in_context = partial(copy_context().run, write)  # its log lines carry the names of who asked
+        return self.transact_many(_each, in_context, order=order)
+
+    def transact_many(self, many: Callable[[Connection, Sequence[I]], Sequence[T]], item: I, *, order: Any) -> T:
+        """The same for what has one statement for several: `many` is called once for all members of a group that came
+        with it, with their items in order, and returns their results. It has to be the same object each time."""
+        member = _Member(many, item, order)
         with self._lock:
             self._waiting.append(member)
             leads, self._is_led = not self._is_led, True
@@ -46,7 +54,9 @@ class GroupedTransactions:
             self._lead()
         if member.error is not None:
             raise member.error
-        return self._alone.transact(write) if member.is_left_alone else member.result
+        if member.is_left_alone:
+            return self._alone.transact(lambda connection: many(connection, [item])[0])
+        return member.result
 
     def close(self) -> None:
         if self._grouped is not self._alone:
@@ -67,11 +77,15 @@ class GroupedTransactions:
             for member in group:
                 member.end()
 
-    def _run(self, group: Sequence["_Member[Any]"]) -> None:
+    def _run(self, group: Sequence["_Member[Any, Any]"]) -> None:
         try:
             with self._grouped.transaction() as connection:
-                for member in group:
-                    member.run(connection)
+                for many in dict.fromkeys(member.many for member in group):
+                    members = [member for member in group if member.many is many]
+                    for member, result in zip(
+                        members, many(connection, [member.item for member in members]), strict=True
+                    ):
+                        member.result = result
         except Exception as error:
             if len(group) == 1 and not self._grouped.may_repeat(error):
                 group[0].error = error
@@ -80,16 +94,19 @@ class GroupedTransactions:
             member.is_left_alone = False
 
 
-class _Member(Generic[T]):
+def _each(connection: Connection, writes: Sequence[Callable[[Connection], T]]) -> list[T]:
+    return [write(connection) for write in writes]
+
+
+class _Member(Generic[I, T]):
     """A transaction on its way, for the thread that waits for it."""
 
-    __slots__ = ("_context", "_leads", "_turn", "_write", "error", "is_left_alone", "order", "result")
+    __slots__ = ("_leads", "_turn", "error", "is_left_alone", "item", "many", "order", "result")
 
     result: T
 
-    def __init__(self, write: Callable[[Connection], T], order: Any) -> None:
-        self._write, self.order = write, order
-        self._context = copy_context()  # the names that its log lines carry
+    def __init__(self, many: Callable[[Connection, Sequence[I]], Sequence[T]], item: I, order: Any) -> None:
+        self.many, self.item, self.order = many, item, order
         self._turn = threading.Lock()
         self._turn.acquire()
         self._leads = False
@@ -104,9 +121,6 @@ class _Member(Generic[T]):
     def take_the_lead(self) -> None:
         self._leads = True
         self._turn.release()
-
-    def run(self, connection: Connection) -> None:
-        self.result = self._context.run(self._write, connection)
 
     def end(self) -> None:
         self._turn.release()

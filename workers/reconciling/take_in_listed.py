@@ -22,7 +22,7 @@ from models.work import open_work
 from models.work.lifecycle import Claim
 from models.work.open_work import OpenWork
 from models.work.work_rows import Request, WorkStatus
-from workers.attempts.storing import reread_after, store_readings
+from workers.attempts.storing import Read, reread_after, store_readings
 from workers.process.connections import Connections
 from workers.telemetry import metrics
 
@@ -147,7 +147,7 @@ def take_in_listed(
             for call_id, call_log in by_id.items()
             if call_id not in to_fetch and (call_id not in stored or call_id in differing | plans_now | revived)
         ]
-        after = store_readings(connection, this, readings, claim=claim, account=account, lane=window.lane)
+        [after] = store_readings(connection, this, [Read(claim, account, readings, window.lane)])
         reread_seconds = reread_after(this, timedelta())
         listed_calls.end_work(
             connection, location_id, after, open_calls, lane=window.lane, reread_seconds=reread_seconds

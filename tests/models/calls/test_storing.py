@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models.calls import calls, listed_calls, storing
 from models.calls.call_log import SETTLED_AS_IT_IS_AFTER, Action, CallLog, Source
 from models.calls.calls import OPTIONAL_PARTS, Call
-from models.calls.storing import Reading, Stored
+from models.calls.storing import ReadByClaim, Reading, Stored
 from models.database import Database
 from models.reconciling import windows
 from models.work import lifecycle, open_work
@@ -292,9 +292,8 @@ def test_who_store_the_same_calls_wait_for_each_other_and_never_in_a_circle(data
 def page(connection: Any, claim: Claim, *call_ids: str, known: bool) -> Mapping[str, Stored]:
     heard = None if known else Request(claim.claimed_at, None, calls.Origin.RECONCILE, wants_follow_ups=True)
     readings = [Reading(replace(FULL, call_id=call_id), heard) for call_id in call_ids]
-    return storing.store(
-        connection, LOCATION, readings, fence=claim.fence, read_at=claim.claimed_at, time_zone="UTC"
-    )  # fmt: skip
+    read = ReadByClaim(LOCATION, readings, fence=claim.fence, read_at=claim.claimed_at, time_zone="UTC")
+    return storing.store(connection, [read])[0]
 
 
 # The work of listed calls

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from models.calls import storing
 from models.calls.calls import Origin, calls_table
-from models.calls.storing import Reading
+from models.calls.storing import ReadByClaim, Reading
 from models.database import Database, now
 from models.intake import rejection_counts
 from models.intake.notifications import NotificationStatus
@@ -33,7 +33,7 @@ def known(
             came_by = origin or (Origin.NOTIFICATION if is_announced else Origin.RECONCILE)
             request = Request(began, began if is_announced else None, came_by, wants_follow_ups=True)
             readings.append(Reading(call_log(f"call-{number + position}", started_at=began), request))
-        storing.store(connection, LOCATION, readings, fence=1, read_at=at, time_zone="UTC")
+        storing.store(connection, [ReadByClaim(LOCATION, readings, fence=1, read_at=at, time_zone="UTC")])
 
 
 def judge(database: Database) -> AlarmCause | None:
