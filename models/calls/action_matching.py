@@ -28,7 +28,7 @@ def match_actions(stored: Sequence[StoredAction], read: Sequence[Action]) -> lis
     """
     keys: list[str | None] = [None] * len(read)
     left = list(stored)
-    for identity, only_unique in _IDENTITIES:
+    for identity, only_unique in _IDENTITIES if stored else ():
         _match(identity, only_unique, left, read, keys)
     taken = {each.action_key for each in stored}
     for position, action in enumerate(read):

@@ -7,17 +7,18 @@ which its actions are matched and its follow-ups planned.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql, sqlite
 
 from models.accounts.accounts import zone_named
 from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import YOUNG, Action, CallLog, Source
 from models.calls.calls import OPTIONAL_PARTS, Call, actions_of, as_call, call_actions_table, calls_table, this_call
-from models.database import now
+from models.database import moment, on_postgresql
+from models.driver_rows import NOW, as_json, as_tuple, columns_of, rows_of_json, value_of_json
 from models.work.work_rows import Request
 
 
@@ -54,6 +55,7 @@ class Stored:
     keyed_actions: Sequence[tuple[str, Action]]
     first_heard_at: datetime
     stored_at: datetime
+    """Of a new call the time of its reading, which was just before."""
     is_new: bool
     was_settled: bool
     settled: bool
@@ -69,22 +71,21 @@ def store(connection: Connection, reads: Sequence[ReadByClaim]) -> list[dict[str
     Rows are written in the order of their keys, so that two who store the same calls wait for each other and never in a
     circle.
     """
-    at = now(connection)
     in_order = sorted(
         ((read, reading) for read in reads for reading in read.readings),
         key=lambda each: (each[0].location_id, each[1].call_log.call_id, each[0].fence),
     )
-    new = _insert_new(connection, [each for each in in_order if each[1].request is not None], at=at)
+    new = _insert_new(connection, [each for each in in_order if each[1].request is not None])
     found: dict[int, dict[str, Stored]] = {id(read): {} for read in reads}
     for read, reading in in_order:
         call_id = reading.call_log.call_id
-        stored = new.pop((read.location_id, call_id), None) or _bring_up_to_date(connection, read, reading, at=at)
+        stored = new.pop((read.location_id, call_id), None) or _bring_up_to_date(connection, read, reading)
         found[id(read)][call_id] = stored
     return [found[id(read)] for read in reads]
 
 
 def _insert_new(
-    connection: Connection, readings: Sequence[tuple[ReadByClaim, Reading]], *, at: datetime
+    connection: Connection, readings: Sequence[tuple[ReadByClaim, Reading]]
 ) -> dict[tuple[str, str], Stored]:
     """Inserts calls that have no row, in a few statements for all. A call that got a row meanwhile is left out."""
     if not readings:
@@ -97,7 +98,7 @@ def _insert_new(
             raise AssertionError("a new call tells how it became known")
         if (location_id, call_log.call_id) in found:
             continue  # two claims of one row: the second one brings up to date what the first one has stored
-        common = {"read_at": read.read_at, "reading_fence": read.fence}
+        common: dict[str, Any] = {"read_at": read.read_at, "reading_fence": read.fence}
         unread_for = common["read_at"] - (call_log.ended_at or common["read_at"])
         waited = unread_for if call_log.source is Source.LIST or not call_log.duration_seconds else timedelta()
         settled = call_log.is_settled_after(waited) and not _may_get_actions(call_log, read_at=common["read_at"])
@@ -107,25 +108,40 @@ def _insert_new(
                 "location_id": location_id, "call_id": call_log.call_id, **_log_columns(filled, read.time_zone),
                 **_provenance(call_log, None, told),
                 "origin": request.origin, "wants_follow_ups": request.wants_follow_ups,
-                "first_heard_at": request.first_heard_at, "announced_at": request.announced_at, "stored_at": at,
-                "settled_at": at if settled else None, "read_from": call_log.source, **common,
+                "first_heard_at": request.first_heard_at, "announced_at": request.announced_at,
+                "is_settled": settled, "read_from": call_log.source, **common,
             }
         )  # fmt: skip
         keyed = list(zip(match_actions((), call_log.actions), call_log.actions, strict=True))
         found[location_id, call_log.call_id] = Stored(
-            filled, keyed, request.first_heard_at, at, is_new=True, was_settled=False, settled=settled,
+            filled, keyed, request.first_heard_at, read.read_at, is_new=True, was_settled=False, settled=settled,
             wants_follow_ups=request.wants_follow_ups, is_newest=True,
         )  # fmt: skip
-    # The values are parameters of one short statement, so that it is compiled once for all.
-    inserted = {(row.location_id, row.call_id) for row in connection.execute(_INSERT_NEW[connection.dialect.name], rows)}
-    actions = [
-        _action_row(*call, key, position, action)
-        for call in sorted(inserted)
-        for position, (key, action) in enumerate(found[call].keyed_actions)
-    ]
-    if actions:
-        connection.execute(_INSERT_ACTIONS, actions)
+    actions = {
+        call: [_action_row(*call, key, position, action) for position, (key, action) in enumerate(stored.keyed_actions)]
+        for call, stored in found.items()
+    }
+    inserted = _write_new(connection, rows, actions)
     return {call: found[call] for call in inserted}
+
+
+def _write_new(
+    connection: Connection,
+    rows: Sequence[Mapping[str, Any]],
+    actions: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]],
+) -> set[tuple[str, str]]:
+    """Returns the keys of the calls that had no row."""
+    if on_postgresql(connection):
+        parameters = (as_json(rows), as_json(chain.from_iterable(actions.values())))
+        return {(*key,) for key in connection.exec_driver_sql(_WRITE_NEW_IN_POSTGRESQL, parameters)}
+    written = [
+        connection.exec_driver_sql(_WRITE_CALL_IN_SQLITE, as_tuple(_BOUND_IN_SQLITE, row)).first() for row in rows
+    ]
+    inserted = {(*key,) for key in written if key is not None}
+    of_inserted = [as_tuple(_ACTION_COLUMNS, each) for call in sorted(inserted) for each in actions[call]]
+    if of_inserted:
+        connection.exec_driver_sql(_WRITE_ACTION_IN_SQLITE, of_inserted)
+    return inserted
 
 
 def _may_get_actions(call_log: CallLog, *, read_at: datetime) -> bool:
@@ -135,7 +151,7 @@ def _may_get_actions(call_log: CallLog, *, read_at: datetime) -> bool:
     return call_log.source is Source.FETCH and is_young and not call_log.actions
 
 
-def _bring_up_to_date(connection: Connection, read: ReadByClaim, reading: Reading, *, at: datetime) -> Stored:
+def _bring_up_to_date(connection: Connection, read: ReadByClaim, reading: Reading) -> Stored:
     call_log, location_id = reading.call_log, read.location_id
     common: dict[str, Any] = {"read_at": read.read_at, "reading_fence": read.fence}
     this = {"this_location": location_id, "this_call": call_log.call_id}
@@ -155,7 +171,7 @@ def _bring_up_to_date(connection: Connection, read: ReadByClaim, reading: Readin
     filled, told = _fill(merged, reading.told, call)
     values = {
         **_log_columns(filled, read.time_zone), **_provenance(call_log, call, told), "read_from": call_log.source,
-        "settled_at": (call.settled_at or at) if settled else None, "emptied_at": None, **common,
+        "settled_at": (call.settled_at or moment()) if settled else None, "emptied_at": None, **common,
     }  # fmt: skip
     connection.execute(sa.update(calls_table).where(this_call).values(values), this)
     keyed = _save_actions(connection, location_id, call_log, before)
@@ -181,10 +197,43 @@ def _stored(
     )  # fmt: skip
 
 
-_INSERT_NEW = {
-    name: dialect.insert(calls_table).on_conflict_do_nothing().returning(calls_table.c.location_id, calls_table.c.call_id)
-    for name, dialect in (("postgresql", postgresql), ("sqlite", sqlite))
-}
+def _write_new_in_postgresql() -> str:
+    """New calls and their actions, a parameter each, in one statement. Returns the keys of the calls that had no row."""
+    of_calls, of_actions = {**_CALL_COLUMNS, "is_settled": sa.Boolean()}, _ACTION_COLUMNS
+    now_if_settled = f"CASE WHEN rows.is_settled THEN {NOW['postgresql']} END"
+    special = {"stored_at": NOW["postgresql"], "settled_at": now_if_settled}
+    values = ", ".join(special.get(name) or value_of_json(of_calls, name) for name in _CALL_COLUMNS)
+    values_of_actions = ", ".join(value_of_json(of_actions, name) for name in of_actions)
+    return (
+        f"WITH new AS (INSERT INTO calls ({', '.join(_CALL_COLUMNS)}) SELECT {values}"  # noqa: S608 - names of our own
+        f" FROM {rows_of_json(of_calls)} ON CONFLICT DO NOTHING RETURNING location_id, call_id),"
+        f" their_actions AS (INSERT INTO call_actions ({', '.join(of_actions)}) SELECT {values_of_actions}"
+        f" FROM {rows_of_json(of_actions)} JOIN new USING (location_id, call_id))"
+        " SELECT location_id, call_id FROM new"
+    )
+
+
+def _write_call_in_sqlite() -> str:
+    special = {"stored_at": NOW["sqlite"], "settled_at": f"CASE WHEN ? THEN {NOW['sqlite']} END"}
+    values = ", ".join(special.get(name, "?") for name in _CALL_COLUMNS)
+    return (
+        f"INSERT INTO calls ({', '.join(_CALL_COLUMNS)}) VALUES ({values})"  # noqa: S608
+        " ON CONFLICT DO NOTHING RETURNING location_id, call_id"
+    )
+
+
+_CALL_COLUMNS, _ACTION_COLUMNS = columns_of(calls_table), columns_of(call_actions_table)
+_BOUND_IN_SQLITE = dict(
+    ("is_settled", sa.Boolean()) if name == "settled_at" else (name, type_)
+    for name, type_ in _CALL_COLUMNS.items()
+    if name != "stored_at"
+)
+_WRITE_NEW_IN_POSTGRESQL = _write_new_in_postgresql()
+_WRITE_CALL_IN_SQLITE = _write_call_in_sqlite()
+_WRITE_ACTION_IN_SQLITE = (
+    f"INSERT INTO call_actions ({', '.join(_ACTION_COLUMNS)})"  # noqa: S608
+    f" VALUES ({', '.join('?' * len(_ACTION_COLUMNS))})"
+)
 _INSERT_ACTIONS = sa.insert(call_actions_table)
 _LOCKED = sa.select(calls_table).where(this_call).with_for_update()  # SQLite has one writer, and no such clause
 

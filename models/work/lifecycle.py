@@ -227,9 +227,7 @@ def complete_all(connection: Connection, claims: Sequence[Claim]) -> None:
     if on_postgresql(connection):
         completed = set(connection.execute(_COMPLETE_ALL, {"completions": completions}).scalars())
     else:
-        completed = {
-            each["this_fence"] for each in completions if connection.execute(_COMPLETE, each).rowcount
-        }
+        completed = {each["this_fence"] for each in completions if connection.execute(_COMPLETE, each).rowcount}
     for claim in claims:
         if claim.fence not in completed:
             _release(connection, claim, due_at=moment(), attempts=0, failures=0, last_error=None)
@@ -360,7 +358,6 @@ def backoff(attempts: int, *, first_seconds: float) -> float:
 # Statements that run for every attempt are built once: building one costs several times its execution.
 
 
-
 def _claiming(of: Callable[[str], sa.ColumnElement[Any]], *conditions: sa.ColumnElement[bool]) -> sa.Update:
     """`of`: tells the values that are asked for, by name."""
     c = work_table.c
@@ -420,9 +417,12 @@ _ASKED_COLUMNS = {
     **_KEY_COLUMNS, "paused_as": sa.Text, "lease_seconds": sa.Double, "worker": sa.Text, "isolation": sa.Boolean,
     "heeds_pauses": sa.Boolean,
 }  # fmt: skip
-_asked_parameters = {name: sa.bindparam(name, type_=type_) for name, type_ in _ASKED_COLUMNS.items()}
+_asked_parameters: dict[str, sa.ColumnElement[Any]] = {
+    name: sa.bindparam(name, type_=type_) for name, type_ in _ASKED_COLUMNS.items()
+}
 _CLAIM_ONE = _claiming(
-    _asked_parameters.__getitem__, *(work_table.c[name.removeprefix("this_")] == _asked_parameters[name] for name in _KEY_COLUMNS),
+    _asked_parameters.__getitem__,
+    *(work_table.c[name.removeprefix("this_")] == _asked_parameters[name] for name in _KEY_COLUMNS),
     _may_be_claimed(_asked_parameters.__getitem__),
 )  # fmt: skip
 _asked = _recordset("asked", _ASKED_COLUMNS)
@@ -452,9 +452,7 @@ def _complete_all() -> sa.Insert:
         "ended_at": moment(), "worker": gone.c.worker, "task_id": gone.c.task_id,
     }  # fmt: skip
     return (
-        sa.insert(attempts_table)
-        .from_select([*values], sa.select(*values.values()))
-        .returning(attempts_table.c.fence)
+        sa.insert(attempts_table).from_select([*values], sa.select(*values.values())).returning(attempts_table.c.fence)
     )
 
 

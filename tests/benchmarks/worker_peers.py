@@ -1,9 +1,9 @@
 """Benchmark `worker_peers`: a whole job, fetch and store, beside the same job under queues that promise nothing.
 
-One worker process with 32 threads on the first core; Redis, PostgreSQL and an upstream that takes 100 ms have the second
-one. Rounds take turns; rates are of the middle eight tenths of each round's jobs; ratios are of the same round, and
-their median counts. Ours finds its calls in `work`, dispatches, claims, keeps the budget and the history; the others
-find their messages in Redis. The run is void when the bare threads' rounds differ by more than half.
+One worker process with 32 threads on the first core; Redis, PostgreSQL and an upstream that takes 100 ms have the
+second one. Rounds take turns; rates are of the middle eight tenths of each round's jobs; ratios are of the same round,
+and their median counts. Ours finds its calls in `work`, dispatches, claims, keeps the budget and the history; the
+others find their messages in Redis. The run is void when the bare threads' rounds differ by more than half.
 """
 
 import os
@@ -47,12 +47,11 @@ def run(*, rounds: int = 3, number: int = 1500) -> dict[str, Any]:
                 measured[name].append(bench.measure(name, number, f"{name}-{turn}"))
         alone = bench.measure("rq", 100, "rq")  # one job after the other: it has no threads
     rates = {name: [one["per_second"] for one in each] for name, each in measured.items()}
-    ratios = {
-        peer: round(median(a / b for a, b in zip(rates["ours"], rates[peer], strict=True)), 2) for peer in PEERS
-    }
+    ratios = {peer: round(median(a / b for a, b in zip(rates["ours"], rates[peer], strict=True)), 2) for peer in PEERS}
     spread = max(rates["bare"]) / min(rates["bare"])
     return {
-        "per_second": {name: round(median(each)) for name, each in rates.items()} | {"rq": round(alone["per_second"], 1)},
+        "per_second": {name: round(median(each)) for name, each in rates.items()}
+        | {"rq": round(alone["per_second"], 1)},
         "cpu_ms": {name: round(median(one["cpu_ms"] for one in each), 2) for name, each in measured.items()}
         | {"rq": round(alone["cpu_ms"], 2)},
         "ours ÷ peer": ratios,
@@ -79,7 +78,9 @@ class Bench:
             counted = sa.text("SELECT count(*) FROM peer_calls WHERE call_id LIKE :prefix")
             command = ["python", "-m", "tests.benchmarks.peers.queues"]
             self.world.processes.run(
-                [*command, "enqueue", name, str(number), prefix], name=f"{prefix} enqueued", environment=self.environment
+                [*command, "enqueue", name, str(number), prefix],
+                name=f"{prefix} enqueued",
+                environment=self.environment,
             )
             assert self.world.processes.wait(f"{prefix} enqueued", timeout=120) == 0
             self.world.processes.run([*command, "work", name], name=prefix, environment=self.environment)
@@ -141,8 +142,8 @@ def _bench() -> Iterator[Bench]:
         job.metadata.create_all(engine)
         api = f"http://127.0.0.1:{port}"
         environment = {
-            "PEER_REDIS_URL": redis.url.replace("/0", "/1"), "PEER_DATABASE_URL": world.database_url, "PEER_API_URL": api,
-            "LEADWAY_API_URL": api,
+            "PEER_REDIS_URL": redis.url.replace("/0", "/1"), "PEER_DATABASE_URL": world.database_url,
+            "PEER_API_URL": api, "LEADWAY_API_URL": api,
         }  # fmt: skip
         yield Bench(world, engine, environment)
         engine.dispose()

@@ -25,7 +25,7 @@ from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-I = TypeVar("I")
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 
@@ -45,7 +45,7 @@ class Attempt:
         """Runs `write` in a transaction, which it may share with other attempts, and again if the connection broke."""
         return self.this.grouped.transact(write, order=_order(self.claim.key))
 
-    def commit_with_others(self, many: Callable[[Connection, Sequence[I]], Sequence[T]], item: I) -> T:
+    def commit_with_others(self, many: Callable[[Connection, Sequence[Item]], Sequence[T]], item: Item) -> T:
         """The same for what is done for several attempts at once: `many` is called with the items of all that wait."""
         return self.this.grouped.transact_many(many, item, order=_order(self.claim.key))
 
@@ -105,7 +105,7 @@ def _claim(
         isolated=isolated,
         at_claim=at_claim,
     )
-    claim = this.grouped.transact_many(lifecycle.claim_all, asked, order=_order(key))
+    claim = this.claims.transact_many(lifecycle.claim_all, asked, order=_order(key))
     if claim is not None:
         this.greatest_fence.saw(claim.fence)
     return claim

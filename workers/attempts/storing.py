@@ -86,7 +86,8 @@ def _with_what_was_told(connection: Connection, reads: Sequence[Read]) -> Sequen
         replace(
             read,
             readings=[
-                replace(each, told=told.get((read.account.location_id, each.call_log.call_id))) for each in read.readings
+                replace(each, told=told.get((read.account.location_id, each.call_log.call_id)))
+                for each in read.readings
             ],
         )
         for read in reads

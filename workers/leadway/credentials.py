@@ -133,8 +133,8 @@ class Credentials:
         key = work_key(location_id)
         self._database.transact(lambda connection: lifecycle.bring_forward(connection, key, lane=Lane.LIVE))
         return lifecycle.claim(
-            self._database.transact, key, lease_seconds=CLAIM_SECONDS, deadline_seconds=CLAIM_SECONDS, worker=self._worker,
-            isolated=True, heeds_pauses=False,
+            self._database.transact, key, lease_seconds=CLAIM_SECONDS, deadline_seconds=CLAIM_SECONDS,
+            worker=self._worker, isolated=True, heeds_pauses=False,
         )  # fmt: skip
 
     def refresh(self, claim: Claim) -> None:

@@ -28,6 +28,7 @@ class Connections:
     database: Database
     grouped: GroupedTransactions
     """The short transactions of attempts."""
+    claims: GroupedTransactions
     accounts: KeptAccounts
     cipher: TokenCipher
     rules: Rules
@@ -83,6 +84,7 @@ def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER
         settings=settings,
         database=database,
         grouped=GroupedTransactions(database),
+        claims=GroupedTransactions(database),
         accounts=KeptAccounts(database),
         cipher=cipher,
         rules=load_rules(settings.leadway_rules_file),

@@ -8,14 +8,13 @@ it would cost by itself, and the busier the process, the fewer commits for each 
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
 from models.database import Database
 
-I = TypeVar("I")
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 MOST_AT_ONCE = 64
@@ -38,10 +37,14 @@ class GroupedTransactions:
     def transact(self, write: Callable[[Connection], T], *, order: Any) -> T:
         """As `Database.transact`, which tells what `write` has to bear. `order`: members of a group run sorted by it,
         so that two processes that write the same rows wait for each other and never in a circle."""
-        in_context = partial(copy_context().run, write)  # its log lines carry the names of who asked
+        context = copy_context()  # the names that its log lines carry
+
+        def in_context(connection: Connection) -> T:
+            return context.run(write, connection)
+
         return self.transact_many(_each, in_context, order=order)
 
-    def transact_many(self, many: Callable[[Connection, Sequence[I]], Sequence[T]], item: I, *, order: Any) -> T:
+    def transact_many(self, many: Callable[[Connection, Sequence[Item]], Sequence[T]], item: Item, *, order: Any) -> T:
         """The same for what has one statement for several: `many` is called once for all members of a group that came
         with it, with their items in order, and returns their results. It has to be the same object each time."""
         member = _Member(many, item, order)
@@ -98,14 +101,14 @@ def _each(connection: Connection, writes: Sequence[Callable[[Connection], T]]) -
     return [write(connection) for write in writes]
 
 
-class _Member(Generic[I, T]):
+class _Member(Generic[Item, T]):
     """A transaction on its way, for the thread that waits for it."""
 
     __slots__ = ("_leads", "_turn", "error", "is_left_alone", "item", "many", "order", "result")
 
     result: T
 
-    def __init__(self, many: Callable[[Connection, Sequence[I]], Sequence[T]], item: I, order: Any) -> None:
+    def __init__(self, many: Callable[[Connection, Sequence[Item]], Sequence[T]], item: Item, order: Any) -> None:
         self.many, self.item, self.order = many, item, order
         self._turn = threading.Lock()
         self._turn.acquire()

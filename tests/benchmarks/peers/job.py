@@ -1,5 +1,7 @@
-"""The job of the worker's peers: fetch a call log, store it and its actions with SQLAlchemy Core. No claim, no fence, no
-budget, no note: what is lost on the way is lost."""
+"""The job of the worker's peers: fetch a call log, store it and its actions with SQLAlchemy Core.
+
+No claim, no fence, no budget, no note: what is lost on the way is lost.
+"""
 
 import os
 from functools import cache
@@ -44,12 +46,18 @@ def session() -> requests.Session:
 def fetch_and_store(call_id: str) -> None:
     answer = session().get(
         f"{os.environ['PEER_API_URL']}/voice-ai/dashboard/call-logs/{call_id}",
-        params={"locationId": "location"}, headers={"Authorization": "Bearer token", "Version": "2021-07-28"}, timeout=10,
+        params={"locationId": "location"}, headers={"Authorization": "Bearer token", "Version": "2021-07-28"},
+        timeout=10,
     )  # fmt: skip
     answer.raise_for_status()
     log: dict[str, Any] = answer.json()
     rows = [
-        {"call_id": call_id, "position": number, "action_type": each["actionType"], "parameters": each["actionParameters"]}
+        {
+            "call_id": call_id,
+            "position": number,
+            "action_type": each["actionType"],
+            "parameters": each["actionParameters"],
+        }
         for number, each in enumerate(log["executedCallActions"])
     ]
     call = {name: log[name] for name in ("summary", "transcript", "duration")}

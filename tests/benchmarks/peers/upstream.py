@@ -1,4 +1,7 @@
-"""An upstream that costs little: answers `GET …/call-logs/{id}` after 100 ms. `python -m tests.benchmarks.peers.upstream PORT`."""
+"""An upstream that costs little: answers `GET …/call-logs/{id}` after 100 ms.
+
+`python -m tests.benchmarks.peers.upstream PORT`.
+"""
 
 import asyncio
 import json

@@ -97,7 +97,8 @@ def test_a_first_reading_is_stored_with_every_column_and_action(database: Databa
     call = stored_call(database)
     assert (call.read_at, call.read_from, call.reading_fence) == (at_claim.claimed_at, Source.FETCH, at_claim.fence)
     assert (call.local_day, call.local_hour) == (date(2024, 5, 6), 12)
-    assert call.stored_at == call.settled_at == stored.stored_at
+    assert call.stored_at == call.settled_at
+    assert stored.stored_at == at_claim.claimed_at
     assert (stored.is_new, stored.settled, stored.was_settled) == (True, True, False)
     assert at_claim.request == Request(
         call.first_heard_at, call.announced_at, call.origin, wants_follow_ups=call.wants_follow_ups
