@@ -198,7 +198,7 @@ def _stored(
 
 
 def _write_new_in_postgresql() -> str:
-    """New calls and their actions, a parameter each, in one statement. Returns the keys of the calls that had no row."""
+    """New calls and their actions, a parameter each. Returns the keys of the calls that had no row."""
     of_calls, of_actions = {**_CALL_COLUMNS, "is_settled": sa.Boolean()}, _ACTION_COLUMNS
     now_if_settled = f"CASE WHEN rows.is_settled THEN {NOW['postgresql']} END"
     special = {"stored_at": NOW["postgresql"], "settled_at": now_if_settled}

@@ -27,8 +27,9 @@ class Connections:
     settings: Settings
     database: Database
     grouped: GroupedTransactions
-    """The short transactions of attempts."""
+    """The short transactions of attempts, but for the claims."""
     claims: GroupedTransactions
+    """Apart, so that a claim waits for no store."""
     accounts: KeptAccounts
     cipher: TokenCipher
     rules: Rules
@@ -54,6 +55,7 @@ class Connections:
 
     def close(self) -> None:
         self.grouped.close()
+        self.claims.close()
         self.database.close()
         self.leadway.close()
         self.redis.close()
