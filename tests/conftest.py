@@ -22,7 +22,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
-from migrations import migrate
+from migrations.upgrading import migrate
 from models import database as database_module
 from models.accounts import accounts
 from models.database import WORKER, Database, inbox_file

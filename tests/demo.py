@@ -23,7 +23,7 @@ import requests
 from cryptography.fernet import Fernet
 from sqlalchemy.exc import SQLAlchemyError
 
-from migrations import migrate
+from migrations.upgrading import migrate
 from models.accounts import accounts
 from models.accounts.token_encryption import cipher_for
 from models.database import COMMAND, Database

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Session, relationship
 
-from migrations import migrate
+from migrations.upgrading import migrate
 from models.accounts import accounts
 from models.calls import storing
 from models.calls.call_log import Action, CallLog, Source

@@ -12,8 +12,8 @@ LATER = "9999"
 
 
 def migrations_of(folder: Path) -> Any:
-    """The package `migrations` of another checkout."""
-    spec = importlib.util.spec_from_file_location("later_migrations", folder / "migrations" / "__init__.py")
+    """`migrations.upgrading` of another checkout."""
+    spec = importlib.util.spec_from_file_location("later_migrations", folder / "migrations" / "upgrading.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

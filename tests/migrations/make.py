@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.operations import MigrationScript
 from alembic.util import CommandError
 
-from migrations import migrate
+from migrations.upgrading import migrate
 from tests.support.services import PostgresServer
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from migrations import migrate
+from migrations.upgrading import migrate
 from models.accounts.token_encryption import cipher_for
 from models.database import COMMAND, Database, moment
 from tests.leadway_double.double import LeadwayDouble

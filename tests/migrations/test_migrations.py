@@ -14,7 +14,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 import migrations
-from migrations import is_current, migrate
+from migrations import is_current
+from migrations.upgrading import migrate
 from models.accounts import accounts
 from models.calls import calls
 from models.calls.call_log import Action

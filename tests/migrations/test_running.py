@@ -13,8 +13,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from migrations import is_current, migrate, running
+from migrations import is_current, running
 from migrations.running import LOCK_SECONDS, ONE_AT_A_TIME, MigrationBlocked, Run, StatementTooLong
+from migrations.upgrading import migrate
 from models.accounts import accounts
 from models.calls import calls
 from models.database import COMMAND, Database

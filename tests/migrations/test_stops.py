@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 import migrations
-from migrations import is_current, migrate
+from migrations import is_current
 from migrations.running import StopNeeded
+from migrations.upgrading import migrate
 from models.database import COMMAND, Database, moment
 from models.work.heartbeats import heartbeats_table
 from tests.migrations.copies import LATER, with_another_migration

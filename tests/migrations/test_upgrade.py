@@ -13,8 +13,9 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from migrations import is_current, migrate
+from migrations import is_current
 from migrations.running import StopNeeded
+from migrations.upgrading import migrate
 from models.accounts.token_encryption import cipher_for
 from models.calls.call_log import Source
 from models.calls.calls import CALL, calls_table

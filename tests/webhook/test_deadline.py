@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
-from migrations import migrate
+from migrations.upgrading import migrate
 from models.database import inbox_file
 from tests.support.services import PostgresServer
 from tests.support.waiting import eventually

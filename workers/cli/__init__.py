@@ -7,34 +7,38 @@ import importlib
 
 import click
 
-MODULES = {
-    "migrate": "workers.cli.migrate",
-    "accounts": "workers.cli.accounts",
-    "status": "workers.cli.status",
-    "doctor": "workers.cli.doctor.command",
-    "call": "workers.cli.call",
-    "follow-up": "workers.cli.follow_up",
-    "replay": "workers.cli.replay",
-    "reconcile": "workers.cli.reconcile",
-    "backfill": "workers.cli.backfill",
-    "backup": "workers.cli.backup",
-    "restored": "workers.cli.restored",
+COMMANDS = {
+    "migrate": ("workers.cli.migrate", "Creates the database and brings its tables to the newest schema."),
+    "accounts": ("workers.cli.accounts", "The Leadway accounts (locations) that are served."),
+    "status": ("workers.cli.status", "One screen: is everything well, and if not, what to do."),
+    "doctor": ("workers.cli.doctor.command", "Looks at everything in turn: what is wrong, and what to do."),
+    "call": ("workers.cli.call", "One call's timeline, from its notification to its notes."),
+    "follow-up": ("workers.cli.follow_up", "One follow-up; settles an unclear one."),
+    "replay": ("workers.cli.replay", "Fetches a call again, plans or sends its follow-ups again."),
+    "reconcile": ("workers.cli.reconcile", "Compares Leadway's list with what is here, takes in what is missing."),
+    "backfill": ("workers.cli.backfill", "Takes in an account's history, after an estimate of what that takes."),
+    "backup": ("workers.cli.backup", "Copies the SQLite database to a file while the system runs."),
+    "restored": ("workers.cli.restored", "After a restored backup: no note twice, and the lost span is listed again."),
 }
-"""Where each command is, which has the command's name: only the module of the command that is run is imported."""
+"""By name: where a command is, and what it does in a line. Only the module of the command that is run is imported."""
 
 
 class Commands(click.Group):
     """A group that imports a command when the command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(MODULES)
+        return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in MODULES:
+        if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(MODULES[cmd_name])
+        module = importlib.import_module(COMMANDS[cmd_name][0])
         found: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -26,7 +26,7 @@ from workers.cli.opened import Failure, Opened, opened, served_account
 from workers.cli.screen import say
 
 
-@click.group(short_help="The Leadway accounts (locations) that are served.")
+@click.group
 def accounts() -> None:
     """The Leadway accounts (locations) that are served.
 

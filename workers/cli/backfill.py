@@ -42,7 +42,7 @@ class Estimate:
     seconds: float
 
 
-@click.command(short_help="Takes in an account's history, after an estimate of what that takes.")
+@click.command
 @click.argument("location")
 @click.option(
     "--from", "since", type=Time(), required=True, metavar="TIME", help="Calls that began at this time or after."

@@ -21,7 +21,7 @@ from workers.cli.opened import Failure, opened, why
 from workers.cli.screen import count, say
 
 
-@click.command(short_help="Copies the SQLite database to a file while the system runs.")
+@click.command
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def backup(file: Path) -> None:
     """Copies the SQLite database to FILE, which must not exist, while the system runs. Only its owner may read FILE.

@@ -18,7 +18,7 @@ from workers.cli.opened import Failure, opened
 from workers.cli.screen import NOTHING, because, heading, known, say, show_facts, show_table, when
 
 
-@click.command(short_help="One call's timeline, from its notification to its notes.")
+@click.command
 @click.argument("call_id", metavar="ID")
 @click.option("--location", help="The account, where several have a call with this id.")
 @click.option("--transcript", is_flag=True, help="Also what was said: the summary and the transcript.")

@@ -22,7 +22,7 @@ SKIPPED = {
 }
 
 
-@click.command("follow-up", short_help="One follow-up; settles an unclear one.")
+@click.command("follow-up")
 @click.argument("follow_up_id", metavar="ID")
 @click.option("--is-there", is_flag=True, help="You looked: Leadway has it. It counts as done.")
 @click.option("--send-again", is_flag=True, help="You looked: Leadway does not have it. It is written again.")

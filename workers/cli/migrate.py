@@ -11,8 +11,8 @@ from psycopg import sql
 from sqlalchemy.exc import OperationalError
 
 from migrations import is_current
-from migrations import migrate as bring_to_newest
 from migrations.running import PATIENCE_SECONDS, MigrationBlocked, StatementTooLong, StopNeeded
+from migrations.upgrading import migrate as bring_to_newest
 from models.accounts import accounts
 from models.database import Database
 from models.settings import Settings
@@ -23,7 +23,7 @@ from workers.cli.screen import say
 RECONNECT_SECONDS = 0.5
 
 
-@click.command(short_help="Creates the database and brings its tables to the newest schema.")
+@click.command
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=30, show_default=True, metavar="SECONDS",
     help="How long to wait for a database server that does not answer yet.",

@@ -17,7 +17,7 @@ from workers.process.connections import Connections
 from workers.read_page import AccountStandsStill, read_to_end
 
 
-@click.command(short_help="Compares Leadway's list with what is here, takes in what is missing.")
+@click.command
 @click.argument("location", required=False)
 @click.option("--since", type=Time(), metavar="TIME", help="From this time on instead of from the account's watermark.")
 def reconcile(location: str | None, since: datetime | None) -> None:

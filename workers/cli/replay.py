@@ -30,7 +30,7 @@ class BareIdIsACall(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=BareIdIsACall, short_help="Fetches a call again, plans or sends its follow-ups again.")
+@click.group(cls=BareIdIsACall)
 def replay() -> None:
     """Asks for something again: `call` fetches, `plan` plans the follow-ups, `follow-up` sends one.
 

@@ -16,7 +16,7 @@ from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, when
 
 
-@click.command(short_help="After a restored backup: no note twice, and the lost span is listed again.")
+@click.command
 @click.option(
     "--since", type=Time(), required=True, metavar="TIME",
     help="From when on the database has forgotten: the time of the backup, or a little earlier.",

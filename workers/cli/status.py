@@ -15,7 +15,7 @@ from workers.cli.screen import NOTHING, age, count, heading, known, say, show_fa
 from workers.cli.standing import Standing, in_journals_told, look, waiting_told
 
 
-@click.command(short_help="One screen: is everything well, and if not, what to do.")
+@click.command
 @click.option("--json", "in_json", is_flag=True, help="For programs: the same as one JSON object.")
 @click.pass_context
 def status(ctx: click.Context, in_json: bool) -> None:

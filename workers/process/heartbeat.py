@@ -4,10 +4,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import structlog
 
+from migrations import newest
 from models.database import Database
 from models.work import heartbeats
 
@@ -15,8 +15,6 @@ log = structlog.get_logger(__name__)
 
 LEAVE_SECONDS = 2.0
 """How long a process that ends waits for its row to be deleted. Longer: the row stays, and grows old."""
-
-MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
 
 
 @contextmanager
@@ -63,12 +61,9 @@ def heartbeating(
 
 
 def version_of_this_process() -> str:
-    """`0.1.0+0005`: the release, and the newest schema that its code knows, which tells apart what was not released.
-
-    The schema by the names of the migrations' files: Alembic would cost each worker 7 MB.
-    """
+    """`0.1.0+0005`: the release, and the newest schema that its code knows, which tells apart what was not released."""
     try:
         release = version("leadway-calls")
     except PackageNotFoundError:  # started from a folder where it is not installed
         release = "unknown"
-    return f"{release}+{max(each.name.partition('_')[0] for each in MIGRATIONS.glob('[0-9]*.py'))}"
+    return f"{release}+{newest()}"

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from migrations import migrate as bring_to
+from migrations.upgrading import migrate as bring_to
 from models.accounts import accounts
 from models.database import COMMAND, Database, moment
 from models.work.heartbeats import heartbeats_table

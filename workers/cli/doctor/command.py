@@ -18,7 +18,7 @@ EXIT_FAILED = 1
 SIGNS = {"ok": "ok     ", "warning": "WARNING", "failed": "FAILED "}
 
 
-@click.command(short_help="Looks at everything in turn: what is wrong, and what to do.")
+@click.command
 @click.argument("location", required=False)
 @click.option("--address", metavar="URL", help="Where Leadway reaches this system, as https://host: it is tried too.")
 @click.option("--json", "in_json", is_flag=True, help="For programs: the same as one JSON object.")
