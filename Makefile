@@ -14,7 +14,7 @@ ALONE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo run test test-clocks lint migration crash-test bench lock clean
+.PHONY: help install demo run test test-clocks lint migration crash-test outages bench lock clean
 
 help: ## lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  %s %-12s", $$1, $$2; $$1 = $$2 = ""; print}'
@@ -48,6 +48,9 @@ migration: $(INSTALLED_FOR_TESTS) ## writes a migration from what changed in mod
 
 crash-test: $(INSTALLED_FOR_TESTS) ## kills, freezes and cuts at every step, then compares with the truth (ARGS=--quick, --mutations)
 	$(BIN)/python -m tests.crash $(ARGS)
+
+outages: $(INSTALLED_FOR_TESTS) ## takes the database away for ten minutes, each way, at 50 notifications a second (50 minutes)
+	$(BIN)/python -m tests.outages $(ARGS)
 
 bench: $(INSTALLED_FOR_TESTS) ## measures
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -1,6 +1,6 @@
 """Fetches one call log and stores it: one attempt per task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -68,20 +68,17 @@ def _store_all(connection: Connection, fetched: Sequence[tuple[Attempt, CallLog,
         for attempt, call_log, account in fetched
     ]
     stored = store_readings(connection, this, reads)
-    settled = [read.claim for read, calls_of in zip(reads, stored, strict=True) if _only(calls_of).settled]
-    lifecycle.complete_all(connection, settled)
     return [
-        "settled" if read.claim in settled else _reread(connection, this, read.claim, _only(calls_of))
+        _end(connection, this, read.claim, call)
         for read, calls_of in zip(reads, stored, strict=True)
+        for call in calls_of.values()
     ]
 
 
-def _only(stored: Mapping[str, Stored]) -> Stored:
-    [call] = stored.values()
-    return call
-
-
-def _reread(connection: Connection, this: Connections, claim: Claim, call: Stored) -> str:
+def _end(connection: Connection, this: Connections, claim: Claim, call: Stored) -> str:
+    if call.settled:
+        lifecycle.complete(connection, claim)
+        return "settled"
     unsettled_for = claim.claimed_at - min(call.stored_at, claim.claimed_at)
     seconds = reread_after(this, unsettled_for)
     lifecycle.reschedule(connection, claim, seconds=seconds, outcome=Outcome.UNSETTLED, stored=True)

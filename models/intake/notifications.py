@@ -95,6 +95,11 @@ notifications_table = sa.Table(
     sa.Index("ix_notifications_call", "location_id", "call_id"),
     sa.Index("ix_notifications_received_at", "location_id", "received_at"),
 )
+_HAS_WORDS = notifications_table.c.document.is_not(None) | notifications_table.c.from_number.is_not(None)
+sa.Index(
+    "ix_notifications_last_received_at", notifications_table.c.last_received_at, postgresql_where=_HAS_WORDS,
+    sqlite_where=_HAS_WORDS,
+)  # fmt: skip
 _IS_UNRESOLVED = notifications_table.c.status == "unresolved"
 sa.Index(
     "ix_notifications_unresolved", notifications_table.c.location_id, notifications_table.c.received_at,
@@ -129,8 +134,9 @@ def signed_documents(
     connection: Connection, call_keys: Collection[tuple[str, str]]
 ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Location id, call id and body of each notification of these calls that Leadway signed, the earliest first."""
-    for row in connection.execute(_SIGNED_DOCUMENTS, {"call_keys": sorted(call_keys)}):
-        if isinstance(row.document, dict):
+    location_ids, call_ids = (sorted(set(ids)) for ids in zip(*call_keys, strict=True))
+    for row in connection.execute(_SIGNED_DOCUMENTS, {"location_ids": location_ids, "call_ids": call_ids}):
+        if (row.location_id, row.call_id) in call_keys and isinstance(row.document, dict):
             yield row.location_id, row.call_id, row.document
 
 
@@ -182,9 +188,9 @@ def _merging(insert: Callable[[sa.Table], Any]) -> Any:
 _SIGNED_DOCUMENTS = (
     sa.select(*(notifications_table.c[name] for name in ("location_id", "call_id", "document")))
     .where(
-        sa.tuple_(notifications_table.c.location_id, notifications_table.c.call_id).in_(
-            sa.bindparam("call_keys", expanding=True)
-        ),
+        # Two lists, for SQLite would read the whole table for a list of pairs.
+        notifications_table.c.location_id.in_(sa.bindparam("location_ids", expanding=True)),
+        notifications_table.c.call_id.in_(sa.bindparam("call_ids", expanding=True)),
         notifications_table.c.authenticated_by.in_(SIGNATURES),
         notifications_table.c.document.is_not(None),
     )

@@ -13,7 +13,7 @@ from models.calls.calls import CALL, calls_table
 from models.database import moment
 from models.intake.notifications import SIGNATURES, notifications_table
 from models.reconciling.unresolved import IS_UNRESOLVED
-from models.work.work_rows import work_table
+from models.work.work_rows import NOT_FOUND, work_table
 
 CEILING = 100
 """Signed notifications of an account and day, repeats too, that named no call which Leadway knows."""
@@ -21,7 +21,6 @@ TURNED_OUT_AFTER = timedelta(minutes=10)
 """Until then the log of a call may be on its way."""
 TOO_MANY = "too_many_unknown_calls"
 """Reason of what came beyond the ceiling."""
-_NOT_FOUND = "not_found"
 
 
 def are_too_many(connection: Connection, location_id: str) -> bool:
@@ -51,7 +50,10 @@ _SIGNED_TODAY = sa.and_(
     _N.location_id == _THIS_LOCATION, _N.authenticated_by.in_(SIGNATURES), _N.last_received_at > moment(-86_400)
 )
 _IS_OF_THIS_ACCOUNT = sa.and_(_W.kind == CALL.name, _W.location_id == _THIS_LOCATION)
-_NOT_FOUND_YET = sa.and_(_W.last_error == _NOT_FOUND, _W.first_heard_at < moment(-TURNED_OUT_AFTER.total_seconds()))
+_NOT_FOUND_YET = sa.and_(
+    _W.last_error == sa.literal_column(f"'{NOT_FOUND}'"),  # as the index says it
+    _W.first_heard_at < moment(-TURNED_OUT_AFTER.total_seconds()),
+)
 _ARRIVALS = sa.select(sa.func.coalesce(sa.func.sum(1 + _N.repeats), 0)).where(_SIGNED_TODAY)
 _OF_THE_CALL = _ARRIVALS.where(_N.call_id == _W.subject).correlate(work_table).scalar_subquery()
 """A subquery, so that the few rows of work are read first and the many notifications never."""
@@ -60,6 +62,6 @@ _NUMBER = sa.select(_OF_UNKNOWN_CALLS.scalar_subquery() + _ARRIVALS.where(IS_UNR
 _KNOWN = sa.union_all(
     sa.select(sa.literal(1)).where(calls_table.c.location_id == _THIS_LOCATION, calls_table.c.call_id == _THIS_CALL),
     sa.select(sa.literal(1)).where(
-        _IS_OF_THIS_ACCOUNT, _W.subject == _THIS_CALL, _W.last_error.is_distinct_from(_NOT_FOUND)
+        _IS_OF_THIS_ACCOUNT, _W.subject == _THIS_CALL, _W.last_error.is_distinct_from(NOT_FOUND)
     ),
 )

@@ -187,4 +187,7 @@ def _follow_up_states(connection: Connection, keys: Sequence[Key]) -> defaultdic
 
 
 def _of_calls(table: sa.Table, keys: Sequence[Key]) -> sa.Select[Any]:
-    return sa.select(table).where(sa.tuple_(table.c.location_id, table.c.call_id).in_(keys))
+    """Of these calls, and maybe of others with one of their ids: SQLite would read the whole table for a list of
+    pairs."""
+    location_ids, call_ids = {location_id for location_id, _ in keys}, {call_id for _, call_id in keys}
+    return sa.select(table).where(table.c.location_id.in_(location_ids), table.c.call_id.in_(call_ids))

@@ -45,6 +45,10 @@ attempts_table = sa.Table(
 )
 
 
+APPENDED = ("kind", "location_id", "subject", "fence", "outcome", "started_at", "worker", "task_id")
+"""The columns of an attempt that ended well."""
+
+
 @dataclass(frozen=True)
 class EndedAttempt:
     """A row of `attempts`."""

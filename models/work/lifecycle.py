@@ -6,7 +6,7 @@ finds another fence in the row, or no row, and writes nothing.
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts.pauses import is_paused
-from models.database import UtcDateTime, insert, moment, on_postgresql
+from models.database import insert, moment, on_postgresql
 from models.work import history
 from models.work.fences import count_fence, next_fence
 from models.work.history import Outcome, attempts_table
@@ -144,18 +144,9 @@ def claim_all(connection: Connection, asked: Sequence[AskedClaim]) -> list[Claim
     in isolation, or was asked for before it in this list.
 
     A row that lost POISON_AFTER_LOST_ISOLATED leases in isolation becomes dead here, and the result is None too;
-    `at_claim` is told so by `dead`. Rows are locked in the order of their keys.
+    `at_claim` is told so by `dead`.
     """
-    if on_postgresql(connection):
-        rows = connection.execute(_CLAIM_ALL, {"asked": [_asked_values(each) for each in asked]}).all()
-    else:
-        rows = [row for each in asked for row in _claim_one(connection, each)]
-    claimed = {(row.kind, row.location_id, row.subject): row for row in rows}
-    return [
-        None if row is None else _claimed(connection, each, row)
-        for each in asked
-        for row in [claimed.pop((each.key.kind.name, each.key.location_id, each.key.subject), None)]
-    ]
+    return [_claim_one(connection, each) for each in asked]
 
 
 def claim(
@@ -167,8 +158,16 @@ def claim(
     return transact(lambda connection: claim_all(connection, [asked])[0])
 
 
-def _claimed(connection: Connection, asked: AskedClaim, row: Any) -> Claim | None:
+def _claim_one(connection: Connection, asked: AskedClaim) -> Claim | None:
     key = asked.key
+    parameters = {
+        "paused_as": key.kind.paused_as, "lease_seconds": asked.lease_seconds, "worker": asked.worker,
+        "isolation": asked.isolated, "heeds_pauses": asked.heeds_pauses,
+    }  # fmt: skip
+    row = connection.execute(_CLAIM, {**parameters, **key.parameters}).first()
+    if row is None:
+        return None
+    count_fence(connection)
     claimed = Claim(
         key=key, fence=row.fence, lane=Lane(row.lane), attempts=row.attempts, failures=row.failures,
         lost_leases=row.lost_leases, requested=row.requested, claimed_at=row.claimed_at, created_at=row.created_at,
@@ -188,21 +187,6 @@ def _claimed(connection: Connection, asked: AskedClaim, row: Any) -> Claim | Non
     return claimed
 
 
-def _claim_one(connection: Connection, asked: AskedClaim) -> Sequence[Any]:
-    rows = connection.execute(_CLAIM_ONE, _asked_values(asked)).all()
-    if rows:
-        count_fence(connection)
-    return rows
-
-
-def _asked_values(asked: AskedClaim) -> dict[str, Any]:
-    return {
-        **{f"this_{name}": value for name, value in key_values(asked.key).items()},
-        "paused_as": asked.key.kind.paused_as, "lease_seconds": asked.lease_seconds, "worker": asked.worker,
-        "isolation": asked.isolated, "heeds_pauses": asked.heeds_pauses,
-    }  # fmt: skip
-
-
 def needs_isolation(connection: Connection, key: WorkKey) -> bool:
     """Whether the row could be claimed now, but only in isolation."""
     return connection.execute(_NEEDS_ISOLATION, {"paused_as": key.kind.paused_as, **key.parameters}).first() is not None
@@ -213,26 +197,17 @@ def complete(connection: Connection, claim: Claim, *, tried: bool = True) -> Non
 
     tried: the history keeps the attempt. Raises LeaseLost.
     """
-    if tried:
-        complete_all(connection, [claim])
-    elif not connection.execute(_COMPLETE, _completion(claim)).rowcount:
-        _release(connection, claim, due_at=moment(), attempts=0, failures=0, last_error=None)
-
-
-def complete_all(connection: Connection, claims: Sequence[Claim]) -> None:
-    """Completes the work of several claims, and keeps their attempts in the history. Raises LeaseLost."""
-    if not claims:
-        return
-    completions = [_completion(claim) for claim in claims]
-    if on_postgresql(connection):
-        completed = set(connection.execute(_COMPLETE_ALL, {"completions": completions}).scalars())
-    else:
-        completed = {each["this_fence"] for each in completions if connection.execute(_COMPLETE, each).rowcount}
-    for claim in claims:
-        if claim.fence not in completed:
-            _release(connection, claim, due_at=moment(), attempts=0, failures=0, last_error=None)
-        if claim.fence not in completed or not on_postgresql(connection):
+    if tried and on_postgresql(connection):
+        parameters = {**_parameters(claim), "as_claimed": claim.requested, **_history_values(claim, Outcome.DONE)}
+        if connection.execute(_COMPLETE_AND_APPEND, parameters).first() is not None:
+            return
+    elif connection.execute(_COMPLETE, {"as_claimed": claim.requested, **_parameters(claim)}).rowcount:
+        if tried:
             _append_to_history(connection, claim, Outcome.DONE)
+        return
+    _release(connection, claim, due_at=moment(), attempts=0, failures=0, last_error=None)
+    if tried:
+        _append_to_history(connection, claim, Outcome.DONE)
 
 
 def reschedule(
@@ -357,77 +332,35 @@ def backoff(attempts: int, *, first_seconds: float) -> float:
 
 # Statements that run for every attempt are built once: building one costs several times its execution.
 
-
-def _claiming(of: Callable[[str], sa.ColumnElement[Any]], *conditions: sa.ColumnElement[bool]) -> sa.Update:
-    """`of`: tells the values that are asked for, by name."""
-    c = work_table.c
-    lease_until = moment(of("lease_seconds"))
-    return (
-        sa.update(work_table)
-        .where(*conditions)
-        .values(
-            fence=next_fence(),
-            attempts=c.attempts + 1,
-            lease_until=lease_until,
-            due_at=lease_until,
-            lease_lost_at=c.lease_until,
-            lost_leases=c.lost_leases + sa.case((IS_LEASED, 1), else_=0),
-            lost_isolated=c.lost_isolated + sa.case((IS_LEASED & c.isolated, 1), else_=0),
-            isolated=of("isolation"),
-            claimed_at=moment(),
-            running_on=of("worker"),
-            enqueued_at=None,
-            enqueued_epoch=None,
-        )
-        .returning(*c)
-    )
-
-
-def _may_be_claimed(of: Callable[[str], sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
-    is_held_back = sa.and_(of("heeds_pauses"), is_paused(work_table, of("paused_as")))
-    return sa.and_(IS_DUE, ~is_held_back, sa.or_(of("isolation"), _may_share_process))
-
-
-def _recordset(name: str, columns: Mapping[str, Any]) -> sa.FromClause:
-    """A list of objects, the parameter `name`, as rows. PostgreSQL only."""
-    typed = [sa.column(column, type_) for column, type_ in columns.items()]
-    rows = sa.func.json_to_recordset(sa.bindparam(name, type_=sa.JSON)).table_valued(*typed, name=name)
-    return rows.render_derived(with_types=True)
-
-
-def _is_row_of(rows: sa.FromClause) -> sa.ColumnElement[bool]:
-    c = work_table.c
-    return sa.and_(
-        c.kind == rows.c.this_kind, c.location_id == rows.c.this_location_id, c.subject == rows.c.this_subject
-    )
-
-
-def _locked(rows: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> sa.CTE:
-    """The rows of work that a recordset names, locked in the order of their keys, so that two who want the same ones
-    wait for each other and never in a circle."""
-    c = work_table.c
-    named = sa.select(*rows.c).select_from(work_table.join(rows, _is_row_of(rows))).where(*conditions)
-    return named.order_by(c.kind, c.location_id, c.subject).with_for_update(of=work_table).cte("locked")
-
-
 _may_share_process = work_table.c.lost_leases + sa.case((IS_LEASED, 1), else_=0) < ISOLATED_AFTER
 """A leased row counts as one more lost lease: it is claimed only when its lease has run out."""
-_KEY_COLUMNS = {"this_kind": sa.Text, "this_location_id": sa.Text, "this_subject": sa.Text}
-_ASKED_COLUMNS = {
-    **_KEY_COLUMNS, "paused_as": sa.Text, "lease_seconds": sa.Double, "worker": sa.Text, "isolation": sa.Boolean,
-    "heeds_pauses": sa.Boolean,
-}  # fmt: skip
-_asked_parameters: dict[str, sa.ColumnElement[Any]] = {
-    name: sa.bindparam(name, type_=type_) for name, type_ in _ASKED_COLUMNS.items()
-}
-_CLAIM_ONE = _claiming(
-    _asked_parameters.__getitem__,
-    *(work_table.c[name.removeprefix("this_")] == _asked_parameters[name] for name in _KEY_COLUMNS),
-    _may_be_claimed(_asked_parameters.__getitem__),
-)  # fmt: skip
-_asked = _recordset("asked", _ASKED_COLUMNS)
-_claimable = _locked(_asked, _may_be_claimed(_asked.c.__getitem__))
-_CLAIM_ALL = _claiming(_claimable.c.__getitem__, _is_row_of(_claimable))
+_isolation: sa.BindParameter[bool] = sa.bindparam("isolation", type_=sa.Boolean)
+_is_held_back = sa.and_(
+    sa.bindparam("heeds_pauses", type_=sa.Boolean), is_paused(work_table, sa.bindparam("paused_as", type_=sa.Text))
+)
+_lease_until = moment(sa.bindparam("lease_seconds", type_=sa.Double))
+_CLAIM = (
+    sa.update(work_table)
+    .where(IS_THIS_ROW, sa.and_(IS_DUE, ~_is_held_back, sa.or_(_isolation, _may_share_process)).is_(sa.true()))
+    .values(
+        fence=next_fence(),
+        attempts=work_table.c.attempts + 1,
+        lease_until=_lease_until,
+        due_at=_lease_until,
+        lease_lost_at=work_table.c.lease_until,
+        lost_leases=work_table.c.lost_leases + sa.case((IS_LEASED, 1), else_=0),
+        lost_isolated=work_table.c.lost_isolated + sa.case((IS_LEASED & work_table.c.isolated, 1), else_=0),
+        isolated=_isolation,
+        claimed_at=moment(),
+        running_on=sa.bindparam("worker"),
+        enqueued_at=None,
+        enqueued_epoch=None,
+    )
+    .returning(*work_table.c)
+)
+"""One row in one statement, whose key is looked up and whose conditions are put so that no other index seems to help.
+Else PostgreSQL might go through all entries of an index of `work`, and those are many while a reader keeps the
+completed rows (docs/decisions/0094)."""
 _is_paused = is_paused(work_table, sa.bindparam("paused_as"))
 _NEEDS_ISOLATION = sa.select(sa.literal(1)).where(IS_THIS_ROW, IS_DUE, ~_is_paused, ~_may_share_process)
 
@@ -435,28 +368,18 @@ _is_claimed = sa.and_(IS_THIS_ROW, work_table.c.fence == sa.bindparam("this_fenc
 """Whether the row is still the claim's. Parameters: `_parameters(claim)`."""
 _COMPLETE = sa.delete(work_table).where(_is_claimed, work_table.c.requested == sa.bindparam("as_claimed"))
 
-
-def _complete_all() -> sa.Insert:
-    """Deleted and remembered in one round trip, of which the fences come back. What is missing was requested since, or
-    its lease is lost."""
-    columns = {
-        **_KEY_COLUMNS, "this_fence": sa.BigInteger, "as_claimed": sa.Integer, "started_at": UtcDateTime,
-        "worker": sa.Text, "task_id": sa.Text,
-    }  # fmt: skip
-    rows, c = _recordset("completions", columns), work_table.c
-    locked = _locked(rows, c.fence == rows.c.this_fence, c.requested == rows.c.as_claimed, IS_LEASED)
-    gone = sa.delete(work_table).where(_is_row_of(locked)).returning(*locked.c).cte("gone")
-    values = {
-        **{name.removeprefix("this_"): gone.c[name] for name in _KEY_COLUMNS},
-        "fence": gone.c.this_fence, "outcome": sa.literal(Outcome.DONE.value), "started_at": gone.c.started_at,
-        "ended_at": moment(), "worker": gone.c.worker, "task_id": gone.c.task_id,
-    }  # fmt: skip
-    return (
-        sa.insert(attempts_table).from_select([*values], sa.select(*values.values())).returning(attempts_table.c.fence)
+_completed = _COMPLETE.returning(work_table.c.fence).cte("completed")
+_COMPLETE_AND_APPEND = (
+    sa.insert(attempts_table)
+    .from_select(
+        [*history.APPENDED, "ended_at"],
+        sa.select(
+            *(sa.bindparam(f"to_{name}", type_=attempts_table.c[name].type) for name in history.APPENDED), moment()
+        ).select_from(_completed),
     )
-
-
-_COMPLETE_ALL = _complete_all()
+    .returning(attempts_table.c.attempt_id)
+)
+"""On PostgreSQL: deleted and remembered in one round trip. No row: it was requested since, or the lease is lost."""
 _DISCARD = sa.delete(work_table).where(_is_claimed)
 _HOLD = (
     sa.update(work_table)
@@ -482,12 +405,12 @@ def _append_to_history(connection: Connection, claim: Claim, outcome: Outcome, *
     )  # fmt: skip
 
 
-def _completion(claim: Claim) -> dict[str, Any]:
-    return {
-        **{f"this_{name}": value for name, value in key_values(claim.key).items()}, **_parameters(claim),
-        "as_claimed": claim.requested, "started_at": claim.claimed_at.isoformat(), "worker": claim.worker,
-        "task_id": claim.task_id,
+def _history_values(claim: Claim, outcome: Outcome) -> dict[str, Any]:
+    values = {
+        **key_values(claim.key), "fence": claim.fence, "outcome": outcome, "started_at": claim.claimed_at,
+        "worker": claim.worker, "task_id": claim.task_id,
     }  # fmt: skip
+    return {f"to_{name}": value for name, value in values.items()}
 
 
 def _parameters(claim: Claim) -> dict[str, Any]:

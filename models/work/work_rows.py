@@ -114,6 +114,10 @@ work_table = sa.Table(
 )
 _HAS_DUE_TIME = work_table.c.due_at.is_not(None)
 _IS_IN_FLIGHT = sa.or_(work_table.c.enqueued_at.is_not(None), work_table.c.lease_until.is_not(None))
+NOT_FOUND = "not_found"
+"""The last error of a call that Leadway does not find."""
+_IS_NOT_FOUND = work_table.c.last_error == sa.literal_column(f"'{NOT_FOUND}'")
+sa.Index("ix_work_not_found", work_table.c.location_id, postgresql_where=_IS_NOT_FOUND, sqlite_where=_IS_NOT_FOUND)
 sa.Index("ix_work_due_at", work_table.c.due_at, postgresql_where=_HAS_DUE_TIME, sqlite_where=_HAS_DUE_TIME)
 sa.Index(
     "ix_work_lane", work_table.c.location_id, work_table.c.lane, work_table.c.due_at, postgresql_where=_HAS_DUE_TIME,

@@ -46,7 +46,7 @@ def run(*, calls: int = 1000) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="leadway-bench-") as folder,
         EmbeddedRedis(Path(folder) / "redis") as redis,
-        PostgresServer() as postgres,
+        PostgresServer(durable=True) as postgres,
         World(
             Path(folder), database_url=postgres.create_database("cost"), redis_url=redis.url, settings=SETTINGS
         ) as world,

@@ -44,7 +44,7 @@ def crowd(*, number: int, settings: Mapping[str, str] | None = None) -> Iterator
     with (
         tempfile.TemporaryDirectory(prefix="leadway-bench-") as folder,
         EmbeddedRedis(Path(folder) / "redis") as redis,
-        PostgresServer() as postgres,
+        PostgresServer(durable=True) as postgres,
         World(
             Path(folder), database_url=postgres.create_database("bench"), redis_url=redis.url,
             settings={**REAL, **(settings or {})}, double=LeadwayDouble(time_zone="UTC"),

@@ -35,7 +35,7 @@ def run(*, calls: int = 50_000, fetched_singly: int = 500, days: int = 90) -> di
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedRedis(Path(folder) / "redis") as redis,
-        PostgresServer() as postgres,
+        PostgresServer(durable=True) as postgres,
     ):
         url = postgres.create_database("history")
         with World(Path(folder), database_url=url, redis_url=redis.url, settings=PRODUCTION) as world:

@@ -43,7 +43,7 @@ def _on(database: str, *, calls: int, bursts: int) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedRedis(Path(folder) / "redis") as redis,
-        PostgresServer() as postgres,
+        PostgresServer(durable=True) as postgres,
     ):
         url = postgres.create_database("receipt") if database == "postgresql" else f"sqlite:///{folder}/calls.db"
         with World(Path(folder), database_url=url, redis_url=redis.url, settings=AT_ONCE) as world:

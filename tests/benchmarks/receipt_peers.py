@@ -111,7 +111,7 @@ def _servers() -> Iterator[Servers]:
     with (
         tempfile.TemporaryDirectory() as name,
         EmbeddedRedis(Path(name) / "redis") as redis,
-        PostgresServer() as postgres,
+        PostgresServer(durable=True) as postgres,
     ):
         folder = Path(name)
         urls = {"postgresql": postgres.create_database("ours"), "sqlite": f"sqlite:///{name}/ours.db"}

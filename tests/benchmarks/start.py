@@ -42,7 +42,7 @@ def run(*, rounds: int = 7) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedRedis(Path(folder) / "redis") as redis,
-        PostgresServer() as postgres,
+        PostgresServer(durable=True) as postgres,
         World(
             Path(folder), database_url=postgres.create_database("start"), redis_url=redis.url,
             settings={"LOG_LEVEL": "WARNING"},

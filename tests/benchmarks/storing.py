@@ -49,7 +49,7 @@ class OrmCall(Base):
 
 def run(*, rounds: int = 7, number: int = 150) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder, PostgresServer() as postgres:
+    with tempfile.TemporaryDirectory() as folder, PostgresServer(durable=True) as postgres:
         urls = {"sqlite": f"sqlite:///{folder}/calls.db", "postgresql": postgres.create_database("storing")}
         for name, url in urls.items():
             migrate(url)

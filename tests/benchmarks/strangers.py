@@ -26,7 +26,7 @@ def run(*, number: int = 400) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedRedis(Path(folder) / "redis") as redis,
-        PostgresServer() as postgres,
+        PostgresServer(durable=True) as postgres,
         World(
             Path(folder), database_url=postgres.create_database("strangers"), redis_url=redis.url,
             settings={"WEB_PROCESSES": "2", "LOG_LEVEL": "WARNING"},

@@ -123,7 +123,7 @@ def _bench() -> Iterator[Bench]:
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedRedis(Path(folder) / "redis") as redis,
-        PostgresServer() as postgres,
+        PostgresServer(durable=True) as postgres,
         World(
             Path(folder), database_url=postgres.create_database("ours"), redis_url=redis.url, settings=SETTINGS
         ) as world,

@@ -35,9 +35,11 @@ class PostgresDidNotStart(Exception):
 
 
 class PostgresServer:
-    """One PostgreSQL on a temporary folder. Durable against kill -9, not against a power cut (fsync is off)."""
+    """One PostgreSQL on a temporary folder. Durable against kill -9; against a power cut only if it is `durable`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        """`durable`: with fsync and full page writes, as in production. Benchmarks measure that."""
+        self._durable = durable
         self.folder = Path(tempfile.mkdtemp(prefix="leadway-postgres-"))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -77,8 +79,9 @@ class PostgresServer:
     def start(self) -> None:
         """Returns when it answers. Raises PostgresDidNotStart, with the end of its log."""
         options = {
-            "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "", "fsync": "off",
-            "full_page_writes": "off", "max_connections": 300, "shared_buffers": "64MB", "log_min_messages": "fatal",
+            "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "",
+            "fsync": "on" if self._durable else "off", "full_page_writes": "on" if self._durable else "off",
+            "max_connections": 300, "shared_buffers": "64MB", "log_min_messages": "fatal",
         }  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
