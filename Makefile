@@ -52,8 +52,8 @@ crash-test: $(INSTALLED_FOR_TESTS) ## kills, freezes and cuts at every step, the
 outages: $(INSTALLED_FOR_TESTS) ## takes the database away for ten minutes, each way, at 50 notifications a second (50 minutes)
 	$(BIN)/python -m tests.outages $(ARGS)
 
-bench: $(INSTALLED_FOR_TESTS) ## measures
-	$(BIN)/python -m tests.benchmarks $(ARGS)
+bench: $(INSTALLED_FOR_TESTS) ## measures (one benchmark only: make bench ONLY=growth)
+	$(BIN)/python -m tests.benchmarks $(ONLY) $(ARGS)
 
 lock: ## writes both requirements files anew from pyproject.toml (newer versions: make lock ARGS=--upgrade)
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \

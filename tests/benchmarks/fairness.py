@@ -84,14 +84,14 @@ def beside_a_flood(
             world.processes.start(line)
         world.wait_for_web()
         world.wait_for_worker()
-        _notify_of_live_calls(world, live, seconds=WARM_UP_SECONDS, per_second=per_second)
+        notify_of_live_calls(world, live, seconds=WARM_UP_SECONDS, per_second=per_second)
         alone, beside, shares = [], [], []
         for _ in range(rounds):
-            alone.append(_live_waits(world, live, seconds=seconds, per_second=per_second))
+            alone.append(live_waits(world, live, seconds=seconds, per_second=per_second))
             _stand_still(world, flooded, False)
             wait(WARM_UP_SECONDS)
             since = world.double.memory.now()
-            beside.append(_live_waits(world, live, seconds=seconds, per_second=per_second))
+            beside.append(live_waits(world, live, seconds=seconds, per_second=per_second))
             until = world.double.memory.now()
             shares.append(answered(world, since=since, until=until)[flooded] / ((until - since) * PER_SECOND))
             _stand_still(world, flooded, True)
@@ -120,13 +120,13 @@ def _stand_still(world: World, location_id: str, still: bool) -> None:
             pauses.resume(connection, location_id)
 
 
-def _live_waits(world: World, live: Sequence[str], *, seconds: float, per_second: float) -> list[float]:
+def live_waits(world: World, live: Sequence[str], *, seconds: float, per_second: float) -> list[float]:
     """Seconds from receipt to stored, by the database's clock, of every live call of one round."""
-    ids = _notify_of_live_calls(world, live, seconds=seconds, per_second=per_second)
+    ids = notify_of_live_calls(world, live, seconds=seconds, per_second=per_second)
     return eventually(lambda: _all_stored(world, ids), timeout=60, every=0.5)
 
 
-def _notify_of_live_calls(world: World, live: Sequence[str], *, seconds: float, per_second: float) -> list[str]:
+def notify_of_live_calls(world: World, live: Sequence[str], *, seconds: float, per_second: float) -> list[str]:
     ids: list[str] = []
     started = time.monotonic()
     for location_id in cycle(live):

@@ -120,9 +120,16 @@ MUTATIONS = (
     Mutation(
         "only what is due is claimed",
         LIFECYCLE,
-        "            IS_DUE,\n            ~_is_paused if heeds_pauses else sa.true(),",
-        "            ~_is_paused if heeds_pauses else sa.true(),",
+        "sa.and_(IS_DUE, ~_is_held_back,",
+        "sa.and_(~_is_held_back,",
         tests=("test_what_is_not_due_or_is_leased_is_not_claimed_whatever_message_comes",),
+    ),
+    Mutation(
+        "what fails in a group runs alone",
+        "workers/process/grouped_transactions.py",
+        "        self.is_left_alone = True\n",
+        "        self.is_left_alone = False\n        self.result = None\n",
+        tests=("test_one_that_raises_stops_no_other",),
     ),
     Mutation(
         "the scan from the beginning",

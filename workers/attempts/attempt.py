@@ -25,7 +25,7 @@ from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-Item = TypeVar("Item")
+Ended = TypeVar("Ended")
 T = TypeVar("T")
 
 
@@ -45,7 +45,7 @@ class Attempt:
         """Runs `write` in a transaction, which it may share with other attempts, and again if the connection broke."""
         return self.this.grouped.transact(write, order=_order(self.claim.key))
 
-    def commit_with_others(self, many: Callable[[Connection, Sequence[Item]], Sequence[T]], item: Item) -> T:
+    def commit_with_others(self, many: Callable[[Connection, Sequence[Ended]], Sequence[T]], item: Ended) -> T:
         """The same for what is done for several attempts at once: `many` is called with the items of all that wait."""
         return self.this.grouped.transact_many(many, item, order=_order(self.claim.key))
 

@@ -6,7 +6,7 @@ from models.accounts import accounts
 from models.accounts.accounts import Account
 from models.database import Database
 
-KEPT_SECONDS = 1.0
+ACCOUNT_KEPT_SECONDS = 1.0
 
 
 class KeptAccounts:
@@ -18,13 +18,14 @@ class KeptAccounts:
         """Each with the monotonic time from which on it is read anew."""
 
     def get(self, location_id: str) -> Account:
-        """As `accounts.get`, at most KEPT_SECONDS ago. Raises UnknownAccount and SQLAlchemyError."""
+        """As `accounts.get`, at most ACCOUNT_KEPT_SECONDS ago. Raises UnknownAccount and SQLAlchemyError."""
         read_at = time.monotonic()
         until, account = self._kept.get(location_id, (0.0, None))
         if account is None or until <= read_at:
             with self._database.reading() as connection:
                 account = accounts.get(connection, location_id)
-            self._kept[location_id] = (read_at + KEPT_SECONDS, account)
+            if account.token_expires_at is None:  # else its token may be another one at any moment
+                self._kept[location_id] = (read_at + ACCOUNT_KEPT_SECONDS, account)
         return account
 
     def forget(self, location_id: str) -> None:
