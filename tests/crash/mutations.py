@@ -129,7 +129,7 @@ MUTATIONS = (
         "workers/process/grouped_transactions.py",
         "        self.is_left_alone = True\n",
         "        self.is_left_alone = False\n        self.result = None\n",
-        tests=("test_one_that_raises_stops_no_other",),
+        tests=("test_what_shares_its_transaction_with_an_attempt_that_lost_its_lease_is_done",),
     ),
     Mutation(
         "the scan from the beginning",

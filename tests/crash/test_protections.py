@@ -9,9 +9,10 @@ from models.calls.calls import work_key
 from models.database import Database, moment
 from models.follow_ups import follow_ups
 from models.intake import inbox
-from models.work import lifecycle
+from models.work import lifecycle, open_work
 from models.work.dispatch_order import ScanMemory, due_accounts
 from models.work.lifecycle import LeaseLost
+from tests.support.grouped import together
 from tests.support.rows import (
     LOCATION,
     announce,
@@ -37,6 +38,7 @@ from tests.support.rows import (
     write,
 )
 from tests.support.waiting import meanwhile
+from workers.process.grouped_transactions import GroupedTransactions
 
 
 def test_an_older_reading_is_not_stored_over_a_newer_one(database: Database) -> None:
@@ -55,6 +57,20 @@ def test_a_claim_that_was_taken_over_completes_and_reschedules_nothing(database:
         with pytest.raises(LeaseLost):
             write(database, end, older)
     assert call_row(database).running_on == "worker-2"
+
+
+def test_what_shares_its_transaction_with_an_attempt_that_lost_its_lease_is_done(database: Database) -> None:
+    lost, good = claimed_call(database, "call-1"), claimed_call(database, "call-2")
+    run_out(database, lost.key)
+    assert claim_work(database, lost.key, worker="worker-2") is not None
+    grouped = GroupedTransactions(database)
+    ends = [partial(lifecycle.complete, claim=claim) for claim in (good, lost)]
+    answers = together(grouped, ends)
+    grouped.close()
+    assert answers[0] is None
+    assert isinstance(answers[1], LeaseLost)
+    assert read(database, open_work.get, good.key) is None
+    assert call_row(database, "call-1").running_on == "worker-2"
 
 
 def test_a_call_that_was_announced_since_its_claim_is_read_again_when_that_ends(database: Database) -> None:

@@ -1,7 +1,6 @@
 """Grouped transactions: what waits at one moment is one transaction, and each thread learns what became of its own."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,11 +15,9 @@ from models.database import WORKER, Database, on_postgresql
 from models.work import lifecycle
 from models.work.lifecycle import LeaseLost
 from models.work.work_rows import Lane, work_table
+from tests.support.grouped import Write, together
 from tests.support.rows import LOCATION, rows_of, until_somebody_waits
-from tests.support.waiting import eventually
 from workers.process.grouped_transactions import GroupedTransactions
-
-Write = Callable[[Connection], Any]
 
 
 @pytest.fixture
@@ -39,31 +36,6 @@ def transaction_of(connection: Connection) -> int:
     if on_postgresql(connection):
         return int(connection.exec_driver_sql("SELECT txid_current()").scalar_one())
     return id(connection.get_transaction())
-
-
-def together(grouped: GroupedTransactions, writes: Sequence[Write]) -> list[Any]:
-    """What each of so many threads is given that wait while another one leads."""
-    begun, gate = threading.Event(), threading.Event()
-
-    def first(connection: Connection) -> None:
-        begun.set()
-        assert gate.wait(30)
-
-    def one(numbered: tuple[int, Write]) -> Any:
-        number, write = numbered
-        try:
-            return grouped.transact(write, order=number)
-        except Exception as error:
-            return error
-
-    with ThreadPoolExecutor(len(writes) + 1) as threads:
-        leader = threads.submit(grouped.transact, first, order=-1)
-        assert begun.wait(30)
-        answers = [threads.submit(one, each) for each in enumerate(writes)]
-        eventually(lambda: len(grouped._waiting) == len(writes))
-        gate.set()
-        leader.result()
-        return [each.result() for each in answers]
 
 
 def subjects(database: Database) -> set[str]:
