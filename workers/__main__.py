@@ -11,37 +11,26 @@ import socket
 import sys
 import threading
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery.signals import worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.accounts import accounts
 from models.database import WORKER, Database
 from models.failpoints import arm_failpoints
-from models.follow_ups import follow_ups
 from models.settings import Settings, SettingsError, read_settings
 from workers.app import QUEUES, app, connect_broker
-from workers.dispatch_due import dispatch_due
-from workers.heal_pauses import heal_pauses
-from workers.process.celery_patches import (
-    ConsumedQueues,
-    EventsTogether,
-    PromptConnection,
-    WakingPool,
-    refuse_remote_control,
-)
-from workers.process.connections import Connections, look_at_the_databases_life, open_connections
-from workers.process.draining import draining
 from workers.process.heartbeat import heartbeating
-from workers.process.life_watch import LOOK_SECONDS
-from workers.process.ticks import Tick, dispatch_wanted, ticking
-from workers.reconciling.open_windows import open_windows
-from workers.take_in import take_in_what_waits
 from workers.telemetry.logs import set_up_logs
 from workers.telemetry.metrics_files import share_counters
 
+if TYPE_CHECKING:
+    from workers.process.connections import Connections
+
+DISPATCH_PAUSE_SECONDS = 0.02
+DISPATCH_RESTS = 2.0
+"""Times as long as a dispatch took until the next one: a third of the time goes into dispatching at most."""
 STOP_SECONDS = 28.0
 """A worker that was told to stop is gone after that, whatever its threads hang on; its leases run out by themselves."""
 
@@ -70,6 +59,18 @@ def run_worker(settings: Settings) -> int:
 
     Each worker ticks by itself, so what is due is found without beat, without a message and without a free thread.
     """
+    # Here: beat and Flower need none of it, and it is a third of their memory.
+    from models.accounts import accounts
+    from workers.dispatch_due import dispatch_due
+    from workers.heal_pauses import heal_pauses
+    from workers.process import celery_patches
+    from workers.process.connections import look_at_the_databases_life, open_connections
+    from workers.process.draining import draining
+    from workers.process.life_watch import LOOK_SECONDS
+    from workers.process.ticks import Tick, dispatch_wanted, ticking
+    from workers.reconciling.open_windows import open_windows
+    from workers.take_in import take_in_what_waits
+
     name = f"worker-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
         connections = open_connections(settings, worker=name)
@@ -83,16 +84,23 @@ def run_worker(settings: Settings) -> int:
         log.error("account_not_written_at_start", error=type(error).__name__)
     _refuse_changed_rules(connections)
     ticks = (
-        Tick(take_in_what_waits, dispatch_due, seconds=1.0, pause_seconds=0.1, woken=dispatch_wanted),
+        Tick(
+            take_in_what_waits,
+            dispatch_due,
+            seconds=1.0,
+            pause_seconds=DISPATCH_PAUSE_SECONDS,
+            rests=DISPATCH_RESTS,
+            woken=dispatch_wanted,
+        ),
         Tick(open_windows, seconds=2.0),
         Tick(heal_pauses, seconds=5.0),
         Tick(look_at_the_databases_life, seconds=LOOK_SECONDS),
     )
     worker_shutting_down.connect(_end_in_time)
-    app.amqp.Connection = PromptConnection
-    refuse_remote_control()
+    app.amqp.Connection = celery_patches.PromptConnection
+    celery_patches.refuse_remote_control()
     worker: Any = None
-    queues = ConsumedQueues()
+    queues = celery_patches.ConsumedQueues()
 
     def consumed() -> str | None:
         return queues.told(worker)
@@ -104,8 +112,8 @@ def run_worker(settings: Settings) -> int:
     ):
         worker = app.Worker(
             hostname=name,
-            pool_cls=WakingPool,
-            consumer_cls=EventsTogether,
+            pool_cls=celery_patches.WakingPool,
+            consumer_cls=celery_patches.EventsTogether,
             concurrency=settings.worker_threads,
             queues=list(QUEUES),
             loglevel=settings.log_level,
@@ -120,8 +128,10 @@ def run_worker(settings: Settings) -> int:
     return int(worker.exitcode or 0)
 
 
-def _refuse_changed_rules(this: Connections) -> None:
+def _refuse_changed_rules(this: "Connections") -> None:
     """Raises SettingsError when what is owed would be worded for one kind of thing and sent as another."""
+    from models.follow_ups import follow_ups  # here: as above
+
     try:
         with this.database.reading() as connection:
             changed = follow_ups.changed_rules(connection, this.rules)
@@ -137,6 +147,7 @@ def _refuse_changed_rules(this: Connections) -> None:
 def run_beat(settings: Settings) -> int:
     """Every task is harmless when repeated, so the schedule lives in memory: no file that two beats could share."""
     database = Database(settings.database_url, limits=WORKER)
+    app.conf.include = ()  # it sends tasks by their names, and makes none
     with heartbeating(database, f"beat-{secrets.token_hex(3)}@{socket.gethostname()}", process="beat"):
         log.info("beat_started", entries=sorted(app.conf.beat_schedule))
         app.Beat(scheduler="celery.beat:Scheduler", loglevel=settings.log_level, quiet=True).run()

@@ -57,7 +57,8 @@ def main() -> int:
         results[name] = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "load_before": load, **measured}
         print(json.dumps(measured, indent=2, default=str, ensure_ascii=False), flush=True)
         os.sched_setaffinity(0, affinity)  # some pin what they start, and themselves
-    _write(asked.json, results)
+        _write(asked.json, results)
+    print(f"\nwritten to {asked.json}")
     return _conclude(results)
 
 
@@ -67,7 +68,6 @@ def _write(file: Path, results: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     told = {"machine": machine, "versions": versions, "results": results}
     file.write_text(json.dumps(told, indent=2, default=str, ensure_ascii=False) + "\n")
-    print(f"\nwritten to {file}")
 
 
 def _conclude(results: dict[str, Any]) -> int:

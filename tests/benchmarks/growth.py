@@ -62,7 +62,7 @@ DAYS_OF_RETENTION = 10_000
 LOCATION = "location-of-the-bench"
 NUMBERS = {
     "sqlite": "WITH RECURSIVE numbers(n) AS (SELECT :first UNION ALL SELECT n + 1 FROM numbers WHERE n < :last) ",
-    "postgresql": "WITH numbers AS (SELECT generate_series(:first, :last) AS n) ",
+    "postgresql": "WITH numbers AS (SELECT generate_series(CAST(:first AS integer), CAST(:last AS integer)) AS n) ",
 }
 HISTORY = {
     "calls": """location_id, call_id, started_at, duration_seconds, contact_id, summary, transcript, origin,

@@ -37,6 +37,9 @@ WISHES: tuple[dict[str, Any], ...] = (
     {}, {}, {"empty_for": 2.0}, {"fields": {"direction": "outbound"}}, {"late": 1.5}, {"duration": 0, "empty_for": 3.0},
 )  # fmt: skip
 
+PATIENCE_SECONDS = 780.0
+"""A call without actions that is announced again is read until it is ten minutes old."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -87,7 +90,7 @@ def soak(stage: Stage, *, calls: int, seed: int) -> Report:
     for delivery in deliveries:
         delivery.wait(120)
         assert delivery.accepted, "a notification was never accepted"
-    stage.wait_for_peace(placed, timeout=300)
+    stage.wait_for_peace(placed, timeout=PATIENCE_SECONDS)
     hits = {fault.fault_id: fault.hits for fault in double.faults()}
     return _report(stage, placed, unclear=sum(hits[fault] for fault in faults), befell=befell, started=started)
 

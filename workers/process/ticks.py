@@ -4,6 +4,7 @@ One thread for all would be held up by its slowest tick: a probe of Leadway may 
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ log = structlog.get_logger(__name__)
 
 TICK_PAUSE_SECONDS = 0.2
 """Between two ticks at least: what is asked for meanwhile shares the next one."""
+LONGEST_REST_SECONDS = 0.5
 PAUSE_AFTER_FAILURE_SECONDS = 0.25
 TICK_ENDS_SECONDS = 1.0
 """How long a process that ends waits for a tick. Longer: the tick ends with the process, as if that had been killed."""
@@ -25,7 +27,9 @@ class Tick:
     """Runs its steps in turn, `seconds` after it last did, or as soon as it is woken. `seconds` None: only when woken.
 
     A step that raises is logged when it fails in another way than before. The next step and the next tick run
-    nevertheless. `woken`: an event that others set to wake the tick.
+    nevertheless. After a tick it pauses for `pause_seconds`, or for `rests` times as long as the tick took, if that is
+    more: so a tick with little to do is prompt, and one with much to do takes only a part of the process' time.
+    `woken`: an event that others set to wake the tick.
     """
 
     def __init__(
@@ -33,10 +37,11 @@ class Tick:
         *steps: Callable[[], None],
         seconds: float | None = None,
         pause_seconds: float = TICK_PAUSE_SECONDS,
+        rests: float = 0.0,
         woken: threading.Event | None = None,
     ) -> None:
         self._steps = steps
-        self._seconds, self._pause_seconds = seconds, pause_seconds
+        self._seconds, self._pause_seconds, self._rests = seconds, pause_seconds, rests
         self._woken = woken or threading.Event()
         self._stopped = threading.Event()
         self._starting = threading.Lock()
@@ -68,8 +73,11 @@ class Tick:
             if self._stopped.is_set():
                 return
             self._woken.clear()
+            began_at = time.monotonic()
             failed = [step for step in self._steps if not self._runs_well(step)]
-            pause = max(self._pause_seconds, PAUSE_AFTER_FAILURE_SECONDS) if failed else self._pause_seconds
+            pause = max(self._pause_seconds, min(LONGEST_REST_SECONDS, self._rests * (time.monotonic() - began_at)))
+            if failed:
+                pause = max(pause, PAUSE_AFTER_FAILURE_SECONDS)
             if self._stopped.wait(pause):
                 return
 
