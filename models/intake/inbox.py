@@ -5,18 +5,19 @@ waits for a lock, and a repeat that comes while its first is being taken in cann
 (docs/decisions/0064).
 """
 
-import json
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.database import OWN_FILE, Database, UtcDateTime, metadata, now, on_postgresql
+from models.driver_rows import NOW, as_json, as_tuple, rows_of_json, value_of_json
 from models.intake import taken_arrivals
 from models.intake.notifications import Arrival, NotificationStatus, told_columns
 from models.intake.taken_arrivals import taken_arrivals_table
@@ -65,7 +66,8 @@ class Waiting:
 
 def put_all(connection: Connection, arrivals: Sequence[Arrival]) -> None:
     """Writes arrivals down in one statement, each once by its arrival id; those without a time get the database's."""
-    connection.exec_driver_sql(_PUT[connection.dialect.name], (_as_rows(arrivals),))
+    statement, parameters = _putting(connection, arrivals)
+    connection.exec_driver_sql(statement, parameters)
 
 
 def put_and_look(connection: Connection, arrivals: Sequence[Arrival]) -> set[str]:
@@ -73,56 +75,47 @@ def put_and_look(connection: Connection, arrivals: Sequence[Arrival]) -> set[str
 
     The look takes no lock of a row, but waits where somebody locks the whole table `notifications`.
     """
-    rows = connection.exec_driver_sql(_PUT_AND_LOOK[connection.dialect.name], (_as_rows(arrivals),)).all()
+    statement, parameters = _putting(connection, arrivals)
+    rows = connection.exec_driver_sql(statement + _LOOK, parameters).all()
     return {arrival_id for arrival_id, is_repeat in rows if is_repeat}
 
 
-def _as_rows(arrivals: Sequence[Arrival]) -> str:
-    return json.dumps([_as_text(each) for each in arrivals])
-
-
-def _as_text(arrival: Arrival) -> dict[str, str | None]:
-    values = {name: getattr(arrival, name) for name in _FIELDS}
-    values["document"] = None if arrival.document is None else json.dumps(arrival.document)
-    for name in _TIMES:  # in the form in which SQLite keeps it, and PostgreSQL reads it
-        values[name] = values[name] and values[name].astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    return values
+def _putting(connection: Connection, arrivals: Sequence[Arrival]) -> tuple[str, tuple[Any, ...]]:
+    """The statement for so many rows, and its parameters. What each receipt executes goes to the driver as it is."""
+    rows = [arrival.__dict__ for arrival in arrivals]
+    if on_postgresql(connection):
+        return _PUT_IN_POSTGRESQL, (as_json(rows),)
+    return _put_in_sqlite(len(rows)), tuple(chain.from_iterable(as_tuple(_COLUMNS, row) for row in rows))
 
 
 _FIELDS = tuple(Arrival.__dataclass_fields__)
-_TIMES = ("started_at", "received_at")
-_NAMES = ", ".join(_FIELDS)
-# What each receipt executes goes to the driver as it is, with all rows in one parameter: SQLAlchemy's part would cost
-# several times as much as the statement.
-_TYPED = ", ".join(f"{name} {'timestamp' if name in _TIMES else 'text'}" for name in _FIELDS)
-_FROM_ROWS = {
-    "document": "CAST(document AS jsonb)",
-    "started_at": "started_at AT TIME ZONE 'UTC'",
-    "received_at": "coalesce(received_at AT TIME ZONE 'UTC', statement_timestamp())",
-}
-_IN_SQLITE = {"received_at": "coalesce(json_extract(value, '$.received_at'), strftime('%Y-%m-%d %H:%M:%f000', 'now'))"}
+_COLUMNS = {name: inbox_table.c[name].type for name in _FIELDS}
 
 
-def _extracted(name: str) -> str:
-    return f"json_extract(value, '$.{name}')"
+def _insert(values: str) -> str:
+    return f"INSERT INTO inbox ({', '.join(_FIELDS)}) {values} ON CONFLICT (arrival_id) DO NOTHING"
 
 
-_PUT = {
-    "postgresql": f"INSERT INTO inbox ({', '.join(_FIELDS)})"  # noqa: S608 - names of our own
-    f" SELECT {', '.join(_FROM_ROWS.get(name, name) for name in _FIELDS)}"
-    f" FROM jsonb_to_recordset(CAST(%s AS jsonb)) AS t({_TYPED}) ON CONFLICT (arrival_id) DO NOTHING",
-    "sqlite": f"INSERT INTO inbox ({', '.join(_FIELDS)})"  # noqa: S608
-    f" SELECT {', '.join(_IN_SQLITE.get(name, _extracted(name)) for name in _FIELDS)}"
-    " FROM json_each(?) WHERE true ON CONFLICT (arrival_id) DO NOTHING",
-}
+def _put_in_postgresql() -> str:
+    values = {name: value_of_json(_COLUMNS, name) for name in _FIELDS}
+    values["received_at"] = f"coalesce({values['received_at']}, {NOW['postgresql']})"
+    return _insert(f"SELECT {', '.join(values.values())} FROM {rows_of_json(_COLUMNS)}")  # noqa: S608
+
+
+@lru_cache(maxsize=256)
+def _put_in_sqlite(number: int) -> str:
+    one = ", ".join(f"coalesce(?, {NOW['sqlite']})" if name == "received_at" else "?" for name in _FIELDS)
+    return _insert(f"VALUES {', '.join([f'({one})'] * number)}")
+
+
+_PUT_IN_POSTGRESQL = _put_in_postgresql()
 # CAST, for in SQLite's RETURNING a column has no affinity, and no index would be used.
-_PUT_AND_LOOK = {
-    name: f"{statement} RETURNING arrival_id,"  # noqa: S608
+_LOOK = (
+    " RETURNING arrival_id,"
     " EXISTS (SELECT 1 FROM notifications n WHERE n.dedupe_key = CAST(inbox.dedupe_key AS text))"
     " OR EXISTS (SELECT 1 FROM inbox i"
     " WHERE i.dedupe_key = CAST(inbox.dedupe_key AS text) AND i.number + 0 < inbox.number)"
-    for name, statement in _PUT.items()
-}
+)
 
 
 class ScanBound:
