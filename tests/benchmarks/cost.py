@@ -51,7 +51,7 @@ def run(*, calls: int = 1000) -> dict[str, Any]:
             Path(folder), database_url=postgres.create_database("cost"), redis_url=redis.url, settings=SETTINGS
         ) as world,
     ):
-        world.double.set_rate_limit(per_window=None)
+        world.double.set_rate_limit(per_window=None, announced=100_000)
         world.start("web", "worker", "beat")
         _write(world, "UPDATE accounts SET next_reconcile_at = now() + interval '1 day',"
                       " next_relist_at = now() + interval '1 day'")  # fmt: skip

@@ -61,7 +61,7 @@ def _play(how: str, folder: Path, *, seconds: float, per_second: float) -> bool:
         on_sqlite = how == "locked"
         url = f"sqlite:///{folder}/calls.db" if on_sqlite else postgres.create_database("outage")
         with World(folder, database_url=url, redis_url=redis.url, settings=SETTINGS) as world:
-            world.double.set_rate_limit(per_window=None)
+            world.double.set_rate_limit(per_window=None, announced=100_000)
             world.start("web", "worker", "beat")
             sent = _Sent(world)
             with ThreadPoolExecutor(SENDERS) as senders:
