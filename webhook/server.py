@@ -5,7 +5,6 @@ that is open, so a few silent ones stall it; waitress reads in one asynchronous 
 request that has arrived whole. What waitress lacks, several processes and a supervisor for them, gunicorn has.
 """
 
-import gc
 import logging
 import os
 import resource
@@ -64,8 +63,6 @@ def serve(
     `lanes` makes the threads of a process; it is called after the fork.
     `while_serving` is called in each process after the fork; its context ends when the process has drained, and must
     end within SPARE_SECONDS."""
-    gc.collect()
-    gc.freeze()  # what was imported stays in the memory that all processes share
     logging.getLogger("waitress").addFilter(_without_path)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a short queue is how a burst looks
     _Application(

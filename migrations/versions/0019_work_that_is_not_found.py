@@ -1,4 +1,4 @@
-"""an index of the calls that Leadway does not find, which each receipt of a signed notification is compared with
+"""an index of the calls that Leadway does not find, which signed notifications are compared with when they are taken in
 
 Only an index: code from before it may run beside it.
 """
