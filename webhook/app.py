@@ -21,7 +21,6 @@ from webhook.known_accounts import KnownAccounts
 from webhook.ops import pages
 from webhook.receiver import Receiver
 from webhook.rejection_counter import RejectionCounter
-from workers.app import connect_for_wake_ups
 from workers.process.draining import draining
 from workers.process.heartbeat import heartbeating
 from workers.process.wake_up import Waker
@@ -39,13 +38,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     keys = settings.leadway_webhook_public_keys
     cipher = cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
     database = Database(settings.database_url, limits=WEB)
-    connect_for_wake_ups(settings)
     known = KnownAccounts(database, threads=settings.web_threads)
     app.extensions[receiver.EXTENSION] = Receiver(
         keys=authentication.load_keys() if keys is None else authentication.load_keys(keys),
         redaction_key=cipher.fingerprint_key,
         known=known,
-        writer=InboxWriter(settings, journal=_journal(settings), waker=Waker()),
+        writer=InboxWriter(settings, journal=_journal(settings), waker=Waker(settings.redis_url)),
         rejection_counter=RejectionCounter(database),
     )
     errors.answer_for(app)

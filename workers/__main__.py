@@ -68,6 +68,7 @@ def run_worker(settings: Settings) -> int:
     from workers.process.draining import draining
     from workers.process.life_watch import LOOK_SECONDS
     from workers.process.ticks import Tick, dispatch_wanted, ticking
+    from workers.process.wake_up import PAUSE_SECONDS, WakeUpListener
     from workers.reconciling.open_windows import open_windows
     from workers.take_in import take_in_what_waits
 
@@ -91,6 +92,11 @@ def run_worker(settings: Settings) -> int:
             pause_seconds=DISPATCH_PAUSE_SECONDS,
             rests=DISPATCH_RESTS,
             woken=dispatch_wanted,
+        ),
+        Tick(
+            WakeUpListener(settings.redis_url, woken=dispatch_wanted).wait_for_wake_up,
+            seconds=0.0,
+            pause_seconds=PAUSE_SECONDS,
         ),
         Tick(open_windows, seconds=2.0),
         Tick(heal_pauses, seconds=5.0),

@@ -37,16 +37,6 @@ WORKER_TRANSPORT = {
     "queue_order_strategy": "round_robin",
 }
 """kombu's options in workers and beat; times in seconds."""
-WAKE_UP_TRANSPORT = {
-    # A publish ends within a quarter of a second, whether Redis refuses, hangs or is gone.
-    "socket_timeout": 0.25,
-    "socket_connect_timeout": 0.25,
-    "max_retries": 0,
-    "interval_start": 0,
-    "interval_step": 0,
-    "interval_max": 0,
-}
-"""kombu's options in web; times in seconds."""
 
 
 def _from_environment() -> dict[str, Any]:
@@ -96,15 +86,3 @@ app.conf.update(
 def connect_broker(settings: Settings) -> None:
     """Points the app at the Redis of these settings, as a worker or beat does."""
     app.conf.update(broker_url=settings.redis_url)
-
-
-def connect_for_wake_ups(settings: Settings) -> None:
-    """The same for a process that only sends wake-ups, as web does. To be called before its first publish."""
-    app.conf.update(
-        broker_url=settings.redis_url,
-        broker_connection_timeout=0.25,
-        broker_pool_limit=2,
-        task_publish_retry=False,
-        task_send_sent_event=False,
-        broker_transport_options=WAKE_UP_TRANSPORT,
-    )

@@ -38,7 +38,7 @@ QUEUED_PER_SLOT = 1.0
 
 @app.task(name="due.dispatch")
 def dispatch_soon() -> None:
-    """A wake-up: the worker that takes it dispatches at once, in the thread that dispatches every second."""
+    """What web processes sent as a wake-up before workers/process/wake_up.py; kept for one release."""
     dispatch_wanted.set()
 
 

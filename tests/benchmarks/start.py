@@ -45,7 +45,7 @@ def run(*, rounds: int = 7) -> dict[str, Any]:
         PostgresServer(durable=True) as postgres,
         World(
             Path(folder), database_url=postgres.create_database("start"), redis_url=redis.url,
-            settings={"LOG_LEVEL": "WARNING"},
+            settings={"LOG_LEVEL": "WARNING", "WEB_PROCESSES": "2"},
         ) as world,
     ):  # fmt: skip
         world.processes.finish("release")

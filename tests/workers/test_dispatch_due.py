@@ -23,8 +23,6 @@ from workers import dispatch_due as dispatch_due_module
 from workers.app import app
 from workers.dispatch_due import dispatch_due
 from workers.process.celery_patches import Hint
-from workers.process.ticks import dispatch_wanted
-from workers.process.wake_up import send_wake_up
 from workers.reconciling.open_windows import open_windows
 
 SHORT_LEASE = 4
@@ -137,12 +135,6 @@ def test_a_message_is_taken_up_however_far_the_clock_of_its_sender_is_behind(
     assert at_work.call(call).status == "complete"
     assert at_work.follow_up(follow_up_id).status == "done"
     assert len(at_work.requests("list")) == 1
-
-    at_work.this.redis.delete("housekeeping")
-    dispatch_wanted.clear()
-    send_wake_up()
-    take_up(at_work, "housekeeping", behind)
-    assert dispatch_wanted.is_set()
 
 
 def take_up(at_work: AtWork, queue: str, behind: timedelta) -> None:
