@@ -50,12 +50,15 @@ def dispatch_due() -> None:
     with this.database.reading() as connection:
         accounts = dispatch_order.due_accounts(connection, this.scan_memory)
         if not accounts:
+            this.scan_memory.left_behind = False
             return
         limits = _limits(this, heartbeats.live_slots(connection) or this.settings.worker_threads, waiting=waiting)
     if limits.room == 0:
         return
     marked = this.database.transact(
-        lambda connection: dispatch_order.take_due(connection, KINDS, accounts, marks=marks, limits=limits)
+        lambda connection: dispatch_order.take_due(
+            connection, KINDS, accounts, memory=this.scan_memory, marks=marks, limits=limits
+        )
     )
     if marked:
         failpoint("due_marked")

@@ -80,6 +80,8 @@ class ScanMemory:
     """The due time of the oldest row that the last scan saw."""
     accounts: frozenset[str] = frozenset()
     """The accounts that had due rows, also those that are paused."""
+    left_behind: bool = False
+    """Whether the last dispatch may have left due rows because it was allowed no more."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,23 @@ def take_due(
     kinds: Sequence[WorkKind],
     accounts: Mapping[str, DueAccount],
     *,
+    memory: ScanMemory,
     marks: EnqueueMarks,
     limits: DispatchLimits,
 ) -> list[Due]:
     """Chooses the rows of `due_accounts` that may be enqueued now, sets their enqueue marks, and returns them in the
-    order to send."""
+    order to send. Brings `left_behind` of the memory up to date."""
     in_flight, in_background = _in_flight(connection, marks)
     left = limits.in_all - sum(in_flight.values())
     if limits.room is not None:
         left = min(left, limits.room)
+    memory.left_behind = True
     if left <= 0:
         return []
+    allowed = {
+        location_id: min(left, _allowed(limits, account) - in_flight[location_id])
+        for location_id, account in accounts.items()
+    }
     candidates = {
         location_id: _candidates(
             connection,
@@ -116,12 +124,16 @@ def take_due(
             location_id,
             account.lanes,
             marks=marks,
-            limit=min(left, _allowed(limits, account) - in_flight[location_id]),
+            limit=allowed[location_id],
             background=left if limits.background is None else limits.background - in_background[location_id],
         )
         for location_id, account in accounts.items()
     }
     chosen = _share_out(candidates, left, in_flight)
+    memory.left_behind = len(chosen) >= left or any(
+        len(candidates[location_id]) >= allowed[location_id] or any(lane.is_background for lane, _ in account.lanes)
+        for location_id, account in accounts.items()
+    )
     _write_marks(connection, chosen, enqueued_at=moment(), enqueued_epoch=marks.epoch)
     return chosen
 

@@ -37,7 +37,7 @@ class Tick:
         *steps: Callable[[], None],
         seconds: float | None = None,
         pause_seconds: float = TICK_PAUSE_SECONDS,
-        rests: float = 0.0,
+        rests: Callable[[], float] = lambda: 0.0,
         woken: threading.Event | None = None,
     ) -> None:
         self._steps = steps
@@ -75,7 +75,7 @@ class Tick:
             self._woken.clear()
             began_at = time.monotonic()
             failed = [step for step in self._steps if not self._runs_well(step)]
-            pause = max(self._pause_seconds, min(LONGEST_REST_SECONDS, self._rests * (time.monotonic() - began_at)))
+            pause = max(self._pause_seconds, min(LONGEST_REST_SECONDS, self._rests() * (time.monotonic() - began_at)))
             if failed:
                 pause = max(pause, PAUSE_AFTER_FAILURE_SECONDS)
             if self._stopped.wait(pause):

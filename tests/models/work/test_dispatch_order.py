@@ -56,10 +56,11 @@ def take(
     database: Database, *, epoch: str = "one", limits: DispatchLimits = WIDE, memory: ScanMemory | None = None
 ) -> list[Due]:
     """One dispatch, of a process that has just started unless it remembers its scans."""
-    due = read(database, dispatch_order.due_accounts, memory or ScanMemory())
+    memory = memory or ScanMemory()
+    due = read(database, dispatch_order.due_accounts, memory)
     marks = EnqueueMarks(epoch, seconds=30)
     return database.transact(
-        lambda connection: dispatch_order.take_due(connection, KINDS, due, marks=marks, limits=limits)
+        lambda connection: dispatch_order.take_due(connection, KINDS, due, memory=memory, marks=marks, limits=limits)
     )
 
 
@@ -81,6 +82,17 @@ def add_account(database: Database, location_id: str, *, due_calls: int = 0) -> 
 
 def beat(database: Database, name: str) -> None:
     write(database, heartbeats.beat, name, process="worker", slots=8)
+
+
+def test_a_dispatch_remembers_whether_it_was_allowed_less_than_is_due(database: Database) -> None:
+    announce(database, "call-1", "call-2")
+    memory = ScanMemory()
+    assert len(take(database, limits=DispatchLimits(in_all=1000, per_account=1), memory=memory)) == 1
+    assert memory.left_behind
+    assert len(take(database, limits=DispatchLimits(in_all=2, per_account=1000), memory=memory)) == 1
+    assert memory.left_behind
+    assert take(database, memory=memory) == []
+    assert not memory.left_behind
 
 
 def test_nothing_due_takes_nothing(database: Database) -> None:
