@@ -17,6 +17,8 @@ from models.database import Json, UtcDateTime
 NOW = {"postgresql": "statement_timestamp()", "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', 'now')"}
 """The database's clock, as `models.database.moment` reads it."""
 
+WITHOUT_ZONE = len("2026-01-31 00:00:00.000000")
+
 Columns = Mapping[str, sa.types.TypeEngine[Any]]
 
 
@@ -41,20 +43,27 @@ def value_of_json(columns: Columns, name: str) -> str:
     return f"rows.{name} AT TIME ZONE 'UTC'" if isinstance(columns[name], UtcDateTime) else f"rows.{name}"
 
 
-def as_tuple(columns: Columns, row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The parameters for SQLite, in the order of the columns; null where the row has nothing."""
-    return tuple(
-        value if value is None or (convert := _IN_SQLITE.get(type(type_))) is None else convert(value)
-        for name, type_ in columns.items()
-        for value in [row.get(name)]
-    )
+def tuple_maker(columns: Columns) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """What makes the parameters for SQLite of a row, in the order of the columns; null where the row has nothing."""
+    conversions = [(name, _IN_SQLITE.get(type(type_))) for name, type_ in columns.items()]
+
+    def as_tuple(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        get = row.get
+        return tuple(
+            [
+                value if (value := get(name)) is None or convert is None else convert(value)
+                for name, convert in conversions
+            ]
+        )
+
+    return as_tuple
 
 
 def _as_text(value: object) -> str:
     """In the form in which SQLite keeps it, and PostgreSQL reads it."""
     if isinstance(value, datetime):
         in_utc = value if value.tzinfo is UTC else value.astimezone(UTC)
-        return in_utc.replace(tzinfo=None).isoformat(" ", "microseconds")
+        return in_utc.isoformat(" ", "microseconds")[:WITHOUT_ZONE]
     if isinstance(value, date):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} cannot be a value of a row")

@@ -18,7 +18,7 @@ from models.calls.action_matching import StoredAction, match_actions
 from models.calls.call_log import YOUNG, Action, CallLog, Source
 from models.calls.calls import OPTIONAL_PARTS, Call, actions_of, as_call, call_actions_table, calls_table, this_call
 from models.database import moment, on_postgresql
-from models.driver_rows import NOW, as_json, as_tuple, columns_of, rows_of_json, value_of_json
+from models.driver_rows import NOW, as_json, columns_of, rows_of_json, tuple_maker, value_of_json
 from models.work.work_rows import Request
 
 
@@ -134,11 +134,9 @@ def _write_new(
     if on_postgresql(connection):
         parameters = (as_json(rows), as_json(chain.from_iterable(actions.values())))
         return {(*key,) for key in connection.exec_driver_sql(_WRITE_NEW_IN_POSTGRESQL, parameters)}
-    written = [
-        connection.exec_driver_sql(_WRITE_CALL_IN_SQLITE, as_tuple(_BOUND_IN_SQLITE, row)).first() for row in rows
-    ]
+    written = [connection.exec_driver_sql(_WRITE_CALL_IN_SQLITE, _AS_CALL_TUPLE(row)).first() for row in rows]
     inserted = {(*key,) for key in written if key is not None}
-    of_inserted = [as_tuple(_ACTION_COLUMNS, each) for call in sorted(inserted) for each in actions[call]]
+    of_inserted = [_AS_ACTION_TUPLE(each) for call in sorted(inserted) for each in actions[call]]
     if of_inserted:
         connection.exec_driver_sql(_WRITE_ACTION_IN_SQLITE, of_inserted)
     return inserted
@@ -228,6 +226,7 @@ _BOUND_IN_SQLITE = dict(
     for name, type_ in _CALL_COLUMNS.items()
     if name != "stored_at"
 )
+_AS_CALL_TUPLE, _AS_ACTION_TUPLE = tuple_maker(_BOUND_IN_SQLITE), tuple_maker(_ACTION_COLUMNS)
 _WRITE_NEW_IN_POSTGRESQL = _write_new_in_postgresql()
 _WRITE_CALL_IN_SQLITE = _write_call_in_sqlite()
 _WRITE_ACTION_IN_SQLITE = (

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.database import OWN_FILE, Database, UtcDateTime, metadata, now, on_postgresql
-from models.driver_rows import NOW, as_json, as_tuple, rows_of_json, value_of_json
+from models.driver_rows import NOW, as_json, rows_of_json, tuple_maker, value_of_json
 from models.intake import taken_arrivals
 from models.intake.notifications import Arrival, NotificationStatus, told_columns
 from models.intake.taken_arrivals import taken_arrivals_table
@@ -85,11 +85,12 @@ def _putting(connection: Connection, arrivals: Sequence[Arrival]) -> tuple[str, 
     rows = [arrival.__dict__ for arrival in arrivals]
     if on_postgresql(connection):
         return _PUT_IN_POSTGRESQL, (as_json(rows),)
-    return _put_in_sqlite(len(rows)), tuple(chain.from_iterable(as_tuple(_COLUMNS, row) for row in rows))
+    return _put_in_sqlite(len(rows)), tuple(chain.from_iterable(_AS_TUPLE(row) for row in rows))
 
 
 _FIELDS = tuple(Arrival.__dataclass_fields__)
 _COLUMNS = {name: inbox_table.c[name].type for name in _FIELDS}
+_AS_TUPLE = tuple_maker(_COLUMNS)
 
 
 def _insert(values: str) -> str:
