@@ -1,10 +1,15 @@
-"""Benchmark `cost`: what one call costs from receipt to note, on PostgreSQL: CPU, bytes of WAL, row versions.
+"""Benchmark `cost`: what one call costs from receipt to note, on PostgreSQL: CPU, bytes of WAL, row versions, bytes.
+
+A call has two or three actions, one of which calls for a note, and a transcript of 3 KB. The bytes of WAL are counted
+after a checkpoint, with `full_page_writes` on, and in another run with it off; stored bytes are those of all tables and
+indexes after VACUUM.
 
 The account is paused between the steps, so each step is measured by itself: all notifications are received (and taken
 in), then all logs are read, then all notes are written. What the processes cost while nothing happens is taken off.
 """
 
 import os
+import random
 import tempfile
 import time
 from dataclasses import dataclass
@@ -15,6 +20,7 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
+from tests.leadway_double.notifications import Dialect
 from tests.support.services import EmbeddedRedis, PostgresServer
 from tests.support.waiting import eventually
 from tests.support.world import World
@@ -30,6 +36,11 @@ STATISTICS_SECONDS = 1.5
 """PostgreSQL's sessions hand in their statistics at most once a second."""
 IDLE_SECONDS = 6.0
 AT_ONCE = 16
+SENTENCE = (
+    "I would like to book an appointment for Thursday please because my car makes strange noises since last week and"
+    " the brakes feel soft when it rains can you tell me whether you have something in the morning or should I bring it"
+    " on Friday after work thank you very much what does it cost how long will it take do I need to wait there"
+)
 VERSIONS = {"inserted": "n_tup_ins", "updated": "n_tup_upd", "updated_hot": "n_tup_hot_upd", "deleted": "n_tup_del"}
 
 
@@ -41,8 +52,19 @@ class Reading:
     used: dict[str, float]
 
 
-def run(*, calls: int = 1000) -> dict[str, Any]:
+MUST = {"wal_bytes": 20_000.0, "wal_bytes_without_page_images": 6_000.0, "stored_bytes": 8_000.0}
+TRANSCRIPT = 3_000
+
+
+def run(*, calls: int = 2000) -> dict[str, Any]:
     """Per call: milliseconds of CPU of each process, bytes of WAL, row versions; for each step and in all."""
+    result = _run(calls, page_images=True)
+    in_all = result["in_all"]
+    in_all["wal_bytes_without_page_images"] = _run(calls, page_images=False)["in_all"]["wal_bytes"]
+    return {**result, "good": all(in_all[name] <= most for name, most in MUST.items())}
+
+
+def _run(calls: int, *, page_images: bool) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="leadway-bench-") as folder,
         EmbeddedRedis(Path(folder) / "redis") as redis,
@@ -51,6 +73,9 @@ def run(*, calls: int = 1000) -> dict[str, Any]:
             Path(folder), database_url=postgres.create_database("cost"), redis_url=redis.url, settings=SETTINGS
         ) as world,
     ):
+        if not page_images:
+            for statement in ("ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()"):
+                _write_alone(world, statement)
         world.double.set_rate_limit(per_window=None, announced=100_000)
         world.start("web", "worker", "beat")
         _write(world, "UPDATE accounts SET next_reconcile_at = now() + interval '1 day',"
@@ -66,12 +91,21 @@ def run(*, calls: int = 1000) -> dict[str, Any]:
             for name, value in idle_from.used.items()
         }
         placed = [
-            world.double.place_call(actions=["CALL_TRANSFER"], contact=f"contact-{number}") for number in range(calls)
+            world.double.place_call(
+                actions=["CALL_TRANSFER", *("SMS", "DATA_EXTRACTION")[: 1 + number % 2]],
+                contact=f"contact-{number}",
+                fields={"transcript": _transcript(number)},
+            )
+            for number in range(calls)
         ]
         _pause(world, "all")
+        bytes_before = _stored_bytes(world)
+        _write_alone(world, "CHECKPOINT")
         readings = [_read(world, postgres)]
         for start in range(0, calls, AT_ONCE):
-            deliveries = [world.double.notify(call, wait=False) for call in placed[start : start + AT_ONCE]]
+            deliveries = [
+                world.double.notify(call, dialect=Dialect.THIN, wait=False) for call in placed[start : start + AT_ONCE]
+            ]
             assert all(each.wait(30) and each.accepted for each in deliveries)
         eventually(lambda: _received(world) >= calls, timeout=120, every=0.2, describe="all to be taken in")
         readings.append(_read(world, postgres))
@@ -84,9 +118,11 @@ def run(*, calls: int = 1000) -> dict[str, Any]:
         eventually(lambda: world.scalar(done) >= calls, timeout=300, every=0.2, describe="all notes to be written")
         readings.append(_read(world, postgres))
         assert len(world.double.truth.notes()) == calls
+        stored_bytes = (_stored_bytes(world) - bytes_before) / calls
     steps = dict(zip(("receipt", "fetch", "note"), pairwise(readings), strict=True))
     told = {step: _per_call(before, after, idle, calls) for step, (before, after) in steps.items()}
-    return {**told, "in_all": {name: round(sum(step[name] for step in told.values()), 2) for name in idle}}
+    in_all = {name: round(sum(step[name] for step in told.values()), 2) for name in idle}
+    return {**told, "in_all": {**in_all, "stored_bytes": round(stored_bytes)}}
 
 
 def _per_call(before: Reading, after: Reading, idle: dict[str, float], calls: int) -> dict[str, float]:
@@ -105,6 +141,19 @@ def _read(world: World, postgres: PostgresServer) -> Reading:
     sums = ", ".join(f"sum({column}) AS {name}" for name, column in VERSIONS.items())
     [row] = world.rows(f"SELECT {sums} FROM pg_stat_user_tables")
     return Reading(time.monotonic(), used | {name: float(row[name]) for name in VERSIONS})
+
+
+def _transcript(number: int) -> str:
+    """Of TRANSCRIPT characters, unlike any other call's."""
+    words = random.Random(number).choices(SENTENCE.split(), k=TRANSCRIPT // 4)
+    lines = [f"{('bot', 'human')[at % 2]}:{' '.join(words[12 * at : 12 * at + 12])}" for at in range(len(words) // 12)]
+    return "\n".join(lines)[:TRANSCRIPT]
+
+
+def _stored_bytes(world: World) -> float:
+    _write_alone(world, "VACUUM")
+    of_tables = "SELECT sum(pg_total_relation_size(relid)) FROM pg_stat_user_tables"
+    return float(world.scalar(of_tables))
 
 
 def _cpu_ms(pid: int) -> float:
@@ -132,6 +181,14 @@ def _pause(world: World, work: str | None) -> None:
             " SELECT location_id, 'person', :work, 'the benchmark measures step by step', now(), 0 FROM accounts",
             work=work,
         )
+
+
+def _write_alone(world: World, statement: str) -> None:
+    """What cannot be part of a transaction."""
+    engine = sa.create_engine(world.database_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()
 
 
 def _write(world: World, statement: str, **values: Any) -> None:
