@@ -21,6 +21,7 @@ from webhook.known_accounts import KnownAccounts
 from webhook.ops import pages
 from webhook.receiver import Receiver
 from webhook.rejection_counter import RejectionCounter
+from webhook.verdict_copy import verdict_copy
 from workers.process.draining import draining
 from workers.process.heartbeat import heartbeating
 from workers.process.wake_up import Waker
@@ -48,8 +49,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     errors.answer_for(app)
     app.register_blueprint(receiver.blueprint)
-    app.register_blueprint(health.blueprint_for(database, settings))
-    app.register_blueprint(pages.blueprint_for(database, settings))
+    verdict = verdict_copy(database, settings)
+    app.register_blueprint(health.blueprint_for(database, settings, verdict))
+    app.register_blueprint(pages.blueprint_for(database, settings, verdict))
     try:
         with database.transaction() as connection:
             accounts.upsert_from_settings(connection, settings, cipher=cipher)

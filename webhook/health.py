@@ -1,4 +1,5 @@
-"""`/livez`: the process lives; `/readyz`: it can take in notifications; `/metrics`: of all processes of the host."""
+"""`/livez`: the process lives; `/readyz`: it can take in notifications, and with `?verbose` the verdict on the whole
+system; `/metrics`: of all processes of the host."""
 
 import hmac
 import os
@@ -17,6 +18,7 @@ from models.database import Database
 from models.intake import journal
 from models.reports import backlog
 from models.reports.backlog import Backlog
+from models.reports.verdict.findings import Verdict, as_json
 from models.settings import Settings
 from models.work import heartbeats
 from models.work.heartbeats import Heartbeat
@@ -32,11 +34,11 @@ PROBE_LIMIT_SECONDS = 1.0
 """Deadline of a probe's database call: a hanging database must not occupy the threads that notifications need."""
 
 
-def blueprint_for(database: Database, settings: Settings) -> Blueprint:
+def blueprint_for(database: Database, settings: Settings, verdict: CopyOf[Verdict]) -> Blueprint:
     blueprint = Blueprint("health", __name__)
     pool = DeadlinePool(2, seconds=PROBE_LIMIT_SECONDS, name="health")
     problem = CopyOf(lambda: _problem(database, pool))
-    scrape = CopyOf(lambda: _scrape(database, pool, settings.journal_folder))
+    scrape = CopyOf(lambda: _scrape(database, pool, settings.journal_folder, verdict))
 
     @blueprint.get("/livez")
     def livez() -> Response:
@@ -44,9 +46,15 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
 
     @blueprint.get("/readyz")
     def readyz() -> Response:
-        """200 if the database answers and has this code's schema, else 503. Redis may be away: no receipt needs it."""
+        """200 if the database answers and has this code's schema, else 503. Redis may be away: no receipt needs it.
+
+        `?verbose`: the verdict too, to whoever may see the metrics. It changes nothing in the status.
+        """
         found = problem.get()
-        response = jsonify(status="ready") if found is None else jsonify(status="not ready", problem=found)
+        told: dict[str, object] = {"status": "ready"} if found is None else {"status": "not ready", "problem": found}
+        if "verbose" in request.args and _may_see_metrics(settings.metrics_token):
+            told |= as_json(verdict.get())
+        response = jsonify(told)
         response.status_code = 200 if found is None else 503
         return response
 
@@ -82,7 +90,7 @@ def _problem(database: Database, pool: DeadlinePool) -> str | None:
     return None if is_up_to_date else "the database has another schema: run `leadway-calls migrate`"
 
 
-def _scrape(database: Database, pool: DeadlinePool, journal_folder: Path | None) -> bytes:
+def _scrape(database: Database, pool: DeadlinePool, journal_folder: Path | None, verdict: CopyOf[Verdict]) -> bytes:
     registry = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry.register(SharedCounters(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
@@ -90,6 +98,7 @@ def _scrape(database: Database, pool: DeadlinePool, journal_folder: Path | None)
         registry.register(REGISTRY)
     registry.register(_JournalCollector(journal_folder))
     registry.register(_BacklogCollector(database, pool))
+    registry.register(_VerdictCollector(verdict))
     return generate_latest(registry)
 
 
@@ -105,6 +114,23 @@ class _JournalCollector:
         yield GaugeMetricFamily(
             "leadway_journal_oldest_age_seconds", "Age of the oldest of them; 0: there is none.", found.oldest_seconds
         )
+
+
+class _VerdictCollector:
+    """One gauge for each rule that could be asked: none of those that need the database while it is away."""
+
+    def __init__(self, verdict: CopyOf[Verdict]) -> None:
+        self._verdict = verdict
+
+    def collect(self) -> Iterator[Metric]:
+        told = GaugeMetricFamily(
+            "leadway_verdict", "1 while the rule finds something, else 0.", labels=["rule", "severity"]
+        )
+        verdict = self._verdict.get()
+        found = {each.rule for each in verdict.findings}
+        for rule, severity in verdict.asked.items():
+            told.add_metric([rule, severity], int(rule in found))
+        yield told
 
 
 class _BacklogCollector:

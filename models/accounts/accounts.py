@@ -34,6 +34,7 @@ accounts_table = sa.Table(
         "open_until", UtcDateTime, nullable=True, comment="circuit breaker: no request is sent until then; null: closed"
     ),
     sa.Column("outages_in_a_row", sa.Integer, nullable=False, default=0, comment="without a success between"),
+    sa.Column("outages_since", UtcDateTime, nullable=True, comment="when the first of them came; null: there is none"),
     sa.Column("added_at", UtcDateTime, nullable=False),
     sa.Column("removed_at", UtcDateTime, nullable=True, comment="its notifications are ignored, its calls kept"),
     sa.Column("complete_from", UtcDateTime, nullable=True, comment="every call Leadway lists from here …"),
@@ -90,6 +91,7 @@ class Account:
     follow_up_age_hours: int
     open_until: datetime | None
     outages_in_a_row: int
+    outages_since: datetime | None
     added_at: datetime
     removed_at: datetime | None
     complete_from: datetime | None
@@ -232,7 +234,7 @@ def token_is_new(connection: Connection, location_id: str, **values: Any) -> Non
 
     Raises UnknownAccount.
     """
-    _update(connection, location_id, **values, open_until=None, outages_in_a_row=0)
+    _update(connection, location_id, **values, open_until=None, outages_in_a_row=0, outages_since=None)
     resume(connection, location_id, causes=CAUSED_BY_TOKEN)
 
 

@@ -64,7 +64,7 @@ def record_outage(connection: Connection, location_id: str, *, first_seconds: fl
     counted = connection.execute(
         sa.update(accounts_table)
         .where(accounts_table.c.location_id == location_id, lets_requests_through())
-        .values(outages_in_a_row=_outages + 1)
+        .values(outages_in_a_row=_outages + 1, outages_since=sa.func.coalesce(accounts_table.c.outages_since, moment()))
         .returning(_outages)
     ).scalar_one_or_none()
     if counted is None or counted < OUTAGES_BEFORE_OPEN:
@@ -80,5 +80,5 @@ def record_success(connection: Connection, location_id: str) -> None:
     connection.execute(
         sa.update(accounts_table)
         .where(accounts_table.c.location_id == location_id, _outages > 0)
-        .values(outages_in_a_row=0, open_until=None)
+        .values(outages_in_a_row=0, outages_since=None, open_until=None)
     )

@@ -114,6 +114,12 @@ def due_probes(connection: Connection) -> list[Pause]:
     return [Pause(*row) for row in connection.execute(statement)]
 
 
+def all_of(connection: Connection) -> list[Pause]:
+    """The pauses of every account, oldest first."""
+    query = sa.select(*columns_of(pauses_table, Pause)).order_by(pauses_table.c.paused_at)
+    return [Pause(*row) for row in connection.execute(query)]
+
+
 def of_account(connection: Connection, location_id: str) -> list[Pause]:
     """The account's pauses, oldest first."""
     query = sa.select(*columns_of(pauses_table, Pause)).where(pauses_table.c.location_id == location_id)

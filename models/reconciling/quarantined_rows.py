@@ -4,6 +4,7 @@ What is kept is enough to find the call at Leadway, or to ask its support: never
 stored later by another way counts no more.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -72,13 +73,17 @@ def record(connection: Connection, window: Window, rows: Iterable[RefusedRow]) -
         connection.execute(statement.on_conflict_do_update(index_elements=["location_id", "row_key"], set_=news))
 
 
-def lately(connection: Connection, location_id: str) -> dict[str, int]:
-    """How many rows of the account were listed in the last week and are no stored call, by reason."""
+def lately(connection: Connection) -> defaultdict[str, dict[str, int]]:
+    """How many rows were listed in the last week and are no stored call, by account and reason."""
     c = quarantined_rows_table.c
-    counted = sa.select(c.reason, sa.func.count()).where(
-        c.location_id == location_id, c.last_seen_at > moment(-LATELY_SECONDS), IS_NO_CALL
+    counted = sa.select(c.location_id, c.reason, sa.func.count()).where(
+        c.last_seen_at > moment(-LATELY_SECONDS), IS_NO_CALL
     )
-    return {reason: int(number) for reason, number in connection.execute(counted.group_by(c.reason).order_by(c.reason))}
+    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    by = (c.location_id, c.reason)
+    for location_id, reason, number in connection.execute(counted.group_by(*by).order_by(*by)):
+        found[location_id][reason] = int(number)
+    return found
 
 
 def forget_old(connection: Connection, location_id: str) -> None:

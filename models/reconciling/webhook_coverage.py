@@ -18,7 +18,7 @@ from models.intake import rejection_counts
 from models.intake.notifications import notifications_table
 from models.intake.rejection_counts import rejection_counts_table
 from models.reconciling.unresolved import IS_UNRESOLVED
-from models.reconciling.windows import WindowKind, reconciliations_table
+from models.reconciling.windows import WINDOW_IS_OPEN, WindowKind, reconciliations_table
 
 PATIENCE = timedelta(minutes=10)
 """An unannounced call that began later does not count: it may still go on, or its notification may be on its way."""
@@ -69,29 +69,27 @@ class Completeness:
     unresolved_notifications: int
 
 
+def of_accounts(connection: Connection, *location_ids: str) -> dict[str, Completeness]:
+    """Of these accounts, removed or not, or of all, in one statement. Calls of the last day are those that began in the
+    last 24 hours."""
+    query = _COMPLETENESS if not location_ids else _COMPLETENESS.where(accounts_table.c.location_id.in_(location_ids))
+    return {row.location_id: _completeness(row) for row in connection.execute(query)}
+
+
 def of_account(connection: Connection, location_id: str) -> Completeness:
-    """For an account of `accounts`, removed or not. Calls of the last day are those that began in the last 24 hours."""
-    account = connection.execute(sa.select(accounts_table).where(accounts_table.c.location_id == location_id)).one()
-    number, announced = _announced(connection, location_id)
-    unresolved = sa.select(sa.func.count()).where(notifications_table.c.location_id == location_id, IS_UNRESOLVED)
-    held_up = (
-        sa.select(reconciliations_table.c.error)
-        .where(
-            reconciliations_table.c.location_id == location_id,
-            reconciliations_table.c.kind == WindowKind.REGULAR,
-            reconciliations_table.c.finished_at.is_(None),
-        )
-        .limit(1)
-    )
+    return of_accounts(connection, location_id)[location_id]
+
+
+def _completeness(row: Any) -> Completeness:
     return Completeness(
-        complete_from=account.complete_from,
-        complete_until=account.complete_until,
-        held_up_by=connection.execute(held_up).scalar_one_or_none(),
-        calls_in_the_last_day=number,
-        unannounced_in_the_last_day=number - announced,
-        alarm=None if account.webhook_alarm is None else AlarmCause(account.webhook_alarm),
-        alarm_since=account.webhook_alarm_at,
-        unresolved_notifications=int(connection.execute(unresolved).scalar_one()),
+        complete_from=row.complete_from,
+        complete_until=row.complete_until,
+        held_up_by=row.held_up_by,
+        calls_in_the_last_day=row.calls,
+        unannounced_in_the_last_day=row.calls - row.announced,
+        alarm=None if row.webhook_alarm is None else AlarmCause(row.webhook_alarm),
+        alarm_since=row.webhook_alarm_at,
+        unresolved_notifications=row.unresolved,
     )
 
 
@@ -132,7 +130,7 @@ def _began_since(time: Any) -> sa.ColumnElement[bool]:
     return sa.or_(calls_table.c.started_at >= time, unread)
 
 
-def _is_judged(location_id: str) -> sa.ColumnElement[bool]:
+def _is_judged(location_id: str | sa.Column[str]) -> sa.ColumnElement[bool]:
     return sa.and_(
         calls_table.c.location_id == location_id,
         calls_table.c.origin != Origin.BACKFILL,
@@ -169,3 +167,36 @@ def _likely_cause(connection: Connection, location_id: str) -> AlarmCause:
     if "cannot_write_down" in reasons:
         return AlarmCause.NOT_WRITTEN_DOWN
     return AlarmCause.REFUSED if reasons else AlarmCause.NEVER_ARRIVED
+
+
+_account = accounts_table.c
+
+
+def _of_the_account(query: sa.Select[Any], name: str) -> sa.Label[Any]:
+    return query.correlate(accounts_table).scalar_subquery().label(name)
+
+
+_ITS_CALLS = sa.and_(_is_judged(_account.location_id), _began_since(moment(-86_400)))
+_COMPLETENESS = sa.select(
+    _account.location_id, _account.complete_from, _account.complete_until, _account.webhook_alarm,
+    _account.webhook_alarm_at,
+    _of_the_account(sa.select(sa.func.count(calls_table.c.call_id)).where(_ITS_CALLS), "calls"),
+    _of_the_account(sa.select(sa.func.count(calls_table.c.announced_at)).where(_ITS_CALLS), "announced"),
+    _of_the_account(
+        sa.select(sa.func.count(notifications_table.c.notification_id)).where(
+            notifications_table.c.location_id == _account.location_id, IS_UNRESOLVED
+        ),
+        "unresolved",
+    ),
+    _of_the_account(
+        sa.select(reconciliations_table.c.error)
+        .where(
+            reconciliations_table.c.location_id == _account.location_id,
+            reconciliations_table.c.kind == WindowKind.REGULAR,
+            WINDOW_IS_OPEN,
+        )
+        .limit(1),
+        "held_up_by",
+    ),
+)  # fmt: skip
+"""By correlated subqueries, so that each account's rows are found by their index."""

@@ -1,7 +1,7 @@
 """The overview of every account: what waits and runs, what is dead or unclear, pauses, completeness, today's counts."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,18 +10,17 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.accounts import accounts, pauses
-from models.accounts.accounts import Account
+from models.accounts.accounts import Account, accounts_table
 from models.accounts.pauses import Pause
 from models.calls.calls import CALL, Origin, calls_table
-from models.database import now
+from models.database import UtcDateTime, now
 from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
 from models.intake.notifications import notifications_table
 from models.reconciling import quarantined_rows, webhook_coverage
 from models.reconciling.webhook_coverage import Completeness
-from models.reports.backlog import SINCE, STANDING, WORK
-from models.work.work_rows import STATUS, WorkStatus, work_table
-
-IDS_SHOWN = 3
+from models.reports import backlog
+from models.reports.backlog import UNSETTLED, Group, OldestCall
+from models.work.work_rows import WorkStatus
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Dead:
     cause: str
     number: int
     oldest_ids: tuple[str, ...]
-    """Ids of calls or follow-ups, at most IDS_SHOWN."""
+    """Ids of calls or follow-ups, at most `backlog.IDS_SHOWN`."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,7 @@ class Unclear:
     for_a_person: int
     """How many of these wait until a person settles them."""
     oldest_ids: tuple[str, ...]
-    """Of those for a person, at most IDS_SHOWN."""
-
-
-@dataclass(frozen=True)
-class OldestCall:
-    """The pending call that became known first and was never stored."""
-
-    call_id: str
-    waits_since: datetime
-    seconds: float
+    """Of those for a person, at most `backlog.IDS_SHOWN`."""
 
 
 @dataclass(frozen=True)
@@ -93,118 +83,114 @@ class AccountOverview:
 
 
 def of_accounts(connection: Connection, at: datetime | None = None) -> list[AccountOverview]:
-    """One for each account that is served, as of `at` (default: now), at the cost of a few indexed queries each."""
+    """One for each account that is served, as of `at` (default: now), at the cost of a few statements for all."""
     at = at or now(connection)
-    return [_of(connection, account, at) for account in accounts.served(connection)]
+    served = accounts.served(connection)
+    groups, ids = backlog.groups(connection), backlog.ids_for_a_person(connection)
+    oldest, completeness = backlog.oldest_waiting_calls(connection, at), webhook_coverage.of_accounts(connection)
+    refused = quarantined_rows.lately(connection)
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    counted = {row.location_id: row for row in connection.execute(_COUNTED, {"midnight": midnight})}
+    paused: defaultdict[str, list[Pause]] = defaultdict(list)
+    for pause in pauses.all_of(connection):
+        paused[pause.location_id].append(pause)
+    return [
+        _of(
+            account,
+            groups[account.location_id],
+            ids,
+            at=at,
+            oldest_waiting_call=oldest.get(account.location_id),
+            paused=paused[account.location_id],
+            last_notification_at=counted[account.location_id].last_notification_at,
+            today=Today(*counted[account.location_id][2:]),
+            completeness=completeness[account.location_id],
+            quarantined_rows=refused[account.location_id],
+        )
+        for account in served
+        if account.location_id in counted and account.location_id in completeness
+    ]
 
 
-def _of(connection: Connection, account: Account, at: datetime) -> AccountOverview:
-    location_id = account.location_id
-    groups = _groups(connection, location_id)
-    calls, follow_ups = ([each for each in groups if each.work == kind.name] for kind in (CALL, FOLLOW_UP))
-    pending = [group for group in calls if group.status == WorkStatus.PENDING]
-    unclear = [group for group in follow_ups if group.status == FollowUpState.UNCLEAR]
+def _of(
+    account: Account,
+    groups: Sequence[Group],
+    ids: Mapping[tuple[str, str, str, str | None], tuple[str, ...]],
+    *,
+    at: datetime,
+    **facts: Any,
+) -> AccountOverview:
+    def number(work: str, status: str) -> int:
+        return sum(group.number for group in groups if (group.work, group.status) == (work, status))
+
+    unclear = [group for group in groups if group.status == FollowUpState.UNCLEAR]
+    for_a_person = [group for group in unclear if group.for_a_person]
     return AccountOverview(
         account=account,
-        waiting_calls=sum(group.number for group in pending if group.marked),
-        oldest_waiting_call=_oldest_waiting_call(connection, location_id, at),
-        unsettled_calls=sum(group.number for group in pending if not group.marked),
-        waiting_follow_ups=sum(group.number for group in follow_ups if group.status == WorkStatus.PENDING),
-        running=sum(group.number for group in calls + follow_ups if group.status == WorkStatus.RUNNING),
-        dead=_dead(connection, location_id, groups),
+        waiting_calls=number(CALL.name, WorkStatus.PENDING),
+        unsettled_calls=number(CALL.name, UNSETTLED),
+        waiting_follow_ups=number(FOLLOW_UP.name, WorkStatus.PENDING),
+        running=sum(group.number for group in groups if group.status == WorkStatus.RUNNING),
+        dead=dead_by_cause(groups, ids),
         unclear=Unclear(
             number=sum(group.number for group in unclear),
             oldest_seconds=max(((at - group.since).total_seconds() for group in unclear), default=None),
-            for_a_person=sum(group.number for group in unclear if group.marked),
-            oldest_ids=_oldest_ids(connection, location_id, _FOR_A_PERSON),
+            for_a_person=sum(group.number for group in for_a_person),
+            oldest_ids=tuple(
+                subject
+                for cause in sorted({group.cause for group in for_a_person}, key=str)
+                for subject in ids[account.location_id, FOLLOW_UP.name, FollowUpState.UNCLEAR, cause]
+            )[: backlog.IDS_SHOWN],
         ),
-        paused=pauses.of_account(connection, location_id),
-        last_notification_at=connection.execute(
-            sa.select(sa.func.max(notifications_table.c.received_at)).where(
-                notifications_table.c.location_id == location_id
-            )
-        ).scalar_one(),
-        today=_today(connection, location_id, at.replace(hour=0, minute=0, second=0, microsecond=0)),
-        completeness=webhook_coverage.of_account(connection, location_id),
-        quarantined_rows=quarantined_rows.lately(connection, location_id),
+        **facts,
     )
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Rows of work that agree in kind, status, cause and mark."""
-
-    work: str
-    status: str
-    dead_cause: str | None
-    marked: bool
-    """A call: never stored. A follow-up: without a due time, for it waits for a person."""
-    number: int
-    since: datetime
-
-
-def _groups(connection: Connection, location_id: str) -> list[_Group]:
-    return [_Group(*row) for row in connection.execute(_GROUPS, {"this_location": location_id})]
-
-
-_w = work_table.c
-_BY: tuple[Any, ...] = (
-    _w.kind,
-    STANDING.label("status"),
-    _w.dead_cause,
-    sa.case((_w.kind == CALL.name, _w.first_heard_at.is_not(None)), else_=_w.due_at.is_(None)).label("marked"),
-)
-_GROUPS: sa.Select[Any] = (
-    sa.select(*_BY, sa.func.count(), sa.func.min(SINCE))
-    .select_from(WORK)
-    .where(_w.location_id == sa.bindparam("this_location"), _w.kind.in_((CALL.name, FOLLOW_UP.name)))
-    .group_by(*_BY)
-)
-
-
-def _dead(connection: Connection, location_id: str, groups: Sequence[_Group]) -> tuple[Dead, ...]:
-    numbers: Counter[tuple[str, str]] = Counter()
+def dead_by_cause(
+    groups: Sequence[Group], ids: Mapping[tuple[str, str, str, str | None], tuple[str, ...]]
+) -> tuple[Dead, ...]:
+    """Of the groups of one account."""
+    numbers: defaultdict[tuple[str, str, str], int] = defaultdict(int)
     for group in groups:
         if group.status == WorkStatus.DEAD:
-            numbers[group.work, group.dead_cause or "unknown"] += group.number
+            numbers[group.location_id, group.work, group.cause or "unknown"] += group.number
     return tuple(
-        Dead(
-            work, cause, number,
-            _oldest_ids(
-                connection, location_id,
-                (_w.kind == work) & (_w.dead_cause == cause) & (sa.literal(WorkStatus.DEAD) == STANDING),
-            ),
-        )
-        for (work, cause), number in sorted(numbers.items())
-    )  # fmt: skip
-
-
-_FOR_A_PERSON = (follow_ups_table.c.status == FollowUpState.UNCLEAR) & _w.due_at.is_(None)
-
-
-def _oldest_ids(connection: Connection, location_id: str, which: sa.ColumnElement[bool]) -> tuple[str, ...]:
-    rows = sa.select(_w.subject).select_from(WORK).where(_w.location_id == location_id, which)
-    return tuple(connection.execute(rows.order_by(_w.created_at).limit(IDS_SHOWN)).scalars())
-
-
-def _oldest_waiting_call(connection: Connection, location_id: str, at: datetime) -> OldestCall | None:
-    unread = sa.select(_w.subject, _w.first_heard_at).where(
-        _w.kind == CALL.name, _w.location_id == location_id, _w.first_heard_at.is_not(None),
-        STATUS == WorkStatus.PENDING,
-    )  # fmt: skip
-    oldest = connection.execute(unread.order_by(_w.first_heard_at).limit(1)).first()
-    return oldest and OldestCall(*oldest, max(0.0, (at - oldest.first_heard_at).total_seconds()))
-
-
-def _today(connection: Connection, location_id: str, midnight: datetime) -> Today:
-    call, follow_up, notification = calls_table.c, follow_ups_table.c, notifications_table.c
-    only_backfilled = (call.origin == Origin.BACKFILL) & call.announced_at.is_(None)
-    heard_of_today = sa.and_(call.location_id == location_id, call.first_heard_at >= midnight, ~only_backfilled)
-    its_call = (follow_up.location_id == call.location_id) & (follow_up.call_id == call.call_id)
-    number = sa.select(sa.func.count())
-    queries = (
-        number.where(notification.location_id == location_id, notification.received_at >= midnight),
-        number.where(heard_of_today),
-        number.where(heard_of_today, its_call, follow_up.status == FollowUpState.DONE),
+        Dead(work, cause, number, ids[location_id, work, WorkStatus.DEAD, cause])
+        for (location_id, work, cause), number in sorted(numbers.items())
     )
-    return Today(*(int(connection.execute(query).scalar_one()) for query in queries))
+
+
+def _counted_of_the_account(name: str, query: sa.Select[Any]) -> sa.Label[Any]:
+    return query.correlate(accounts_table).scalar_subquery().label(name)
+
+
+_a, _call, _notification = accounts_table.c, calls_table.c, notifications_table.c
+_MIDNIGHT = sa.bindparam("midnight", type_=UtcDateTime)
+_ONLY_BACKFILLED = (_call.origin == Origin.BACKFILL) & _call.announced_at.is_(None)
+_HEARD_OF_TODAY = sa.and_(_call.location_id == _a.location_id, _call.first_heard_at >= _MIDNIGHT, ~_ONLY_BACKFILLED)
+_ITS_DONE = sa.and_(
+    follow_ups_table.c.location_id == _call.location_id, follow_ups_table.c.call_id == _call.call_id,
+    follow_ups_table.c.status == FollowUpState.DONE,
+)  # fmt: skip
+_COUNTED = sa.select(
+    _a.location_id,
+    _counted_of_the_account(
+        "last_notification_at",
+        sa.select(sa.func.max(_notification.received_at)).where(_notification.location_id == _a.location_id),
+    ),
+    _counted_of_the_account(
+        "notifications",
+        sa.select(sa.func.count(_notification.notification_id)).where(
+            _notification.location_id == _a.location_id, _notification.received_at >= _MIDNIGHT
+        ),
+    ),
+    _counted_of_the_account("calls", sa.select(sa.func.count(_call.call_id)).where(_HEARD_OF_TODAY)),
+    _counted_of_the_account(
+        "follow_ups",
+        sa.select(sa.func.count(follow_ups_table.c.follow_up_id))
+        .select_from(calls_table)
+        .join(follow_ups_table, _ITS_DONE)
+        .where(_HEARD_OF_TODAY),
+    ),
+).where(_a.removed_at.is_(None))
+"""By correlated subqueries, so that each account's rows are found by their index."""

@@ -4,14 +4,17 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 from pydantic import SecretStr
 
+from models.calls import calls
 from models.calls.calls import work_key
 from models.reconciling import schedule
-from tests.support.rows import booked_call, change, fetch, write
+from tests.support.hearts import beating
+from tests.support.rows import booked_call, call_log, change, dead_call, fetch, write
 from tests.support.waiting import eventually
 from tests.support.world import World
 from tests.webhook.conftest import Intake
@@ -50,6 +53,49 @@ def test_what_waits_is_told_by_account_work_and_status_with_the_age_of_the_oldes
     assert 'status="complete"' not in told
     assert 'status="pending",work="window"' not in told, "how long it takes is no backlog"
     assert f"leadway_rows{labels.replace('call', 'notification')} 1.0" in told, "it waits to be taken in"
+
+
+def test_the_verdict_is_told_to_whoever_may_see_metrics_and_as_a_gauge_for_each_rule(intake: Intake) -> None:
+    def asked(path: str, **environ: str) -> tuple[int, Any]:
+        answer = intake.app.test_client().get(path, environ_base=environ or LOOPBACK)
+        return answer.status_code, answer.json if answer.is_json else answer.text
+
+    with beating(intake.database):
+        status, told = asked("/readyz?verbose")
+        assert (status, told["status"], told["verdict"], told["findings"]) == (200, "ready", "fine", [])
+        dead_call(intake.database, "call-1", location_id=intake.double.location_id)
+        status, told = asked("/readyz?verbose")
+        assert (status, told["verdict"]) == (200, "needs_a_person"), "it takes notifications in as before"
+        assert [each["rule"] for each in told["findings"]] == ["dead_call"]
+        metrics = asked("/metrics")[1]
+        assert 'leadway_verdict{rule="dead_call",severity="warning"} 1.0' in metrics
+        assert 'leadway_verdict{rule="worker_missing",severity="critical"} 0.0' in metrics
+        assert asked("/readyz?verbose", **ELSEWHERE) == (200, {"status": "ready"})
+        write(intake.database, calls.replay, intake.double.location_id, "call-1")
+        assert 'leadway_verdict{rule="dead_call",severity="warning"} 0.0' in asked("/metrics")[1]
+
+
+def test_without_its_database_web_tells_what_it_still_sees(redis_url: str, tmp_path: Path) -> None:
+    with Intake(f"sqlite:///{tmp_path}/empty.db", redis_url) as intake:
+        client = intake.app.test_client()
+        told = client.get("/readyz?verbose", environ_base=LOOPBACK)
+        assert (told.status_code, told.json["verdict"]) == (503, "cannot_tell")
+        assert [each["rule"] for each in told.json["findings"]] == ["database_unusable"]
+        metrics = client.get("/metrics", environ_base=LOOPBACK).text
+    assert 'leadway_verdict{rule="database_unusable",severity="critical"} 1.0' in metrics
+    assert 'leadway_verdict{rule="redis_unreachable",severity="critical"} 0.0' in metrics
+    assert "worker_missing" not in metrics, "nobody was asked"
+
+
+def test_a_log_that_is_not_settled_is_no_waiting_call(intake: Intake) -> None:
+    call = intake.double.place_call()
+    intake.post(intake.message(call))
+    intake.take_in()
+    fetch(intake.database, call_log(call.call_id, duration_seconds=95.0), location_id=call.location_id)
+    told = intake.app.test_client().get("/metrics").text
+    labels = f'location_id="{call.location_id}",status="%s",work="call"'
+    assert f"leadway_rows{{{labels % 'unsettled'}}} 1.0" in told
+    assert labels % "pending" not in told
 
 
 def test_answers_are_counted_by_status_reason_and_credential(intake: Intake) -> None:

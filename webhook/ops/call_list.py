@@ -9,16 +9,18 @@ from models.database import Database, now
 from models.reports import call_list, overview
 from models.reports.call_list import CallFilter, Cursor
 from models.reports.overview import AccountOverview
+from models.reports.verdict.findings import Verdict
 from models.settings import Settings
 from models.work import heartbeats
 from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
+from webhook.copies import CopyOf
 from webhook.ops import frame
 
 PAGE = 50
 """Calls per page."""
 CARDS = 6
 """With more accounts than CARDS, accounts without work and problems get no card and are only counted."""
-NEEDED_ROLES = {kind: meanwhile for kind, meanwhile in NEEDED_PROCESSES.items() if kind != "web"}
+NEEDED_KINDS = tuple(kind for kind in NEEDED_PROCESSES if kind != "web")
 """Without web: whoever reads this page has been answered by a web process, whatever its heartbeat says."""
 
 CHOICES = (
@@ -32,7 +34,7 @@ CHOICES = (
 )
 
 
-def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None:
+def add_to(blueprint: Blueprint, database: Database, settings: Settings, verdict: CopyOf[Verdict]) -> None:
     @blueprint.get("/")
     def calls() -> str:
         location_id = request.args.get("account") or None
@@ -52,25 +54,15 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
             now=at,
             accounts=accounts,
             carded=[each for each in accounts if len(accounts) <= CARDS or needs_a_look(each)],
-            problems=problems(accounts, processes),
+            verdict=verdict.get(),
+            names={each.account.location_id: each.account.name for each in accounts},
             kinds=_kinds(processes),
-            mixed_versions=heartbeats.mixed_versions(processes),
-            skewed_clocks=heartbeats.skewed_clocks(processes),
             flower=_flower(settings.flower_port),
             choices=CHOICES,
             chosen_account=location_id,
             chosen_status=shown,
             refresh=None if after else frame.REFRESH_SECONDS,
         )
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that keeps work from being done. `tone` is a colour of `wording.Said`."""
-
-    words: str
-    what_to_do: str
-    tone: str = "bad"
 
 
 @dataclass(frozen=True)
@@ -84,34 +76,6 @@ class ProcessKind:
     silent: tuple[float, ...]
 
 
-def problems(accounts: list[AccountOverview], processes: list[Heartbeat]) -> list[Problem]:
-    """What keeps calls or notes from being worked on, worst first, for somebody who was paged."""
-    found = [
-        Problem(
-            f"No {kind} is alive.",
-            f"Start it: the line {kind} of the Procfile. Until then {meanwhile}.",
-            "warn" if kind == "beat" else "bad",
-        )
-        for kind, meanwhile in NEEDED_ROLES.items()
-        if not any(each.process == kind and each.is_alive for each in processes)
-    ]
-    for each in accounts:
-        name = each.account.name or each.account.location_id
-        found += [Problem(f"{name} is paused ({pause.cause}).", pause.detail) for pause in each.paused]
-        if number := sum(dead.number for dead in each.dead):
-            causes = ", ".join(sorted({dead.cause.replace("_", " ") for dead in each.dead}))
-            found.append(Problem(f"{name}: {number} dead ({causes}).", "Look at each, then leadway-calls replay."))
-        if each.unclear.for_a_person:
-            found.append(
-                Problem(
-                    f"{name}: {each.unclear.for_a_person} unclear, waiting for a person.",
-                    "Look into the CRM, then leadway-calls follow-up ID --is-there or --send-again.",
-                    "warn",
-                )
-            )
-    return found
-
-
 def needs_a_look(each: AccountOverview) -> bool:
     """Whether an account has work that is not done, or a problem."""
     return bool(
@@ -120,7 +84,7 @@ def needs_a_look(each: AccountOverview) -> bool:
 
 
 def _kinds(processes: list[Heartbeat]) -> list[ProcessKind]:
-    names = [*NEEDED_ROLES, *sorted({each.process for each in processes} - set(NEEDED_ROLES))]
+    names = [*NEEDED_KINDS, *sorted({each.process for each in processes} - set(NEEDED_KINDS))]
     return [
         ProcessKind(
             name,

@@ -8,7 +8,9 @@ from flask import Blueprint, Response, make_response, render_template
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.database import Database
+from models.reports.verdict.findings import Verdict
 from models.settings import Settings
+from webhook.copies import CopyOf
 from webhook.deadline import DeadlinePool
 from webhook.ops import access, call_list, frame, one_call, setup, wording
 
@@ -28,7 +30,7 @@ PAGE_LIMIT_SECONDS = 1.0
 """Deadline of the question whether the database answers, which each page asks first."""
 
 
-def blueprint_for(database: Database, settings: Settings) -> Blueprint:
+def blueprint_for(database: Database, settings: Settings, verdict: CopyOf[Verdict]) -> Blueprint:
     blueprint = Blueprint(
         "ops",
         __name__,
@@ -38,7 +40,7 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
         static_folder="static",
     )
     wording.teach(blueprint)
-    call_list.add_to(blueprint, database, settings)
+    call_list.add_to(blueprint, database, settings, verdict)
     one_call.add_to(blueprint, database)
     setup.add_to(blueprint, database, settings.journal_folder)
 

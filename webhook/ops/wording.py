@@ -1,15 +1,18 @@
 """Words and colours on the operators' pages: of states, times and credentials."""
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from flask import Blueprint
+from markupsafe import Markup, escape
 
 from models.accounts import circuit_breaker
 from models.follow_ups import languages
 from models.reports.call_list import ListedCall
 from models.reports.timeline import KnownCall
+from models.reports.verdict.findings import Severity
 from webhook.rejections import Reason
 
 
@@ -32,6 +35,8 @@ def teach(blueprint: Blueprint) -> None:
         action,
         authenticated_by,
         reason,
+        tone,
+        sentence,
     ):
         blueprint.add_app_template_filter(filter_, filter_.__name__)
     blueprint.add_app_template_filter(as_json, "as_json")
@@ -74,6 +79,16 @@ def reason(value: str) -> str:
         return f"{_plain(value).capitalize()}."
 
 
+def tone(severity: Severity) -> str:
+    return _TONES[severity]
+
+
+def sentence(text: str) -> Markup:
+    """Words of the verdict as a sentence: with a capital letter and a full stop; what stands in backticks, as code."""
+    whole = f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(whole))))  # noqa: S704 - escaped
+
+
 def local(at: datetime, time_zone: str | None) -> str:
     """ "Mon 23 Nov, 11:32" in `time_zone`; with the year when it is not the current one."""
     zone, _name = languages.zone_of(time_zone or "UTC")
@@ -110,6 +125,7 @@ def _plain(name: str) -> str:
     return name.replace("_", " ")
 
 
+_TONES = {Severity.CRITICAL: "bad", Severity.WARNING: "warn", Severity.INFO: "calm"}
 _CALL_STATES = {
     "complete": Said("stored", "good"),
     "running": Said("being fetched", "busy"),

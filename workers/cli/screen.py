@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from models.accounts.pauses import ALL_WORK, Pause
+from models.reports.wording import age as age  # as every other word of the screen, for the commands
+from models.reports.wording import count as count
 
 NOTHING = "–"
 PIPED_WIDTH = 400
@@ -25,24 +27,6 @@ def when(moment: datetime | None) -> str:
 def known(moment: datetime | None, more: str = "") -> str | None:
     """`2026-03-01T09:30:00Z` and what more is known with that time; None, so no fact to show, without a time."""
     return None if moment is None else when(moment) + more
-
-
-def age(seconds: float) -> str:
-    """At most the two largest units: `45 s`, `3 min`, `2 h 5 min`, `3 d 4 h`."""
-    whole = max(0, int(seconds))
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{minutes} min"
-    if whole < 86_400:
-        return f"{hours} h {minutes % 60} min"
-    return f"{days} d {hours % 24} h"
-
-
-def count(number: int, noun: str) -> str:
-    """`1 call`, `2 calls`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def because(text: str, reason: str | None) -> str:

@@ -1,38 +1,33 @@
-"""Whether the system needs a person: looks at database, Redis, processes and accounts."""
+"""What `status` and `doctor` look at: the verdict, and beside it the numbers that a person wants to see."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
-from models.accounts.pauses import PauseCause
-from models.database import now
 from models.intake import inbox, journal, quarantine
 from models.intake.inbox import Waiting
 from models.intake.journal import WaitingInJournals
 from models.reports import overview
 from models.reports.overview import AccountOverview
+from models.reports.verdict import judging
+from models.reports.verdict.findings import Around, Finding, State, Verdict
 from models.settings import Settings, read_settings
 from models.work import heartbeats
-from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
-from workers.app import QUEUES
+from models.work.heartbeats import Heartbeat
 from workers.cli.opened import Failure, expected_errors, opened
 from workers.cli.screen import age, count
+from workers.process import redis_look
 
-PING_SECONDS = 1.0
-FINE, NEEDS_A_PERSON, CANNOT_TELL = range(3)
+REDIS_SECONDS = 1.0
+EXIT_CODES = {State.FINE: 0, State.NEEDS_A_PERSON: 1, State.CANNOT_TELL: 2}
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What `status` shows. `redis_reachable` None: REDIS_URL is not set, so Redis was not asked."""
+    """What `status` shows."""
 
-    at: datetime
-    database_reachable: bool
-    redis_reachable: bool | None
+    verdict: Verdict
+    around: Around
     processes: Sequence[Heartbeat]
     accounts: Sequence[AccountOverview]
     inbox: Waiting
@@ -40,87 +35,43 @@ class Standing:
     """Of this host."""
     quarantined: int
     """Notifications of the last day."""
-    reasons: Sequence[str]
-    """Why a person is needed, or why nothing is known; one sentence each, with what to do."""
 
     @property
-    def exit_code(self) -> int:
-        if not self.database_reachable:
-            return CANNOT_TELL
-        return NEEDS_A_PERSON if self.reasons else FINE
+    def at(self) -> datetime:
+        return self.verdict.at
 
 
 def look() -> Standing:
-    """Looks at everything. Raises nothing for what a person can put right: `reasons` holds that."""
-    settings = None
+    """Looks at everything. Raises nothing for what a person can put right: the verdict holds that."""
+    around = Around()
     try:
         with expected_errors():
             settings = read_settings()
+        around = look_around(settings)
         with opened() as this, this.database.reading() as connection:
-            at = now(connection)
-            processes, accounts = heartbeats.all_of(connection), overview.of_accounts(connection)
+            verdict = judging.judge(connection, around)
+            processes, accounts = heartbeats.all_of(connection), overview.of_accounts(connection, verdict.at)
             waiting, quarantined = inbox.waiting(connection), quarantine.in_the_last_day(connection)
     except Failure as failure:
-        reachable = None if settings is None else _redis_answers(settings)
-        journals = journal.waiting(None if settings is None else settings.journal_folder)
-        return Standing(datetime.now(UTC), False, reachable, (), (), Waiting(0, 0.0), journals, 0, (failure.message,))
-    reachable, journals = _redis_answers(settings), journal.waiting(settings.journal_folder)
-    reasons = [
-        *_of_processes(processes, reachable),
-        *_of_inbox(waiting, quarantined),
-        *_of_journals(journals),
-        *(each for one in accounts for each in _of_account(one)),
-    ]
-    return Standing(at, True, reachable, processes, accounts, waiting, journals, quarantined, reasons)
+        told, _, do = failure.message.partition(": ")
+        verdict = judging.without_database(around, told=told, do=do)
+        processes, accounts, waiting, quarantined = [], [], Waiting(0, 0.0), 0
+    journals = around.journals or WaitingInJournals(0, 0.0)
+    return Standing(verdict, around, processes, accounts, waiting, journals, quarantined)
 
 
-def _redis_answers(settings: Settings) -> bool | None:
-    if "redis_url" not in settings.model_fields_set:
-        return None  # the address of an embedded one is known only to the processes that it was started for
-    try:
-        with redis_client(settings, PING_SECONDS) as client:
-            return bool(client.ping())
-    except (redis.RedisError, ValueError, OSError):
-        return False
+def look_around(settings: Settings) -> Around:
+    """Redis only where REDIS_URL is set: the address of an embedded one is known only to the processes that it was
+    started for."""
+    is_set = "redis_url" in settings.model_fields_set
+    seen = redis_look.look(settings.redis_url, seconds=REDIS_SECONDS) if is_set else None
+    return Around(redis=seen, journals=journal.waiting(settings.journal_folder))
 
 
-def redis_client(settings: Settings, seconds: float) -> redis.Redis:
-    """A client that gives up after `seconds`. Raises ValueError for a REDIS_URL that is none."""
-    limits = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
-    return redis.Redis.from_url(settings.redis_url, **limits, retry=Retry(NoBackoff(), 0))
-
-
-def _of_processes(processes: Sequence[Heartbeat], redis_reachable: bool | None) -> list[str]:
-    alive = {each.process for each in processes if each.is_alive}
-    reasons = [
-        f"no {name} process is alive: start one; until then {meanwhile}"
-        for name, meanwhile in NEEDED_PROCESSES.items()
-        if name not in alive
-    ]
-    if skewed := heartbeats.skewed_clocks(processes):
-        reasons.append(f"clocks differ from the database's ({skewed}): let all hosts keep time by NTP")
-    if unconsumed := heartbeats.unconsumed_queues(processes, QUEUES):
-        reasons.append(f"workers are alive and take nothing from {', '.join(unconsumed)}: look at Redis, restart them")
-    if redis_reachable is False:
-        reasons.append("Redis does not answer: notifications are received, everything else waits until it is back")
-    return reasons
-
-
-def _of_inbox(waiting: Waiting, quarantined: int) -> Iterator[str]:
-    if waiting.is_too_long:
-        yield f"{waiting_told(waiting)}: look whether a worker runs, and what it logs"
-    if quarantined:
-        yield (
-            f"the database refused {count(quarantined, 'notification')} in the last day: look into its table"
-            " quarantine. The calls are found in Leadway's list."
-        )
-
-
-def _of_journals(found: WaitingInJournals) -> Iterator[str]:
-    if found.unreadable:
-        yield f"{', '.join(found.unreadable)} in LEADWAY_JOURNAL_DIR cannot be read: look whose files they are"
-    if found.is_too_long:
-        yield f"{in_journals_told(found)}: look whether web or a worker runs on this host and reaches the database"
+def reason(finding: Finding) -> str:
+    """A finding in one line: where, what is the matter, what to do."""
+    where = f"{finding.location_id}: " if finding.location_id else ""
+    return f"{where}{finding.told}: {finding.do.removesuffix('.')}."
 
 
 def in_journals_told(waiting: Waiting) -> str:
@@ -136,52 +87,3 @@ def waiting_told(waiting: Waiting) -> str:
     return (
         f"{count(waiting.number, 'notification')} {wait} to be taken in, the oldest for {age(waiting.oldest_seconds)}"
     )
-
-
-def _of_account(one: AccountOverview) -> list[str]:
-    location_id = one.account.location_id
-    reasons = [
-        f"{location_id} is paused by {each.cause}: {each.detail}"
-        for each in one.paused
-        if each.cause != PauseCause.PERSON
-    ]
-    if one.account.api_token_encrypted is None:
-        reasons.append(f"{location_id} has no API token: `leadway-calls accounts set-token {location_id}`")
-    if one.account.references_lost_at is not None:
-        reasons.append(
-            f"{location_id}: Leadway returned a note without our reference line, by which it would be found again."
-            " Whether an unclear note is there is left to a person: look for a workflow or an app that changes notes."
-        )
-    if one.quarantined_rows:
-        number = sum(one.quarantined_rows.values())
-        reasons.append(
-            f"{location_id}: {count(number, 'listed row')} could not be taken in ({', '.join(one.quarantined_rows)}):"
-            " table quarantined_rows tells when; ask Leadway's support about the calls of that time"
-        )
-    found = one.completeness
-    if found.alarm is not None:
-        reasons.append(
-            f"{location_id}: the webhook does not tell of every call ({found.unannounced_in_the_last_day} of"
-            f" {found.calls_in_the_last_day} in the last day came unannounced): {found.alarm.sentence}"
-        )
-    for each in one.dead:
-        what, how = _DEAD[each.work]
-        ids = _some(each.oldest_ids, each.number)
-        reasons.append(f"{location_id}: {count(each.number, what)} ({each.cause}): {ids}. {how}")
-    if one.unclear.for_a_person:
-        number, ids = one.unclear.for_a_person, _some(one.unclear.oldest_ids, one.unclear.for_a_person)
-        reasons.append(
-            f"{location_id}: {count(number, 'unclear follow-up')} that only a person can settle: {ids}."
-            " `leadway-calls follow-up ID` says how."
-        )
-    return reasons
-
-
-def _some(ids: Sequence[str], number: int) -> str:
-    return ", ".join(ids) + (f" and {number - len(ids)} more" if number > len(ids) else "")
-
-
-_DEAD = {
-    "call": ("dead call", "`leadway-calls call ID` tells why; `leadway-calls replay call --dead` fetches them again."),
-    "follow_up": ("dead follow-up", "`leadway-calls follow-up ID` tells why and what to do."),
-}

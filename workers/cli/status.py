@@ -9,60 +9,80 @@ import click
 
 from models.reconciling.webhook_coverage import Completeness
 from models.reports.overview import AccountOverview
-from models.work.heartbeats import mixed_versions, skewed_clocks
+from models.reports.verdict import findings
+from models.reports.verdict.findings import Severity, State
 from workers.cli.accounts_shown import api_outages
 from workers.cli.screen import NOTHING, age, count, heading, known, say, show_facts, when, work_of
-from workers.cli.standing import Standing, in_journals_told, look, waiting_told
+from workers.cli.standing import EXIT_CODES, Standing, in_journals_told, look, reason, waiting_told
 
 
 @click.command
 @click.option("--json", "in_json", is_flag=True, help="For programs: the same as one JSON object.")
+@click.option("--check", is_flag=True, help="For cron and health checks: prints only what needs a person.")
+@click.option(
+    "--least",
+    type=click.Choice([each.value for each in Severity if each.needs_a_person]),
+    default=Severity.WARNING.value,
+    show_default=True,
+    help="What is less severe needs nobody: it changes no exit status.",
+)
 @click.pass_context
-def status(ctx: click.Context, in_json: bool) -> None:
+def status(ctx: click.Context, in_json: bool, check: bool, least: str) -> None:
     """Tells in one screen whether everything is well: each account's work, the processes, database and Redis.
 
-    Exit status: 0 fine; 1 something needs a person: dead calls or follow-ups, an account whose token, location, scope
-    or version is refused, unclear follow-ups that only a person can settle, no web, worker or beat alive, Redis away,
-    notifications that no worker takes in;
-    2 it cannot tell, because the database is away or not ready.
+    Exit status: 0 fine; 1 something needs a person; 2 it cannot tell, because the database is away or not ready, or a
+    setting cannot be used. The same with --check, which prints nothing when all is well.
 
     \b
     Examples:
       leadway-calls status
-      leadway-calls status --json | jq '.accounts[] | {location_id, waiting_calls}'
+      leadway-calls status --json | jq '.findings[] | {rule, told}'
+      leadway-calls status --check
+      leadway-calls status --check --least critical || exit 1
     """
     standing = look()
+    found = standing.verdict.for_a_person(least=Severity(least))
     if in_json:
         click.echo(json.dumps(as_json(standing), indent=2))
+    elif check:
+        for each in found:
+            say(f"{each.severity} {each.rule}: {reason(each)}")
     else:
         show(standing)
-    ctx.exit(standing.exit_code)
+    state = standing.verdict.state
+    ctx.exit(EXIT_CODES[State.FINE if state is State.NEEDS_A_PERSON and not found else state])
 
 
 def show(standing: Standing) -> None:
     for one in standing.accounts:
         heading(f"{one.account.location_id}  {one.account.name}".rstrip())
         show_facts(_facts(one, standing))
-    if standing.database_reachable and not standing.accounts:
-        say("No account is served yet: add one with `leadway-calls accounts add LOCATION`.")
     heading("System")
     show_facts(_system_facts(standing))
-    if not standing.reasons:
+    verdict = standing.verdict
+    for_a_person = verdict.for_a_person()
+    known = [each for each in verdict.findings if each not in for_a_person]
+    if not for_a_person:
         say("Everything is well.")
-        return
-    heading("Needs a person" if standing.database_reachable else "Cannot tell", wrong=True)
-    for reason in standing.reasons:
-        say(f"- {reason}")
+    else:
+        heading("Needs a person" if verdict.is_known else "Cannot tell", wrong=True)
+    for each in for_a_person:
+        say(f"- {reason(each)}")
+    if known:
+        heading("To know")
+    for each in known:
+        say(f"- {reason(each)}")
 
 
 def as_json(standing: Standing) -> dict[str, Any]:
     """The contract of `--json`: every key is always there, null where nothing is known. Times are ISO 8601 in UTC."""
+    redis = standing.around.redis
     return {
         "at": when(standing.at),
-        "verdict": ("fine", "needs_a_person", "cannot_tell")[standing.exit_code],
-        "reasons": list(standing.reasons),
-        "database": {"reachable": standing.database_reachable},
-        "redis": {"reachable": standing.redis_reachable},
+        **findings.as_json(standing.verdict),
+        "reasons": [reason(each) for each in standing.verdict.for_a_person()],
+        "database": {"reachable": standing.verdict.is_known},
+        "redis": {"reachable": None if redis is None else redis.trouble is None},
         "inbox": {
             "number": standing.inbox.number,
             "oldest_seconds": round(standing.inbox.oldest_seconds, 1),
@@ -168,9 +188,9 @@ def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str 
 
 def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
     yield "at", f"{when(standing.at)}, days are UTC"
-    yield "database", "answers" if standing.database_reachable else "not usable"
-    redis = {True: "answers", False: "does not answer", None: "REDIS_URL is not set: not looked at"}
-    yield "Redis", redis[standing.redis_reachable]
+    yield "database", "answers" if standing.verdict.is_known else "not usable"
+    seen = standing.around.redis
+    yield "Redis", "REDIS_URL is not set: not looked at" if seen is None else seen.trouble or "answers"
     if standing.inbox.number:
         yield "inbox", waiting_told(standing.inbox)
     if standing.journals.number:
@@ -178,10 +198,6 @@ def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
     alive = [each for each in standing.processes if each.is_alive]
     by_kind = [(kind, sum(each.process == kind for each in alive)) for kind in dict.fromkeys(e.process for e in alive)]
     yield "alive", ", ".join(f"{number} {kind}" for kind, number in by_kind) or NOTHING
-    if mixed := mixed_versions(standing.processes):
-        yield "versions", mixed
-    if skewed := skewed_clocks(standing.processes):
-        yield "clocks", skewed
     for each in standing.processes:
         if not each.is_alive:
             yield "gone", f"{each.name}, last heard {age(each.seconds_ago)} ago"

@@ -15,7 +15,9 @@ from models.database import WEB, Database
 from models.settings import Settings
 from tests.support.rows import add_account, call_log
 from webhook.ops import pages
+from webhook.verdict_copy import verdict_copy
 
+NO_REDIS = "redis://127.0.0.1:1/0"
 PASSWORD = "öps-pässword-längst"
 
 
@@ -35,16 +37,17 @@ class Pages:
         return response.text
 
 
-def pages_on(database_url: str, *, password: str | None = PASSWORD) -> Pages:
+def pages_on(database_url: str, *, redis_url: str = NO_REDIS, password: str | None = PASSWORD) -> Pages:
     app = Flask("webhook", static_folder=None)
-    settings = Settings(_env_file=None, database_url=database_url, ops_password=password)
-    app.register_blueprint(pages.blueprint_for(Database(settings.database_url, limits=WEB), settings))
+    settings = Settings(_env_file=None, database_url=database_url, redis_url=redis_url, ops_password=password)
+    database = Database(settings.database_url, limits=WEB)
+    app.register_blueprint(pages.blueprint_for(database, settings, verdict_copy(database, settings)))
     return Pages(app.test_client())
 
 
 @pytest.fixture
-def ops(database_url: str) -> Pages:
-    return pages_on(database_url)
+def ops(database_url: str, redis_url: str) -> Pages:
+    return pages_on(database_url, redis_url=redis_url)
 
 
 @pytest.fixture

@@ -104,8 +104,9 @@ def test_the_status_names_what_is_dead_paused_or_waits_for_a_person_and_what_to_
     page = ops.text("/ops/")
     assert "All is well" not in page
     for words in (
-        "Clínica is paused (token).", "Write a new token with set-token.", "1 dead (poison)",
-        "1 unclear, waiting for a person", "--is-there",
+        "<bdi>Clínica</bdi>: Everything paused by token since", "Write a new token with set-token.",
+        "1 dead call (poison): call-2.", "1 unclear follow-up that only a person can settle (timed_out)",
+        "<code>leadway-calls follow-up ID</code> says how to settle it.",
     ):  # fmt: skip
         assert words in page
 
@@ -121,8 +122,8 @@ def test_the_status_says_whether_the_circuit_breaker_is_open_or_half_open(ops: P
 def test_the_status_says_which_processes_are_alive_and_which_are_missing(ops: Pages, database: Database) -> None:
     with beating(database, "worker"):
         page = ops.text("/ops/")
-    assert "No beat is alive" in page
-    assert "No worker is alive" not in page
+    assert "No beat process is alive" in page
+    assert "No worker process is alive" not in page
     assert "1 alive, 32 at once" in page
     with beating(database):
         page = ops.text("/ops/")

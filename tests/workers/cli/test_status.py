@@ -10,11 +10,13 @@ import sqlalchemy as sa
 
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
+from models.accounts.token_encryption import cipher_for
 from models.database import Database, moment
 from models.intake import inbox, quarantine
 from models.work import heartbeats
 from tests.support.hearts import beating
 from tests.support.rows import (
+    ENCRYPTION_KEY,
     LOCATION,
     SECRET,
     SUMMARY,
@@ -37,7 +39,7 @@ from tests.workers.cli.conftest import Commands
 from workers.process.heartbeat import version_of_this_process
 
 KEYS = {
-    "at", "verdict", "reasons", "database", "redis", "inbox", "journals", "quarantined_notifications", "processes",
+    "at", "verdict", "findings", "reasons", "database", "redis", "inbox", "journals", "quarantined_notifications", "processes",
     "accounts",
 }  # fmt: skip
 
@@ -71,7 +73,7 @@ def test_live_processes_of_different_releases_are_told_and_need_nobody(run: Comm
     write(running, heartbeats.beat, "worker-2@there", process="worker", version="0.0.9+0003")
     result = run("status")
     assert result.exit_code == 0, result.output
-    assert re.search(r"versions +0\.0\.9\+0003: worker-2@there; \S+: beat-1@here", result.output)
+    assert "0.0.9+0003: worker-2@there;" in result.output
     told = {each["name"]: each["version"] for each in _json(run)["processes"]}
     assert told["worker-2@there"] == "0.0.9+0003"
     assert told["worker-1@here"] == told["web-1@here"] == version_of_this_process()
@@ -181,7 +183,44 @@ def test_an_account_without_a_token_needs_a_person(run: Commands, running: Datab
     write(running, accounts.add, "AnotherLocation00001")
     result = run("status")
     assert result.exit_code == 1
-    assert "AnotherLocation00001 has no API token" in result.output
+    assert "AnotherLocation00001: it has no API token" in result.output
+
+
+def test_a_check_prints_only_what_needs_a_person_and_fails_from_the_least_severity_on(
+    run: Commands, running: Database, redis_url: str
+) -> None:
+    def check(*words: str) -> tuple[int, str]:
+        result = run("status", "--check", *words, REDIS_URL=redis_url, COLUMNS="400")
+        return result.exit_code, result.output
+
+    write(running, pauses.pause, LOCATION, cause=PauseCause.PERSON, detail="Until Monday.")
+    assert check() == (0, "")
+    dead_call(running, "call-2", location_id=_another(running))
+    code, printed = check()
+    assert (code, printed.count("\n")) == (1, 1)
+    assert printed.startswith(
+        "warning dead_call: AnotherLocation00001: 1 dead call (not_found): call-2: `leadway-calls"
+    )
+    assert check("--least", "critical") == (0, "")
+    receive(running, "one")
+    with running.inbox.transaction() as connection:
+        connection.execute(sa.update(inbox.inbox_table).values(received_at=moment(-61)))
+    code, printed = check("--least", "critical")
+    assert (code, printed.split(":")[0]) == (1, "critical notifications_not_taken_in")
+
+
+def _another(database: Database) -> str:
+    """A second account, with a token."""
+    write(database, accounts.add, "AnotherLocation00001")
+    write(database, accounts.set_token, "AnotherLocation00001", TOKEN, cipher=cipher_for([ENCRYPTION_KEY]))
+    return "AnotherLocation00001"
+
+
+def test_a_check_that_cannot_tell_is_exit_status_2_and_says_why(environment: dict[str, str]) -> None:
+    run = Commands({**environment, "DATABASE_URL": "sqlite:////proc/none/x.db"})
+    result = run("status", "--check", "--least", "critical")
+    assert result.exit_code == 2
+    assert result.output.startswith("critical database_unusable:")
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_a_row_that_cannot_be_taken_in_is_set_aside_and_told_and_holds_up_nothin
         reconcile(at_work)
         [aside] = at_work.rows("quarantined_rows")
         with at_work.database.reading() as connection:
-            told = quarantined_rows.lately(connection, at_work.location_id)
+            told = quarantined_rows.lately(connection)[at_work.location_id]
         assert told == {aside["reason"]: 1}
         assert [each["event"] for each in at_work.said].count("listed_row_quarantined") == aside["times"]
 
@@ -139,7 +139,7 @@ def test_a_quarantined_call_that_is_stored_later_alarms_no_more(at_work: AtWork)
     at_work.announce(bad)
     at_work.fetch(bad)
     with at_work.database.reading() as connection:
-        assert quarantined_rows.lately(connection, at_work.location_id) == {}
+        assert quarantined_rows.lately(connection)[at_work.location_id] == {}
 
 
 def test_an_api_whose_every_answer_is_too_large_moves_no_mark_and_says_why(at_work: AtWork) -> None:

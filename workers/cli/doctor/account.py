@@ -12,15 +12,13 @@ from models.accounts import accounts, pauses
 from models.accounts.accounts import Account
 from models.accounts.pauses import PauseCause
 from models.calls.calls import calls_table
-from models.database import now
 from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_table
 from models.intake import inbox, notifications
 from models.intake.notifications import NotificationStatus
-from models.reconciling import webhook_coverage
 from models.work.work_rows import Lane
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 from workers.cli.doctor.checks import Check, failed, fine, warning
-from workers.cli.screen import when, work_of
+from workers.cli.screen import when
 from workers.cli.standing import waiting_told
 from workers.leadway.client import LeadwayClient
 from workers.leadway.errors import ErrorKind, LeadwayError
@@ -28,7 +26,6 @@ from workers.process.connections import Connections
 
 CHECK_SECONDS = 15.0
 LEADWAY_SKEW_SECONDS = 30.0
-QUIET_DAYS = 3.0
 NOBODY = "000000000000000000000000"
 """An id in the form of Leadway's that names nothing: what is asked is whether we may ask."""
 MAY_ASK = (ErrorKind.NOT_FOUND, ErrorKind.CONTACT_UNKNOWN, ErrorKind.REFUSED, ErrorKind.WRONG_KIND)
@@ -51,6 +48,9 @@ def of_account(this: Connections, account: Account) -> Iterator[Check]:
 
 
 def _checks(this: Connections, account: Account) -> Iterator[Check]:
+    if account.api_token_encrypted is None and account.token_expires_at is None:
+        yield _of_notifications(this, account.location_id)  # the verdict tells that there is no token to ask with
+        return
     seen = _Seen()
 
     def client() -> LeadwayClient:
@@ -68,7 +68,6 @@ def _checks(this: Connections, account: Account) -> Iterator[Check]:
     if seen.headers:
         yield _of_limits(this, account, seen.headers)
         yield _of_clock(seen.headers)
-    yield from _of_pauses(this, account.location_id)
     yield _of_notifications(this, account.location_id)
 
 
@@ -84,8 +83,6 @@ def _of_token(account: Account, error: LeadwayError | None) -> Check:
     """Token, location and Version header, told apart by the message of the one answer."""
     location_id = account.location_id
     set_one = f"make one in the portal and set it: `leadway-calls accounts set-token {location_id}`"
-    if account.api_token_encrypted is None and account.token_expires_at is None:
-        return failed("API token", "it has none", set_one)
     if error is None or error.kind is ErrorKind.SCOPE:
         return fine("API token", "Leadway accepts it, and the Version header with it")
     name = {ErrorKind.LOCATION: "location", ErrorKind.VERSION: "Version header"}.get(error.kind, "API token")
@@ -176,37 +173,20 @@ def _of_clock(headers: Mapping[str, str]) -> Check:
     return warning("clock and Leadway's", told, "let this machine keep time by NTP")
 
 
-def _of_pauses(this: Connections, location_id: str) -> Iterator[Check]:
-    with this.database.reading() as connection:
-        paused = pauses.of_account(connection, location_id)
-    for each in paused:
-        name, told = f"paused by {each.cause}", f"{work_of(each)} since {when(each.paused_at)}"
-        if each.cause == PauseCause.PERSON:
-            yield warning(name, told, each.detail)
-        else:
-            yield failed(name, told, f"{each.detail} It is looked at again by itself.")
-
-
 def _of_notifications(this: Connections, location_id: str) -> Check:
+    """Whether the webhook was pasted well. Whether it works on is the verdict's."""
     name, do = "notifications", "compare the webhook in Leadway with the URL of the setup page under /ops/setup"
     with this.database.reading() as connection:
-        at = now(connection)
         newest = notifications.newest(connection, location_id=location_id, limit=1)
         waiting = inbox.waiting(connection, location_id)
         secret, _ = accounts.has_intake_secrets(connection, location_id)
-        alarm = webhook_coverage.of_account(connection, location_id).alarm
     if not newest and waiting.number:
         return fine(name, f"{waiting_told(waiting)}; none came before")
     if not newest:
         door = "" if secret else "; it has no intake secret, so only signed ones could be told to be genuine"
         return warning(name, f"none came yet{door}", do)
     last = newest[0]
-    days = (at - last.last_received_at).total_seconds() / 86_400
     told = f"the last came at {when(last.last_received_at)}, authenticated by {last.authenticated_by}"
-    if alarm is not None:
-        return failed(name, f"{told}; {alarm.sentence}", do)
     if last.status != NotificationStatus.ACCEPTED:
         return warning(name, f"{told}; it was {last.status} ({last.reason})", do)
-    if days > QUIET_DAYS:
-        return warning(name, f"{told}, {days:.0f} days ago", do)
     return fine(name, told)

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 class Verdict(StrEnum):
     OK = "ok"
+    NOTE = "note"
+    """Worth knowing; nobody has to do anything."""
     WARNING = "warning"
     """It works, or may work, but somebody should look."""
     FAILED = "failed"

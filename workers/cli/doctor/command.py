@@ -12,10 +12,9 @@ from workers.cli.doctor.system import examine
 from workers.cli.opened import WRONG_USAGE, Failure
 from workers.cli.screen import count, heading, say
 from workers.telemetry.logs import set_up_logs
-from workers.telemetry.metrics_files import share_counters
 
 EXIT_FAILED = 1
-SIGNS = {"ok": "ok     ", "warning": "WARNING", "failed": "FAILED "}
+SIGNS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "failed": "FAILED "}
 
 
 @click.command
@@ -41,7 +40,6 @@ def doctor(ctx: click.Context, location: str | None, address: str | None, in_jso
     except SettingsError as error:
         raise Failure(str(error), exit_code=WRONG_USAGE) from None
     set_up_logs(level="ERROR", form="console")
-    share_counters(settings)
     checks: list[Check] = []
     for check in examine(settings, location_id=location, address=address):
         if not in_json:

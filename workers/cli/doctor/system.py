@@ -3,30 +3,28 @@
 Nothing is changed: rows are read, and Leadway is asked by harmless GET requests only, within the account's budget.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
-import redis
 import requests
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
 from models.accounts import accounts
-from models.accounts.token_encryption import cipher_for
+from models.accounts.token_encryption import KEY_FILE, cipher_for
 from models.database import COMMAND, Database, now
 from models.follow_ups.rules_file import RulesError, load_rules
-from models.intake import inbox, rejection_counts
+from models.reports.verdict import findings, judging
 from models.settings import Settings
 from models.work import heartbeats
-from workers.app import QUEUES
 from workers.cli.doctor.account import of_account
 from workers.cli.doctor.checks import Check, Verdict, failed, fine, warning
-from workers.cli.standing import redis_client, waiting_told
+from workers.cli.standing import look_around
 from workers.process.connections import open_connections
 
 ANSWER_SECONDS = 2.0
-START = {"web": "python -m webhook", "worker": "python -m workers", "beat": "python -m workers beat"}
 
 
 def examine(settings: Settings, *, location_id: str | None = None, address: str | None = None) -> Iterator[Check]:
@@ -35,29 +33,62 @@ def examine(settings: Settings, *, location_id: str | None = None, address: str 
     `address`: where Leadway reaches us, as `https://host`. Raises nothing for what a person can put right.
     """
     yield from _of_settings(settings)
-    yield _of_redis(settings)
+    around = look_around(settings)
+    if around.redis is None:
+        yield fine("Redis", "REDIS_URL is not set here, so it was not looked at: with `make run` it is embedded")
     database = _opened(settings)
     if isinstance(database, Check):
         yield database
+        yield from _told(judging.of_surroundings(around))
         return
     try:
         schema = _of_schema(database)
         yield schema
         if schema.verdict is Verdict.FAILED:
+            yield from _told(judging.of_surroundings(around))
             return
-        yield from _of_processes(database)
-        yield _of_inbox(database)
+        with database.reading() as connection:
+            verdict = judging.judge(connection, around)
+        yield from _of_verdict(verdict, location_id)
         yield _of_clock(database)
         yield from _of_address(settings, address)
-        yield from _of_refusals(database)
         yield from _of_accounts(settings, database, location_id)
     finally:
         database.close()
 
 
+def _of_verdict(verdict: findings.Verdict, location_id: str | None) -> Iterator[Check]:
+    """The state of the system, by the rules that page, `status` and metrics read too."""
+    found = [each for each in verdict.findings if location_id in (None, each.location_id) or each.location_id is None]
+    if not found:
+        yield fine("verdict", f"{len(verdict.asked)} rules were asked, and none found anything")
+    yield from _told(found)
+
+
+def _told(found: Sequence[findings.Finding]) -> Iterator[Check]:
+    for each in found:
+        yield Check(each.rule, _VERDICTS[each.severity], each.told, each.do, each.location_id)
+
+
+_VERDICTS = {
+    findings.Severity.CRITICAL: Verdict.FAILED,
+    findings.Severity.WARNING: Verdict.WARNING,
+    findings.Severity.INFO: Verdict.NOTE,
+}
+
+
+def _lacks_keys(settings: Settings) -> bool:
+    """Then a process that starts makes a key file; looking must not."""
+    return not settings.token_encryption_keys and not KEY_FILE.exists()
+
+
 def _of_settings(settings: Settings) -> Iterator[Check]:
     try:
-        cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
+        if _lacks_keys(settings):
+            told = f"TOKEN_ENCRYPTION_KEYS is not set, and there is no {KEY_FILE} here: no token can be read"
+            yield warning("encryption keys", told, "run this where the system runs, with its settings")
+        else:
+            cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
     except (ValueError, OSError):
         yield failed("encryption keys", "TOKEN_ENCRYPTION_KEYS cannot be used", "set Fernet keys, the first one writes")
     try:
@@ -71,27 +102,12 @@ def _of_settings(settings: Settings) -> Iterator[Check]:
             yield failed("Leadway's address", told, "write https://, as in the default")
 
 
-def _of_redis(settings: Settings) -> Check:
-    name = "Redis"
-    try:
-        with redis_client(settings, ANSWER_SECONDS) as client:
-            client.ping()
-            policy = client.info("memory").get("maxmemory_policy")
-    except (redis.RedisError, ValueError, OSError) as error:
-        if "redis_url" not in settings.model_fields_set:
-            told = "REDIS_URL is not set, and none answers at the usual address"
-            return warning(name, told, "set it; with `make run` it is known only to the processes that this starts")
-        told = f"it does not answer ({type(error).__name__}): notifications are received, everything else waits"
-        return failed(name, told, "start it, or correct REDIS_URL")
-    if policy not in ("noeviction", None):
-        told = f"it answers, but drops what it holds when it is full (maxmemory-policy {policy})"
-        return warning(name, told, "set maxmemory-policy noeviction")
-    return fine(name, "it answers")
-
-
 def _opened(settings: Settings) -> Database | Check:
     name, do = "database", "check that it runs, and DATABASE_URL"
     try:
+        url = sa.make_url(settings.database_url)
+        if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+            return failed("database schema", f"there is no file {url.database}", "run `leadway-calls migrate`")
         database = Database(settings.database_url, limits=COMMAND)
     except (sa.exc.ArgumentError, ImportError, OSError) as error:
         return failed(name, f"DATABASE_URL cannot be used ({type(error).__name__})", do)
@@ -109,36 +125,6 @@ def _of_schema(database: Database) -> Check:
     if is_current(database):
         return fine("database", "it answers and has the schema of this version")
     return failed("database schema", "it is not the one that this version needs", "run `leadway-calls migrate`")
-
-
-def _of_processes(database: Database) -> Iterator[Check]:
-    with database.reading() as connection:
-        known = heartbeats.all_of(connection)
-    for process, meanwhile in heartbeats.NEEDED_PROCESSES.items():
-        alive = [each for each in known if each.process == process and each.is_alive]
-        if alive:
-            yield fine(process, f"{len(alive)} alive")
-            continue
-        heard = [each.seconds_ago for each in known if each.process == process]
-        told = f"none is alive; last heard {min(heard):.0f} s ago" if heard else "none is alive, none was heard of"
-        do = f"start one: `{START[process]}`; until then {meanwhile}"
-        yield (warning if process == "beat" else failed)(process, told, do)
-    if mixed := heartbeats.mixed_versions(known):
-        yield warning("versions", f"processes run different ones ({mixed})", "restart those of the older release")
-    if unconsumed := heartbeats.unconsumed_queues(known, QUEUES):
-        yield warning(
-            "queues", f"no worker takes from {', '.join(unconsumed)}", "look at REDIS_URL, restart the workers"
-        )
-    if skewed := heartbeats.skewed_clocks(known):
-        yield warning("clocks", f"they differ from the database's ({skewed})", "let all hosts keep time by NTP")
-
-
-def _of_inbox(database: Database) -> Check:
-    with database.reading() as connection:
-        waiting = inbox.waiting(connection)
-    if waiting.is_too_long:
-        return failed("inbox", waiting_told(waiting), "look whether a worker runs, and what it logs")
-    return fine("inbox", waiting_told(waiting) if waiting.number else "nothing waits to be taken in")
 
 
 def _of_clock(database: Database) -> Check:
@@ -177,43 +163,15 @@ def _problem_of(base: str) -> str | None:
     )
 
 
-REFUSALS = {
-    "credentials_missing": "use the account's own URL, or add the header X-Intake-Secret",
-    "intake_secret_unknown": "paste the present URL or secret: `leadway-calls accounts rotate-secret` makes a new one",
-    "wrong_account": "the workflow of one location uses another one's URL: give each its own",
-    "signature_invalid": "look whether LEADWAY_WEBHOOK_PUBLIC_KEYS is the vendor's present key, or leave it unset",
-    "signature_keys_not_configured": "name its key in LEADWAY_WEBHOOK_PUBLIC_KEYS; built in is only the Ed25519 one",
-    "cannot_write_down": "the database was away; Leadway repeats these notifications",
-    "too_many_unknown_calls": "ask the vendor who signs for calls that do not exist; real calls come by the list",
-    "location_not_served": "add the location: `leadway-calls accounts add`",
-}
-
-
-def _of_refusals(database: Database) -> Iterator[Check]:
-    with database.reading() as connection:
-        at = now(connection)
-        today = rejection_counts.since(connection, at.replace(hour=0, minute=0, second=0, microsecond=0))
-    counts = [each for each in today if each.reason in REFUSALS or each.reason not in rejection_counts.IGNORED]
-    if not counts:
-        yield fine("refused notifications", "none today")
-    for reason in sorted({each.reason for each in counts}):
-        number = sum(each.number for each in counts if each.reason == reason)
-        latest = max(each.last_at for each in counts if each.reason == reason)
-        told = f"{number} today for {reason}, the last at {latest:%H:%M} UTC"
-        yield warning("refused notifications", told, REFUSALS.get(reason, "look at the setup page under /ops/"))
-
-
 def _of_accounts(settings: Settings, database: Database, location_id: str | None) -> Iterator[Check]:
     with database.reading() as connection:
         served = accounts.served(connection)
     chosen = [each for each in served if location_id in (None, each.location_id)]
-    if not served:
-        yield failed("accounts", "none is served yet", "add one: `leadway-calls accounts add LOCATION`")
-    elif not chosen:
+    if served and not chosen:
         known = ", ".join(each.location_id for each in served[:5])
         do = f"compare the id, or add it: `leadway-calls accounts add {location_id}`"
         yield failed("accounts", f"{location_id} is not served; served are {known}", do)
-    if not chosen:
+    if not chosen or _lacks_keys(settings):
         return
     try:
         this = open_connections(settings, worker="doctor", limits=COMMAND)

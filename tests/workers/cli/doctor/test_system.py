@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
 from models.accounts import accounts, oauth_grants, pauses
 from models.accounts.pauses import PauseCause
@@ -16,6 +17,7 @@ from models.work.heartbeats import heartbeats_table
 from tests.support.hearts import beating
 from tests.support.rows import notify, on_sqlite, receive
 from tests.support.worker import AtWork
+from workers.cli import main
 from workers.cli.doctor.checks import Check, Verdict
 from workers.cli.doctor.system import examine
 from workers.local.embedded_redis import free_port
@@ -57,7 +59,7 @@ def test_where_everything_is_well_nothing_fails_and_only_harmless_questions_are_
     [limits] = [check for check in found if check.name == "limits"]
     assert "are left today for all private integrations of the location" in limits.told
     told = {check.name for check in found}
-    assert {"Redis", "database", "web", "worker", "beat", "API token", "limits", "notifications", "clock"} <= told
+    assert {"verdict", "database", "API token", "limits", "notifications", "clock"} <= told
     assert {f"scope {scope}" for scope in (*SCOPES, "contacts.write")} <= told
     assert {request.method for request in well.requests()} == {"GET"}
     assert well.double.truth.notes() == []
@@ -179,9 +181,9 @@ def older_worker(at_work: AtWork) -> None:
 MISTAKES = [
     (no_database, "database", "DATABASE_URL"),
     (no_schema, "database schema", "migrate"),
-    (no_redis, "Redis", "REDIS_URL"),
-    (no_account, "accounts", "accounts add"),
-    (no_token, "API token", "set-token"),
+    (no_redis, "redis_unreachable", "REDIS_URL"),
+    (no_account, "no_account", "accounts add"),
+    (no_token, "account_without_token", "set-token"),
     (token_revoked, "API token", "set-token"),
     (token_of_another_location, "location", "location"),
     (token_written_with_another_key, "API token", "TOKEN_ENCRYPTION_KEYS"),
@@ -191,15 +193,16 @@ MISTAKES = [
     (leadway_away, "API", "LEADWAY_API_URL"),
     (clock_ahead, "clock and Leadway's", "NTP"),
     (lower_limit, "limits", "set-budget"),
-    (secret_that_nobody_has, "refused notifications", "rotate-secret"),
-    (signature_that_fits_no_key, "refused notifications", "LEADWAY_WEBHOOK_PUBLIC_KEYS"),
+    (secret_that_nobody_has, "notifications_refused", "rotate-secret"),
+    (signature_that_fits_no_key, "notifications_refused", "LEADWAY_WEBHOOK_PUBLIC_KEYS"),
     (no_notification, "notifications", "/ops/setup"),
-    (nobody_takes_in, "inbox", "worker"),
+    (nobody_takes_in, "notifications_not_taken_in", "worker"),
     (unresolved_notification, "notifications", "/ops/setup"),
-    (paused_by_a_person, "paused by person", "Until Monday."),
-    (older_worker, "versions", "0.0.9+0003: worker-2@there"),
+    (paused_by_a_person, "paused_by_person", "Until Monday."),
+    (older_worker, "versions_mixed", "0.0.9+0003: worker-2@there"),
 ]
-A_WARNING = {"clock and Leadway's", "limits", "refused notifications", "notifications", "paused by person", "versions"}
+A_WARNING = {"clock and Leadway's", "limits", "notifications", "no_account", "account_without_token"}
+A_NOTE = {"notifications_refused", "paused_by_person", "versions_mixed"}
 
 
 @on_sqlite
@@ -211,7 +214,8 @@ def test_each_mistake_is_named_with_the_next_step(
     assert set(found) == {"webhook", name} or name in ("database", "database schema")
     assert do in f"{found[name].told} {found[name].do}"
     assert found[name].do
-    assert found[name].verdict is (Verdict.WARNING if name in A_WARNING else Verdict.FAILED)
+    expected = Verdict.WARNING if name in A_WARNING else Verdict.NOTE if name in A_NOTE else Verdict.FAILED
+    assert found[name].verdict is expected
 
 
 @on_sqlite
@@ -224,9 +228,10 @@ def test_each_process_that_is_not_alive_is_named_with_how_it_is_started(
 ) -> None:
     end[process]()
     found = not_well(checks(well))
-    assert set(found) == {"webhook", process}
-    assert found[process].verdict is (Verdict.WARNING if process == "beat" else Verdict.FAILED)
-    assert f"`{do}`" in found[process].do
+    name = f"{process}_missing"
+    assert set(found) == {"webhook", name}
+    assert found[name].verdict is (Verdict.WARNING if process == "beat" else Verdict.FAILED)
+    assert f"`{do}`" in found[name].do
 
 
 @on_sqlite
@@ -246,7 +251,7 @@ def test_a_missing_scope_for_writing_is_known_from_the_note_that_was_refused(wel
     well.send(follow_up_id)
     found = not_well(checks(well))
     assert found["scope contacts.write"].verdict is Verdict.FAILED
-    assert found["paused by scope"].verdict is Verdict.FAILED
+    assert found["account_paused"].verdict is Verdict.FAILED
 
 
 def test_an_unknown_location_is_named_with_those_that_are_served(well: AtWork) -> None:
@@ -261,10 +266,14 @@ def test_the_address_from_outside_is_tried(well: AtWork) -> None:
     assert "proxy" in found["webhook from outside"].do
 
 
-def test_nothing_of_ours_is_changed(well: AtWork) -> None:
-    before = _everything(well.database)
+def test_nothing_of_ours_is_changed_in_the_database_or_on_disk(well: AtWork, tmp_path: Path) -> None:
+    before, files = _everything(well.database), sorted(tmp_path.rglob("*"))
     checks(well)
-    assert _everything(well.database) == before
+    checks(well, token_encryption_keys=())
+    checks(well, database_url="sqlite:///var/nothing.db")
+    run = CliRunner(env={"DATABASE_URL": well.settings.database_url, "REDIS_URL": well.settings.redis_url})
+    assert "check" in run.invoke(main, ["doctor"]).output
+    assert (_everything(well.database), sorted(tmp_path.rglob("*"))) == (before, files)
 
 
 def _everything(database: Database) -> dict[str, list[object]]:
