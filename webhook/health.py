@@ -18,7 +18,7 @@ from models.database import Database
 from models.intake import journal
 from models.reports import backlog
 from models.reports.backlog import Backlog
-from models.reports.verdict.findings import Verdict, as_json
+from models.reports.verdict.findings import SystemVerdict, as_json
 from models.settings import Settings
 from models.work import heartbeats
 from models.work.heartbeats import Heartbeat
@@ -34,7 +34,7 @@ PROBE_LIMIT_SECONDS = 1.0
 """Deadline of a probe's database call: a hanging database must not occupy the threads that notifications need."""
 
 
-def blueprint_for(database: Database, settings: Settings, verdict: CopyOf[Verdict]) -> Blueprint:
+def blueprint_for(database: Database, settings: Settings, verdict: CopyOf[SystemVerdict]) -> Blueprint:
     blueprint = Blueprint("health", __name__)
     pool = DeadlinePool(2, seconds=PROBE_LIMIT_SECONDS, name="health")
     problem = CopyOf(lambda: _problem(database, pool))
@@ -90,7 +90,9 @@ def _problem(database: Database, pool: DeadlinePool) -> str | None:
     return None if is_up_to_date else "the database has another schema: run `leadway-calls migrate`"
 
 
-def _scrape(database: Database, pool: DeadlinePool, journal_folder: Path | None, verdict: CopyOf[Verdict]) -> bytes:
+def _scrape(
+    database: Database, pool: DeadlinePool, journal_folder: Path | None, verdict: CopyOf[SystemVerdict]
+) -> bytes:
     registry = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry.register(SharedCounters(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
@@ -119,7 +121,7 @@ class _JournalCollector:
 class _VerdictCollector:
     """One gauge for each rule that could be asked: none of those that need the database while it is away."""
 
-    def __init__(self, verdict: CopyOf[Verdict]) -> None:
+    def __init__(self, verdict: CopyOf[SystemVerdict]) -> None:
         self._verdict = verdict
 
     def collect(self) -> Iterator[Metric]:

@@ -6,7 +6,7 @@ from migrations import is_current
 from models.database import Database
 from models.intake import journal
 from models.reports.verdict import judging
-from models.reports.verdict.findings import Around, Verdict
+from models.reports.verdict.findings import Around, SystemVerdict
 from models.settings import Settings
 from webhook.copies import CopyOf
 from webhook.deadline import DeadlinePool
@@ -14,15 +14,14 @@ from workers.process import redis_look
 
 LIMIT_SECONDS = 1.0
 """For the database's answers: a hanging database must not occupy the threads that ask."""
-REDIS_SECONDS = 0.5
 
 
-def verdict_copy(database: Database, settings: Settings) -> CopyOf[Verdict]:
+def verdict_copy(database: Database, settings: Settings) -> CopyOf[SystemVerdict]:
     pool = DeadlinePool(2, seconds=LIMIT_SECONDS, name="verdict")
 
-    def judge() -> Verdict:
+    def judge() -> SystemVerdict:
         around = Around(
-            redis=redis_look.look(settings.redis_url, seconds=REDIS_SECONDS),
+            redis=redis_look.look(settings.redis_url),
             journals=journal.waiting(settings.journal_folder),
         )
         try:
@@ -37,6 +36,6 @@ def verdict_copy(database: Database, settings: Settings) -> CopyOf[Verdict]:
     return CopyOf(judge)
 
 
-def _judge(database: Database, around: Around) -> Verdict:
+def _judge(database: Database, around: Around) -> SystemVerdict:
     with database.reading() as connection:
         return judging.judge(connection, around)

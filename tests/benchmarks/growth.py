@@ -33,6 +33,8 @@ from models.intake import inbox
 from models.intake.inbox import ScanBound
 from models.intake.notifications import Arrival, NotificationStatus
 from models.reports import backlog, call_list, overview
+from models.reports.verdict import judging
+from models.reports.verdict.findings import Around
 from models.retention import empty_calls, empty_notifications
 from models.settings import Settings
 from models.work import lifecycle
@@ -155,7 +157,8 @@ class Steps:
         self.steps: Mapping[str, Step] = {
             "receipt": self._receive, "take in": self._take_in, "dispatch one": dispatch_due,
             "claim": self._claim_it, "store and complete": self._store, "dispatch none": dispatch_due,
-            "page of calls": self._page, "overview": self._overview, "backlog": self._backlog, "prune": self._prune,
+            "page of calls": self._page, "overview": self._overview, "verdict": self._verdict, "backlog": self._backlog,
+            "prune": self._prune,
         }  # fmt: skip
 
     def medians(self, times: int = TIMES, *, only: Collection[str] = ()) -> dict[str, float]:
@@ -227,6 +230,10 @@ class Steps:
     def _overview(self) -> None:
         with self._database.reading() as connection:
             overview.of_accounts(connection)
+
+    def _verdict(self) -> None:
+        with self._database.reading() as connection:
+            judging.judge(connection, Around())
 
     def _backlog(self) -> None:
         with self._database.reading() as connection:

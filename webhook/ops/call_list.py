@@ -9,7 +9,7 @@ from models.database import Database, now
 from models.reports import call_list, overview
 from models.reports.call_list import CallFilter, Cursor
 from models.reports.overview import AccountOverview
-from models.reports.verdict.findings import Verdict
+from models.reports.verdict.findings import SystemVerdict
 from models.settings import Settings
 from models.work import heartbeats
 from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
@@ -34,7 +34,7 @@ CHOICES = (
 )
 
 
-def add_to(blueprint: Blueprint, database: Database, settings: Settings, verdict: CopyOf[Verdict]) -> None:
+def add_to(blueprint: Blueprint, database: Database, settings: Settings, verdict: CopyOf[SystemVerdict]) -> None:
     @blueprint.get("/")
     def calls() -> str:
         location_id = request.args.get("account") or None

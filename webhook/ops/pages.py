@@ -8,7 +8,7 @@ from flask import Blueprint, Response, make_response, render_template
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.database import Database
-from models.reports.verdict.findings import Verdict
+from models.reports.verdict.findings import SystemVerdict
 from models.settings import Settings
 from webhook.copies import CopyOf
 from webhook.deadline import DeadlinePool
@@ -30,7 +30,7 @@ PAGE_LIMIT_SECONDS = 1.0
 """Deadline of the question whether the database answers, which each page asks first."""
 
 
-def blueprint_for(database: Database, settings: Settings, verdict: CopyOf[Verdict]) -> Blueprint:
+def blueprint_for(database: Database, settings: Settings, verdict: CopyOf[SystemVerdict]) -> Blueprint:
     blueprint = Blueprint(
         "ops",
         __name__,

@@ -10,7 +10,7 @@ from models.intake.journal import WaitingInJournals
 from models.reports import overview
 from models.reports.overview import AccountOverview
 from models.reports.verdict import judging
-from models.reports.verdict.findings import Around, Finding, State, Verdict
+from models.reports.verdict.findings import Around, Finding, State, SystemVerdict
 from models.settings import Settings, read_settings
 from models.work import heartbeats
 from models.work.heartbeats import Heartbeat
@@ -18,7 +18,6 @@ from workers.cli.opened import Failure, expected_errors, opened
 from workers.cli.screen import age, count
 from workers.process import redis_look
 
-REDIS_SECONDS = 1.0
 EXIT_CODES = {State.FINE: 0, State.NEEDS_A_PERSON: 1, State.CANNOT_TELL: 2}
 
 
@@ -26,7 +25,7 @@ EXIT_CODES = {State.FINE: 0, State.NEEDS_A_PERSON: 1, State.CANNOT_TELL: 2}
 class Standing:
     """What `status` shows."""
 
-    verdict: Verdict
+    verdict: SystemVerdict
     around: Around
     processes: Sequence[Heartbeat]
     accounts: Sequence[AccountOverview]
@@ -64,7 +63,7 @@ def look_around(settings: Settings) -> Around:
     """Redis only where REDIS_URL is set: the address of an embedded one is known only to the processes that it was
     started for."""
     is_set = "redis_url" in settings.model_fields_set
-    seen = redis_look.look(settings.redis_url, seconds=REDIS_SECONDS) if is_set else None
+    seen = redis_look.look(settings.redis_url) if is_set else None
     return Around(redis=seen, journals=journal.waiting(settings.journal_folder))
 
 

@@ -66,7 +66,7 @@ class Around:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SystemVerdict:
     at: datetime
     is_known: bool
     """False: the database could not be asked."""
@@ -87,6 +87,6 @@ class Verdict:
         return [each for each in self.findings if each.severity in bad]
 
 
-def as_json(verdict: Verdict) -> dict[str, Any]:
+def as_json(verdict: SystemVerdict) -> dict[str, Any]:
     """For programs: keys are added, never renamed."""
     return {"verdict": verdict.state, "findings": [asdict(each) for each in verdict.findings]}

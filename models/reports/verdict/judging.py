@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection
 
 from models.reports.verdict.evidence import gather
-from models.reports.verdict.findings import Around, Finding, Severity, Verdict
-from models.reports.verdict.rule import Rule, RuleWithoutDatabase, Trouble
+from models.reports.verdict.findings import Around, Finding, Severity, SystemVerdict
+from models.reports.verdict.rule import RuleWithoutDatabase, Trouble, VerdictRule
 from models.reports.verdict.rules import ALWAYS, DATABASE_UNUSABLE, RULES
 
 
-def judge(connection: Connection, around: Around) -> Verdict:
+def judge(connection: Connection, around: Around) -> SystemVerdict:
     """The verdict of now. Reads only."""
     evidence = gather(connection)
     found = [
@@ -19,7 +19,7 @@ def judge(connection: Connection, around: Around) -> Verdict:
         *(each for rule in RULES for each in _findings(rule, rule.judge(evidence, around))),
     ]
     asked = {rule.name: rule.severity for rule in (*ALWAYS, *RULES)}
-    return Verdict(evidence.at, True, _worst_first(found), {DATABASE_UNUSABLE: Severity.CRITICAL, **asked})
+    return SystemVerdict(evidence.at, True, _worst_first(found), {DATABASE_UNUSABLE: Severity.CRITICAL, **asked})
 
 
 def of_surroundings(around: Around) -> list[Finding]:
@@ -27,14 +27,14 @@ def of_surroundings(around: Around) -> list[Finding]:
     return [each for rule in ALWAYS for each in _findings(rule, rule.judge(around))]
 
 
-def without_database(around: Around, *, told: str, do: str) -> Verdict:
+def without_database(around: Around, *, told: str, do: str) -> SystemVerdict:
     """What can be said while the database cannot be asked: `told` says why."""
     unusable = Finding(DATABASE_UNUSABLE, Severity.CRITICAL, None, told, do)
     asked = {DATABASE_UNUSABLE: Severity.CRITICAL, **{rule.name: rule.severity for rule in ALWAYS}}
-    return Verdict(datetime.now(UTC), False, _worst_first([unusable, *of_surroundings(around)]), asked)
+    return SystemVerdict(datetime.now(UTC), False, _worst_first([unusable, *of_surroundings(around)]), asked)
 
 
-def _findings(rule: Rule | RuleWithoutDatabase, troubles: Iterable[Trouble]) -> list[Finding]:
+def _findings(rule: VerdictRule | RuleWithoutDatabase, troubles: Iterable[Trouble]) -> list[Finding]:
     return [Finding(rule.name, rule.severity, each.location_id, each.told, each.do) for each in troubles]
 
 

@@ -28,7 +28,7 @@ def paused_by_person(evidence: Evidence, _: Around) -> Troubles:
     for each in evidence.pauses:
         if each.cause == PauseCause.PERSON and each.location_id in evidence.accounts:
             yield Trouble(
-                f"{pause_told(each.work)} paused by a person since {when(each.paused_at)}: {each.detail.rstrip('.')}",
+                f"{pause_told(each.work)} paused by a person since {when(each.paused_at)}: {each.detail}",
                 f"`leadway-calls accounts resume {each.location_id}` when it is time",
                 each.location_id,
             )

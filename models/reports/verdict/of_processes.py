@@ -13,7 +13,7 @@ from models.reports.wording import age, count, verb
 from models.work import heartbeats
 from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
 
-QUEUES = tuple(sorted({CALL.queue, FOLLOW_UP.queue, WINDOW.queue}))
+NEEDED_QUEUES = tuple(sorted({CALL.queue, FOLLOW_UP.queue, WINDOW.queue}))
 START = {"web": "python -m webhook", "worker": "python -m workers", "beat": "python -m workers beat"}
 
 
@@ -101,7 +101,7 @@ def versions_mixed(evidence: Evidence, _: Around) -> Troubles:
 
 
 def queue_not_consumed(evidence: Evidence, around: Around) -> Troubles:
-    if unconsumed := heartbeats.unconsumed_queues(evidence.processes, QUEUES):
+    if unconsumed := heartbeats.unconsumed_queues(evidence.processes, NEEDED_QUEUES):
         queued = (around.redis and around.redis.queued) or {}
         number = sum(queued.get(queue, 0) for queue in unconsumed)
         waiting = f", where {count(number, 'message')} {verb('waits', number)}" if number else ""

@@ -22,7 +22,7 @@ Troubles = Iterator[Trouble]
 
 
 @dataclass(frozen=True)
-class Rule:
+class VerdictRule:
     name: str
     severity: Severity
     judge: Callable[[Evidence, Around], Troubles]

@@ -7,7 +7,7 @@ from models.calls.calls import CALL
 from models.follow_ups.follow_ups import FOLLOW_UP
 from models.reports.verdict import of_accounts, of_processes, of_what_was_given_up, of_work
 from models.reports.verdict.findings import Severity
-from models.reports.verdict.rule import Rule, RuleWithoutDatabase
+from models.reports.verdict.rule import RuleWithoutDatabase, VerdictRule
 
 DATABASE_UNUSABLE = "database_unusable"
 """Not asked but known: the database cannot be asked."""
@@ -19,34 +19,34 @@ ALWAYS = (
     RuleWithoutDatabase("journal_unreadable", Severity.WARNING, of_processes.journal_unreadable),
 )
 RULES = (
-    Rule("web_missing", Severity.CRITICAL, of_processes.missing("web")),
-    Rule("worker_missing", Severity.CRITICAL, of_processes.missing("worker")),
-    Rule("queue_not_consumed", Severity.CRITICAL, of_processes.queue_not_consumed),
-    Rule("notifications_not_taken_in", Severity.CRITICAL, of_work.not_taken_in),
-    Rule("work_stands_still", Severity.CRITICAL, of_work.stands_still),
-    Rule("account_paused", Severity.CRITICAL, of_accounts.paused),
-    Rule("calls_late", Severity.CRITICAL, of_work.calls_late),
-    Rule("follow_ups_late", Severity.CRITICAL, of_work.notes_late),
-    Rule("breaker_open", Severity.WARNING, of_accounts.breaker_open),
-    Rule("backlog_grows", Severity.WARNING, of_work.backlog_grows),
-    Rule("notes_slow", Severity.WARNING, of_work.notes_slow),
-    Rule("beat_missing", Severity.WARNING, of_processes.missing("beat")),
-    Rule("process_silent", Severity.WARNING, of_processes.process_silent),
-    Rule("clock_skewed", Severity.WARNING, of_processes.clock_skewed),
-    Rule("webhook_alarm", Severity.WARNING, of_accounts.webhook_alarm),
-    Rule("completeness_behind", Severity.WARNING, of_accounts.completeness_behind),
-    Rule("window_open_long", Severity.WARNING, of_accounts.window_open_long),
-    Rule("account_without_token", Severity.WARNING, of_accounts.without_token),
-    Rule("no_account", Severity.WARNING, of_accounts.no_account),
-    Rule("references_lost", Severity.WARNING, of_accounts.references_lost),
-    Rule("dead_call", Severity.WARNING, of_what_was_given_up.dead(CALL.name)),
-    Rule("dead_follow_up", Severity.WARNING, of_what_was_given_up.dead(FOLLOW_UP.name)),
-    Rule("follow_up_for_a_person", Severity.WARNING, of_what_was_given_up.for_a_person),
-    Rule("follow_up_unclear_long", Severity.WARNING, of_what_was_given_up.unclear_long),
-    Rule("notification_quarantined", Severity.WARNING, of_what_was_given_up.notification_quarantined),
-    Rule("listed_row_quarantined", Severity.WARNING, of_what_was_given_up.row_quarantined),
-    Rule("paused_by_person", Severity.INFO, of_accounts.paused_by_person),
-    Rule("versions_mixed", Severity.INFO, of_processes.versions_mixed),
-    Rule("notifications_refused", Severity.INFO, of_what_was_given_up.refused),
+    VerdictRule("web_missing", Severity.CRITICAL, of_processes.missing("web")),
+    VerdictRule("worker_missing", Severity.CRITICAL, of_processes.missing("worker")),
+    VerdictRule("queue_not_consumed", Severity.CRITICAL, of_processes.queue_not_consumed),
+    VerdictRule("notifications_not_taken_in", Severity.CRITICAL, of_work.not_taken_in),
+    VerdictRule("work_stands_still", Severity.CRITICAL, of_work.stands_still),
+    VerdictRule("account_paused", Severity.CRITICAL, of_accounts.paused),
+    VerdictRule("calls_late", Severity.CRITICAL, of_work.calls_late),
+    VerdictRule("follow_ups_late", Severity.CRITICAL, of_work.notes_late),
+    VerdictRule("breaker_open", Severity.WARNING, of_accounts.breaker_open),
+    VerdictRule("backlog_grows", Severity.WARNING, of_work.backlog_grows),
+    VerdictRule("notes_slow", Severity.WARNING, of_work.notes_slow),
+    VerdictRule("beat_missing", Severity.WARNING, of_processes.missing("beat")),
+    VerdictRule("process_silent", Severity.WARNING, of_processes.process_silent),
+    VerdictRule("clock_skewed", Severity.WARNING, of_processes.clock_skewed),
+    VerdictRule("webhook_alarm", Severity.WARNING, of_accounts.webhook_alarm),
+    VerdictRule("completeness_behind", Severity.WARNING, of_accounts.completeness_behind),
+    VerdictRule("window_open_long", Severity.WARNING, of_accounts.window_open_long),
+    VerdictRule("account_without_token", Severity.WARNING, of_accounts.without_token),
+    VerdictRule("no_account", Severity.WARNING, of_accounts.no_account),
+    VerdictRule("references_lost", Severity.WARNING, of_accounts.references_lost),
+    VerdictRule("dead_call", Severity.WARNING, of_what_was_given_up.dead(CALL.name)),
+    VerdictRule("dead_follow_up", Severity.WARNING, of_what_was_given_up.dead(FOLLOW_UP.name)),
+    VerdictRule("follow_up_for_a_person", Severity.WARNING, of_what_was_given_up.for_a_person),
+    VerdictRule("follow_up_unclear_long", Severity.WARNING, of_what_was_given_up.unclear_long),
+    VerdictRule("notification_quarantined", Severity.WARNING, of_what_was_given_up.notification_quarantined),
+    VerdictRule("listed_row_quarantined", Severity.WARNING, of_what_was_given_up.row_quarantined),
+    VerdictRule("paused_by_person", Severity.INFO, of_accounts.paused_by_person),
+    VerdictRule("versions_mixed", Severity.INFO, of_processes.versions_mixed),
+    VerdictRule("notifications_refused", Severity.INFO, of_what_was_given_up.refused),
 )
 """In the order in which one explains the other, worst first."""

@@ -23,7 +23,7 @@ from models.reconciling import webhook_coverage, windows
 from models.reconciling.webhook_coverage import AlarmCause
 from models.reconciling.windows import WindowKind
 from models.reports.verdict import judging
-from models.reports.verdict.findings import Around, Finding, RedisSeen, Severity, State, Verdict
+from models.reports.verdict.findings import Around, Finding, RedisSeen, Severity, State, SystemVerdict
 from models.reports.verdict.rules import ALWAYS, DATABASE_UNUSABLE, RULES
 from models.work import heartbeats
 from models.work.work_rows import Lane
@@ -78,7 +78,7 @@ def well(unserved: Database, end: End) -> Database:
     return unserved
 
 
-def verdict(database: Database, **around: Any) -> Verdict:
+def verdict(database: Database, **around: Any) -> SystemVerdict:
     return read(database, judging.judge, Around(**around))
 
 

@@ -39,8 +39,8 @@ from tests.workers.cli.conftest import Commands
 from workers.process.heartbeat import version_of_this_process
 
 KEYS = {
-    "at", "verdict", "findings", "reasons", "database", "redis", "inbox", "journals", "quarantined_notifications", "processes",
-    "accounts",
+    "at", "verdict", "findings", "reasons", "database", "redis", "inbox", "journals", "quarantined_notifications",
+    "processes", "accounts",
 }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def examine(settings: Settings, *, location_id: str | None = None, address: str 
         database.close()
 
 
-def _of_verdict(verdict: findings.Verdict, location_id: str | None) -> Iterator[Check]:
+def _of_verdict(verdict: findings.SystemVerdict, location_id: str | None) -> Iterator[Check]:
     """The state of the system, by the rules that page, `status` and metrics read too."""
     found = [each for each in verdict.findings if location_id in (None, each.location_id) or each.location_id is None]
     if not found:
