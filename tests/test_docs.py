@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from models.reports.verdict.rules import ALWAYS, DATABASE_UNUSABLE, RULES
 from models.settings import Settings, read_settings
 from tests.support.processes import ROOT
 
 README = ROOT / "README.md"
 EXAMPLE = ROOT / ".env.example"
+VERDICT = ROOT / "docs/operating/verdict.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 OF_TODAY = [each for each in DOCUMENTS if each.name != "CHANGELOG.md"]
 """A changelog names places as they were."""
@@ -185,3 +187,9 @@ def test_the_glossary_has_a_line_and_a_place_for_each_word() -> None:
     assert [words for words, _meaning, place in rows if not PLACE.search(place)] == []
     words = [word for cell, *_ in rows for word in cell.lower().split(", ")]
     assert len(words) == len(set(words)), "no word twice"
+
+
+def test_every_rule_of_the_verdict_stands_in_its_table_with_its_severity() -> None:
+    told = {name.strip("`"): severity for name, severity, *_ in rows_of(VERDICT.read_text(), "Rules")}
+    rules = {rule.name: str(rule.severity) for rule in (*ALWAYS, *RULES)}
+    assert told == {DATABASE_UNUSABLE: "critical", **rules}
