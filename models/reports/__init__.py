@@ -1,4 +1,4 @@
-"""Reports, which answer people's questions by reading: the verdict, overview, list of calls, timeline of a call, backlog.
+"""Reports, which only read, to answer people's questions: verdict, overview, list of calls, timeline, backlog.
 
 Nothing here writes, and nothing that writes may import it.
 """

@@ -19,7 +19,7 @@ from webhook.ops import frame
 PAGE = 50
 """Calls per page."""
 CARDS = 6
-"""With more accounts than CARDS, accounts without work and problems get no card and are only counted."""
+"""With more accounts than CARDS, accounts without work and findings get no card and are only counted."""
 NEEDED_KINDS = tuple(kind for kind in NEEDED_PROCESSES if kind != "web")
 """Without web: whoever reads this page has been answered by a web process, whatever its heartbeat says."""
 
@@ -46,6 +46,8 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings, verdict
             processes = heartbeats.all_of(connection)
             found = call_list.newest(connection, limit=PAGE + 1, location_id=location_id, shown=shown, after=after)
         more = len(found) > PAGE
+        judged = verdict.get()
+        spoken_of = {each.location_id for each in judged.findings}
         return render_template(
             "calls.html",
             listed=found[:PAGE],
@@ -53,8 +55,12 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings, verdict
             first_page=_page_url(location_id, shown, None) if after else None,
             now=at,
             accounts=accounts,
-            carded=[each for each in accounts if len(accounts) <= CARDS or needs_a_look(each)],
-            verdict=verdict.get(),
+            carded=[
+                each
+                for each in accounts
+                if len(accounts) <= CARDS or has_work(each) or each.account.location_id in spoken_of
+            ],
+            verdict=judged,
             names={each.account.location_id: each.account.name for each in accounts},
             kinds=_kinds(processes),
             flower=_flower(settings.flower_port),
@@ -76,11 +82,9 @@ class ProcessKind:
     silent: tuple[float, ...]
 
 
-def needs_a_look(each: AccountOverview) -> bool:
-    """Whether an account has work that is not done, or a problem."""
-    return bool(
-        each.waiting_calls or each.waiting_follow_ups or each.running or each.unclear.number or each.dead or each.paused
-    )
+def has_work(each: AccountOverview) -> bool:
+    """Whether something of the account is not done."""
+    return bool(each.waiting_calls or each.waiting_follow_ups or each.running or each.unclear.number)
 
 
 def _kinds(processes: list[Heartbeat]) -> list[ProcessKind]:

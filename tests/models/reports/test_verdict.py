@@ -28,6 +28,7 @@ from models.reports.verdict.rules import ALWAYS, DATABASE_UNUSABLE, RULES
 from models.work import heartbeats
 from models.work.work_rows import Lane
 from tests.support.hearts import beating
+from tests.support.refusing import refusing_call
 from tests.support.rows import (
     ENCRYPTION_KEY,
     LOCATION,
@@ -53,7 +54,7 @@ from tests.support.rows import (
     unclear_follow_up,
     write,
 )
-from tests.support.worker import AtWork
+from tests.support.worker import AtWork, reconcile, was_served_since
 from workers.cli.standing import EXIT_CODES
 from workers.process.heartbeat import version_of_this_process
 from workers.take_in import take_in
@@ -393,6 +394,18 @@ def test_a_notification_that_the_database_refused_is_told_for_a_day(well: Databa
     assert "refused 1 notification in the last day" in only(well, "notification_quarantined").told
     age(well, quarantine.quarantine_table, DAY + MINUTE, "quarantined_at")
     assert found(well) == {}
+
+
+def test_a_listed_row_that_the_database_refused_is_told_until_its_call_is_stored(at_work: AtWork) -> None:
+    was_served_since(at_work, HOUR)
+    bad = at_work.double.place_call(ago=600)
+    with beating(at_work.database), refusing_call(at_work.database, "calls", bad.call_id):
+        reconcile(at_work)
+        told = only(at_work.database, "listed_row_quarantined")
+    assert told.told == "1 listed row could not be taken in (IntegrityError)"
+    at_work.announce(bad)
+    at_work.fetch(bad)
+    assert "listed_row_quarantined" not in found(at_work.database)
 
 
 def test_refused_notifications_are_told_for_the_day_and_need_nobody(well: Database) -> None:
