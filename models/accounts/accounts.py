@@ -129,12 +129,19 @@ def zone_named(name: str) -> ZoneInfo:
         return ZoneInfo("UTC")
 
 
-def served(connection: Connection) -> list[Account]:
-    """The accounts that are not removed, by location id."""
+def served(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[Account]:
+    """The accounts that are not removed, and for which these conditions hold, by location id."""
     rows = connection.execute(
-        _SELECT.where(accounts_table.c.removed_at.is_(None)).order_by(accounts_table.c.location_id)
+        _SELECT.where(accounts_table.c.removed_at.is_(None), *conditions).order_by(accounts_table.c.location_id)
     )
     return [Account(*row) for row in rows]
+
+
+def is_any_served(connection: Connection) -> bool:
+    return connection.execute(_ANY_SERVED).first() is not None
+
+
+_ANY_SERVED = sa.select(sa.literal(1)).where(accounts_table.c.removed_at.is_(None)).limit(1)
 
 
 def is_served(connection: Connection, location_id: str) -> bool:

@@ -21,6 +21,7 @@ quarantine_table = sa.Table(
     sa.Column("quarantined_at", UtcDateTime, nullable=False),
     sa.Column("error", sa.Text, nullable=False, comment="kind of the error; its words could quote a person's"),
     sa.Column("raw", sa.LargeBinary, nullable=True, comment="what could not be kept in the other columns"),
+    sa.Index("ix_quarantine_quarantined_at", "quarantined_at"),
 )
 _COPIED = [column.name for column in quarantine_table.c if column.name in inbox_table.c]
 

@@ -29,6 +29,7 @@ rejection_counts_table = sa.Table(
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("last_at", UtcDateTime, nullable=False),
     sa.Column("trace", Json, nullable=True, comment="of the last one: size, content type, which credentials it had"),
+    sa.Index("ix_rejection_counts_hour", "hour"),
 )
 
 

@@ -18,7 +18,7 @@ from models.follow_ups.follow_ups import FOLLOW_UP, FollowUpState, follow_ups_ta
 from models.intake import inbox, quarantine, rejection_counts
 from models.intake.inbox import Waiting
 from models.intake.rejection_counts import RejectionCount
-from models.reconciling import quarantined_rows, webhook_coverage
+from models.reconciling import quarantined_rows, schedule, webhook_coverage
 from models.reconciling.webhook_coverage import Completeness
 from models.reconciling.windows import WINDOW_IS_OPEN, WindowKind, reconciliations_table
 from models.reports import backlog
@@ -33,10 +33,12 @@ DRAINED_WITHIN = timedelta(minutes=5)
 MOST_DRAINED = 20_000
 """Attempts that are looked through to see how fast a backlog drains."""
 NOTED_WITHIN = timedelta(minutes=15)
-MOST_NOTED = 500
+MOST_NOTED = 100
 """Of the newest calls: how long their notes took."""
 LONG_BACKLOG = 100
 """Calls that wait: with fewer nobody asks whether they become more."""
+BEHIND = 2 * timedelta(seconds=schedule.PERIOD_SECONDS) + schedule.MARGIN
+"""A watermark that is older is two periods behind."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Evidence:
 
     at: datetime
     accounts: Mapping[str, Account]
-    """Those that are served, by location id."""
+    """Of those that are served, the ones with anything that a rule might tell of, by location id: many are idle."""
+    is_any_served: bool
     pauses: Sequence[Pause]
     groups: Mapping[str, Sequence[Group]]
     ids: Mapping[tuple[str, str, str, str | None], tuple[str, ...]]
@@ -109,17 +112,27 @@ def gather(connection: Connection) -> Evidence:
     groups = backlog.groups(connection)
     flat = [group for of_one in groups.values() for group in of_one]
     waiting = sum(group.number for group in flat if (group.work, group.status) == (CALL.name, "pending"))
+    paused, refused_rows = pauses.all_of(connection), quarantined_rows.lately(connection)
+    windows = [OpenWindow(*row) for row in connection.execute(_OPEN_WINDOWS)]
     alarmed = list(connection.execute(_ALARMED).scalars())
+    spoken_of = {
+        *groups,
+        *refused_rows,
+        *(each.location_id for each in paused),
+        *(each.location_id for each in windows),
+    }
+    is_worth_a_look = sa.or_(_a.location_id.in_(spoken_of), *_SIGNS, _a.complete_until < at - BEHIND)
     return Evidence(
         at=at,
-        accounts={each.location_id: each for each in accounts.served(connection)},
-        pauses=pauses.all_of(connection),
+        accounts={each.location_id: each for each in accounts.served(connection, is_worth_a_look)},
+        is_any_served=accounts.is_any_served(connection),
+        pauses=paused,
         groups=groups,
         ids=backlog.ids_for_a_person(connection),
         oldest_calls=backlog.oldest_waiting_calls(connection, at) if waiting else {},
-        windows=[OpenWindow(*row) for row in connection.execute(_OPEN_WINDOWS)],
+        windows=windows,
         coverage=webhook_coverage.of_accounts(connection, *alarmed) if alarmed else {},
-        refused_rows=quarantined_rows.lately(connection),
+        refused_rows=refused_rows,
         processes=heartbeats.all_of(connection),
         inbox=inbox.waiting(connection),
         quarantined=quarantine.in_the_last_day(connection),
@@ -171,6 +184,12 @@ def _note_seconds(connection: Connection, since: datetime) -> list[float]:
     return sorted((done_at - announced_at).total_seconds() for announced_at, done_at in rows)
 
 
+_a = accounts_table.c
+_SIGNS = (
+    _a.outages_in_a_row >= circuit_breaker.OUTAGES_BEFORE_OPEN, _a.webhook_alarm.is_not(None),
+    _a.references_lost_at.is_not(None), sa.and_(_a.api_token_encrypted.is_(None), _a.token_expires_at.is_(None)),
+)  # fmt: skip
+"""Columns of an account by which rules may find something."""
 _ALARMED = sa.select(accounts_table.c.location_id).where(
     accounts_table.c.webhook_alarm.is_not(None), accounts_table.c.removed_at.is_(None)
 )

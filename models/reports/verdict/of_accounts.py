@@ -4,13 +4,11 @@ from datetime import timedelta
 
 from models.accounts import circuit_breaker
 from models.accounts.pauses import ALL_WORK, PauseCause
-from models.reconciling import schedule
-from models.reports.verdict.evidence import Evidence
+from models.reports.verdict.evidence import BEHIND, Evidence
 from models.reports.verdict.findings import Around
 from models.reports.verdict.rule import Trouble, Troubles, ago
 from models.reports.wording import when
 
-BEHIND = 2 * timedelta(seconds=schedule.PERIOD_SECONDS) + schedule.MARGIN
 WINDOW_LONG = timedelta(hours=1)
 
 
@@ -104,7 +102,7 @@ def window_open_long(evidence: Evidence, _: Around) -> Troubles:
 
 
 def no_account(evidence: Evidence, _: Around) -> Troubles:
-    if not evidence.accounts:
+    if not evidence.is_any_served:
         yield Trouble(
             "no account yet",
             "set LEADWAY_LOCATION_ID and LEADWAY_API_TOKEN, or add one with `leadway-calls accounts add LOCATION`; the"
