@@ -207,6 +207,7 @@ def at_work(
         leadway_lease_seconds=20,
         leadway_requests_per_10_seconds=3000,
         token_encryption_keys=(Secret(ENCRYPTION_KEY),),
+        chosen=frozenset({"redis_url", "leadway_time_zone"}),
     )
     connect_anew(settings)
     worker = AtWork(settings, double)

@@ -29,7 +29,7 @@ _NAME_OF_A_SERVICE = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+
 
 
 @dataclass
-class Found:
+class FoundTexts:
     """The texts by the names of their settings, without blanks around them."""
 
     texts: dict[str, str] = field(default_factory=dict)
@@ -43,12 +43,12 @@ class Found:
 
 def find(
     names: Collection[str], environment: Mapping[str, str], *, in_files: Collection[str], may_be_empty: Collection[str]
-) -> Found:
+) -> FoundTexts:
     """`in_files`: names that may be given as NAME_FILE. `may_be_empty`: those for which empty is not the default.
 
     Raises SettingsError when `.env` cannot be read.
     """
-    found = Found()
+    found = FoundTexts()
     from_file, odd_lines = read_env_file()
     found.notices += odd_lines
     both = {**_upper(from_file), **_upper(environment)}
@@ -110,7 +110,7 @@ def _decoded(content: bytes) -> str:
     return text
 
 
-def _read_file_of(name: str, found: Found) -> None:
+def _read_file_of(name: str, found: FoundTexts) -> None:
     """Puts what stands in the file of NAME_FILE in the place of NAME."""
     path = found.texts.pop(f"{name}{IN_A_FILE}", None)
     if path is None:

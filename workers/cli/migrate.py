@@ -47,6 +47,8 @@ def migrate(wait: float, patience: float, anyway: bool) -> None:
       DATABASE_URL=postgresql://user:password@host/leadway leadway-calls migrate --wait 60
     """
     with opened(schema=False) as this:
+        if this.settings.leadway_location_id is not None:
+            this.cipher()  # a release that cannot store the account's token ends before it changes anything
         _wait_for(this.database, seconds=wait)
         _bring_to_newest(this, patience=patience, anyway=anyway)
         _make_the_environments_account(this)
