@@ -7,7 +7,6 @@ SQLite has one writer at a time for each file. So a table that nobody may wait f
 read as any other table, beside them, and written through `Database.inbox` (docs/decisions/0090).
 """
 
-import os
 import sqlite3
 import threading
 import time
@@ -26,6 +25,8 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.functions import FunctionElement
+
+from models.settings.places import make_private_file, make_usable
 
 T = TypeVar("T")
 
@@ -367,28 +368,25 @@ def _database_of(inbox_file: Path) -> Path:
     return inbox_file.with_name(f"{inbox_file.stem.removesuffix('-inbox')}{inbox_file.suffix}")
 
 
-def own_file_url(file: Path, *, mode: int = 0o666) -> str:
-    """Of a SQLite file that holds the tables with a file of their own, and nothing else. `mode` is what it is created
-    with, less the umask."""
-    return sa.URL.create("sqlite", database=str(file), query={_MODE: f"{mode:o}"}).render_as_string()
+def own_file_url(file: Path) -> str:
+    """Of a SQLite file that holds the tables with a file of their own, and nothing else."""
+    return sa.URL.create("sqlite", database=str(file), query={_OWN: "1"}).render_as_string()
 
 
-_MODE = "own_file_mode"
+_OWN = "own_file"
 
 
 def _has_inbox_file(url: sa.URL) -> bool:
-    return url.get_backend_name() == "sqlite" and _MODE not in url.query
+    return url.get_backend_name() == "sqlite" and _OWN not in url.query
 
 
-def _make_own_file(file: Path, *, mode: int, seconds: float) -> None:
+def _make_own_file(file: Path, *, seconds: float) -> None:
     """Creates it with its tables, or finds it.
 
     A file that exists is opened by SQLite alone: to close any other handle of it would end the locks that this process'
     connections have on it (https://www.sqlite.org/howtocorrupt.html, 2.2).
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
+    make_private_file(file)
     with closing(sqlite3.connect(file, isolation_level=None, timeout=seconds)) as connection:
         _write_ahead(connection.cursor(), seconds=seconds)
         for table in (each for each in metadata.tables.values() if OWN_FILE in each.info):
@@ -402,9 +400,9 @@ def _indexes(table: sa.Table) -> list[CreateIndex]:
 
 
 def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:
-    file, mode = Path(str(url.database)), url.query.get(_MODE)
-    url = url.difference_update_query([_MODE])
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file, is_own = Path(str(url.database)), _OWN in url.query
+    url = url.difference_update_query([_OWN])
+    make_usable(file.parent, setting="DATABASE_URL")
     engine = sa.create_engine(
         url,
         pool_size=limits.pool,
@@ -416,10 +414,9 @@ def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:
 
     @sa.event.listens_for(engine, "do_connect")
     def make_own_file(*_: object) -> None:
-        if mode is None:
-            _make_own_file(inbox_file(url), mode=0o666, seconds=limits.busy)
-        else:
-            _make_own_file(file, mode=int(str(mode), 8), seconds=limits.busy)
+        with suppress(OSError):  # SQLite says what is wrong
+            make_private_file(file)
+            _make_own_file(file if is_own else inbox_file(url), seconds=limits.busy)
 
     @sa.event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
@@ -429,7 +426,7 @@ def _sqlite_engine(url: sa.URL, limits: Limits) -> sa.Engine:
             cursor.execute(f"PRAGMA {pragma}")
         _write_ahead(cursor, seconds=limits.busy)
         # Read-only: else BEGIN IMMEDIATE would take its write lock too, and receipts would wait for workers.
-        if mode is None:
+        if not is_own:
             cursor.execute("ATTACH ? AS own_files", [f"{inbox_file(url).absolute().as_uri()}?mode=ro"])
         elif (beside := _database_of(file)) != file and beside.exists():
             cursor.execute("ATTACH ? AS beside", [f"{beside.absolute().as_uri()}?mode=ro"])

@@ -14,8 +14,9 @@ from models.accounts.accounts import SecretTaken
 from models.accounts.token_encryption import cipher_for
 from models.database import WEB, Database
 from models.intake.journal import Journal
-from models.settings import Settings, read_settings
+from models.settings import Settings, SettingsError, read_settings
 from webhook import authentication, errors, health, receiver
+from webhook.authentication import PublicKeys
 from webhook.inbox_writer import InboxWriter
 from webhook.known_accounts import KnownAccounts
 from webhook.ops import pages
@@ -31,16 +32,15 @@ log = structlog.get_logger(__name__)
 def create_app(settings: Settings | None = None) -> Flask:
     """An application for one process; its threads and connections begin when they are first used.
 
-    Raises SettingsError, or ValueError when a public key or an encryption key cannot be used.
+    Raises SettingsError.
     """
     settings = settings or read_settings()
     app = Flask("webhook", static_folder=None)
-    keys = settings.leadway_webhook_public_keys
-    cipher = cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
+    cipher = cipher_for(settings)
     database = Database(settings.database_url, limits=WEB)
     known = KnownAccounts(database, threads=settings.web_threads)
     app.extensions[receiver.EXTENSION] = Receiver(
-        keys=authentication.load_keys() if keys is None else authentication.load_keys(keys),
+        keys=_public_keys(settings),
         redaction_key=cipher.fingerprint_key,
         known=known,
         writer=InboxWriter(settings, journal=_journal(settings), waker=Waker(settings.redis_url)),
@@ -58,6 +58,21 @@ def create_app(settings: Settings | None = None) -> Flask:
         # The release or a worker writes it too; notifications are answered 429 until the database is there.
         log.error("account_not_written_at_start", error=type(error).__name__)
     return app
+
+
+def refuse_unusable(settings: Settings) -> None:
+    """Raises SettingsError for what no process could start with: before they are forked, once, in a sentence."""
+    _public_keys(settings)
+    cipher_for(settings)
+    Database(settings.database_url, limits=WEB).close()
+
+
+def _public_keys(settings: Settings) -> PublicKeys:
+    keys = settings.leadway_webhook_public_keys
+    try:
+        return authentication.load_keys() if keys is None else authentication.load_keys(keys)
+    except ValueError as error:
+        raise SettingsError(f"LEADWAY_WEBHOOK_PUBLIC_KEYS: {error}") from None
 
 
 def _journal(settings: Settings) -> Journal | None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from flask import Blueprint, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
@@ -17,7 +16,7 @@ from models.database import Database
 from models.intake import journal
 from models.reports import backlog
 from models.reports.backlog import Backlog
-from models.settings import Settings
+from models.settings import Secret, Settings
 from models.work import heartbeats
 from models.work.heartbeats import Heartbeat
 from webhook.copies import CopyOf
@@ -59,7 +58,7 @@ def blueprint_for(database: Database, settings: Settings) -> Blueprint:
     return blueprint
 
 
-def _may_see_metrics(token: SecretStr | None) -> bool:
+def _may_see_metrics(token: Secret | None) -> bool:
     """Whoever asks from this machine, not through a proxy on it; anybody else with the token."""
     is_forwarded = any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP"))
     if not is_forwarded and ip_address(request.remote_addr or "0.0.0.0").is_loopback:  # noqa: S104 - is no loopback

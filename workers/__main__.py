@@ -22,7 +22,7 @@ from models.failpoints import arm_failpoints
 from models.settings import Settings, SettingsError, read_settings
 from workers.app import QUEUES, app, connect_broker
 from workers.process.heartbeat import heartbeating
-from workers.telemetry.logs import set_up_logs
+from workers.telemetry.logs import set_up_logs, tell_notices
 from workers.telemetry.metrics_files import share_counters
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def main() -> int:
     try:
         settings = read_settings()
         set_up_logs(level=settings.log_level, form=settings.log_format)
+        tell_notices(settings.notices)
         share_counters(settings)
         arm_failpoints(settings.failpoints_folder)
         connect_broker(settings)
@@ -62,6 +63,7 @@ def run_worker(settings: Settings) -> int:
     """
     # Here: beat and Flower need none of it, and it is a third of their memory.
     from models.accounts import accounts
+    from models.follow_ups.rules_file import RulesError
     from workers.dispatch_due import dispatch_due
     from workers.heal_pauses import heal_pauses
     from workers.process import celery_patches
@@ -76,7 +78,7 @@ def run_worker(settings: Settings) -> int:
     name = f"worker-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
         connections = open_connections(settings, worker=name)
-    except ValueError as error:  # the rules file or an encryption key cannot be used
+    except RulesError as error:
         raise SettingsError(str(error)) from None
     try:
         connections.database.transact(
@@ -168,11 +170,18 @@ def run_flower(settings: Settings) -> int:
     password = settings.ops_password.get_secret_value() if settings.ops_password else None
     if password is None:
         log.warning("flower_pages_closed", do="set OPS_PASSWORD, then sign in as the user `ops`")
+    os.environ["FLOWER_PORT"] = str(settings.flower_port)  # as we read it: Flower would end at a service link
     options.address = "127.0.0.1"
     options.basic_auth = [f"ops:{password or secrets.token_urlsafe(32)}"]
     os.environ.pop("FLOWER_BASIC_AUTH", None)  # one password for all pages
     signal.signal(signal.SIGTERM, _leave)
-    app.start(["flower"])
+    try:
+        app.start(["flower"])
+    except (OSError, ValueError) as error:  # ValueError: of its own options, whose values it does not check
+        reason = error.strerror if isinstance(error, OSError) else "of a variable FLOWER_… that it cannot read"
+        raise SettingsError(
+            f"Flower cannot start ({reason}): look at FLOWER_ADDRESS, FLOWER_PORT and what else begins with FLOWER_"
+        ) from None
     return 0
 
 

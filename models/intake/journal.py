@@ -24,6 +24,7 @@ from models.failpoints import failpoint
 from models.intake import inbox, quarantine, taken_arrivals
 from models.intake.inbox import Waiting
 from models.intake.notifications import Arrival
+from models.settings.places import make_private
 
 log = structlog.get_logger(__name__)
 
@@ -42,9 +43,9 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         """Raises OSError when the folder cannot be made or written to."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         self.file, self._lock = _own_file(folder)
-        self._database = Database(own_file_url(self.file, mode=0o600), limits=RECEIPTS)
+        self._database = Database(own_file_url(self.file), limits=RECEIPTS)
 
     def put_all(self, arrivals: Sequence[Arrival]) -> None:
         """Writes them down, durably, in one transaction. Raises JournalFull, SQLAlchemyError."""
@@ -126,7 +127,7 @@ class Drain:
         self._journals.clear()
 
     def _drain_file(self, file: Path) -> int:
-        journal = self._journals.setdefault(file, Database(own_file_url(file, mode=0o600), limits=RECEIPTS))
+        journal = self._journals.setdefault(file, Database(own_file_url(file), limits=RECEIPTS))
         drained = 0
         while True:
             try:

@@ -254,7 +254,7 @@ def _add_idle_accounts(database: Database, number: int) -> None:
 @contextmanager
 def _worker(url: str, redis_url: str) -> Iterator[Database]:
     """This process is connected as a worker is, to a migrated database with one account."""
-    settings = Settings(_env_file=None, database_url=url, redis_url=redis_url)  # type: ignore[call-arg]
+    settings = Settings(database_url=url, redis_url=redis_url)  # type: ignore[call-arg]
     migrate(settings.database_url)
     connect_broker(settings)
     this = open_connections(settings, worker="bench")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from pydantic import SecretStr
 
 from models.calls.calls import work_key
 from models.reconciling import schedule
+from models.settings import Secret
 from tests.support.rows import booked_call, change, fetch, write
 from tests.support.waiting import eventually
 from tests.support.world import World
@@ -137,7 +137,7 @@ LOOPBACK, ELSEWHERE = {"REMOTE_ADDR": "127.0.0.1"}, {"REMOTE_ADDR": "192.0.2.7"}
 def test_metrics_are_told_over_loopback_and_to_whoever_has_the_token(
     sqlite_url: str, redis_url: str, environ: dict[str, str], headers: dict[str, str], status: int
 ) -> None:
-    with Intake(sqlite_url, redis_url, metrics_token=SecretStr("the-token-of-prometheus")) as intake:
+    with Intake(sqlite_url, redis_url, metrics_token=Secret("the-token-of-prometheus")) as intake:
         answer = intake.app.test_client().get("/metrics", environ_base=environ, headers=headers)
     assert answer.status_code == status
     assert ("METRICS_TOKEN" in answer.text) == (status == 403)

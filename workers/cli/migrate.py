@@ -15,8 +15,7 @@ from migrations.running import PATIENCE_SECONDS, MigrationBlocked, StatementTooL
 from migrations.upgrading import migrate as bring_to_newest
 from models.accounts import accounts
 from models.database import Database
-from models.settings import Settings
-from workers.cli.credentials import checked_secret, checked_time_zone, checked_token
+from workers.cli.credentials import checked_secret
 from workers.cli.opened import Failure, Opened, opened, why
 from workers.cli.screen import say
 
@@ -48,6 +47,8 @@ def migrate(wait: float, patience: float, anyway: bool) -> None:
       DATABASE_URL=postgresql://user:password@host/leadway leadway-calls migrate --wait 60
     """
     with opened(schema=False) as this:
+        if this.settings.leadway_location_id is not None:
+            this.cipher()  # a release that cannot store the account's token ends before it changes anything
         _wait_for(this.database, seconds=wait)
         _bring_to_newest(this, patience=patience, anyway=anyway)
         _make_the_environments_account(this)
@@ -124,18 +125,10 @@ def _make_the_environments_account(this: Opened) -> None:
     if location_id is None:
         say("LEADWAY_LOCATION_ID is not set: accounts come from `leadway-calls accounts add`.")
         return
-    _check(settings)
+    if settings.leadway_intake_secret is not None:  # warns about what URLs cannot carry
+        checked_secret(settings.leadway_intake_secret.get_secret_value(), settings, source="LEADWAY_INTAKE_SECRET")
     cipher = this.cipher()
     with this.database.reading() as connection:
         known = accounts.is_served(connection, location_id)
     this.database.transact(lambda connection: accounts.upsert_from_settings(connection, settings, cipher=cipher))
     say(f"The account {location_id} {'is as the environment says' if known else 'was added from the environment'}.")
-
-
-def _check(settings: Settings) -> None:
-    """What `accounts add` would refuse is refused here too."""
-    if settings.leadway_api_token is not None:
-        checked_token(settings.leadway_api_token.get_secret_value(), source="LEADWAY_API_TOKEN")
-    if settings.leadway_intake_secret is not None:
-        checked_secret(settings.leadway_intake_secret.get_secret_value(), source="LEADWAY_INTAKE_SECRET")
-    checked_time_zone(settings.leadway_time_zone, source="LEADWAY_TIME_ZONE")

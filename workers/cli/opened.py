@@ -40,8 +40,8 @@ class Opened:
     database: Database
 
     def cipher(self) -> TokenCipher:
-        """The cipher of the stored tokens. Raises Failure when TOKEN_ENCRYPTION_KEYS cannot be used."""
-        return _cipher(self.settings)
+        """The cipher of the stored tokens. Raises SettingsError when TOKEN_ENCRYPTION_KEYS cannot be used."""
+        return cipher_for(self.settings)
 
     def change(self, location: str, write: Callable[..., T], *values: object, **named: object) -> T:
         """Calls a function of the models for an account, in a transaction. Raises UnknownAccount, also if removed."""
@@ -61,7 +61,7 @@ def opened(*, schema: bool = True) -> Iterator[Opened]:
     """
     with expected_errors():
         settings = read_settings()
-        database = connect_settings(settings)
+        database = Database(settings.database_url, limits=COMMAND)
         try:
             if schema and not is_current(database):
                 raise Failure(
@@ -85,19 +85,6 @@ def expected_errors() -> Iterator[None]:
         raise Failure(f"the database cannot be used ({why(error)}): check that it runs and DATABASE_URL") from None
 
 
-def connect_settings(settings: Settings) -> Database:
-    """The database of these settings, not connected yet. Raises Failure when DATABASE_URL cannot name a database."""
-    try:
-        return Database(settings.database_url, limits=COMMAND)
-    except (sa.exc.ArgumentError, ImportError):
-        raise Failure(
-            "DATABASE_URL cannot be used: write sqlite:///var/leadway-calls.db or postgresql://user:password@host/name",
-            exit_code=WRONG_USAGE,
-        ) from None
-    except OSError as error:
-        raise Failure(f"the folder of the database cannot be made: {error.strerror}") from None
-
-
 def served_account(connection: Connection, location: str) -> Account:
     """The account. Raises UnknownAccount, also for a removed one: commands change nothing of it."""
     account = accounts.get(connection, location)
@@ -114,19 +101,3 @@ def why(error: SQLAlchemyError) -> str:
     if isinstance(error, sa.exc.OperationalError) and str(error.orig).strip():
         return str(error.orig).strip().splitlines()[0]
     return type(error.orig if isinstance(error, DBAPIError) else error).__name__
-
-
-def _cipher(settings: Settings) -> TokenCipher:
-    try:
-        return cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
-    except ValueError:
-        raise Failure(
-            "TOKEN_ENCRYPTION_KEYS: at least one is not a Fernet key (32 bytes, url-safe base64). Make one with:"
-            " python3 -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'",
-            exit_code=WRONG_USAGE,
-        ) from None
-    except OSError as error:
-        raise Failure(
-            f"the key file under var/ cannot be used ({error.strerror}): set TOKEN_ENCRYPTION_KEYS, or run this in the"
-            " folder in which the system runs"
-        ) from None

@@ -75,7 +75,7 @@ def look() -> Standing:
 
 
 def _redis_answers(settings: Settings) -> bool | None:
-    if "redis_url" not in settings.model_fields_set:
+    if "redis_url" not in settings.chosen:
         return None  # the address of an embedded one is known only to the processes that it was started for
     try:
         with redis_client(settings, PING_SECONDS) as client:

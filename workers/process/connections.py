@@ -67,11 +67,10 @@ _open: Connections | None = None
 def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER) -> Connections:
     """Makes this process's connections; nothing is sent over them yet.
 
-    `worker`: the name for its leases. Raises RulesError or ValueError when the rules file or an encryption key is
-    unusable.
+    `worker`: the name for its leases. Raises RulesError, and SettingsError when an encryption key is unusable.
     """
     global _open
-    cipher = cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
+    cipher = cipher_for(settings)
     client = redis.Redis.from_url(
         settings.redis_url,
         socket_timeout=REDIS_SECONDS,

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from models.calls.call_log import CallLog
 from models.database import WEB, Database
-from models.settings import Settings
+from models.settings import read_settings
 from tests.support.rows import add_account, call_log
 from webhook.ops import pages
 
@@ -37,7 +37,7 @@ class Pages:
 
 def pages_on(database_url: str, *, password: str | None = PASSWORD) -> Pages:
     app = Flask("webhook", static_folder=None)
-    settings = Settings(_env_file=None, database_url=database_url, ops_password=password)
+    settings = read_settings({"DATABASE_URL": database_url, "OPS_PASSWORD": password or ""})
     app.register_blueprint(pages.blueprint_for(Database(settings.database_url, limits=WEB), settings))
     return Pages(app.test_client())
 

@@ -3,8 +3,10 @@
 Nothing is changed: rows are read, and Leadway is asked by harmless GET requests only, within the account's budget.
 """
 
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import redis
 import requests
@@ -13,11 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
 from models.accounts import accounts
-from models.accounts.token_encryption import cipher_for
-from models.database import COMMAND, Database, now
+from models.accounts.token_encryption import KEY_FILE, cipher_for
+from models.database import COMMAND, Database, inbox_file, now
 from models.follow_ups.rules_file import RulesError, load_rules
 from models.intake import inbox, rejection_counts
-from models.settings import Settings
+from models.settings import Settings, SettingsError
+from models.settings.places import open_to_others
+from models.settings.sources import ENV_FILE
 from models.work import heartbeats
 from workers.app import QUEUES
 from workers.cli.doctor.account import of_account
@@ -57,18 +61,28 @@ def examine(settings: Settings, *, location_id: str | None = None, address: str 
 
 def _of_settings(settings: Settings) -> Iterator[Check]:
     try:
-        cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
-    except (ValueError, OSError):
-        yield failed("encryption keys", "TOKEN_ENCRYPTION_KEYS cannot be used", "set Fernet keys, the first one writes")
+        cipher_for(settings)
+    except SettingsError as error:
+        yield failed("encryption keys", str(error), "set TOKEN_ENCRYPTION_KEYS to Fernet keys, the first one writes")
     try:
         load_rules(settings.leadway_rules_file)
     except RulesError as error:
         yield failed("rules file", str(error), "correct LEADWAY_RULES_FILE, or unset it for the built-in rules")
-    if not settings.leadway_api_url.startswith("https://"):
-        local = settings.leadway_api_url.startswith(("http://127.0.0.1", "http://localhost"))
-        if not local:
-            told = f"LEADWAY_API_URL is {settings.leadway_api_url}: tokens would travel unencrypted"
-            yield failed("Leadway's address", told, "write https://, as in the default")
+    for notice in settings.notices:
+        yield warning("settings", notice, "look at the environment and at .env")
+    if open_files := open_to_others(_ours(settings)):
+        paths = " ".join(map(shlex.quote, map(str, open_files)))
+        told = f"other users of this machine may read or write {paths}"
+        yield warning("private files", told, f"close them: chmod go-rw {paths}")
+
+
+def _ours(settings: Settings) -> Iterator[Path]:
+    yield from (ENV_FILE, Path("var"), KEY_FILE)
+    url = sa.make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite":
+        yield from (Path(str(url.database)), inbox_file(url))
+    if settings.journal_folder is not None:
+        yield settings.journal_folder
 
 
 def _of_redis(settings: Settings) -> Check:
@@ -78,7 +92,7 @@ def _of_redis(settings: Settings) -> Check:
             client.ping()
             policy = client.info("memory").get("maxmemory_policy")
     except (redis.RedisError, ValueError, OSError) as error:
-        if "redis_url" not in settings.model_fields_set:
+        if "redis_url" not in settings.chosen:
             told = "REDIS_URL is not set, and none answers at the usual address"
             return warning(name, told, "set it; with `make run` it is known only to the processes that this starts")
         told = f"it does not answer ({type(error).__name__}): notifications are received, everything else waits"
@@ -93,8 +107,8 @@ def _opened(settings: Settings) -> Database | Check:
     name, do = "database", "check that it runs, and DATABASE_URL"
     try:
         database = Database(settings.database_url, limits=COMMAND)
-    except (sa.exc.ArgumentError, ImportError, OSError) as error:
-        return failed(name, f"DATABASE_URL cannot be used ({type(error).__name__})", do)
+    except SettingsError as error:
+        return failed(name, str(error), do)
     try:
         with database.engine.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
@@ -217,7 +231,7 @@ def _of_accounts(settings: Settings, database: Database, location_id: str | None
         return
     try:
         this = open_connections(settings, worker="doctor", limits=COMMAND)
-    except (ValueError, OSError):
+    except (RulesError, SettingsError):
         return  # told above: the rules file or the encryption keys
     try:
         for account in chosen:

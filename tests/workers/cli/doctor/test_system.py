@@ -1,6 +1,7 @@
 """The doctor finds each thing that is wrong, says what to do about it, and changes nothing."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from models.accounts import accounts, oauth_grants, pauses
 from models.accounts.pauses import PauseCause
 from models.database import Database, moment
 from models.intake import inbox, notifications, rejection_counts
-from models.settings import Settings
+from models.settings import Secret, read_settings
 from models.work import heartbeats
 from models.work.heartbeats import heartbeats_table
 from tests.support.hearts import beating
@@ -24,7 +25,7 @@ SCOPES = ("voice-ai-dashboard.readonly", "contacts.readonly", "calendars/events.
 
 
 def checks(at_work: AtWork, **changed: object) -> list[Check]:
-    settings = at_work.settings.model_copy(update=changed)
+    settings = replace(at_work.settings, **changed)
     return list(examine(settings))
 
 
@@ -100,11 +101,11 @@ def token_of_another_location(at_work: AtWork) -> None:
 
 
 def token_written_with_another_key(at_work: AtWork) -> dict[str, object]:
-    return {"token_encryption_keys": Settings(token_encryption_keys="A" * 43 + "=").token_encryption_keys}
+    return {"token_encryption_keys": (Secret("A" * 43 + "="),)}
 
 
 def key_that_is_none(at_work: AtWork) -> dict[str, object]:
-    return {"token_encryption_keys": Settings(token_encryption_keys="no key").token_encryption_keys}
+    return {"token_encryption_keys": (Secret("no key"),)}
 
 
 def grant_that_ended(at_work: AtWork) -> None:
@@ -176,7 +177,18 @@ def older_worker(at_work: AtWork) -> None:
     )
 
 
+def misspelt_setting(_at_work: AtWork) -> dict[str, object]:
+    return {"notices": read_settings({"LEADWAY_INTAKE_SECRETS": "x"}).notices}
+
+
+def open_file(_at_work: AtWork) -> None:
+    Path(".env").write_text("")
+    Path(".env").chmod(0o644)
+
+
 MISTAKES = [
+    (misspelt_setting, "settings", "did you mean LEADWAY_INTAKE_SECRET?"),
+    (open_file, "private files", "chmod go-rw .env"),
     (no_database, "database", "DATABASE_URL"),
     (no_schema, "database schema", "migrate"),
     (no_redis, "Redis", "REDIS_URL"),
@@ -199,7 +211,10 @@ MISTAKES = [
     (paused_by_a_person, "paused by person", "Until Monday."),
     (older_worker, "versions", "0.0.9+0003: worker-2@there"),
 ]
-A_WARNING = {"clock and Leadway's", "limits", "refused notifications", "notifications", "paused by person", "versions"}
+A_WARNING = {
+    "settings", "private files", "clock and Leadway's", "limits", "refused notifications", "notifications",
+    "paused by person", "versions",
+}  # fmt: skip
 
 
 @on_sqlite
