@@ -29,6 +29,12 @@ class Settings(BaseSettings):
 
     # Database and Redis
     database_url: str = "sqlite:///var/leadway-calls.db"
+    database_pooler: Literal["detect", "transaction"] = "detect"
+    """Transaction: what DATABASE_URL names is a pooler that lends a connection for one transaction."""
+    database_pool_size: Annotated[int, Field(ge=1)] | None = None
+    """Connections of the pool of each web process and worker. None: by their threads (models/database/limits.py)."""
+    reader_database_url: str | None = None
+    """Where pages and commands that only read, look. None: DATABASE_URL."""
     redis_url: str = "redis://127.0.0.1:6379/0"
 
     # Leadway
@@ -86,11 +92,19 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
-    @field_validator("database_url")
+    @field_validator("database_url", "reader_database_url")
     @classmethod
-    def _name_the_driver(cls, url: str) -> str:
+    def _name_the_driver(cls, url: str | None) -> str | None:
         """Hosts hand out `postgres://…`; SQLAlchemy wants the driver's name in it."""
-        return re.sub(r"^(postgres|postgresql)(\+psycopg2?)?://", "postgresql+psycopg://", url)
+        return url and re.sub(r"^(postgres|postgresql)(\+psycopg2?)?://", "postgresql+psycopg://", url)
+
+    @model_validator(mode="after")
+    def _say_so_in_the_url(self) -> Self:
+        """Of a pooler the URL tells everybody who connects."""
+        url = self.database_url
+        if self.database_pooler == "transaction" and url.startswith("postgresql") and "pgbouncer=" not in url:
+            self.database_url = f"{url}{'&' if '?' in url else '?'}pgbouncer=true"
+        return self
 
     @property
     def journal_folder(self) -> Path | None:

@@ -1,5 +1,6 @@
 """`python -m webhook`: serves the application in several processes until it is told to stop."""
 
+from models.database import UnusableDatabase, refuse_unusable
 from models.failpoints import arm_failpoints
 from models.settings import SettingsError, read_settings
 from webhook.app import alive, create_app
@@ -13,7 +14,8 @@ def main() -> None:
     """Reads the settings once, here; each process makes its own application from them."""
     try:
         settings = read_settings()
-    except SettingsError as error:
+        refuse_unusable(settings.database_url)
+    except (SettingsError, UnusableDatabase) as error:
         raise SystemExit(f"web was not started: {error}") from None
     set_up_logs(level=settings.log_level, form=settings.log_format)
     share_counters(settings)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.accounts import accounts
 from models.accounts.accounts import SecretTaken
 from models.accounts.token_encryption import cipher_for
-from models.database import WEB, Database
+from models.database import HEARTBEAT, Database, limits_of_web
 from models.intake.journal import Journal
 from models.settings import Settings, read_settings
 from webhook import authentication, errors, health, receiver
@@ -38,7 +38,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask("webhook", static_folder=None)
     keys = settings.leadway_webhook_public_keys
     cipher = cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
-    database = Database(settings.database_url, limits=WEB)
+    limits = limits_of_web(settings)
+    database = Database(settings.database_url, limits=limits)
+    reader = Database(settings.reader_database_url, limits=limits) if settings.reader_database_url else database
     connect_for_wake_ups(settings)
     known = KnownAccounts(database, threads=settings.web_threads)
     app.extensions[receiver.EXTENSION] = Receiver(
@@ -51,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     errors.answer_for(app)
     app.register_blueprint(receiver.blueprint)
     app.register_blueprint(health.blueprint_for(database, settings))
-    app.register_blueprint(pages.blueprint_for(database, settings))
+    app.register_blueprint(pages.blueprint_for(reader, settings))
     try:
         with database.transaction() as connection:
             accounts.upsert_from_settings(connection, settings, cipher=cipher)
@@ -82,7 +84,7 @@ def alive(settings: Settings) -> Iterator[None]:
     The heartbeat has a connection pool and, on SQLite, a place among the writers of its own: it waits for the database
     beside the receipts, not before them.
     """
-    database = Database(settings.database_url, limits=WEB)
+    database = Database(settings.database_url, limits=HEARTBEAT)
     name = f"web-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
         with heartbeating(database, name, process="web"), draining(settings.journal_folder, database):

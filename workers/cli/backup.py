@@ -9,14 +9,13 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import click
 import sqlalchemy as sa
 from psycopg.conninfo import make_conninfo
 from sqlalchemy.exc import DBAPIError
 
-from models.database import Database
+from models.database import Database, libpq_words
 from workers.cli.opened import Failure, opened, why
 from workers.cli.screen import count, say
 
@@ -81,6 +80,6 @@ def _sync(folder: Path) -> None:
 
 def _pg_dump(url: sa.URL, file: Path) -> str:
     """The command without the password, which pg_dump takes from PGPASSWORD or ~/.pgpass, or asks for."""
-    words: dict[str, Any] = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
+    words = libpq_words(url)
     words.pop("password", None)
     return shlex.join(["pg_dump", "--format=custom", f"--file={file}", f"--dbname={make_conninfo(**words)}"])

@@ -14,7 +14,7 @@ from migrations import is_current
 from models.accounts import accounts
 from models.accounts.accounts import Account, SecretTaken, UnknownAccount
 from models.accounts.token_encryption import TokenCipher, TokenUnreadable, cipher_for
-from models.database import COMMAND, Database
+from models.database import COMMAND, Database, UnusableDatabase
 from models.follow_ups.rules_file import RulesError
 from models.settings import Settings, SettingsError, read_settings
 from workers.cli.screen import when
@@ -54,14 +54,15 @@ class Opened:
 
 
 @contextmanager
-def opened(*, schema: bool = True) -> Iterator[Opened]:
+def opened(*, schema: bool = True, reads_only: bool = False) -> Iterator[Opened]:
     """Settings and database for the block. `schema`: whether the database must have this version's schema.
+    `reads_only`: the database of READER_DATABASE_URL, if there is one.
 
     Raises Failure for settings, database or schema that cannot be used, and for expected errors of the block.
     """
     with expected_errors():
         settings = read_settings()
-        database = connect_settings(settings)
+        database = _not_connected_yet((reads_only and settings.reader_database_url) or settings.database_url)
         try:
             if schema and not is_current(database):
                 raise Failure(
@@ -77,7 +78,7 @@ def expected_errors() -> Iterator[None]:
     """Raises Failure for errors of the block that a person can put right."""
     try:
         yield
-    except (SettingsError, RulesError) as error:
+    except (SettingsError, RulesError, UnusableDatabase) as error:
         raise Failure(str(error), exit_code=WRONG_USAGE) from None
     except (UnknownAccount, SecretTaken, TokenUnreadable) as error:
         raise Failure(str(error)) from None
@@ -85,15 +86,9 @@ def expected_errors() -> Iterator[None]:
         raise Failure(f"the database cannot be used ({why(error)}): check that it runs and DATABASE_URL") from None
 
 
-def connect_settings(settings: Settings) -> Database:
-    """The database of these settings, not connected yet. Raises Failure when DATABASE_URL cannot name a database."""
+def _not_connected_yet(url: str) -> Database:
     try:
-        return Database(settings.database_url, limits=COMMAND)
-    except (sa.exc.ArgumentError, ImportError):
-        raise Failure(
-            "DATABASE_URL cannot be used: write sqlite:///var/leadway-calls.db or postgresql://user:password@host/name",
-            exit_code=WRONG_USAGE,
-        ) from None
+        return Database(url, limits=COMMAND)
     except OSError as error:
         raise Failure(f"the folder of the database cannot be made: {error.strerror}") from None
 
