@@ -31,11 +31,12 @@ class Database:
         """`greet`: called with each new connection before its first transaction; it commits by itself."""
         self.limits = limits
         self._url, self._greet = url, greet
-        address = parsed(url)
-        self.engine = engine_for(address, limits)
+        self.address = parsed(url)
+        self.engine = engine_for(self.address, limits)
         is_sqlite = self.engine.dialect.name == "sqlite"
         self._writer = threading.Lock() if is_sqlite else None
-        self.inbox = Database(own_file_url(inbox_file(address)), limits=limits) if has_inbox_file(address) else self
+        own_file = own_file_url(inbox_file(self.address)) if has_inbox_file(self.address) else None
+        self.inbox = Database(own_file, limits=limits) if own_file else self
         """Where the inbox is written: this database on PostgreSQL; on SQLite a file of its own, with its own writer."""
 
     @contextmanager

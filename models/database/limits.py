@@ -27,9 +27,9 @@ WEB = Limits(connect=2, lock=0.6, statement=0.7, retries=0, pool=6, kept=2, slot
 """Of pages, probes and the copy of the accounts."""
 HEARTBEAT = replace(WEB, pool=2, kept=1)
 """Of the heartbeat of a web process, and of what it drains."""
-RECEIPTS = Limits(connect=2, lock=0.3, statement=0.7, retries=0, pool=2, kept=1, slot=0.7, busy=0.3)
+RECEIPTS = Limits(connect=2, lock=0.3, statement=0.7, retries=0, pool=2, kept=1, slot=0.0, busy=0.3)
 """Of the one thread that writes receipts down."""
-LOOKING = Limits(connect=2, lock=0.05, statement=0.25, retries=0, pool=1, kept=1, slot=0.25, busy=0.05)
+LOOKING = Limits(connect=2, lock=0.05, statement=0.25, retries=0, pool=1, kept=1, slot=0.0, busy=0.05)
 """Of the same with a look that may as well be left out."""
 WORKER = Limits(connect=2, lock=3.0, statement=5.0, retries=8, pool=8, kept=8, slot=15.0)
 GROUPED = Limits(connect=2, lock=0.3, statement=5.0, retries=1, pool=1, kept=1, slot=15.0)

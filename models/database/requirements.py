@@ -1,6 +1,7 @@
 """What a PostgreSQL must be for this system: version, encoding, rights. Each shortfall is one sentence."""
 
 from contextlib import closing
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -30,9 +31,11 @@ def problem_of(connection: Connection, *, to_migrate: bool = False) -> str | Non
     """Why the database cannot be used, and what to do; None: it can. `to_migrate`: its tables are to be changed."""
     if not on_postgresql(connection):
         return None
+    driver: Any = connection.connection.driver_connection
+    version = driver.info.server_version // 10000
+    if version < OLDEST_SERVER:
+        return f"the server is PostgreSQL {version}, and {OLDEST_SERVER} or later is needed: upgrade it"
     row = connection.execute(_ASKED).one()
-    if row.version // 10000 < OLDEST_SERVER:
-        return f"the server is PostgreSQL {row.version // 10000}, and {OLDEST_SERVER} or later is needed: upgrade it"
     if row.encoding != "UTF8":
         return (
             f"the database is in {row.encoding}, which cannot hold every letter: create one with ENCODING 'UTF8'"
@@ -58,7 +61,7 @@ def problem_of(connection: Connection, *, to_migrate: bool = False) -> str | Non
 
 
 _ASKED = sa.text(
-    """SELECT current_setting('server_version_num')::integer AS version, getdatabaseencoding() AS encoding,
+    """SELECT getdatabaseencoding() AS encoding,
               current_setting('search_path') AS search_path, current_schema() AS schema,
               quote_ident(current_user) AS "user", has_schema_privilege(current_schema(), 'CREATE') AS may_create,
               (SELECT bool_and(has_table_privilege(to_regclass('work'), needed))

@@ -1,5 +1,6 @@
 """What the environments share. These tests are run by `make environments`: some need programs that no wheel brings."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def start_world(tmp_path: Path, redis_url: str) -> Iterator[StartWorld]:
 
     yield start
     for world in started:
+        for process in ("web", "worker", "beat"):  # shown if the test failed
+            print(f"--- {process}\n{world.processes.log(process)[-6000:]}")
         world.__exit__(None, None, None)
 
 
@@ -41,6 +44,8 @@ def announce(world: World, number: int) -> list[PlacedCall]:
 
 
 def assert_all_written_once(world: World, calls: Sequence[PlacedCall], *, timeout: float = 90.0) -> None:
+    began_at = time.monotonic()
     world.wait_until_done(calls=len(calls), timeout=timeout)
+    print(f"{len(calls)} calls were done {time.monotonic() - began_at:.1f} s after the last notification")
     assert_each_note_once(world, list(calls))
     assert world.call_statuses() == {"complete": len(calls)}

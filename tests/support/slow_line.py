@@ -1,8 +1,12 @@
-"""A TCP proxy that takes its time: each byte arrives so many seconds later, and none is lost or overtaken."""
+"""A TCP proxy that takes its time: each byte arrives so many seconds later, and none is lost or overtaken.
+
+Its target may change, as the address of a managed database does after a failover: connections stay where they are.
+"""
 
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from types import TracebackType
@@ -15,10 +19,13 @@ class SlowLine:
     """`with SlowLine(port, seconds=0.05) as line:` – connects `line.port` of the loopback interface to `port`.
 
     A round trip takes twice as long as `seconds`. A connection is made at once, as far as the near end can tell.
+    `rewrite`: what the server says becomes something else on the way.
     """
 
-    def __init__(self, target_port: int, *, seconds: float) -> None:
-        self._target_port, self._seconds = target_port, seconds
+    def __init__(
+        self, target_port: int, *, seconds: float = 0.0, rewrite: Callable[[bytes], bytes] = lambda data: data
+    ) -> None:
+        self.target_port, self._seconds, self._rewrite = target_port, seconds, rewrite
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.port: int = self._listener.getsockname()[1]
 
@@ -36,25 +43,27 @@ class SlowLine:
             while True:
                 near, _ = self._listener.accept()
                 try:
-                    far = socket.create_connection(("127.0.0.1", self._target_port))
+                    far = socket.create_connection(("127.0.0.1", self.target_port))
                 except OSError:
                     near.close()
                     continue
                 for each in (near, far):
                     each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for one, other in ((near, far), (far, near)):
+                for one, other, change in ((near, far, bytes), (far, near, self._rewrite)):
                     under_way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
-                    threading.Thread(target=self._take, args=(one, under_way), daemon=True).start()
+                    threading.Thread(target=self._take, args=(one, under_way, change), daemon=True).start()
                     threading.Thread(target=self._deliver, args=(under_way, other), daemon=True).start()
 
-    def _take(self, one: socket.socket, under_way: "SimpleQueue[tuple[float, bytes]]") -> None:
+    def _take(
+        self, one: socket.socket, under_way: "SimpleQueue[tuple[float, bytes]]", change: Callable[[bytes], bytes]
+    ) -> None:
         data = b"?"
         while data:
             try:
                 data = one.recv(CHUNK)
             except OSError:
                 data = b""
-            under_way.put((time.monotonic() + self._seconds, data))
+            under_way.put((time.monotonic() + self._seconds, change(data)))
 
     @staticmethod
     def _deliver(under_way: "SimpleQueue[tuple[float, bytes]]", other: socket.socket) -> None:

@@ -35,7 +35,7 @@ def backup(file: Path) -> None:
     """
     with opened(schema=False) as this:
         if this.database.engine.dialect.name == "postgresql":
-            raise Failure(f"PostgreSQL makes its own backups; run: {_pg_dump(this.database.engine.url, file)}")
+            raise Failure(f"PostgreSQL makes its own backups; run: {_pg_dump(this.database.address, file)}")
         calls, size = _copy(this.database, file)
     say(f"{file}: {count(calls, 'call')}, {size / 1e6:,.1f} MB.")
 

@@ -62,10 +62,10 @@ def _wait_for(database: Database, *, seconds: float) -> None:
             with database.engine.connect():
                 return
         except OperationalError as error:
-            if _create_if_missing(database.engine.url):
-                say(f"The database {database.engine.url.database} was created.")
+            if _create_if_missing(database.address):
+                say(f"The database {database.address.database} was created.")
                 continue
-            on_a_server = database.engine.url.get_backend_name() != "sqlite"
+            on_a_server = database.address.get_backend_name() != "sqlite"
             if not on_a_server or time.monotonic() >= deadline:
                 raise
             if not told:
