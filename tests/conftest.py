@@ -22,9 +22,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from migrations.upgrading import migrate
-from models import database as database_module
 from models.accounts import accounts
-from models.database import WORKER, Database, inbox_file
+from models.database import WORKER, Database, Limits, connections, inbox_file
 from models.settings import Secret, Settings
 from models.settings.places import make_private_file
 from tests.leadway_double.double import LeadwayDouble
@@ -55,16 +54,16 @@ def logs_as_they_were() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def shared_engines() -> Iterator[Collection[sa.Engine]]:
     """One engine for one database, whoever opens it: an engine remembers the statements that it has compiled."""
-    made: dict[tuple[sa.URL, database_module.Limits], sa.Engine] = {}
-    make = database_module.engine_for
+    made: dict[tuple[sa.URL, Limits], sa.Engine] = {}
+    make = connections.engine_for
 
-    def once(url: sa.URL, limits: database_module.Limits) -> sa.Engine:
+    def once(url: sa.URL, limits: Limits) -> sa.Engine:
         if (url, limits) not in made:
             made[url, limits] = make(url, limits)
         return made[url, limits]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database_module, "engine_for", once)
+        patch.setattr(connections, "engine_for", once)
         yield made.values()
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.accounts import accounts
 from models.accounts.accounts import SecretTaken
 from models.accounts.token_encryption import cipher_for
-from models.database import WEB, Database
+from models.database import HEARTBEAT, Database, limits_of_web, refuse_unusable_database
 from models.intake.journal import Journal
 from models.settings import Settings, SettingsError, read_settings
 from webhook import authentication, errors, health, receiver
@@ -37,7 +37,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or read_settings()
     app = Flask("webhook", static_folder=None)
     cipher = cipher_for(settings)
-    database = Database(settings.database_url, limits=WEB)
+    limits = limits_of_web(settings)
+    database = Database(settings.database_url, limits=limits)
+    reader = Database(settings.reader_database_url, limits=limits) if settings.reader_database_url else database
     known = KnownAccounts(database, threads=settings.web_threads)
     app.extensions[receiver.EXTENSION] = Receiver(
         keys=_public_keys(settings),
@@ -49,7 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     errors.answer_for(app)
     app.register_blueprint(receiver.blueprint)
     app.register_blueprint(health.blueprint_for(database, settings))
-    app.register_blueprint(pages.blueprint_for(database, settings))
+    app.register_blueprint(pages.blueprint_for(reader, settings))
     try:
         with database.transaction() as connection:
             accounts.upsert_from_settings(connection, settings, cipher=cipher)
@@ -64,7 +66,7 @@ def refuse_unusable(settings: Settings) -> None:
     """Raises SettingsError for what no process could start with: before they are forked, once, in a sentence."""
     _public_keys(settings)
     cipher_for(settings)
-    Database(settings.database_url, limits=WEB).close()
+    refuse_unusable_database(settings.database_url)
 
 
 def _public_keys(settings: Settings) -> PublicKeys:
@@ -95,7 +97,7 @@ def alive(settings: Settings) -> Iterator[None]:
     The heartbeat has a connection pool and, on SQLite, a place among the writers of its own: it waits for the database
     beside the receipts, not before them.
     """
-    database = Database(settings.database_url, limits=WEB)
+    database = Database(settings.database_url, limits=HEARTBEAT)
     name = f"web-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
         with heartbeating(database, name, process="web"), draining(settings.journal_folder, database):

@@ -17,7 +17,7 @@ import structlog
 from celery.signals import worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.database import WORKER, Database
+from models.database import WORKER, Database, refuse_unusable_database
 from models.failpoints import arm_failpoints
 from models.settings import Settings, SettingsError, read_settings
 from workers.app import QUEUES, app, connect_broker
@@ -75,6 +75,7 @@ def run_worker(settings: Settings) -> int:
     from workers.reconciling.open_windows import open_windows
     from workers.take_in import take_in_what_waits
 
+    refuse_unusable_database(settings.database_url)
     name = f"worker-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
         connections = open_connections(settings, worker=name)
@@ -155,6 +156,7 @@ def _refuse_changed_rules(this: "Connections") -> None:
 
 def run_beat(settings: Settings) -> int:
     """Every task is harmless when repeated, so the schedule lives in memory: no file that two beats could share."""
+    refuse_unusable_database(settings.database_url)
     database = Database(settings.database_url, limits=WORKER)
     app.conf.include = ()  # it sends tasks by their names, and makes none
     with heartbeating(database, f"beat-{secrets.token_hex(3)}@{socket.gethostname()}", process="beat"):

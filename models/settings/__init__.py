@@ -29,6 +29,12 @@ class Settings:
 
     # Database and Redis
     database_url: Annotated[str, values.database_url, MAY_BE_IN_A_FILE] = "sqlite:///var/leadway-calls.db"
+    database_pooler: Annotated[str, values.pooler] = "detect"
+    """Transaction: what DATABASE_URL names is a pooler that lends a connection for one transaction."""
+    database_pool_size: Annotated[int | None, values.whole(1, 1000)] = None
+    """Connections of the pool of each web process and worker. None: by their threads (models/database/limits.py)."""
+    reader_database_url: Annotated[str | None, values.database_url, MAY_BE_IN_A_FILE] = None
+    """Where pages and commands that only read, look. None: DATABASE_URL."""
     redis_url: Annotated[str, values.redis_url, MAY_BE_IN_A_FILE] = "redis://127.0.0.1:6379/0"
 
     # Leadway
@@ -126,6 +132,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     chosen = frozenset(read)
     if "PORT" in found.from_environment and "host" not in read:
         read["host"] = "0.0.0.0"  # noqa: S104 - a platform that sets PORT looks for us on its own network
+    if read.get("database_pooler") == "transaction" and "database_url" in read:
+        read["database_url"] = values.with_pooler(read["database_url"])
     settings = Settings(**read, chosen=chosen, notices=tuple(found.notices))
     problems += _broken_promises(settings)
     if problems:

@@ -24,6 +24,8 @@ TOO_SHORT = f"is shorter than {SHORTEST_SECRET} characters, so it could be guess
 _PEM_BLOCK = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
 _IN_A_HEADER = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+_OTHER_HOSTS = re.compile(r"^([\w+]+://(?:[^/?]*@)?[^/?@,]*),[^/?@]*", re.DOTALL)
+"""What follows the first of several hosts of a PostgreSQL, as libpq writes them."""
 _YES_OR_NO = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}
 _LEVELS = {"WARN": "WARNING", "FATAL": "CRITICAL"}
 
@@ -155,7 +157,7 @@ def database_url(text: str) -> str:
     """Hosts hand out `postgres://…`; SQLAlchemy wants the driver's name in it."""
     url = re.sub(r"^(postgres|postgresql)(\+psycopg2?)?://", "postgresql+psycopg://", text)
     try:
-        parsed = sa.make_url(url)
+        parsed = sa.make_url(_OTHER_HOSTS.sub(r"\1", url))  # models.database reads them all
     except (sa.exc.ArgumentError, ValueError):  # ValueError: of a port that is no number
         parsed = None
     if parsed is None or parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
@@ -163,6 +165,17 @@ def database_url(text: str) -> str:
     if parsed.get_backend_name() == "sqlite" and (parsed.host or parsed.database in (None, "", ":memory:")):
         raise ValueError("write the file that all processes share, as in sqlite:///var/leadway-calls.db")
     return url
+
+
+def pooler(text: str) -> str:
+    return _one_of({"detect": "detect", "transaction": "transaction"}, text.lower(), told="write detect or transaction")
+
+
+def with_pooler(url: str) -> str:
+    """Of a pooler the URL tells everybody who connects."""
+    if not url.startswith("postgresql") or "pgbouncer=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}pgbouncer=true"
 
 
 def redis_url(text: str) -> str:

@@ -54,14 +54,16 @@ class Opened:
 
 
 @contextmanager
-def opened(*, schema: bool = True) -> Iterator[Opened]:
+def opened(*, schema: bool = True, reads_only: bool = False) -> Iterator[Opened]:
     """Settings and database for the block. `schema`: whether the database must have this version's schema.
+    `reads_only`: the database of READER_DATABASE_URL, if there is one.
 
     Raises Failure for settings, database or schema that cannot be used, and for expected errors of the block.
     """
     with expected_errors():
         settings = read_settings()
-        database = Database(settings.database_url, limits=COMMAND)
+        url = (reads_only and settings.reader_database_url) or settings.database_url
+        database = Database(url, limits=COMMAND)
         try:
             if schema and not is_current(database):
                 raise Failure(

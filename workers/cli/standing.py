@@ -56,7 +56,7 @@ def look() -> Standing:
     try:
         with expected_errors():
             settings = read_settings()
-        with opened() as this, this.database.reading() as connection:
+        with opened(reads_only=True) as this, this.database.reading() as connection:
             at = now(connection)
             processes, accounts = heartbeats.all_of(connection), overview.of_accounts(connection)
             waiting, quarantined = inbox.waiting(connection), quarantine.in_the_last_day(connection)

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -138,14 +138,11 @@ def _signals_set(stop: threading.Event) -> Iterator[None]:
 
 
 def _knows_an_account(database_url: str) -> bool:
-    database = Database(database_url, limits=COMMAND)
     try:
-        with database.reading() as connection:
+        with closing(Database(database_url, limits=COMMAND)) as database, database.reading() as connection:
             return connection.execute(sa.text("SELECT 1 FROM accounts LIMIT 1")).first() is not None
-    except DBAPIError:  # not there, or no tables yet; `release` will say so if that is wrong
+    except (DBAPIError, SettingsError):  # not there, or no tables yet; `release` will say so if that is wrong
         return False
-    finally:
-        database.close()
 
 
 def _path(environment: Mapping[str, str]) -> str:

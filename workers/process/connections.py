@@ -7,7 +7,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from models.accounts.token_encryption import TokenCipher, cipher_for
-from models.database import WORKER, Database, Limits
+from models.database import Database, Limits, limits_of_worker
 from models.follow_ups.rules import Rules
 from models.follow_ups.rules_file import load_rules
 from models.settings import Settings
@@ -64,10 +64,11 @@ class Connections:
 _open: Connections | None = None
 
 
-def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER) -> Connections:
+def open_connections(settings: Settings, *, worker: str, limits: Limits | None = None) -> Connections:
     """Makes this process's connections; nothing is sent over them yet.
 
-    `worker`: the name for its leases. Raises RulesError, and SettingsError when an encryption key is unusable.
+    `worker`: the name for its leases. `limits`: if they are not those of a worker. Raises RulesError, and SettingsError
+    when an encryption key is unusable.
     """
     global _open
     cipher = cipher_for(settings)
@@ -80,7 +81,7 @@ def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER
     )
     greatest_fence = GreatestFence()
     life_watch = LifeWatch(client, greatest_fence)
-    database = Database(settings.database_url, limits=limits, greet=life_watch.greet)
+    database = Database(settings.database_url, limits=limits or limits_of_worker(settings), greet=life_watch.greet)
     _open = Connections(
         settings=settings,
         database=database,

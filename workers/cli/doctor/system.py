@@ -5,6 +5,7 @@ Nothing is changed: rows are read, and Leadway is asked by harmless GET requests
 
 import shlex
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,13 +17,21 @@ from sqlalchemy.exc import SQLAlchemyError
 from migrations import is_current
 from models.accounts import accounts
 from models.accounts.token_encryption import KEY_FILE, cipher_for
-from models.database import COMMAND, Database, inbox_file, now
+from models.database import (
+    COMMAND,
+    Database,
+    connections_needed,
+    inbox_file,
+    now,
+    on_postgresql,
+    problem_of,
+)
 from models.follow_ups.rules_file import RulesError, load_rules
 from models.intake import inbox, rejection_counts
 from models.settings import Settings, SettingsError
 from models.settings.places import open_to_others
 from models.settings.sources import ENV_FILE
-from models.work import heartbeats
+from models.work import heartbeats, life
 from workers.app import QUEUES
 from workers.cli.doctor.account import of_account
 from workers.cli.doctor.checks import Check, Verdict, failed, fine, warning
@@ -30,6 +39,7 @@ from workers.cli.standing import redis_client, waiting_told
 from workers.process.connections import open_connections
 
 ANSWER_SECONDS = 2.0
+BEHIND_SECONDS = 30.0
 START = {"web": "python -m webhook", "worker": "python -m workers", "beat": "python -m workers beat"}
 
 
@@ -50,6 +60,8 @@ def examine(settings: Settings, *, location_id: str | None = None, address: str 
         if schema.verdict is Verdict.FAILED:
             return
         yield from _of_processes(database)
+        yield from _of_connections(settings, database)
+        yield from _of_reader(settings, database)
         yield _of_inbox(database)
         yield _of_clock(database)
         yield from _of_address(settings, address)
@@ -108,14 +120,18 @@ def _opened(settings: Settings) -> Database | Check:
     try:
         database = Database(settings.database_url, limits=COMMAND)
     except SettingsError as error:
-        return failed(name, str(error), do)
+        return failed(name, str(error), "correct DATABASE_URL")
     try:
-        with database.engine.connect() as connection:
-            connection.execute(sa.text("SELECT 1"))
+        with database.reading() as connection:
+            problem = problem_of(connection)
     except SQLAlchemyError as error:
         database.close()
         told = f"it does not answer ({type(error).__name__}): Leadway is asked to repeat each notification later"
         return failed(name, told, do)
+    if problem is not None:
+        database.close()
+        what, _, to_do = problem.partition(": ")
+        return failed(name, what, to_do)
     return database
 
 
@@ -145,6 +161,69 @@ def _of_processes(database: Database) -> Iterator[Check]:
         )
     if skewed := heartbeats.skewed_clocks(known):
         yield warning("clocks", f"they differ from the database's ({skewed})", "let all hosts keep time by NTP")
+
+
+def _of_connections(settings: Settings, database: Database) -> Iterator[Check]:
+    """Whether the server lets all processes connect that are alive; those of other hosts are taken to be like ours."""
+    with database.reading() as connection:
+        if not on_postgresql(connection):
+            return
+        allowed = int(connection.execute(_CONNECTIONS_ALLOWED).scalar_one())
+        alive = [each.process for each in heartbeats.all_of(connection) if each.is_alive]
+    needs = connections_needed(settings)
+    web = needs["web"] // settings.web_processes  # each of them has a heartbeat
+    need = sum({**needs, "web": web}.get(process, 0) for process in alive) or sum(needs.values())
+    told = f"at most {need} are wanted at once, and {allowed} are allowed"
+    if need <= allowed:
+        yield fine("connections", told)
+    else:
+        do = "set DATABASE_POOL_SIZE lower, or allow more connections; else processes wait for each other"
+        yield warning("connections", told, do)
+
+
+_CONNECTIONS_ALLOWED = sa.text(
+    """SELECT least(current_setting('max_connections')::integer
+                    - current_setting('superuser_reserved_connections')::integer,
+                    nullif(rolconnlimit, -1), nullif(datconnlimit, -1))
+       FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()"""
+)
+
+
+def _of_reader(settings: Settings, database: Database) -> Iterator[Check]:
+    """Whether READER_DATABASE_URL is a copy of the database, and how far behind it is."""
+    if settings.reader_database_url is None:
+        return
+    name, do = "reader", "correct READER_DATABASE_URL, or unset it: pages and commands then read DATABASE_URL"
+    try:
+        with closing(Database(settings.reader_database_url, limits=COMMAND)) as reader, reader.reading() as connection:
+            there = life.current(connection).database_id
+            behind = _seconds_behind(connection)
+        with database.reading() as connection:
+            here = life.current(connection).database_id
+    except SettingsError as error:
+        yield failed(name, str(error).replace("DATABASE_URL", "READER_DATABASE_URL"), do)
+    except SQLAlchemyError as error:
+        yield failed(name, f"it cannot be read ({type(error).__name__}): the pages are closed", do)
+    else:
+        if there != here:
+            yield failed(name, "it is no copy of the database", do)
+        elif behind > BEHIND_SECONDS:
+            yield warning(name, f"it is {behind:.0f} s behind", "look at the replication; pages tell what was then")
+        else:
+            yield fine(name, "it is a copy of the database and keeps up")
+
+
+def _seconds_behind(connection: sa.Connection) -> float:
+    if not on_postgresql(connection):
+        return 0.0
+    return float(connection.execute(_BEHIND).scalar_one() or 0.0)
+
+
+_BEHIND = sa.text(
+    """SELECT CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
+              THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END"""
+)
+"""A replica that has replayed all that it was sent is not behind, however long nothing was written."""
 
 
 def _of_inbox(database: Database) -> Check:
