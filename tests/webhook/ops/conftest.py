@@ -35,9 +35,9 @@ class Pages:
         return response.text
 
 
-def pages_on(database_url: str, *, password: str | None = PASSWORD) -> Pages:
+def pages_on(database_url: str, *, password: str | None = PASSWORD, **more: object) -> Pages:
     app = Flask("webhook", static_folder=None)
-    settings = Settings(_env_file=None, database_url=database_url, ops_password=password)
+    settings = Settings(_env_file=None, database_url=database_url, ops_password=password, **more)
     app.register_blueprint(pages.blueprint_for(Database(settings.database_url, limits=WEB), settings))
     return Pages(app.test_client())
 
