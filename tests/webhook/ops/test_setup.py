@@ -76,6 +76,7 @@ def test_after_a_test_call_it_says_which_ids_came_and_how_the_call_was_found(ops
     assert "It named the contact <code>the-contact</code>." in page
     assert "It named no call, and need not." in page
     assert "Its call is being looked for in Leadway&#39;s list" in page
+    assert "It holds no call id" not in card(page), "a reason is no news where nothing is amiss"
     started_at = read(database, now) - timedelta(minutes=2)
     unannounced(database, a_call("call-1", contact_id="the-contact", started_at=started_at))
     assert write(database, unresolved.resolve, LOCATION)
@@ -192,6 +193,10 @@ def unannounced(database: Database, log: CallLog) -> None:
     """A call that Leadway's list told of, and no notification."""
     announce(database, log.call_id, origin=Origin.RECONCILE)
     fetch(database, log)
+
+
+def card(page: str) -> str:
+    return page.partition('<article class="card"')[2].partition("</article>")[0]
 
 
 def codes(page: str) -> list[str]:
