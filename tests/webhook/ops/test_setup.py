@@ -5,6 +5,7 @@ import re
 from datetime import timedelta
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
@@ -60,7 +61,7 @@ def test_it_says_where_the_intake_secret_is_and_how_it_is_replaced_and_never_sho
 ) -> None:
     page = pages_on(database_url).text("/ops/setup")
     assert f"leadway-calls accounts rotate-secret {LOCATION}" in codes(page)
-    from_environment = pages_on(database_url, leadway_location_id=LOCATION, leadway_intake_secret=SECRET)
+    from_environment = pages_on(database_url, leadway_location_id=LOCATION, leadway_intake_secret=SecretStr(SECRET))
     page = from_environment.text("/ops/setup")
     assert "LEADWAY_INTAKE_SECRET" in page
     assert "rotate-secret" not in page, "the environment would win at the next start"
