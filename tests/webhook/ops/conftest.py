@@ -35,9 +35,15 @@ class Pages:
         return response.text
 
 
-def pages_on(database_url: str, *, password: str | None = PASSWORD, **more: object) -> Pages:
+def pages_on(database_url: str, *, password: str | None = PASSWORD, **more: str) -> Pages:
+    """`more`: settings, by their names in the environment."""
     app = Flask("webhook", static_folder=None)
-    settings = Settings(_env_file=None, database_url=database_url, ops_password=password, **more)
+    settings = Settings(
+        _env_file=None,
+        database_url=database_url,
+        ops_password=password,
+        **{name.lower(): value for name, value in more.items()},
+    )
     app.register_blueprint(pages.blueprint_for(Database(settings.database_url, limits=WEB), settings))
     return Pages(app.test_client())
 

@@ -5,7 +5,6 @@ import re
 from datetime import timedelta
 
 import sqlalchemy as sa
-from pydantic import SecretStr
 
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
@@ -61,7 +60,7 @@ def test_it_says_where_the_intake_secret_is_and_how_it_is_replaced_and_never_sho
 ) -> None:
     page = pages_on(database_url).text("/ops/setup")
     assert f"leadway-calls accounts rotate-secret {LOCATION}" in codes(page)
-    from_environment = pages_on(database_url, leadway_location_id=LOCATION, leadway_intake_secret=SecretStr(SECRET))
+    from_environment = pages_on(database_url, LEADWAY_LOCATION_ID=LOCATION, LEADWAY_INTAKE_SECRET=SECRET)
     page = from_environment.text("/ops/setup")
     assert "LEADWAY_INTAKE_SECRET" in page
     assert "rotate-secret" not in page, "the environment would win at the next start"
@@ -110,7 +109,7 @@ def test_it_speaks_the_language_of_each_account_and_for_the_rest_that_of_the_set
     assert "Copy</button>" in by_language["en"]
     assert "Copiar</button>" in by_language["es"]
     assert "Nothing was refused." in page
-    page = pages_on(database_url, leadway_language="es").text("/ops/setup")
+    page = pages_on(database_url, LEADWAY_LANGUAGE="es").text("/ops/setup")
     assert '<html lang="es">' in page
     assert "No se ha rechazado nada." in page
 
@@ -128,7 +127,7 @@ def test_in_spanish_no_sentence_stays_english(database_url: str, database: Datab
     for language in ("en", "es"):
         with database.transaction() as connection:
             connection.execute(sa.update(accounts.accounts_table).values(language=language))
-        pages.append(words_of(pages_on(database_url, leadway_language=language).text("/ops/setup")))
+        pages.append(words_of(pages_on(database_url, LEADWAY_LANGUAGE=language).text("/ops/setup")))
     assert pages[0] & pages[1] <= {"Flower", "URL", "leadway", "-calls", "workflow", "marketplace", "Clínica"}
     assert len(pages[1]) > 60
 
