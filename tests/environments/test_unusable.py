@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from models.database import refuse_unusable
+from models.database import refuse_unusable_database
 from tests.support.processes import Processes
 from tests.support.services import PostgresServer
 
@@ -50,7 +50,9 @@ def test_who_may_not_create_tables_is_told_the_grant(ascii_server: PostgresServe
     with Processes(tmp_path, {"DATABASE_URL": ascii_server.url("owned")}) as processes:
         processes.run(["leadway-calls", "migrate"], name="own")
         assert processes.wait("own") == 0, processes.log("own")
-        refuse_unusable(ascii_server.url("owned"))  # migrate has made it in UTF8 though the server prefers another
+        refuse_unusable_database(
+            ascii_server.url("owned")
+        )  # migrate has made it in UTF8 though the server prefers another
 
         with psycopg.connect(ascii_server.url(), autocommit=True) as connection:
             connection.execute("CREATE ROLE somebody LOGIN PASSWORD 'word'")

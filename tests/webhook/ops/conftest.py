@@ -35,9 +35,10 @@ class Pages:
         return response.text
 
 
-def pages_on(database_url: str, *, password: str | None = PASSWORD) -> Pages:
+def pages_on(database_url: str, *, password: str | None = PASSWORD, **more: str) -> Pages:
+    """`more`: settings, by their names in the environment."""
     app = Flask("webhook", static_folder=None)
-    settings = read_settings({"DATABASE_URL": database_url, "OPS_PASSWORD": password or ""})
+    settings = read_settings({"DATABASE_URL": database_url, "OPS_PASSWORD": password or "", **more})
     app.register_blueprint(pages.blueprint_for(Database(settings.database_url, limits=WEB), settings))
     return Pages(app.test_client())
 
