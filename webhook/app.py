@@ -15,6 +15,7 @@ from models.accounts.token_encryption import cipher_for
 from models.database import HEARTBEAT, Database, limits_of_web, refuse_unusable_database
 from models.intake.journal import Journal
 from models.settings import Settings, SettingsError, read_settings
+from models.settings.places import make_private
 from webhook import authentication, errors, health, receiver
 from webhook.authentication import PublicKeys
 from webhook.inbox_writer import InboxWriter
@@ -81,6 +82,7 @@ def _journal(settings: Settings) -> Journal | None:
     if settings.journal_folder is None:
         return None
     try:
+        make_private(settings.journal_folder.parent)
         return Journal(settings.journal_folder)
     except OSError as error:
         log.warning(

@@ -24,7 +24,6 @@ from models.failpoints import failpoint
 from models.intake import inbox, quarantine, taken_arrivals
 from models.intake.inbox import Waiting
 from models.intake.notifications import Arrival
-from models.settings.places import make_private
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +42,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         """Raises OSError when the folder cannot be made or written to."""
-        make_private(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.file, self._lock = _own_file(folder)
         self._database = Database(own_file_url(self.file), limits=RECEIPTS)
 

@@ -19,7 +19,7 @@ from honcho.environ import parse_procfile
 from honcho.printer import Message, Printer
 from sqlalchemy.exc import DBAPIError
 
-from models.accounts.token_encryption import make_key_file
+from models.accounts.token_encryption import KEY_FILE, make_key_file
 from models.database import COMMAND, Database
 from models.settings import Settings, SettingsError, read_settings
 from models.settings.sources import read_env_file
@@ -38,8 +38,12 @@ def main() -> int:
         if not missing and not settings.token_encryption_keys:
             make_key_file()
         environment = environment_with(settings)
-    except (SettingsError, OSError) as error:
+    except SettingsError as error:
         sys.stderr.write(f"The system was not started: {error}\n")
+        return 2
+    except OSError as error:
+        told = f"the key file {KEY_FILE} cannot be made ({error.strerror}): set TOKEN_ENCRYPTION_KEYS"
+        sys.stderr.write(f"The system was not started: {told}\n")
         return 2
     if missing:
         sys.stderr.write("The system was not started. Missing, in the environment or in the file .env:\n")
@@ -104,7 +108,7 @@ def run_all(
                     on_line("system", f"release ended with {code}: nothing else is started")
                     return code
                 supervise([Child(name, command, complete) for name, command in commands.items()], redis, on_line, stop)
-        except RedisNotAvailableError as error:
+        except (RedisNotAvailableError, SettingsError) as error:
             on_line("system", str(error))
             return 1
     return 0

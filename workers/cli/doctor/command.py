@@ -42,10 +42,10 @@ def doctor(ctx: click.Context, location: str | None, address: str | None, in_jso
     """
     try:
         settings = read_settings()
+        set_up_logs(level="ERROR", form="console")
+        share_counters(settings)
     except SettingsError as error:
         raise Failure(str(error), exit_code=WRONG_USAGE) from None
-    set_up_logs(level="ERROR", form="console")
-    share_counters(settings)
     checks: list[Check] = []
     language = language_of(settings.leadway_language)
     for check in examine(settings, location_id=location, address=address):
