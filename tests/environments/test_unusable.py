@@ -52,7 +52,7 @@ def test_who_may_not_create_tables_is_told_the_grant(ascii_server: PostgresServe
         assert processes.wait("own") == 0, processes.log("own")
         refuse_unusable_database(
             ascii_server.url("owned")
-        )  # migrate has made it in UTF8 though the server prefers another
+        )
 
         with psycopg.connect(ascii_server.url(), autocommit=True) as connection:
             connection.execute("CREATE ROLE somebody LOGIN PASSWORD 'word'")
