@@ -11,6 +11,7 @@ def main() -> None:
     from webhook.app import alive, create_app
     from webhook.lanes import Lanes
     from webhook.server import serve
+    from workers.process.redis_address import redis_address
     from workers.telemetry.logs import set_up_logs
     from workers.telemetry.metrics_files import share_counters
 
@@ -18,6 +19,7 @@ def main() -> None:
     gc.enable()
     try:
         settings = read_settings()
+        redis_address(settings.redis_url)
     except SettingsError as error:
         raise SystemExit(f"web was not started: {error}") from None
     set_up_logs(level=settings.log_level, form=settings.log_format)

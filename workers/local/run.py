@@ -24,6 +24,7 @@ from models.database import COMMAND, Database
 from models.settings import Settings, SettingsError, read_settings
 from workers.local.embedded_redis import EmbeddedRedis, RedisNotAvailableError
 from workers.local.supervision import Child, OnLine, finish, supervise
+from workers.process.redis_address import redis_address
 
 PROCFILE = Path(__file__).resolve().parents[2] / "Procfile"
 REDIS_FOLDER = Path("var/redis")
@@ -33,6 +34,7 @@ def main() -> int:
     """`python -m workers.local.run`: on the real API, from the environment and `.env`."""
     try:
         settings = read_settings()
+        redis_address(settings.redis_url)
     except SettingsError as error:
         sys.stderr.write(f"The system was not started: {error}\n")
         return 2
