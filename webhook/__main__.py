@@ -11,6 +11,7 @@ def main() -> None:
     from webhook.app import alive, create_app, refuse_unusable
     from webhook.lanes import Lanes
     from webhook.server import serve
+    from workers.process.redis_address import redis_address
     from workers.telemetry.logs import set_up_logs, tell_notices
     from workers.telemetry.metrics_files import share_counters
 
@@ -21,6 +22,7 @@ def main() -> None:
         set_up_logs(level=settings.log_level, form=settings.log_format)
         tell_notices(settings.notices)
         share_counters(settings)
+        redis_address(settings.redis_url)
         refuse_unusable(settings)
     except SettingsError as error:
         raise SystemExit(f"web was not started: {error}") from None

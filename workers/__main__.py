@@ -20,7 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.database import WORKER, Database, refuse_unusable_database
 from models.failpoints import arm_failpoints
 from models.settings import Settings, SettingsError, read_settings
-from workers.app import QUEUES, app, connect_broker
+from workers.app import QUEUES, app
+from workers.process.broker import connect_broker
 from workers.process.heartbeat import heartbeating
 from workers.telemetry.logs import set_up_logs, tell_notices
 from workers.telemetry.metrics_files import share_counters
@@ -107,7 +108,6 @@ def run_worker(settings: Settings) -> int:
         Tick(look_at_the_databases_life, seconds=LOOK_SECONDS),
     )
     worker_shutting_down.connect(_end_in_time)
-    app.amqp.Connection = celery_patches.PromptConnection
     celery_patches.refuse_remote_control()
     worker: Any = None
     queues = celery_patches.ConsumedQueues()

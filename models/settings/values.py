@@ -179,8 +179,8 @@ def with_pooler(url: str) -> str:
 
 
 def redis_url(text: str) -> str:
-    parts = _parts(text)
-    if parts is None or parts[0] not in ("redis", "rediss", "unix"):
+    """The spelling of the rest is read where clients are made (workers/process/redis_address.py)."""
+    if not re.match(r"(redis|rediss|valkey|valkeys|sentinel|unix|redis\+socket)://", text):
         raise ValueError("write redis://host:6379/0, rediss://… for TLS, or unix:///path/of/the/socket")
     return text
 

@@ -38,8 +38,8 @@ from models.settings import Settings
 from models.work import lifecycle
 from models.work.lifecycle import Claim
 from tests.support.services import EmbeddedRedis, PostgresServer
-from workers.app import connect_broker
 from workers.dispatch_due import dispatch_due
+from workers.process.broker import connect_broker
 from workers.process.connections import connections, open_connections
 from workers.take_in import take_in
 

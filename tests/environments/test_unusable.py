@@ -50,9 +50,7 @@ def test_who_may_not_create_tables_is_told_the_grant(ascii_server: PostgresServe
     with Processes(tmp_path, {"DATABASE_URL": ascii_server.url("owned")}) as processes:
         processes.run(["leadway-calls", "migrate"], name="own")
         assert processes.wait("own") == 0, processes.log("own")
-        refuse_unusable_database(
-            ascii_server.url("owned")
-        )
+        refuse_unusable_database(ascii_server.url("owned"))
 
         with psycopg.connect(ascii_server.url(), autocommit=True) as connection:
             connection.execute("CREATE ROLE somebody LOGIN PASSWORD 'word'")

@@ -18,6 +18,7 @@ from models.database import COMMAND, Database
 from models.follow_ups.rules_file import RulesError
 from models.settings import Settings, SettingsError, read_settings
 from workers.cli.screen import when
+from workers.process.redis_address import redis_address
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ def opened(*, schema: bool = True, reads_only: bool = False) -> Iterator[Opened]
     Raises Failure for settings, database or schema that cannot be used, and for expected errors of the block.
     """
     with expected_errors():
-        settings = read_settings()
+        settings = read_checked_settings()
         url = (reads_only and settings.reader_database_url) or settings.database_url
         database = Database(url, limits=COMMAND)
         try:
@@ -72,6 +73,13 @@ def opened(*, schema: bool = True, reads_only: bool = False) -> Iterator[Opened]
             yield Opened(settings, database)
         finally:
             database.close()
+
+
+def read_checked_settings() -> Settings:
+    """The settings. Raises SettingsError, also for a REDIS_URL that is none: models know nothing of Redis."""
+    settings = read_settings()
+    redis_address(settings.redis_url)
+    return settings
 
 
 @contextmanager

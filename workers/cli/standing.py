@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from models.accounts.pauses import PauseCause
 from models.database import now
@@ -15,24 +13,41 @@ from models.intake.inbox import Waiting
 from models.intake.journal import WaitingInJournals
 from models.reports import overview
 from models.reports.overview import AccountOverview
-from models.settings import Settings, read_settings
+from models.settings import Settings
 from models.work import heartbeats
 from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
 from workers.app import QUEUES
-from workers.cli.opened import Failure, expected_errors, opened
+from workers.cli.opened import Failure, expected_errors, opened, read_checked_settings
 from workers.cli.screen import age, count
+from workers.process.redis_address import redis_client
 
 PING_SECONDS = 1.0
 FINE, NEEDS_A_PERSON, CANNOT_TELL = range(3)
 
 
 @dataclass(frozen=True)
+class RedisSeen:
+    """What one look at Redis has found."""
+
+    trouble: str | None = None
+    """Why it cannot be used, in words; None: it answers."""
+    do: str = ""
+    policy: str | None = None
+    """What it does when its memory is full (maxmemory-policy). None: it does not tell us."""
+
+    @property
+    def loses_messages(self) -> bool:
+        """Whether it drops what it holds when it is full. A full one that refuses is as if away, and harms nothing."""
+        return self.policy not in (None, "noeviction")
+
+
+@dataclass(frozen=True)
 class Standing:
-    """What `status` shows. `redis_reachable` None: REDIS_URL is not set, so Redis was not asked."""
+    """What `status` shows. `redis` None: REDIS_URL is not set, so Redis was not asked."""
 
     at: datetime
     database_reachable: bool
-    redis_reachable: bool | None
+    redis: "RedisSeen | None"
     processes: Sequence[Heartbeat]
     accounts: Sequence[AccountOverview]
     inbox: Waiting
@@ -55,42 +70,58 @@ def look() -> Standing:
     settings = None
     try:
         with expected_errors():
-            settings = read_settings()
+            settings = read_checked_settings()
         with opened(reads_only=True) as this, this.database.reading() as connection:
             at = now(connection)
             processes, accounts = heartbeats.all_of(connection), overview.of_accounts(connection)
             waiting, quarantined = inbox.waiting(connection), quarantine.in_the_last_day(connection)
     except Failure as failure:
-        reachable = None if settings is None else _redis_answers(settings)
+        seen = None if settings is None else _redis_of(settings)
         journals = journal.waiting(None if settings is None else settings.journal_folder)
-        return Standing(datetime.now(UTC), False, reachable, (), (), Waiting(0, 0.0), journals, 0, (failure.message,))
-    reachable, journals = _redis_answers(settings), journal.waiting(settings.journal_folder)
+        return Standing(datetime.now(UTC), False, seen, (), (), Waiting(0, 0.0), journals, 0, (failure.message,))
+    seen, journals = _redis_of(settings), journal.waiting(settings.journal_folder)
     reasons = [
-        *_of_processes(processes, reachable),
+        *_of_processes(processes, seen),
         *_of_inbox(waiting, quarantined),
         *_of_journals(journals),
         *(each for one in accounts for each in _of_account(one)),
     ]
-    return Standing(at, True, reachable, processes, accounts, waiting, journals, quarantined, reasons)
+    return Standing(at, True, seen, processes, accounts, waiting, journals, quarantined, reasons)
 
 
-def _redis_answers(settings: Settings) -> bool | None:
+def _redis_of(settings: Settings) -> RedisSeen | None:
     if "redis_url" not in settings.chosen:
         return None  # the address of an embedded one is known only to the processes that it was started for
+    return look_at_redis(settings, PING_SECONDS)
+
+
+def look_at_redis(settings: Settings, seconds: float) -> RedisSeen:
+    """Asks Redis, and gives up after `seconds`. PING decides: a user may have no right to ask about the rest."""
     try:
-        with redis_client(settings, PING_SECONDS) as client:
-            return bool(client.ping())
-    except (redis.RedisError, ValueError, OSError):
-        return False
+        with redis_client(settings.redis_url, seconds=seconds, retries=0) as client:
+            client.ping()
+            try:
+                told = client.info()
+            except redis.ResponseError:
+                return RedisSeen()
+    except (redis.RedisError, OSError) as error:
+        return _trouble(error)
+    if told.get("role") == "slave":
+        return RedisSeen("is a replica, which takes no writes", "let REDIS_URL lead to the primary", None)
+    return RedisSeen(policy=told.get("maxmemory_policy"))
 
 
-def redis_client(settings: Settings, seconds: float) -> redis.Redis:
-    """A client that gives up after `seconds`. Raises ValueError for a REDIS_URL that is none."""
-    limits = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
-    return redis.Redis.from_url(settings.redis_url, **limits, retry=Retry(NoBackoff(), 0))
+def _trouble(error: Exception) -> RedisSeen:
+    if isinstance(error, redis.AuthenticationError):
+        return RedisSeen("refuses the user name or the password", "correct REDIS_URL")
+    if isinstance(error, redis.sentinel.MasterNotFoundError):
+        return RedisSeen("has no server that the Sentinels know by this name", "correct `master` in REDIS_URL, or wait")
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return RedisSeen("has a certificate that is not trusted", "name its authority: `ssl_ca_certs` in REDIS_URL")
+    return RedisSeen(f"does not answer ({type(error).__name__})", "start it, or correct REDIS_URL")
 
 
-def _of_processes(processes: Sequence[Heartbeat], redis_reachable: bool | None) -> list[str]:
+def _of_processes(processes: Sequence[Heartbeat], seen: RedisSeen | None) -> list[str]:
     alive = {each.process for each in processes if each.is_alive}
     reasons = [
         f"no {name} process is alive: start one; until then {meanwhile}"
@@ -101,8 +132,8 @@ def _of_processes(processes: Sequence[Heartbeat], redis_reachable: bool | None) 
         reasons.append(f"clocks differ from the database's ({skewed}): let all hosts keep time by NTP")
     if unconsumed := heartbeats.unconsumed_queues(processes, QUEUES):
         reasons.append(f"workers are alive and take nothing from {', '.join(unconsumed)}: look at Redis, restart them")
-    if redis_reachable is False:
-        reasons.append("Redis does not answer: notifications are received, everything else waits until it is back")
+    if seen is not None and seen.trouble is not None:
+        reasons.append(f"Redis {seen.trouble}: notifications are received, everything else waits until it is back")
     return reasons
 
 

@@ -12,7 +12,7 @@ from models.reports.overview import AccountOverview
 from models.work.heartbeats import mixed_versions, skewed_clocks
 from workers.cli.accounts_shown import api_outages
 from workers.cli.screen import NOTHING, age, count, heading, known, say, show_facts, when, work_of
-from workers.cli.standing import Standing, in_journals_told, look, waiting_told
+from workers.cli.standing import RedisSeen, Standing, in_journals_told, look, waiting_told
 
 
 @click.command
@@ -62,7 +62,10 @@ def as_json(standing: Standing) -> dict[str, Any]:
         "verdict": ("fine", "needs_a_person", "cannot_tell")[standing.exit_code],
         "reasons": list(standing.reasons),
         "database": {"reachable": standing.database_reachable},
-        "redis": {"reachable": standing.redis_reachable},
+        "redis": {
+            "reachable": None if standing.redis is None else standing.redis.trouble is None,
+            "maxmemory_policy": None if standing.redis is None else standing.redis.policy,
+        },
         "inbox": {
             "number": standing.inbox.number,
             "oldest_seconds": round(standing.inbox.oldest_seconds, 1),
@@ -169,8 +172,7 @@ def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str 
 def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
     yield "at", f"{when(standing.at)}, days are UTC"
     yield "database", "answers" if standing.database_reachable else "not usable"
-    redis = {True: "answers", False: "does not answer", None: "REDIS_URL is not set: not looked at"}
-    yield "Redis", redis[standing.redis_reachable]
+    yield "Redis", _redis_told(standing.redis)
     if standing.inbox.number:
         yield "inbox", waiting_told(standing.inbox)
     if standing.journals.number:
@@ -185,3 +187,11 @@ def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
     for each in standing.processes:
         if not each.is_alive:
             yield "gone", f"{each.name}, last heard {age(each.seconds_ago)} ago"
+
+
+def _redis_told(seen: RedisSeen | None) -> str:
+    if seen is None:
+        return "REDIS_URL is not set: not looked at"
+    if seen.loses_messages:
+        return f"answers, but drops what it holds when it is full (maxmemory-policy {seen.policy})"
+    return seen.trouble or "answers"

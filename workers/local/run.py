@@ -25,6 +25,7 @@ from models.settings import Settings, SettingsError, read_settings
 from models.settings.sources import read_env_file
 from workers.local.embedded_redis import EmbeddedRedis, RedisNotAvailableError
 from workers.local.supervision import Child, OnLine, finish, supervise
+from workers.process.redis_address import redis_address
 
 PROCFILE = Path(__file__).resolve().parents[2] / "Procfile"
 REDIS_FOLDER = Path("var/redis")
@@ -34,6 +35,7 @@ def main() -> int:
     """`python -m workers.local.run`: on the real API, from the environment and `.env`."""
     try:
         settings = read_settings()
+        redis_address(settings.redis_url)
         missing = missing_settings(settings)
         if not missing and not settings.token_encryption_keys:
             make_key_file()

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from models.accounts.token_encryption import TokenCipher, cipher_for
 from models.database import Database, Limits, limits_of_worker
@@ -17,6 +15,7 @@ from workers.leadway import Leadway
 from workers.process.grouped_transactions import GroupedTransactions
 from workers.process.kept_accounts import KeptAccounts
 from workers.process.life_watch import LifeWatch
+from workers.process.redis_address import redis_client
 
 REDIS_SECONDS = 0.25
 """Time-out of the client that the budget and the dispatcher use; both know what to do without an answer."""
@@ -72,13 +71,7 @@ def open_connections(settings: Settings, *, worker: str, limits: Limits | None =
     """
     global _open
     cipher = cipher_for(settings)
-    client = redis.Redis.from_url(
-        settings.redis_url,
-        socket_timeout=REDIS_SECONDS,
-        socket_connect_timeout=REDIS_SECONDS,
-        health_check_interval=10,
-        retry=Retry(NoBackoff(), 1),
-    )
+    client = redis_client(settings.redis_url, seconds=REDIS_SECONDS, health_check_interval=10)
     greatest_fence = GreatestFence()
     life_watch = LifeWatch(client, greatest_fence)
     database = Database(settings.database_url, limits=limits or limits_of_worker(settings), greet=life_watch.greet)

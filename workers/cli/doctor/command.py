@@ -8,10 +8,10 @@ import click
 
 from models.follow_ups.languages import Language, language_of
 from models.reports.translation import translated
-from models.settings import SettingsError, read_settings
+from models.settings import SettingsError
 from workers.cli.doctor.checks import Check
 from workers.cli.doctor.system import examine
-from workers.cli.opened import WRONG_USAGE, Failure
+from workers.cli.opened import WRONG_USAGE, Failure, read_checked_settings
 from workers.cli.screen import count, heading, say
 from workers.telemetry.logs import set_up_logs
 from workers.telemetry.metrics_files import share_counters
@@ -41,7 +41,7 @@ def doctor(ctx: click.Context, location: str | None, address: str | None, in_jso
       leadway-calls doctor --json | jq '.checks[] | select(.verdict != "ok")'
     """
     try:
-        settings = read_settings()
+        settings = read_checked_settings()
         set_up_logs(level="ERROR", form="console")
         share_counters(settings)
     except SettingsError as error:

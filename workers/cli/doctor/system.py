@@ -9,7 +9,6 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-import redis
 import requests
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -35,7 +34,7 @@ from models.work import heartbeats, life
 from workers.app import QUEUES
 from workers.cli.doctor.account import of_account
 from workers.cli.doctor.checks import Check, Verdict, failed, fine, warning
-from workers.cli.standing import redis_client, waiting_told
+from workers.cli.standing import look_at_redis, waiting_told
 from workers.process.connections import open_connections
 
 ANSWER_SECONDS = 2.0
@@ -99,20 +98,16 @@ def _ours(settings: Settings) -> Iterator[Path]:
 
 def _of_redis(settings: Settings) -> Check:
     name = "Redis"
-    try:
-        with redis_client(settings, ANSWER_SECONDS) as client:
-            client.ping()
-            policy = client.info("memory").get("maxmemory_policy")
-    except (redis.RedisError, ValueError, OSError) as error:
+    seen = look_at_redis(settings, ANSWER_SECONDS)
+    if seen.trouble is not None:
         if "redis_url" not in settings.chosen:
             told = "REDIS_URL is not set, and none answers at the usual address"
             return warning(name, told, "set it; with `make run` it is known only to the processes that this starts")
-        told = f"it does not answer ({type(error).__name__}): notifications are received, everything else waits"
-        return failed(name, told, "start it, or correct REDIS_URL")
-    if policy not in ("noeviction", None):
-        told = f"it answers, but drops what it holds when it is full (maxmemory-policy {policy})"
-        return warning(name, told, "set maxmemory-policy noeviction")
-    return fine(name, "it answers")
+        return failed(name, f"it {seen.trouble}: notifications are received, everything else waits", seen.do)
+    if seen.loses_messages:
+        told = f"it answers, but drops what it holds when it is full (maxmemory-policy {seen.policy})"
+        return warning(name, told, "set it with `CONFIG SET maxmemory-policy noeviction`, or where its host sets it")
+    return fine(name, "it answers" if seen.policy else "it answers; we could not look at its memory policy")
 
 
 def _opened(settings: Settings) -> Database | Check:
