@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from models.settings import Settings
+from models.settings import read_settings
 from tests.support.redis_servers import Forwarder, RedisServer, self_made_certificate
 from tests.support.waiting import eventually
 from workers.cli.doctor.checks import Check, Verdict
@@ -22,7 +22,7 @@ LOGIN = f":{quote(SECRET)}@"
 
 def told_of(url: str, folder: Path) -> Check:
     """The doctor's first check: the settings are in order."""
-    settings = Settings(database_url=f"sqlite:///{folder / 'none.db'}", redis_url=url)
+    settings = read_settings({"DATABASE_URL": f"sqlite:///{folder / 'none.db'}", "REDIS_URL": url})
     return next(check for check in examine(settings) if check.name == "Redis")
 
 
@@ -112,7 +112,7 @@ def test_each_redis_is_told_as_it_is_and_no_secret(
 
 def test_a_replica_that_was_promoted_is_well(tmp_path: Path) -> None:
     with RedisServer(tmp_path, f"replicaof 127.0.0.1 {free_port()}") as server:
-        settings = Settings(redis_url=f"redis://127.0.0.1:{server.port}/0")
+        settings = read_settings({"REDIS_URL": f"redis://127.0.0.1:{server.port}/0"})
         assert look_at_redis(settings, 2.0).trouble
         with redis.Redis(port=server.port) as person:
             person.replicaof("NO", "ONE")
