@@ -15,7 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from migrations import is_current
 from models.accounts import accounts
 from models.accounts.token_encryption import cipher_for
-from models.database import COMMAND, Database, UnusableDatabase, connections_needed, now, on_postgresql, problem_of
+from models.database import (
+    COMMAND,
+    Database,
+    UnusableDatabase,
+    connections_needed,
+    is_behind_pooler,
+    now,
+    on_postgresql,
+    problem_of,
+)
 from models.follow_ups.rules_file import RulesError, load_rules
 from models.intake import inbox, rejection_counts
 from models.settings import Settings
@@ -147,6 +156,9 @@ def _of_connections(settings: Settings, database: Database) -> Iterator[Check]:
     """Whether the server lets all processes connect that are alive; those of other hosts are taken to be like ours."""
     with database.reading() as connection:
         if not on_postgresql(connection):
+            return
+        if is_behind_pooler(connection):
+            yield fine("connections", "a pooler in transaction mode shares them out")
             return
         allowed = int(connection.execute(_CONNECTIONS_ALLOWED).scalar_one())
         alive = [each.process for each in heartbeats.all_of(connection) if each.is_alive]
