@@ -97,6 +97,7 @@ def test_50_notifications_become_their_notes(server: PostgresServer, start_world
         world = start_world(url, **settings)
         calls = announce(world, 50)
         assert_all_written_once(world, calls)
+        assert "a pooler in transaction mode shares them out" in world.command("doctor")
         for process in ("web", "worker", "beat"):
             log = world.processes.log(process)
             assert "Traceback" not in log, log

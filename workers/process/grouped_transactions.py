@@ -41,6 +41,7 @@ class GroupedTransactions:
         self._lock = threading.Lock()
         self._waiting: list[_Member[Any, Any]] = []
         self._is_led = False
+        self._slow_in_a_row = 0
         self._apart_until = 0.0
 
     def transact(self, write: Callable[[Connection], T], *, order: Any) -> T:
@@ -92,9 +93,9 @@ class GroupedTransactions:
                 member.end()
 
     def _run(self, group: Sequence["_Member[Any, Any]"]) -> None:
-        began_at = time.monotonic()
         try:
             with self._grouped.transaction() as connection:
+                began_at = time.monotonic()
                 for many in dict.fromkeys(member.many for member in group):
                     members = [member for member in group if member.many is many]
                     for member, result in zip(
@@ -107,9 +108,13 @@ class GroupedTransactions:
             return
         for member in group:
             member.is_left_alone = False
-        now = time.monotonic()
-        if now - began_at > FAR_SECONDS * len(group) and self._grouped is not self._alone:
-            self._apart_until = now + APART_SECONDS
+        self._look_how_far(time.monotonic() - began_at, len(group))
+
+    def _look_how_far(self, seconds: float, number: int) -> None:
+        """Two slow groups in a row tell that the database is far away; one may have met a busy moment."""
+        self._slow_in_a_row = self._slow_in_a_row + 1 if seconds > FAR_SECONDS * number else 0
+        if self._slow_in_a_row > 1 and self._grouped is not self._alone:
+            self._apart_until = time.monotonic() + APART_SECONDS
 
 
 def _each(connection: Connection, writes: Sequence[Callable[[Connection], T]]) -> list[T]:

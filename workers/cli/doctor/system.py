@@ -21,6 +21,7 @@ from models.database import (
     Database,
     connections_needed,
     inbox_file,
+    is_behind_pooler,
     now,
     on_postgresql,
     problem_of,
@@ -162,6 +163,9 @@ def _of_connections(settings: Settings, database: Database) -> Iterator[Check]:
     """Whether the server lets all processes connect that are alive; those of other hosts are taken to be like ours."""
     with database.reading() as connection:
         if not on_postgresql(connection):
+            return
+        if is_behind_pooler(connection):
+            yield fine("connections", "a pooler in transaction mode shares them out")
             return
         allowed = int(connection.execute(_CONNECTIONS_ALLOWED).scalar_one())
         alive = [each.process for each in heartbeats.all_of(connection) if each.is_alive]

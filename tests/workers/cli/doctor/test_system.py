@@ -315,3 +315,23 @@ def _everything(database: Database) -> dict[str, list[object]]:
 def _write(at_work: AtWork, write: Callable[..., object]) -> None:
     with at_work.database.transaction() as connection:
         write(connection)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_more_connections_than_the_server_allows_are_named_with_what_makes_them_fewer(well: AtWork) -> None:
+    [enough] = [check for check in checks(well) if check.name == "connections"]
+    assert enough.verdict is Verdict.OK
+    assert "at most 20 are wanted at once" in enough.told, "one web process, one worker, beat"
+    found = not_well(checks(well, database_pool_size=500))
+    assert "and 29" in found["connections"].told
+    assert "DATABASE_POOL_SIZE" in found["connections"].do
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_reader_is_compared_with_the_database(well: AtWork, sqlite_url: str) -> None:
+    here = well.settings.database_url
+    [copy] = [check for check in checks(well, reader_database_url=here) if check.name == "reader"]
+    assert copy.verdict is Verdict.OK
+    assert "it is no copy" in not_well(checks(well, reader_database_url=sqlite_url))["reader"].told
+    away = not_well(checks(well, reader_database_url=f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/nothing"))
+    assert "cannot be read" in away["reader"].told
