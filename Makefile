@@ -14,7 +14,7 @@ ALONE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo run test test-clocks lint migration crash-test outages bench lock clean
+.PHONY: help install demo run test test-clocks environments lint migration crash-test outages bench lock clean
 
 help: ## lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  %s %-12s", $$1, $$2; $$1 = $$2 = ""; print}'
@@ -36,6 +36,9 @@ endif
 
 test-clocks: $(INSTALLED_FOR_TESTS) ## runs the tests at midnight, on a leap day and at a clock change; needs a C compiler
 	$(BIN)/python -m tests.clocks $(ONE_BY_ONE) $(ARGS)
+
+environments: $(INSTALLED_FOR_TESTS) ## runs the system in other environments; needs root and Debian's iproute2
+	$(BIN)/python -m pytest tests/environments $(ARGS)
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports
 	$(BIN)/ruff check
