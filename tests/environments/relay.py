@@ -5,11 +5,22 @@ relay stands on each machine that is to be reached, and on each that wants to re
 """
 
 import asyncio
+import socket
+import struct
 import sys
 from asyncio import StreamReader, StreamWriter
-from contextlib import suppress
+from enum import Enum, auto
 
 CHUNK = 65_536
+RESETS = struct.pack("ii", 1, 0)
+"""For SO_LINGER: what is not sent yet is thrown away."""
+
+
+class End(Enum):
+    """How a connection ended, which the other end is to see."""
+
+    IN_ORDER = auto()
+    RESET = auto()
 
 
 async def relay(address: str, port: int, to: str, to_port: int) -> None:
@@ -22,9 +33,13 @@ async def relay(address: str, port: int, to: str, to_port: int) -> None:
             near_out.transport.abort()
             return
         ways = [asyncio.ensure_future(_pass_on(*way)) for way in ((near_in, far_out), (far_in, near_out))]
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         for each in (near_out, far_out):
-            each.close()
+            if any(way.result() is End.RESET for way in ended):
+                each.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
+                each.transport.abort()
+            else:
+                each.close()
         for way in ways:
             way.cancel()
 
@@ -33,11 +48,14 @@ async def relay(address: str, port: int, to: str, to_port: int) -> None:
         await server.serve_forever()
 
 
-async def _pass_on(source: StreamReader, target: StreamWriter) -> None:
-    with suppress(OSError):
+async def _pass_on(source: StreamReader, target: StreamWriter) -> End:
+    try:
         while data := await source.read(CHUNK):
             target.write(data)
             await target.drain()
+    except OSError:
+        return End.RESET
+    return End.IN_ORDER
 
 
 if __name__ == "__main__":
