@@ -27,6 +27,8 @@ HOSTS = (*WEB_HOSTS, *WORKER_HOSTS)
 LINE_OF = {**dict.fromkeys(WEB_HOSTS, "web"), **dict.fromkeys(WORKER_HOSTS, "worker")}
 WEB_PORT = 8000
 START_SECONDS = 60.0
+QUEUES_OF_A_CONNECTION = 4
+"""The column of the kernel's table of connections: bytes to send, and bytes to read."""
 
 
 class Site:
@@ -168,6 +170,13 @@ class Deployment:
             assert delivery.wait(60)
         assert {attempt.status for delivery in deliveries for attempt in delivery.attempts} == {202}
         return calls
+
+    def has_unsent(self, host: str) -> bool:
+        """Whether the host's kernel still holds bytes that it has to send, for whoever lives or has ended."""
+        with self.network.inside(host):
+            connections = Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
+        queues = (line.split()[QUEUES_OF_A_CONNECTION] for line in connections)
+        return any(int(each.partition(":")[0], 16) for each in queues)
 
     def finished_by(self) -> dict[str, int]:
         """How many calls each worker has read to their end."""

@@ -77,12 +77,14 @@ def test_two_web_hosts_receive_three_worker_hosts_share_the_work_and_each_host_t
 
     received = 'leadway_notifications_total{authenticated_by="ed25519",status="accepted"}'
     assert [told(deployment.metrics(host), received) for host in WEB_HOSTS] == [61, 60]
-    finished = 'leadway_attempts_total{outcome="done",work="call"}'
+    finished = 'leadway_attempts_total{outcome="settled",work="call"}'
     for host, name in workers.items():
         eventually(
             lambda host=host, name=name: told(deployment.metrics(host), finished) == done[name],
             timeout=30,
-            describe=lambda host=host: f"the numbers of {host}: {deployment.metrics(host)}",
+            describe=lambda host=host, name=name: (
+                f"{host} to tell {done[name]}, it tells {told(deployment.metrics(host), finished)}"
+            ),
         )
         assert told(deployment.metrics(host), received) == 0
     assert [told(deployment.metrics(host), finished) for host in WEB_HOSTS] == [0, 0]
@@ -172,6 +174,7 @@ def test_a_worker_host_that_does_not_reach_one_machine_goes_on_when_it_does_agai
             eventually(lambda: len(traffic.calls) >= at + 80, timeout=60, describe="ten seconds of traffic")
         before = deployment.finished_by()[names["worker2"]]
         eventually(lambda: deployment.finished_by()[names["worker2"]] > before, timeout=60, describe="worker2 to work")
+    eventually(lambda: not deployment.has_unsent("worker2"), timeout=60, describe="what was sent late to have come")
     assert_all_done(deployment, traffic.calls)
     assert all(deployment.hosts[host].is_running("worker") for host in WORKER_HOSTS)
 
