@@ -37,7 +37,7 @@ endif
 test-clocks: $(INSTALLED_FOR_TESTS) ## runs the tests at midnight, on a leap day and at a clock change; needs a C compiler
 	$(BIN)/python -m tests.clocks $(ONE_BY_ONE) $(ARGS)
 
-environments: $(INSTALLED_FOR_TESTS) ## runs the system in other environments; needs Debian's pgbouncer, postgresql-15, redis-server
+environments: $(INSTALLED_FOR_TESTS) ## runs the system in other environments; needs root and packages of Debian (CONTRIBUTING.md)
 	$(BIN)/python -m pytest tests/environments $(ARGS)
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports

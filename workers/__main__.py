@@ -116,7 +116,14 @@ def run_worker(settings: Settings) -> int:
         return queues.told(worker)
 
     with (
-        heartbeating(connections.database, name, process="worker", slots=settings.worker_threads, queues=consumed),
+        heartbeating(
+            connections.database,
+            name,
+            process="worker",
+            slots=settings.worker_threads,
+            queues=consumed,
+            redis_epoch=connections.redis_epoch.told,
+        ),
         ticking(*ticks),
         draining(settings.journal_folder, connections.database),
     ):

@@ -56,6 +56,7 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
             kinds=_kinds(processes),
             mixed_versions=heartbeats.mixed_versions(processes),
             skewed_clocks=heartbeats.skewed_clocks(processes),
+            different_redis=heartbeats.different_redis(processes),
             flower=_flower(settings.flower_port),
             choices=CHOICES,
             chosen_account=location_id,

@@ -132,6 +132,11 @@ def _of_processes(processes: Sequence[Heartbeat], seen: RedisSeen | None) -> lis
         reasons.append(f"clocks differ from the database's ({skewed}): let all hosts keep time by NTP")
     if unconsumed := heartbeats.unconsumed_queues(processes, QUEUES):
         reasons.append(f"workers are alive and take nothing from {', '.join(unconsumed)}: look at Redis, restart them")
+    if different := heartbeats.different_redis(processes):
+        reasons.append(
+            f"workers use different Redis ({different}): two deployments share this database, and neither sees what"
+            " the other has enqueued. Give all one REDIS_URL, or each deployment a database of its own"
+        )
     if seen is not None and seen.trouble is not None:
         reasons.append(f"Redis {seen.trouble}: notifications are received, everything else waits until it is back")
     return reasons

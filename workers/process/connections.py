@@ -16,6 +16,7 @@ from workers.process.grouped_transactions import GroupedTransactions
 from workers.process.kept_accounts import KeptAccounts
 from workers.process.life_watch import LifeWatch
 from workers.process.redis_address import redis_client
+from workers.process.redis_epoch import RedisEpoch
 
 REDIS_SECONDS = 0.25
 """Time-out of the client that the budget and the dispatcher use; both know what to do without an answer."""
@@ -41,6 +42,8 @@ class Connections:
     life_watch: LifeWatch
     scan_memory: ScanMemory = field(default_factory=ScanMemory)
     """Of the process's dispatches."""
+    redis_epoch: RedisEpoch = field(default_factory=RedisEpoch)
+    """That the process's dispatches see."""
 
     @property
     def attempt_seconds(self) -> float:

@@ -155,6 +155,11 @@ def _of_processes(database: Database) -> Iterator[Check]:
         yield warning(
             "queues", f"no worker takes from {', '.join(unconsumed)}", "look at REDIS_URL, restart the workers"
         )
+    if different := heartbeats.different_redis(known):
+        yield warning(
+            "deployments", f"workers use different Redis on one database ({different})",
+            "give all one REDIS_URL, or each deployment a database of its own",
+        )  # fmt: skip
     if skewed := heartbeats.skewed_clocks(known):
         yield warning("clocks", f"they differ from the database's ({skewed})", "let all hosts keep time by NTP")
 
