@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.database.address import UnusableDatabase, parsed
+from models.database.address import UnusableDatabase
 from models.database.columns import on_postgresql
 from models.database.connections import Database
 from models.database.limits import WEB
@@ -17,9 +17,9 @@ OLDEST_SERVER = 15
 
 def refuse_unusable_database(url: str) -> None:
     """At the start of a process. Raises UnusableDatabase; nothing for a database that is away, which may come later."""
-    if parsed(url).get_backend_name() == "sqlite":
-        return
-    with closing(Database(url, limits=WEB)) as database:
+    with closing(Database(url, limits=WEB)) as database:  # says itself what is wrong with the folder of a SQLite file
+        if database.address.get_backend_name() == "sqlite":
+            return
         try:
             with database.reading() as connection:
                 problem = problem_of(connection)
