@@ -72,7 +72,7 @@ def find(
 def read_env_file(path: Path = ENV_FILE) -> tuple[dict[str, str], list[str]]:
     """The assignments of the file, if there is one, and a sentence for each line that is none. Raises SettingsError."""
     try:
-        text = _decoded(_read(path))
+        text, as_latin_1 = _decoded(_read(path))
     except FileNotFoundError:
         return {}, []
     except IsADirectoryError:
@@ -85,7 +85,8 @@ def read_env_file(path: Path = ENV_FILE) -> tuple[dict[str, str], list[str]]:
     odd = [each for each in bindings if each.error or (each.key is not None and each.value is None)]
     clean = "".join(each.original.string for each in bindings if each not in odd)
     values = dotenv_values(stream=io.StringIO(clean))
-    notices = [f"line {each.original.line} of {path} is no assignment (NAME=value): it is ignored" for each in odd]
+    notices = [f"{path} is not UTF-8 and was read as Latin-1: save it as UTF-8"] if as_latin_1 else []
+    notices += [f"line {each.original.line} of {path} is no assignment (NAME=value): it is ignored" for each in odd]
     return {name: value for name, value in values.items() if value is not None}, notices
 
 
@@ -97,17 +98,18 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _decoded(content: bytes) -> str:
-    """UTF-8 and UTF-16 with a mark; without one UTF-8, or Latin-1 in place of what is not UTF-8."""
+def _decoded(content: bytes) -> tuple[str, bool]:
+    """UTF-8 and UTF-16 with a mark; without one UTF-8, or Latin-1 (then True) in place of what is not UTF-8."""
     encodings = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
     marked = next((name for mark, name in encodings.items() if content.startswith(mark)), None)
+    as_latin_1 = False
     try:
         text = content.decode(marked or "utf-8")
     except UnicodeDecodeError:
-        text = "\0" if marked else content.decode("latin-1")
+        text, as_latin_1 = "\0" if marked else content.decode("latin-1"), True
     if "\0" in text:
         raise ValueError("has an encoding that cannot be read: save it as UTF-8")
-    return text
+    return text, as_latin_1
 
 
 def _read_file_of(name: str, found: FoundTexts) -> None:
@@ -119,7 +121,7 @@ def _read_file_of(name: str, found: FoundTexts) -> None:
         found.problems.append(f"{name} and {name}{IN_A_FILE} are both set: leave one of them out")
         return
     try:
-        text = _decoded(_read(Path(path))).strip()
+        text = _decoded(_read(Path(path)))[0].strip()
     except OSError as error:
         found.problems.append(f"{name}{IN_A_FILE}: its file cannot be read ({error.strerror})")
     except ValueError as error:

@@ -68,6 +68,8 @@ def test_a_file_of_settings_may_have_any_usual_encoding(encoding: str, tmp_path:
     assert settings.log_level == "INFO"
     assert settings.ops_password is not None
     assert settings.ops_password.get_secret_value() == "contraseña-muy-larga"
+    told = (".env is not UTF-8 and was read as Latin-1: save it as UTF-8",)
+    assert settings.notices == (told if encoding == "latin-1" else ())
 
 
 @pytest.mark.parametrize("content", ["PORT=1\n".encode("utf-16-le"), b"\xff\xfeP", b"PORT=1\0"])

@@ -63,6 +63,8 @@ def opened(*, schema: bool = True, reads_only: bool = False) -> Iterator[Opened]
     """
     with expected_errors():
         settings = read_checked_settings()
+        for notice in settings.notices:
+            click.echo(notice, err=True)
         url = (reads_only and settings.reader_database_url) or settings.database_url
         database = Database(url, limits=COMMAND)
         try:
