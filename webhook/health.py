@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flask import Blueprint, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
@@ -21,6 +21,7 @@ from models.work import heartbeats
 from models.work.heartbeats import Heartbeat
 from webhook.copies import CopyOf
 from webhook.deadline import DeadlinePool
+from workers.telemetry.release import release
 from workers.telemetry.shared_counters import SharedCounters
 
 METRICS_CLOSED = (
@@ -87,9 +88,17 @@ def _scrape(database: Database, pool: DeadlinePool, journal_folder: Path | None)
         registry.register(SharedCounters(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
     else:
         registry.register(REGISTRY)
+    registry.register(_BuildCollector())
     registry.register(_JournalCollector(journal_folder))
     registry.register(_BacklogCollector(database, pool))
     return generate_latest(registry)
+
+
+class _BuildCollector:
+    """`leadway_build_info`: which release answers this scrape."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("leadway_build", "The release of this web process.", {"version": release()})
 
 
 class _JournalCollector:

@@ -17,6 +17,7 @@ from tests.support.world import World
 from tests.webhook.conftest import Intake
 from webhook import copies
 from webhook.copies import CopyOf
+from workers.telemetry.release import release
 
 AN_HOUR_AGO = timedelta(hours=1)
 
@@ -65,6 +66,10 @@ def test_answers_are_counted_by_status_reason_and_credential(intake: Intake) -> 
     ):
         assert _value(after, series) == _value(before, series) + 1
     assert _value(after, "leadway_receipt_seconds_count") == _value(before, "leadway_receipt_seconds_count") + 2
+
+
+def test_a_scrape_tells_the_release(intake: Intake) -> None:
+    assert _value(intake.app.test_client().get("/metrics").text, f'leadway_build_info{{version="{release()}"}}') == 1
 
 
 def test_one_scrape_tells_the_counters_of_two_web_processes_and_a_worker_also_when_they_have_ended(

@@ -3,13 +3,13 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 import structlog
 
 from migrations import newest
 from models.database import Database
 from models.work import heartbeats
+from workers.telemetry.release import release
 
 log = structlog.get_logger(__name__)
 
@@ -78,8 +78,4 @@ def heartbeating(
 
 def version_of_this_process() -> str:
     """`0.1.0+0005`: the release, and the newest schema that its code knows, which tells apart what was not released."""
-    try:
-        release = version("leadway-calls")
-    except PackageNotFoundError:  # started from a folder where it is not installed
-        release = "unknown"
-    return f"{release}+{newest()}"
+    return f"{release()}+{newest()}"
