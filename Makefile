@@ -14,7 +14,7 @@ ALONE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo run test test-clocks lint migration crash-test outages bench lock clean
+.PHONY: help install demo run test test-clocks environments lint migration crash-test outages bench lock sbom audit clean
 
 help: ## lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  %s %-12s", $$1, $$2; $$1 = $$2 = ""; print}'
@@ -36,6 +36,9 @@ endif
 
 test-clocks: $(INSTALLED_FOR_TESTS) ## runs the tests at midnight, on a leap day and at a clock change; needs a C compiler
 	$(BIN)/python -m tests.clocks $(ONE_BY_ONE) $(ARGS)
+
+environments: $(INSTALLED_FOR_TESTS) ## runs the system in other environments; needs root and packages of Debian (CONTRIBUTING.md)
+	$(BIN)/python -m pytest tests/environments $(ARGS)
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports
 	$(BIN)/ruff check
@@ -62,6 +65,22 @@ lock: ## writes both requirements files anew from pyproject.toml (newer versions
 	  --generate-hashes --no-header --no-annotate --no-emit-index-url $(ARGS) pyproject.toml - "$$@"; }; \
 	lock --output-file requirements.txt; \
 	lock --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+
+sbom: ## writes what runs in production, with licences, to build/sbom.json (CycloneDX) and build/licences.md
+	@set -e; made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; mkdir -p build; \
+	$(PYTHON) -m venv --without-pip "$$made/runs"; $(PYTHON) -m venv "$$made/tools"; \
+	pip="$$made/tools/bin/python -m pip --disable-pip-version-check --quiet"; \
+	$$pip --python "$$made/runs/bin/python" install --require-hashes -r requirements.txt; \
+	$$pip install cyclonedx-bom pip-licenses; \
+	"$$made/tools/bin/cyclonedx-py" environment --pyproject pyproject.toml --output-reproducible \
+	  --output-file build/sbom.json "$$made/runs/bin/python"; \
+	"$$made/tools/bin/pip-licenses" --python "$$made/runs/bin/python" --with-system --from mixed --format markdown \
+	  --output-file build/licences.md
+
+audit: ## asks whether a locked version has a known weakness; needs the network
+	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; $(PYTHON) -m venv "$$tools"; \
+	"$$tools/bin/python" -m pip install --disable-pip-version-check --quiet pip-audit; \
+	"$$tools/bin/pip-audit" --strict --require-hashes --disable-pip --requirement requirements.txt
 
 clean: ## removes .venv and every cache; leaves var/ (data) and .env
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -27,7 +27,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from migrations.blocking import Blockers, holders, watched
-from models.database import COMMAND, Database, on_postgresql
+from models.database import COMMAND, Database, is_behind_pooler, on_postgresql
 from models.work import heartbeats
 
 Report = Callable[[str], None]
@@ -80,25 +80,34 @@ def one_at_a_time(connection: sa.Connection, *, report: Report) -> Iterator[None
     The wait has no limit, because the other process may build an index for hours, and a release must not fail for that.
     The session that is waited for is reported at once and every TELL_AGAIN_SECONDS.
 
-    The lock belongs to the session, for each migration has its own transaction. It is asked for again and again
-    instead of waited for: CREATE INDEX CONCURRENTLY waits for every statement that runs, and one that waits for this
-    lock would be such a statement. On SQLite the write lock of each transaction takes its place (see `Run`).
+    Each migration has its own transaction, so the lock belongs to a transaction of its own that lasts as long: behind
+    a pooler that one keeps its session. It is asked for again and again instead of waited for: CREATE INDEX
+    CONCURRENTLY waits for every statement that runs, and one that waits for this lock would be such a statement. On
+    SQLite the write lock of each transaction takes its place (see `Run`).
     """
     if not on_postgresql(connection):
         yield
         return
     told_at: float | None = None
-    while not _ask(connection, "SELECT pg_try_advisory_lock(:key)", key=ONE_AT_A_TIME):
-        if told_at is None or time.monotonic() - told_at >= TELL_AGAIN_SECONDS:
-            told_at = time.monotonic()
-            report(f"Another process migrates this database: waiting for {_who_migrates(connection)}.")
-        time.sleep(TURN_SECONDS)
-    try:
+    with connection.engine.connect() as turn:
+        while not _has(turn):
+            if told_at is None or time.monotonic() - told_at >= TELL_AGAIN_SECONDS:
+                told_at = time.monotonic()
+                report(f"Another process migrates this database: waiting for {_who_migrates(connection)}.")
+            time.sleep(TURN_SECONDS)
         yield
-    finally:  # behind a pooler the lock would not end with this connection
-        with suppress(SQLAlchemyError):
-            connection.rollback()
-            _ask(connection, "SELECT pg_advisory_unlock(:key)", key=ONE_AT_A_TIME)
+
+
+def _has(turn: sa.Connection) -> bool:
+    """Whether this connection's transaction has the lock; without it, the transaction has ended.
+
+    Without parameters, for after a statement with some its snapshot stays, and CREATE INDEX CONCURRENTLY waits for it.
+    """
+    turn.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+    if turn.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({ONE_AT_A_TIME})").scalar_one():
+        return True
+    turn.rollback()
+    return False
 
 
 def _who_migrates(connection: sa.Connection) -> str:
@@ -207,13 +216,13 @@ class Run:
 
     @contextmanager
     def _limits_for_the_session(self) -> Iterator[None]:
-        """Ends them with the block: behind a pooler the session goes to another client afterwards."""
+        """Ends them with the block."""
         self._set_limits()
         self._connection.commit()
         try:
             yield
         finally:
-            if on_postgresql(self._connection):
+            if on_postgresql(self._connection) and not is_behind_pooler(self._connection):
                 with suppress(SQLAlchemyError):  # a broken connection has ended its session
                     self._connection.rollback()
                     for name in LIMITS:
@@ -221,12 +230,14 @@ class Run:
                     self._connection.commit()
 
     def _set_limits(self) -> None:
-        """For the session, not for the transaction alone: an autocommit block is to have them too."""
+        """For the session, not for the transaction alone: an autocommit block is to have them too. Behind a pooler for
+        the transaction, because the session goes to another client afterwards."""
         if not on_postgresql(self._connection):
             return
+        local = is_behind_pooler(self._connection)
         for name, seconds in zip(LIMITS, (LOCK_SECONDS, self._statement_seconds), strict=True):
-            setting = {"name": name, "value": f"{int(seconds * 1000)}ms"}
-            self._connection.execute(sa.text("SELECT set_config(:name, :value, false)"), setting)
+            setting = {"name": name, "value": f"{int(seconds * 1000)}ms", "local": local}
+            self._connection.execute(sa.text("SELECT set_config(:name, :value, :local)"), setting)
 
     def _pause(self, error: DBAPIError, blockers: Blockers) -> None:
         now, who = time.monotonic(), blockers.described() or "another session"
@@ -255,12 +266,6 @@ def _is_lock_timeout(error: DBAPIError) -> bool:
     if isinstance(error.orig, sqlite3.OperationalError):
         return error.orig.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     return isinstance(error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected)
-
-
-def _ask(connection: sa.Connection, statement: str, **values: Any) -> Any:
-    answer = connection.execute(sa.text(statement), values).scalar_one()
-    connection.commit()
-    return answer
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def migrate(
 def _config() -> Config:
     """Of an installed package too, where no pyproject.toml is near."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))  # it interpolates
     config.set_main_option("path_separator", "os")
     return config
 

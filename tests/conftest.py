@@ -20,13 +20,12 @@ import structlog
 import structlog.testing
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
-from pydantic import SecretStr
 
 from migrations.upgrading import migrate
-from models import database as database_module
 from models.accounts import accounts
-from models.database import WORKER, Database, inbox_file
-from models.settings import Settings
+from models.database import WORKER, Database, Limits, connections, inbox_file
+from models.settings import Secret, Settings
+from models.settings.places import make_private_file
 from tests.leadway_double.double import LeadwayDouble
 from tests.support import rows
 from tests.support.rows import ENCRYPTION_KEY
@@ -55,16 +54,16 @@ def logs_as_they_were() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def shared_engines() -> Iterator[Collection[sa.Engine]]:
     """One engine for one database, whoever opens it: an engine remembers the statements that it has compiled."""
-    made: dict[tuple[sa.URL, database_module.Limits], sa.Engine] = {}
-    make = database_module.engine_for
+    made: dict[tuple[sa.URL, Limits], sa.Engine] = {}
+    make = connections.engine_for
 
-    def once(url: sa.URL, limits: database_module.Limits) -> sa.Engine:
+    def once(url: sa.URL, limits: Limits) -> sa.Engine:
         if (url, limits) not in made:
             made[url, limits] = make(url, limits)
         return made[url, limits]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database_module, "engine_for", once)
+        patch.setattr(connections, "engine_for", once)
         yield made.values()
 
 
@@ -136,11 +135,14 @@ def kept_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def sqlite_url(sqlite_template: Path, kept_sqlite_file: Path, engines_at_rest: None) -> str:
     """An empty SQLite database with the schema: one file, and each test begins with a copy of the template in it."""
+    inbox_of_it = inbox_file(sa.make_url(f"sqlite:///{kept_sqlite_file}"))
+    for file in (kept_sqlite_file, inbox_of_it):
+        make_private_file(file)  # as they are made
     with closing(sqlite3.connect(sqlite_template)) as template, closing(sqlite3.connect(kept_sqlite_file)) as kept:
         kept.execute("PRAGMA synchronous = OFF")
         template.backup(kept)
         kept.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with closing(sqlite3.connect(inbox_file(sa.make_url(f"sqlite:///{kept_sqlite_file}")))) as inbox:
+    with closing(sqlite3.connect(inbox_of_it)) as inbox:
         inbox.executescript("PRAGMA synchronous = OFF; DROP TABLE IF EXISTS inbox; VACUUM;")
     return f"sqlite:///{kept_sqlite_file}"
 
@@ -197,13 +199,14 @@ def at_work(
         redis_url=redis_url,
         leadway_api_url=double.url,
         leadway_location_id=double.location_id,
-        leadway_api_token=SecretStr(double.token),
+        leadway_api_token=Secret(double.token),
         leadway_time_zone="America/New_York",
         leadway_settle_seconds=SETTLE_SECONDS,
         leadway_retry_seconds=RETRY_SECONDS,
         leadway_lease_seconds=20,
         leadway_requests_per_10_seconds=3000,
-        token_encryption_keys=(SecretStr(ENCRYPTION_KEY),),
+        token_encryption_keys=(Secret(ENCRYPTION_KEY),),
+        chosen=frozenset({"redis_url", "leadway_time_zone"}),
     )
     connect_anew(settings)
     worker = AtWork(settings, double)

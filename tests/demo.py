@@ -25,10 +25,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrations.upgrading import migrate
 from models.accounts import accounts
-from models.accounts.token_encryption import cipher_for
+from models.accounts.token_encryption import TokenCipher
 from models.database import COMMAND, Database
 from models.reports import timeline
-from models.settings import Settings
+from models.settings import NAMES
 from tests.demo_journeys import is_complete, journey
 from tests.demo_scenes import ACCOUNTS, ENGLISH, SCENES, SPANISH, Scene
 from tests.leadway_double.double import LeadwayDouble
@@ -111,7 +111,7 @@ class Demo:
 
     def _add_accounts(self) -> None:
         """As `leadway-calls accounts add` does; the simulated Leadway knows the same ones."""
-        cipher = cipher_for([self.key])
+        cipher = TokenCipher([self.key])
         self.double.add_location(SPANISH, token=secrets.token_urlsafe(), intake_secret=secrets.token_urlsafe())
         with self.database.transaction() as connection:
             for location_id, values in ACCOUNTS.items():
@@ -123,7 +123,7 @@ class Demo:
                 accounts.set_secret(connection, location_id, str(location.intake_secret))
 
     def _environment(self) -> dict[str, str]:
-        ours = {name.upper() for name in Settings.model_fields}
+        ours = {*NAMES, *(f"{name}_FILE" for name in NAMES)}
         return {name: value for name, value in os.environ.items() if name not in ours and "FLOWER" not in name} | {
             "DATABASE_URL": self.database_url,
             "LEADWAY_API_URL": self.double.url,

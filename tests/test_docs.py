@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.reports.verdict.rules import ALWAYS, DATABASE_UNUSABLE, RULES
-from models.settings import Settings, read_settings
+from models.settings import NAMES, Settings, read_settings
 from tests.support.processes import ROOT
 
 README = ROOT / "README.md"
@@ -31,7 +31,7 @@ LITERAL = re.compile(r"`([^`]+)`|(\d+)")
 
 
 def every_setting() -> set[str]:
-    return {name.upper() for name in Settings.model_fields}
+    return set(NAMES)
 
 
 def rows_of(text: str, heading: str) -> list[list[str]]:

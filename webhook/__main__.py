@@ -8,20 +8,24 @@ def main() -> None:
     gc.disable()  # what is imported stays: to look through it for garbage is a sixth of the time to the first answer
     from models.failpoints import arm_failpoints
     from models.settings import SettingsError, read_settings
-    from webhook.app import alive, create_app
+    from webhook.app import alive, create_app, refuse_unusable
     from webhook.lanes import Lanes
     from webhook.server import serve
-    from workers.telemetry.logs import set_up_logs
+    from workers.process.redis_address import redis_address
+    from workers.telemetry.logs import set_up_logs, tell_notices
     from workers.telemetry.metrics_files import share_counters
 
     gc.freeze()
     gc.enable()
     try:
         settings = read_settings()
+        set_up_logs(level=settings.log_level, form=settings.log_format)
+        tell_notices(settings.notices)
+        share_counters(settings)
+        redis_address(settings.redis_url)
+        refuse_unusable(settings)
     except SettingsError as error:
         raise SystemExit(f"web was not started: {error}") from None
-    set_up_logs(level=settings.log_level, form=settings.log_format)
-    share_counters(settings)
     arm_failpoints(settings.failpoints_folder)
     serve(
         lambda: create_app(settings),

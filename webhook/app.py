@@ -12,10 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.accounts import accounts
 from models.accounts.accounts import SecretTaken
 from models.accounts.token_encryption import cipher_for
-from models.database import WEB, Database
+from models.database import HEARTBEAT, Database, limits_of_web, refuse_unusable_database
 from models.intake.journal import Journal
-from models.settings import Settings, read_settings
+from models.settings import Settings, SettingsError, read_settings
+from models.settings.places import make_private
 from webhook import authentication, errors, health, receiver
+from webhook.authentication import PublicKeys
 from webhook.inbox_writer import InboxWriter
 from webhook.known_accounts import KnownAccounts
 from webhook.ops import pages
@@ -32,16 +34,17 @@ log = structlog.get_logger(__name__)
 def create_app(settings: Settings | None = None) -> Flask:
     """An application for one process; its threads and connections begin when they are first used.
 
-    Raises SettingsError, or ValueError when a public key or an encryption key cannot be used.
+    Raises SettingsError.
     """
     settings = settings or read_settings()
     app = Flask("webhook", static_folder=None)
-    keys = settings.leadway_webhook_public_keys
-    cipher = cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
-    database = Database(settings.database_url, limits=WEB)
+    cipher = cipher_for(settings)
+    limits = limits_of_web(settings)
+    database = Database(settings.database_url, limits=limits)
+    reader = Database(settings.reader_database_url, limits=limits) if settings.reader_database_url else database
     known = KnownAccounts(database, threads=settings.web_threads)
     app.extensions[receiver.EXTENSION] = Receiver(
-        keys=authentication.load_keys() if keys is None else authentication.load_keys(keys),
+        keys=_public_keys(settings),
         redaction_key=cipher.fingerprint_key,
         known=known,
         writer=InboxWriter(settings, journal=_journal(settings), waker=Waker(settings.redis_url)),
@@ -51,7 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(receiver.blueprint)
     verdict = verdict_copy(database, settings)
     app.register_blueprint(health.blueprint_for(database, settings, verdict))
-    app.register_blueprint(pages.blueprint_for(database, settings, verdict))
+    app.register_blueprint(pages.blueprint_for(reader, settings, verdict))
     try:
         with database.transaction() as connection:
             accounts.upsert_from_settings(connection, settings, cipher=cipher)
@@ -62,10 +65,26 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
+def refuse_unusable(settings: Settings) -> None:
+    """Raises SettingsError for what no process could start with: before they are forked, once, in a sentence."""
+    _public_keys(settings)
+    cipher_for(settings)
+    refuse_unusable_database(settings.database_url)
+
+
+def _public_keys(settings: Settings) -> PublicKeys:
+    keys = settings.leadway_webhook_public_keys
+    try:
+        return authentication.load_keys() if keys is None else authentication.load_keys(keys)
+    except ValueError as error:
+        raise SettingsError(f"LEADWAY_WEBHOOK_PUBLIC_KEYS: {error}") from None
+
+
 def _journal(settings: Settings) -> Journal | None:
     if settings.journal_folder is None:
         return None
     try:
+        make_private(settings.journal_folder.parent)
         return Journal(settings.journal_folder)
     except OSError as error:
         log.warning(
@@ -82,7 +101,7 @@ def alive(settings: Settings) -> Iterator[None]:
     The heartbeat has a connection pool and, on SQLite, a place among the writers of its own: it waits for the database
     beside the receipts, not before them.
     """
-    database = Database(settings.database_url, limits=WEB)
+    database = Database(settings.database_url, limits=HEARTBEAT)
     name = f"web-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
         with heartbeating(database, name, process="web"), draining(settings.journal_folder, database):

@@ -36,6 +36,9 @@ INTAKE_HEADER = "X-Intake-Secret"
 _ED25519_BYTES = 64
 _SMALLEST_RSA_BITS = 2048
 _LONGEST_SECRET = 256
+_FIELD = 2**255 - 19
+_Y_OF_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+"""Of four points of order 8; the other four points of small order have y = 0, 1 and -1 (RFC 7748, 8032)."""
 _PEM = re.compile(r"-----BEGIN ((?:RSA )?PUBLIC KEY)-----.*?-----END \1-----", re.DOTALL)
 
 
@@ -135,12 +138,20 @@ def load_keys(texts: Sequence[str] = (VENDOR_KEY,)) -> PublicKeys:
         except (ValueError, UnsupportedAlgorithm):
             raise ValueError("a webhook public key is not valid PEM") from None
         if isinstance(key, Ed25519PublicKey):
+            if _has_small_order(key):
+                raise ValueError("a webhook public key is a point of small order, under which anybody can sign")
             ed25519.append(key)
         elif isinstance(key, RSAPublicKey) and key.key_size >= _SMALLEST_RSA_BITS:
             rsa.append(key)
         else:
             raise ValueError(f"a webhook public key is neither Ed25519 nor RSA of {_SMALLEST_RSA_BITS} bits or more")
     return PublicKeys(tuple(ed25519), tuple(rsa))
+
+
+def _has_small_order(key: Ed25519PublicKey) -> bool:
+    """Whether it is one of the curve's eight points of small order, or written as no point is (y beyond the field)."""
+    y = int.from_bytes(key.public_bytes_raw(), "little") & ((1 << 255) - 1)  # without the sign of x
+    return y >= _FIELD or min(y, _FIELD - y) in (0, 1, _Y_OF_ORDER_8)
 
 
 def _pem_blocks(text: str) -> list[str]:

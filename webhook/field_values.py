@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
-from models.calls.call_log import LEADWAY_ID
+from models.settings.values import LEADWAY_ID
 
 _NO_VALUE = frozenset({"", "null", "none", "undefined", "nan"})
 _AROUND = " \t\r\n\"'“”„«»‘’`"

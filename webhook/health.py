@@ -9,8 +9,7 @@ from pathlib import Path
 
 from flask import Blueprint, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from pydantic import SecretStr
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
@@ -19,11 +18,12 @@ from models.intake import journal
 from models.reports import backlog
 from models.reports.backlog import Backlog
 from models.reports.verdict.findings import SystemVerdict, as_json
-from models.settings import Settings
+from models.settings import Secret, Settings
 from models.work import heartbeats
 from models.work.heartbeats import Heartbeat
 from webhook.copies import CopyOf
 from webhook.deadline import DeadlinePool
+from workers.telemetry.release import release
 from workers.telemetry.shared_counters import SharedCounters
 
 METRICS_CLOSED = (
@@ -67,7 +67,7 @@ def blueprint_for(database: Database, settings: Settings, verdict: CopyOf[System
     return blueprint
 
 
-def _may_see_metrics(token: SecretStr | None) -> bool:
+def _may_see_metrics(token: Secret | None) -> bool:
     """Whoever asks from this machine, not through a proxy on it; anybody else with the token."""
     is_forwarded = any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP"))
     if not is_forwarded and ip_address(request.remote_addr or "0.0.0.0").is_loopback:  # noqa: S104 - is no loopback
@@ -98,10 +98,18 @@ def _scrape(
         registry.register(SharedCounters(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
     else:
         registry.register(REGISTRY)
+    registry.register(_BuildCollector())
     registry.register(_JournalCollector(journal_folder))
     registry.register(_BacklogCollector(database, pool))
     registry.register(_VerdictCollector(verdict))
     return generate_latest(registry)
+
+
+class _BuildCollector:
+    """`leadway_build_info`: which release answers this scrape."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("leadway_build", "The release of this web process.", {"version": release()})
 
 
 class _JournalCollector:

@@ -17,12 +17,13 @@ import structlog
 from celery.signals import worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.database import WORKER, Database
+from models.database import WORKER, Database, refuse_unusable_database
 from models.failpoints import arm_failpoints
 from models.settings import Settings, SettingsError, read_settings
-from workers.app import QUEUES, app, connect_broker
+from workers.app import QUEUES, app
+from workers.process.broker import connect_broker
 from workers.process.heartbeat import heartbeating
-from workers.telemetry.logs import set_up_logs
+from workers.telemetry.logs import set_up_logs, tell_notices
 from workers.telemetry.metrics_files import share_counters
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def main() -> int:
     try:
         settings = read_settings()
         set_up_logs(level=settings.log_level, form=settings.log_format)
+        tell_notices(settings.notices)
         share_counters(settings)
         arm_failpoints(settings.failpoints_folder)
         connect_broker(settings)
@@ -62,6 +64,7 @@ def run_worker(settings: Settings) -> int:
     """
     # Here: beat and Flower need none of it, and it is a third of their memory.
     from models.accounts import accounts
+    from models.follow_ups.rules_file import RulesError
     from workers.dispatch_due import dispatch_due
     from workers.heal_pauses import heal_pauses
     from workers.process import celery_patches
@@ -73,10 +76,11 @@ def run_worker(settings: Settings) -> int:
     from workers.reconciling.open_windows import open_windows
     from workers.take_in import take_in_what_waits
 
+    refuse_unusable_database(settings.database_url)
     name = f"worker-{secrets.token_hex(3)}@{socket.gethostname()}"
     try:
         connections = open_connections(settings, worker=name)
-    except ValueError as error:  # the rules file or an encryption key cannot be used
+    except RulesError as error:
         raise SettingsError(str(error)) from None
     try:
         connections.database.transact(
@@ -104,7 +108,6 @@ def run_worker(settings: Settings) -> int:
         Tick(look_at_the_databases_life, seconds=LOOK_SECONDS),
     )
     worker_shutting_down.connect(_end_in_time)
-    app.amqp.Connection = celery_patches.PromptConnection
     celery_patches.refuse_remote_control()
     worker: Any = None
     queues = celery_patches.ConsumedQueues()
@@ -113,7 +116,14 @@ def run_worker(settings: Settings) -> int:
         return queues.told(worker)
 
     with (
-        heartbeating(connections.database, name, process="worker", slots=settings.worker_threads, queues=consumed),
+        heartbeating(
+            connections.database,
+            name,
+            process="worker",
+            slots=settings.worker_threads,
+            queues=consumed,
+            redis_epoch=connections.redis_epoch.told,
+        ),
         ticking(*ticks),
         draining(settings.journal_folder, connections.database),
     ):
@@ -153,6 +163,7 @@ def _refuse_changed_rules(this: "Connections") -> None:
 
 def run_beat(settings: Settings) -> int:
     """Every task is harmless when repeated, so the schedule lives in memory: no file that two beats could share."""
+    refuse_unusable_database(settings.database_url)
     database = Database(settings.database_url, limits=WORKER)
     app.conf.include = ()  # it sends tasks by their names, and makes none
     with heartbeating(database, f"beat-{secrets.token_hex(3)}@{socket.gethostname()}", process="beat"):
@@ -168,11 +179,18 @@ def run_flower(settings: Settings) -> int:
     password = settings.ops_password.get_secret_value() if settings.ops_password else None
     if password is None:
         log.warning("flower_pages_closed", do="set OPS_PASSWORD, then sign in as the user `ops`")
+    os.environ["FLOWER_PORT"] = str(settings.flower_port)  # as we read it: Flower would end at a service link
     options.address = "127.0.0.1"
     options.basic_auth = [f"ops:{password or secrets.token_urlsafe(32)}"]
     os.environ.pop("FLOWER_BASIC_AUTH", None)  # one password for all pages
     signal.signal(signal.SIGTERM, _leave)
-    app.start(["flower"])
+    try:
+        app.start(["flower"])
+    except (OSError, ValueError) as error:  # ValueError: of its own options, whose values it does not check
+        reason = error.strerror if isinstance(error, OSError) else "of a variable FLOWER_… that it cannot read"
+        raise SettingsError(
+            f"Flower cannot start ({reason}): look at FLOWER_ADDRESS, FLOWER_PORT and what else begins with FLOWER_"
+        ) from None
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The Celery app: its queues, its settings, and how a process reaches Redis.
+"""The Celery app: its queues and its settings. How it reaches Redis: workers/process/broker.py.
 
 Redis holds hints: the rows in the database know what is due. Hence early acknowledgement, no results, and none of
 Celery's retries, countdowns, ETAs or expiries. What has to go on every few seconds is no matter of Celery's either:
@@ -10,8 +10,9 @@ from typing import Any
 from celery import Celery
 from celery.schedules import crontab
 from kombu import Queue
+from kombu.utils.imports import symbol_by_name
 
-from models.settings import Settings, read_settings
+from models.settings import read_settings
 
 HOUSEKEEPING = "housekeeping"
 QUEUES = ("calls", "follow_ups", HOUSEKEEPING)
@@ -23,25 +24,13 @@ SCHEDULE = {
 """Beat's, in UTC. Times and not intervals: an interval begins anew when beat starts, and a day's would never be over
 where beat is started every day. Everything may be run twice at once, so two beats do no harm."""
 
-WORKER_TRANSPORT = {
-    # Without these a half-open connection leaves a worker deaf for minutes. kombu looks at each health check whether a
-    # BRPOP is overdue by one interval: with 5 s it notices after 11 s at most; each further dead connection costs 5 s.
-    "socket_timeout": 5,
-    "socket_connect_timeout": 2,
-    "socket_keepalive": True,
-    "health_check_interval": 5,
-    "visibility_timeout": 300,
-    "unacked_restore_interval": 5,
-    "unacked_restore_throttle": 1,
-    # Queues take turns: a long queue cannot keep the messages of another one waiting.
-    "queue_order_strategy": "round_robin",
-}
-"""kombu's options in workers and beat; times in seconds."""
-
 
 def _from_environment() -> dict[str, Any]:
-    """Read when Celery first needs its configuration, so that `celery -A workers.app …` works as people expect."""
-    return {"broker_url": read_settings().redis_url}
+    """Read when Celery first needs its configuration, so that `celery -A workers.app …` works as people expect.
+
+    By name, because what knows how Redis is reached stands above this module."""
+    broker: dict[str, Any] = symbol_by_name("workers.process.broker:broker_of")(read_settings().redis_url)
+    return broker
 
 
 app = Celery(
@@ -78,11 +67,7 @@ app.conf.update(
     worker_redirect_stdouts=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_transport_options=WORKER_TRANSPORT,
+    # What Redis refuses (as a replica, for a missing right) is over some time: reconnect, as after a lost connection.
+    broker_channel_error_retry=True,
     beat_schedule=SCHEDULE,
 )
-
-
-def connect_broker(settings: Settings) -> None:
-    """Points the app at the Redis of these settings, as a worker or beat does."""
-    app.conf.update(broker_url=settings.redis_url)

@@ -109,4 +109,5 @@ def _look_at_redis(this: Connections) -> tuple[str, int]:
         for queue in sorted({kind.queue for kind in KINDS}):
             pipe.llen(queue)
         _, epoch, *waiting = pipe.execute()
+    this.redis_epoch.saw(epoch.decode())
     return epoch.decode(), sum(waiting)

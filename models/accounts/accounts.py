@@ -315,7 +315,7 @@ def upsert_from_settings(connection: Connection, settings: Settings, *, cipher: 
     if location_id is None:
         return
     wanted = {"language": settings.leadway_language, "time_zone": settings.leadway_time_zone, "removed_at": None}
-    chosen = {name for name in settings.model_fields_set if name in ("leadway_language", "leadway_time_zone")}
+    chosen = {name for name in settings.chosen if name in ("leadway_language", "leadway_time_zone")}
     row = connection.execute(sa.select(accounts_table).where(accounts_table.c.location_id == location_id)).first()
     if row is None:
         add(connection, location_id, language=settings.leadway_language, time_zone=settings.leadway_time_zone)

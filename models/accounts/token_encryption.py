@@ -9,7 +9,14 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from models.settings import Settings, SettingsError, is_loopback
+from models.settings.places import make_private
+
 KEY_FILE = Path("var/token-encryption-key")
+MAKE_ONE = (
+    "Make one with: python3 -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+    " and set it, the same for every process and command"
+)
 
 
 class TokenUnreadable(Exception):
@@ -46,14 +53,33 @@ class TokenCipher:
             return False
 
 
-def cipher_for(keys: Sequence[str], *, key_file: Path = KEY_FILE) -> TokenCipher:
-    """The cipher of the configured keys, or without any of a key that is made once and kept in `key_file`."""
-    return TokenCipher(tuple(keys) or (_kept_key(key_file),))
+def cipher_for(settings: Settings, *, key_file: Path = KEY_FILE) -> TokenCipher:
+    """The cipher of the configured keys, or without any of the key in `key_file`. Raises SettingsError.
+
+    The file is made here only where the API is on this machine. Elsewhere each container would make a key of its own,
+    and could not read the tokens of the others (docs/decisions/0097).
+    """
+    keys = [key.get_secret_value() for key in settings.token_encryption_keys]
+    try:
+        if not keys and is_loopback(settings.leadway_api_url):
+            make_key_file(key_file)
+        return TokenCipher(keys or [key_file.read_text().strip()])
+    except FileNotFoundError:
+        told = f"TOKEN_ENCRYPTION_KEYS is not set, so no API token can be stored or read. {MAKE_ONE}"
+    except OSError as error:
+        told = (
+            f"the key file {key_file} cannot be used ({error.strerror}): set TOKEN_ENCRYPTION_KEYS, or run this in the"
+            " folder in which the system runs"
+        )
+    except ValueError:
+        where = "TOKEN_ENCRYPTION_KEYS: at least one" if keys else f"what the key file {key_file} holds"
+        told = f"{where} is not a Fernet key (32 bytes, url-safe base64). {MAKE_ONE}"
+    raise SettingsError(told)
 
 
-def _kept_key(path: Path) -> str:
-    """Reads the key file, or makes it under another name and links it: processes that start at once get one key."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def make_key_file(path: Path = KEY_FILE) -> None:
+    """Makes it, if it is missing, under another name and links it: who starts at once gets one key. Raises OSError."""
+    make_private(path.parent)
     if not path.exists():
         # Not the process id: containers that share a volume have the same ones.
         aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
@@ -67,4 +93,3 @@ def _kept_key(path: Path) -> str:
             pass  # another process was first: its key is used
         finally:
             aside.unlink()
-    return path.read_text().strip()

@@ -3,15 +3,12 @@
 `workers.leadway.documents` reads it leniently from JSON and redacts it first, so every field may be stored.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-LEADWAY_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-"""What may be an id of Leadway's, of whatever thing: ids are opaque, but these characters are safe in a URL's path."""
 YOUNG = timedelta(minutes=10)
 """So long after a call's end its log may still grow: it may lack its length, its words, its actions."""
 SETTLED_AS_IT_IS_AFTER = timedelta(hours=2)

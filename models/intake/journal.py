@@ -44,7 +44,7 @@ class Journal:
         """Raises OSError when the folder cannot be made or written to."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.file, self._lock = _own_file(folder)
-        self._database = Database(own_file_url(self.file, mode=0o600), limits=RECEIPTS)
+        self._database = Database(own_file_url(self.file), limits=RECEIPTS)
 
     def put_all(self, arrivals: Sequence[Arrival]) -> None:
         """Writes them down, durably, in one transaction. Raises JournalFull, SQLAlchemyError."""
@@ -126,7 +126,7 @@ class Drain:
         self._journals.clear()
 
     def _drain_file(self, file: Path) -> int:
-        journal = self._journals.setdefault(file, Database(own_file_url(file, mode=0o600), limits=RECEIPTS))
+        journal = self._journals.setdefault(file, Database(own_file_url(file), limits=RECEIPTS))
         drained = 0
         while True:
             try:

@@ -7,6 +7,7 @@ The call is looked for among our own rows, so that whatever brings a call may re
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from sqlalchemy import Connection
 from models.calls import calls
 from models.calls.calls import calls_table
 from models.database import moment, now
-from models.intake.notifications import NotificationStatus, notifications_table
+from models.intake.notifications import NotificationStatus, StoredNotification, notifications_table
 
 LOOKED_FOR = timedelta(days=3)
 """A notification's call is looked for until this long after the notification came last."""
@@ -35,6 +36,25 @@ AT_ONCE = 100
 
 IS_UNRESOLVED = sa.text("notifications.status = 'unresolved'")
 """As SQL text, because a partial index serves only a condition that is written like the index's own."""
+
+
+class FoundBy(StrEnum):
+    """How the call of a notification became known."""
+
+    ID = "id"
+    """The body names it."""
+    CONTACT = "contact"
+    LIST = "list"
+    """In Leadway's list, by number or time."""
+
+
+def found_by(notification: StoredNotification) -> FoundBy | None:
+    """None: its call is not found, or it is about none."""
+    if notification.call_id is None or notification.status != NotificationStatus.ACCEPTED:
+        return None
+    if notification.call_id in notification.dedupe_key.split(":"):  # made of the id that the body named
+        return FoundBy.ID
+    return FoundBy.CONTACT if notification.contact_id else FoundBy.LIST
 
 
 def resolve(connection: Connection, location_id: str) -> list[int]:

@@ -39,6 +39,7 @@ heartbeats_table = sa.Table(
         comment="seconds by which the process's clock is ahead of the database's",
     ),
     sa.Column("queues", sa.Text, nullable=True, comment="of Redis, from which a worker takes messages now"),
+    sa.Column("redis_epoch", sa.Text, nullable=True, comment="of the Redis that a worker enqueues into"),
 )
 
 
@@ -56,6 +57,8 @@ class Heartbeat:
     """Seconds by which the process's clock is ahead of the database's; negative: behind. None: not told."""
     queues: str | None
     """From which a worker takes messages, separated by commas. None: not told."""
+    redis_epoch: str | None
+    """Of the memory of the Redis that a worker enqueues into. None: not told."""
 
     @property
     def is_alive(self) -> bool:
@@ -74,13 +77,16 @@ def beat(
     slots: int = 0,
     version: str | None = None,
     queues: str | None = None,
+    redis_epoch: str | None = None,
 ) -> None:
     """Writes that the process is alive now, and how far its clock is from the database's."""
     before = datetime.now(UTC)
     at = now(connection)
     here = before + (datetime.now(UTC) - before) / 2
     offset = (here - at).total_seconds()
-    beating = {"beat_at": moment(), "slots": slots, "clock_offset": offset, "queues": queues}
+    beating = {
+        "beat_at": moment(), "slots": slots, "clock_offset": offset, "queues": queues, "redis_epoch": redis_epoch,
+    }  # fmt: skip
     connection.execute(
         insert(connection, heartbeats_table)
         .values(name=name, process=process, started_at=moment(), version=version, **beating)
@@ -124,6 +130,7 @@ def all_of(connection: Connection) -> list[Heartbeat]:
             row.version,
             row.clock_offset,
             row.queues,
+            row.redis_epoch,
         )
         for row in rows
     ]
@@ -156,6 +163,15 @@ def unconsumed_queues(processes: Iterable[Heartbeat], queues: Collection[str]) -
         return []
     consumed = {queue for of_one in told if of_one is not None for queue in of_one.split(",")}
     return sorted(set(queues) - consumed)
+
+
+def different_redis(processes: Iterable[Heartbeat]) -> str:
+    """`worker-1@a, worker-2@a; worker-1@b`: which workers share a Redis. Empty when all that tell share one."""
+    names: dict[str, list[str]] = {}
+    for each in processes:
+        if each.is_alive and each.redis_epoch is not None:
+            names.setdefault(each.redis_epoch, []).append(each.name)
+    return "; ".join(sorted(few(of_it) for of_it in names.values())) if len(names) > 1 else ""
 
 
 def few(names: Sequence[str]) -> str:

@@ -40,8 +40,8 @@ from models.settings import Settings
 from models.work import lifecycle
 from models.work.lifecycle import Claim
 from tests.support.services import EmbeddedRedis, PostgresServer
-from workers.app import connect_broker
 from workers.dispatch_due import dispatch_due
+from workers.process.broker import connect_broker
 from workers.process.connections import connections, open_connections
 from workers.take_in import take_in
 
@@ -261,7 +261,7 @@ def _add_idle_accounts(database: Database, number: int) -> None:
 @contextmanager
 def _worker(url: str, redis_url: str) -> Iterator[Database]:
     """This process is connected as a worker is, to a migrated database with one account."""
-    settings = Settings(_env_file=None, database_url=url, redis_url=redis_url)  # type: ignore[call-arg]
+    settings = Settings(database_url=url, redis_url=redis_url)  # type: ignore[call-arg]
     migrate(settings.database_url)
     connect_broker(settings)
     this = open_connections(settings, worker="bench")

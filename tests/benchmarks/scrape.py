@@ -24,7 +24,7 @@ for number in range(int(sys.argv[1])):
     if child:
         os.waitpid(child, 0)
         continue
-    share_counters(Settings(_env_file=None))
+    share_counters(Settings())
     from workers.telemetry import metrics
     metrics.ENQUEUED.labels("call").inc()
     metrics.ATTEMPTS.labels("call", "done").inc()

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from migrations.upgrading import migrate
-from models.accounts.token_encryption import cipher_for
+from models.accounts.token_encryption import TokenCipher
 from models.database import COMMAND, Database, moment
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.nouns import Note, iso_milliseconds
@@ -92,7 +92,7 @@ def _moved(table: sa.Table, row: dict[str, Any], span: timedelta) -> dict[str, A
 def place_everything(double: LeadwayDouble, *, moved: timedelta) -> None:
     """Leadway has the calls of the rows, complete by now, and the notes that were written."""
     made = read_made()
-    cipher = cipher_for([ENCRYPTION_KEY])
+    cipher = TokenCipher([ENCRYPTION_KEY])
     for row in made.rows["accounts"]:
         if row["location_id"] != double.location_id:
             double.add_location(row["location_id"])

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from migrations import is_current
 from migrations.running import StopNeeded
 from migrations.upgrading import migrate
-from models.accounts.token_encryption import cipher_for
+from models.accounts.token_encryption import TokenCipher
 from models.calls.call_log import Source
 from models.calls.calls import CALL, calls_table
 from models.database import COMMAND, Database
@@ -200,7 +200,7 @@ def test_stored_calls_keep_everything_and_the_document_only_what_has_no_column(u
     stored = {row["call_id"]: row for row in rows_of(upgraded.database, calls_table)}
     before = {call_id: row for call_id, row in made.of("calls", "call_id").items() if "stored_at" in row}
     assert set(stored) == set(before)
-    key = cipher_for([ENCRYPTION_KEY]).fingerprint_key
+    key = TokenCipher([ENCRYPTION_KEY]).fingerprint_key
     for call_id, old in before.items():
         row = stored[call_id]
         for name in (

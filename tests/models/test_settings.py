@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from models.settings import Settings, SettingsError, read_settings
+from models.settings import NAMES, SettingsError, read_settings
 
 PEM = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----"
 
 
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -32,10 +32,10 @@ def test_without_any_setting_there_are_defaults() -> None:
 
 def test_an_empty_setting_means_its_default_whichever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     before = read_settings()
-    for name in set(Settings.model_fields) - {"leadway_webhook_public_keys"}:
-        monkeypatch.setenv(name.upper(), "  ")
+    for name in set(NAMES) - {"LEADWAY_WEBHOOK_PUBLIC_KEYS"}:
+        monkeypatch.setenv(name, "  ")
     assert read_settings() == before
-    assert read_settings().model_fields_set == set(), "nothing was chosen"
+    assert read_settings().chosen == set(), "nothing was chosen"
 
 
 def test_empty_public_keys_close_the_door_for_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,3 +112,42 @@ def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.Monke
     for name in ("LEADWAY_API_TOKEN", "LEADWAY_INTAKE_SECRET", "TOKEN_ENCRYPTION_KEYS", "OPS_PASSWORD"):
         monkeypatch.setenv(name, "do-not-show-this")
     assert "do-not-show" not in repr(read_settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "value"),
+    [
+        ("LOG_LEVEL", ["info", "Info", "INFO"], "INFO"),
+        ("LOG_LEVEL", ["WARN", "warn", "warning"], "WARNING"),
+        ("LOG_LEVEL", ["critical", "FATAL"], "CRITICAL"),
+        ("LOG_FORMAT", ["JSON", "Json"], "json"),
+        ("LOG_FORMAT", ["Console"], "console"),
+        ("LEADWAY_LIST_FETCH", ["on", "ON", "true", "True", "1", "yes"], "on"),
+        ("LEADWAY_LIST_FETCH", ["off", "OFF", "false", "0", "No"], "off"),
+        ("LEADWAY_LANGUAGE", ["ES", "es-MX", "es_ES.UTF-8"], "es"),
+        ("LEADWAY_LANGUAGE", ["EN", "en_US"], "en"),
+        ("LEADWAY_JOURNAL_DIR", ["off", "OFF"], "off"),
+        ("HOST", ["[::]"], "::"),
+        ("LEADWAY_API_URL", ["http://[::1]:8080/", "http://[::1]:8080"], "http://[::1]:8080"),
+    ],
+)
+def test_what_means_the_same_is_the_same(name: str, texts: list[str], value: str) -> None:
+    for text in texts:
+        assert getattr(read_settings({name: text}), name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    "url", ["http://leadway.example", "http://10.0.0.1", "http://127.0.0.1.example", "http://[::2]"]
+)
+def test_an_api_to_which_tokens_would_go_in_the_clear_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="LEADWAY_API_URL: write https://, or tokens would travel in the clear"):
+        read_settings({"LEADWAY_API_URL": url})
+
+
+@pytest.mark.parametrize("name", ["LEADWAY_INTAKE_SECRET", "OPS_PASSWORD", "METRICS_TOKEN"])
+def test_a_short_secret_is_refused_unless_the_api_is_on_this_machine(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is shorter than 16 characters"):
+        read_settings({name: "fifteen-letters"})
+    read_settings({name: "sixteen-letters-"})
+    for url in ("http://127.0.0.1:9", "http://localhost:9", "http://[::1]:9"):
+        read_settings({name: "short", "LEADWAY_API_URL": url})

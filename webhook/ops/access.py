@@ -3,7 +3,8 @@
 import hmac
 
 from flask import Response, request
-from pydantic import SecretStr
+
+from models.settings import Secret
 
 USER = "ops"
 CLOSED = (
@@ -13,7 +14,7 @@ CLOSED = (
 SIGN_IN_AGAIN = f"Sign in as the user `{USER}` with the password that OPS_PASSWORD holds.\n"
 
 
-def refusal(password: SecretStr | None) -> Response | None:
+def refusal(password: Secret | None) -> Response | None:
     """The answer to a request that may not see a page: 403 without a configured password, else 401. None: it may."""
     if password is None:
         return Response(CLOSED, 403, content_type="text/plain; charset=utf-8")

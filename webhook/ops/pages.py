@@ -1,10 +1,10 @@
-"""The operators' pages under /ops/: read-only, behind a password, rendered on the server, without scripts."""
+"""The operators' pages under /ops/: read-only, behind a password, rendered on the server, usable without scripts."""
 
 from pathlib import Path
 
 import sqlalchemy as sa
 import structlog
-from flask import Blueprint, Response, make_response, render_template
+from flask import Blueprint, Response, make_response, render_template, request
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.database import Database
@@ -17,10 +17,10 @@ from webhook.ops import access, call_list, frame, one_call, setup, wording
 log = structlog.get_logger(__name__)
 
 HERE = Path(__file__).parent
+CONTENT_POLICY = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+WITH_SCRIPT = "ops.setup"
+"""The only page with a script, for its copy buttons; it is a file of ours."""
 HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -42,7 +42,7 @@ def blueprint_for(database: Database, settings: Settings, verdict: CopyOf[System
     wording.teach(blueprint)
     call_list.add_to(blueprint, database, settings, verdict)
     one_call.add_to(blueprint, database)
-    setup.add_to(blueprint, database, settings.journal_folder)
+    setup.add_to(blueprint, database, settings)
 
     pool = DeadlinePool(2, seconds=PAGE_LIMIT_SECONDS, name="page")
 
@@ -58,6 +58,8 @@ def blueprint_for(database: Database, settings: Settings, verdict: CopyOf[System
     @blueprint.after_request
     def add_headers(response: Response) -> Response:
         response.headers.update(HEADERS)
+        script = "; script-src 'self'" if request.endpoint == WITH_SCRIPT else ""
+        response.headers["Content-Security-Policy"] = CONTENT_POLICY + script
         return response
 
     @blueprint.errorhandler(SQLAlchemyError)

@@ -12,6 +12,7 @@ from models.accounts import circuit_breaker
 from models.follow_ups import languages
 from models.reports.call_list import ListedCall
 from models.reports.timeline import KnownCall
+from models.reports.translation import translated
 from models.reports.verdict.findings import Severity
 from webhook.rejections import Reason
 
@@ -37,12 +38,19 @@ def teach(blueprint: Blueprint) -> None:
         reason,
         tone,
         sentence,
+        said,
     ):
         blueprint.add_app_template_filter(filter_, filter_.__name__)
     blueprint.add_app_template_filter(as_json, "as_json")
     blueprint.add_app_template_filter(languages.length, "length_of")
     blueprint.add_app_template_filter(_plain, "plain")
     blueprint.add_app_template_filter(circuit_breaker.state_of, "breaker_state")
+
+
+def said(text: str, language: str) -> Markup:
+    """The text in this language, with what stands between backticks as code."""
+    words = str(escape(translated(text, languages.language_of(language))))
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", words))  # noqa: S704 - escaped in the line above
 
 
 def call_state(call: KnownCall | ListedCall) -> Said:

@@ -41,7 +41,19 @@ class Commands(click.Group):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
 
+def _tell_release(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        from workers.telemetry.release import release  # here: the other commands do not need it at their start
+
+        click.echo(f"leadway-calls {release()}")
+        ctx.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_tell_release,
+    help="Tells the release and ends.",
+)  # fmt: skip
 def main() -> None:
     """Receives Leadway's call notifications, keeps every call log, writes each CRM note exactly once.
 

@@ -128,7 +128,7 @@ def rotate_secret(location: str, secret_stdin: bool, drop_old: bool) -> None:
       leadway-calls accounts rotate-secret ve9EPM428h8vShlRW1KT --drop-old
     """
     with opened() as this:
-        secret = checked_secret(line_from_stdin("intake secret")) if secret_stdin else new_secret()
+        secret = checked_secret(line_from_stdin("intake secret"), this.settings) if secret_stdin else new_secret()
         this.change(location, served_accounts.set_secret, secret, keep_previous=not drop_old)
         say(f"The intake secret of {location} is replaced.")
         say("The old one is refused from now on." if drop_old else "The old one stays valid until the next rotation.")
@@ -188,16 +188,16 @@ def remove(location: str, yes: bool) -> None:
 
 def _write(this: Opened, location: str, *, token: str, secret: str | None, values: dict[str, Any] | None) -> None:
     """Writes everything that was given in one transaction. `values` None: the account is not added."""
-    cipher = this.cipher()
     if token:
         checked_token(token)
     if secret:
-        checked_secret(secret)
+        checked_secret(secret, this.settings)
+    cipher = this.cipher() if token else None
 
     def write(connection: Connection) -> None:
         if values is not None:
             served_accounts.add(connection, location, **values)
-        if token:
+        if cipher is not None:
             served_accounts.set_token(connection, location, token, cipher=cipher)
         if secret:
             served_accounts.set_secret(connection, location, secret)

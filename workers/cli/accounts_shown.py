@@ -24,7 +24,7 @@ def list_accounts() -> None:
     Example:
       leadway-calls accounts list
     """
-    with opened() as this, this.database.reading() as connection:
+    with opened(reads_only=True) as this, this.database.reading() as connection:
         rows = [
             (each.location_id, each.name or NOTHING, each.language, each.time_zone, _state(connection, each))
             for each in accounts.served(connection)
@@ -44,7 +44,7 @@ def show_account(location: str) -> None:
     Example:
       leadway-calls accounts show ve9EPM428h8vShlRW1KT
     """
-    with opened() as this, this.database.reading() as connection:
+    with opened(reads_only=True) as this, this.database.reading() as connection:
         account = accounts.get(connection, location)
         facts = _facts(this, connection, account)
         paused = pauses.of_account(connection, location)

@@ -9,14 +9,13 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import click
 import sqlalchemy as sa
 from psycopg.conninfo import make_conninfo
 from sqlalchemy.exc import DBAPIError
 
-from models.database import Database
+from models.database import Database, libpq_words
 from workers.cli.opened import Failure, opened, why
 from workers.cli.screen import count, say
 
@@ -36,7 +35,7 @@ def backup(file: Path) -> None:
     """
     with opened(schema=False) as this:
         if this.database.engine.dialect.name == "postgresql":
-            raise Failure(f"PostgreSQL makes its own backups; run: {_pg_dump(this.database.engine.url, file)}")
+            raise Failure(f"PostgreSQL makes its own backups; run: {_pg_dump(this.database.address, file)}")
         calls, size = _copy(this.database, file)
     say(f"{file}: {count(calls, 'call')}, {size / 1e6:,.1f} MB.")
 
@@ -81,6 +80,6 @@ def _sync(folder: Path) -> None:
 
 def _pg_dump(url: sa.URL, file: Path) -> str:
     """The command without the password, which pg_dump takes from PGPASSWORD or ~/.pgpass, or asks for."""
-    words: dict[str, Any] = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
+    words = libpq_words(url)
     words.pop("password", None)
     return shlex.join(["pg_dump", "--format=custom", f"--file={file}", f"--dbname={make_conninfo(**words)}"])

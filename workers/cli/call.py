@@ -29,7 +29,7 @@ def call(call_id: str, location: str | None, transcript: bool) -> None:
     Example:
       leadway-calls call 68f0c2b1e4
     """
-    with opened() as this, this.database.reading() as connection:
+    with opened(reads_only=True) as this, this.database.reading() as connection:
         found = timeline.of_call(connection, find_call(connection, call_id, location=location))
         paused = pauses.of_account(connection, found.call.location_id)
     heading(f"Call {call_id}")

@@ -2,19 +2,16 @@
 
 import re
 import sys
-import zoneinfo
+from collections.abc import Callable
 
 import click
 
-from models.calls.call_log import LEADWAY_ID
+from models.settings import Settings, is_loopback, values
 from workers.cli.opened import WRONG_USAGE, Failure
 from workers.cli.screen import say
 
-LONGEST_SECRET = 256
-"""Characters: the web process reads no more of a secret."""
 SHORT_SECRET = 24
 """Characters: a shorter secret is taken with a warning."""
-_IN_A_HEADER = re.compile(r"[\x21-\x7e]+")
 _IN_A_PATH = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -34,17 +31,14 @@ def prompted(question: str) -> str:
 
 def checked_token(token: str, *, source: str = "the API token") -> str:
     """Raises Failure when no header can carry the token."""
-    if not _IN_A_HEADER.fullmatch(token):
-        raise Failure(f"{source}: only ASCII letters, digits and signs, no spaces", exit_code=WRONG_USAGE)
-    return token
+    return _checked(values.in_a_header, token, source=source)
 
 
-def checked_secret(secret: str, *, source: str = "the intake secret") -> str:
+def checked_secret(secret: str, settings: Settings, *, source: str = "the intake secret") -> str:
     """Raises Failure for a secret that cannot be used; warns about one that could be guessed or that no URL carries."""
-    if not _IN_A_HEADER.fullmatch(secret):
-        raise Failure(f"{source}: only ASCII letters, digits and signs, no spaces", exit_code=WRONG_USAGE)
-    if len(secret) > LONGEST_SECRET:
-        raise Failure(f"{source}: at most {LONGEST_SECRET} characters", exit_code=WRONG_USAGE)
+    _checked(values.intake_secret, secret, source=source)
+    if len(secret) < values.SHORTEST_SECRET and not is_loopback(settings.leadway_api_url):
+        raise Failure(f"{source} {values.TOO_SHORT}", exit_code=WRONG_USAGE)
     if len(secret) < SHORT_SECRET:
         _warn(f"{source} is short ({len(secret)} characters): whoever guesses it can send false notifications")
     if not _IN_A_PATH.fullmatch(secret):
@@ -52,22 +46,14 @@ def checked_secret(secret: str, *, source: str = "the intake secret") -> str:
     return secret
 
 
-def checked_time_zone(name: str, *, source: str = "--time-zone") -> str:
-    """Raises Failure for what is no IANA name in its own spelling; a path below the zone folder is no zone either."""
-    if name not in zoneinfo.available_timezones():
-        raise Failure(f"{source}: {name!r} is no IANA time zone; write one like Europe/Madrid", exit_code=WRONG_USAGE)
-    return name
+def checked_time_zone(name: str) -> str:
+    """Raises Failure for what is no IANA name in its own spelling."""
+    return _checked(values.time_zone, name, source="--time-zone")
 
 
 def checked_location(location_id: str) -> str:
     """Raises Failure for what cannot be an id of Leadway's."""
-    if not LEADWAY_ID.fullmatch(location_id):
-        raise Failure(
-            "LOCATION is the id of a Leadway location, from Settings > Business Profile: letters and digits, like"
-            " ve9EPM428h8vShlRW1KT",
-            exit_code=WRONG_USAGE,
-        )
-    return location_id
+    return _checked(values.location_id, location_id, source="LOCATION")
 
 
 def show_made_secret(secret: str) -> None:
@@ -85,6 +71,13 @@ def _show_where(secret: str) -> None:
     click.echo(f"\n  https://YOUR-HOST/webhooks/leadway/{secret}\n")
     say("or, with the secret out of the URL, this one and a header:")
     click.echo(f"\n  https://YOUR-HOST/webhooks/leadway\n  X-Intake-Secret: {secret}\n")
+
+
+def _checked(read: Callable[[str], str], text: str, *, source: str) -> str:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise Failure(f"{source}: {error}", exit_code=WRONG_USAGE) from None
 
 
 def _warn(text: str) -> None:

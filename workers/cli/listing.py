@@ -34,7 +34,7 @@ def connected(this: Opened) -> Iterator[Connections]:
     """A worker's connections for this process. Logs from warnings up go to standard error. Raises Failure."""
     set_up_logs(level="WARNING", form="console")
     share_counters(this.settings)
-    this.cipher()  # raises Failure for a key that cannot be used
+    this.cipher()  # raises SettingsError for a key that cannot be used
     connections = open_connections(this.settings, worker=f"command-{secrets.token_hex(3)}", limits=COMMAND)
     try:
         yield connections

@@ -8,15 +8,15 @@ import psycopg
 import sqlalchemy as sa
 from alembic.util import CommandError
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from sqlalchemy.exc import OperationalError
 
 from migrations import is_current
 from migrations.running import PATIENCE_SECONDS, MigrationBlocked, StatementTooLong, StopNeeded
 from migrations.upgrading import migrate as bring_to_newest
 from models.accounts import accounts
-from models.database import Database
-from models.settings import Settings
-from workers.cli.credentials import checked_secret, checked_time_zone, checked_token
+from models.database import Database, libpq_words, problem_of
+from workers.cli.credentials import checked_secret
 from workers.cli.opened import Failure, Opened, opened, why
 from workers.cli.screen import say
 
@@ -48,6 +48,8 @@ def migrate(wait: float, patience: float, anyway: bool) -> None:
       DATABASE_URL=postgresql://user:password@host/leadway leadway-calls migrate --wait 60
     """
     with opened(schema=False) as this:
+        if this.settings.leadway_location_id is not None:
+            this.cipher()  # a release that cannot store the account's token ends before it changes anything
         _wait_for(this.database, seconds=wait)
         _bring_to_newest(this, patience=patience, anyway=anyway)
         _make_the_environments_account(this)
@@ -61,10 +63,10 @@ def _wait_for(database: Database, *, seconds: float) -> None:
             with database.engine.connect():
                 return
         except OperationalError as error:
-            if _create_if_missing(database.engine.url):
-                say(f"The database {database.engine.url.database} was created.")
+            if _create_if_missing(database.address):
+                say(f"The database {database.address.database} was created.")
                 continue
-            on_a_server = database.engine.url.get_backend_name() != "sqlite"
+            on_a_server = database.address.get_backend_name() != "sqlite"
             if not on_a_server or time.monotonic() >= deadline:
                 raise
             if not told:
@@ -77,14 +79,16 @@ def _create_if_missing(url: sa.URL) -> bool:
     """Asks the server itself, by way of the database that every PostgreSQL has; False: that is not what is wrong."""
     if url.get_backend_name() != "postgresql" or not url.database:
         return False
-    entrance = url.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False)
+    entrance = make_conninfo(**{**libpq_words(url), "dbname": "postgres", "connect_timeout": "5"})
     try:
-        with psycopg.connect(entrance, autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(entrance, autocommit=True, prepare_threshold=None) as connection:
             known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (url.database,)).fetchone()
             if known is not None:
                 return False
+            is_utf8 = connection.execute(_TEMPLATE_IS_UTF8).fetchone() == (True,)
+            encoded = "" if is_utf8 else " ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
             try:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(url.database)))
+                connection.execute(sql.SQL("CREATE DATABASE {}" + encoded).format(sql.Identifier(url.database)))
             except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                 pass  # another release was quicker
             except psycopg.errors.InsufficientPrivilege:
@@ -97,7 +101,14 @@ def _create_if_missing(url: sa.URL) -> bool:
         return False
 
 
+_TEMPLATE_IS_UTF8 = "SELECT pg_encoding_to_char(encoding) = 'UTF8' FROM pg_database WHERE datname = 'template1'"
+
+
 def _bring_to_newest(this: Opened, *, patience: float, anyway: bool) -> None:
+    with this.database.reading() as connection:
+        problem = problem_of(connection, to_migrate=True)
+    if problem is not None:
+        raise Failure(problem)
     if is_current(this.database):
         say("The schema is the newest; nothing to do.")
         return
@@ -124,18 +135,10 @@ def _make_the_environments_account(this: Opened) -> None:
     if location_id is None:
         say("LEADWAY_LOCATION_ID is not set: accounts come from `leadway-calls accounts add`.")
         return
-    _check(settings)
+    if settings.leadway_intake_secret is not None:  # warns about what URLs cannot carry
+        checked_secret(settings.leadway_intake_secret.get_secret_value(), settings, source="LEADWAY_INTAKE_SECRET")
     cipher = this.cipher()
     with this.database.reading() as connection:
         known = accounts.is_served(connection, location_id)
     this.database.transact(lambda connection: accounts.upsert_from_settings(connection, settings, cipher=cipher))
     say(f"The account {location_id} {'is as the environment says' if known else 'was added from the environment'}.")
-
-
-def _check(settings: Settings) -> None:
-    """What `accounts add` would refuse is refused here too."""
-    if settings.leadway_api_token is not None:
-        checked_token(settings.leadway_api_token.get_secret_value(), source="LEADWAY_API_TOKEN")
-    if settings.leadway_intake_secret is not None:
-        checked_secret(settings.leadway_intake_secret.get_secret_value(), source="LEADWAY_INTAKE_SECRET")
-    checked_time_zone(settings.leadway_time_zone, source="LEADWAY_TIME_ZONE")

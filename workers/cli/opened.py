@@ -18,6 +18,7 @@ from models.database import COMMAND, Database
 from models.follow_ups.rules_file import RulesError
 from models.settings import Settings, SettingsError, read_settings
 from workers.cli.screen import when
+from workers.process.redis_address import redis_address
 
 T = TypeVar("T")
 
@@ -40,8 +41,8 @@ class Opened:
     database: Database
 
     def cipher(self) -> TokenCipher:
-        """The cipher of the stored tokens. Raises Failure when TOKEN_ENCRYPTION_KEYS cannot be used."""
-        return _cipher(self.settings)
+        """The cipher of the stored tokens. Raises SettingsError when TOKEN_ENCRYPTION_KEYS cannot be used."""
+        return cipher_for(self.settings)
 
     def change(self, location: str, write: Callable[..., T], *values: object, **named: object) -> T:
         """Calls a function of the models for an account, in a transaction. Raises UnknownAccount, also if removed."""
@@ -54,14 +55,18 @@ class Opened:
 
 
 @contextmanager
-def opened(*, schema: bool = True) -> Iterator[Opened]:
+def opened(*, schema: bool = True, reads_only: bool = False) -> Iterator[Opened]:
     """Settings and database for the block. `schema`: whether the database must have this version's schema.
+    `reads_only`: the database of READER_DATABASE_URL, if there is one.
 
     Raises Failure for settings, database or schema that cannot be used, and for expected errors of the block.
     """
     with expected_errors():
-        settings = read_settings()
-        database = connect_settings(settings)
+        settings = read_checked_settings()
+        for notice in settings.notices:
+            click.echo(notice, err=True)
+        url = (reads_only and settings.reader_database_url) or settings.database_url
+        database = Database(url, limits=COMMAND)
         try:
             if schema and not is_current(database):
                 raise Failure(
@@ -70,6 +75,13 @@ def opened(*, schema: bool = True) -> Iterator[Opened]:
             yield Opened(settings, database)
         finally:
             database.close()
+
+
+def read_checked_settings() -> Settings:
+    """The settings. Raises SettingsError, also for a REDIS_URL that is none: models know nothing of Redis."""
+    settings = read_settings()
+    redis_address(settings.redis_url)
+    return settings
 
 
 @contextmanager
@@ -83,19 +95,6 @@ def expected_errors() -> Iterator[None]:
         raise Failure(str(error)) from None
     except SQLAlchemyError as error:
         raise Failure(f"the database cannot be used ({why(error)}): check that it runs and DATABASE_URL") from None
-
-
-def connect_settings(settings: Settings) -> Database:
-    """The database of these settings, not connected yet. Raises Failure when DATABASE_URL cannot name a database."""
-    try:
-        return Database(settings.database_url, limits=COMMAND)
-    except (sa.exc.ArgumentError, ImportError):
-        raise Failure(
-            "DATABASE_URL cannot be used: write sqlite:///var/leadway-calls.db or postgresql://user:password@host/name",
-            exit_code=WRONG_USAGE,
-        ) from None
-    except OSError as error:
-        raise Failure(f"the folder of the database cannot be made: {error.strerror}") from None
 
 
 def served_account(connection: Connection, location: str) -> Account:
@@ -114,19 +113,3 @@ def why(error: SQLAlchemyError) -> str:
     if isinstance(error, sa.exc.OperationalError) and str(error.orig).strip():
         return str(error.orig).strip().splitlines()[0]
     return type(error.orig if isinstance(error, DBAPIError) else error).__name__
-
-
-def _cipher(settings: Settings) -> TokenCipher:
-    try:
-        return cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
-    except ValueError:
-        raise Failure(
-            "TOKEN_ENCRYPTION_KEYS: at least one is not a Fernet key (32 bytes, url-safe base64). Make one with:"
-            " python3 -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'",
-            exit_code=WRONG_USAGE,
-        ) from None
-    except OSError as error:
-        raise Failure(
-            f"the key file under var/ cannot be used ({error.strerror}): set TOKEN_ENCRYPTION_KEYS, or run this in the"
-            " folder in which the system runs"
-        ) from None

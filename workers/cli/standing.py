@@ -11,10 +11,10 @@ from models.reports import overview
 from models.reports.overview import AccountOverview
 from models.reports.verdict import judging
 from models.reports.verdict.findings import Around, Finding, State, SystemVerdict
-from models.settings import Settings, read_settings
+from models.settings import Settings
 from models.work import heartbeats
 from models.work.heartbeats import Heartbeat
-from workers.cli.opened import Failure, expected_errors, opened
+from workers.cli.opened import Failure, expected_errors, opened, read_checked_settings
 from workers.cli.screen import age, count
 from workers.process import redis_look
 
@@ -45,9 +45,9 @@ def look() -> Standing:
     around = Around()
     try:
         with expected_errors():
-            settings = read_settings()
+            settings = read_checked_settings()
         around = look_around(settings)
-        with opened() as this, this.database.reading() as connection:
+        with opened(reads_only=True) as this, this.database.reading() as connection:
             verdict = judging.judge(connection, around)
             processes, accounts = heartbeats.all_of(connection), overview.of_accounts(connection, verdict.at)
             waiting, quarantined = inbox.waiting(connection), quarantine.in_the_last_day(connection)
@@ -62,7 +62,7 @@ def look() -> Standing:
 def look_around(settings: Settings) -> Around:
     """Redis only where REDIS_URL is set: the address of an embedded one is known only to the processes that it was
     started for."""
-    is_set = "redis_url" in settings.model_fields_set
+    is_set = "redis_url" in settings.chosen
     seen = redis_look.look(settings.redis_url) if is_set else None
     return Around(redis=seen, journals=journal.waiting(settings.journal_folder))
 

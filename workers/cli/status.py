@@ -10,7 +10,7 @@ import click
 from models.reconciling.webhook_coverage import Completeness
 from models.reports.overview import AccountOverview
 from models.reports.verdict import findings
-from models.reports.verdict.findings import Severity, State
+from models.reports.verdict.findings import RedisSeen, Severity, State
 from workers.cli.accounts_shown import api_outages
 from workers.cli.screen import NOTHING, age, count, heading, known, say, show_facts, when, work_of
 from workers.cli.standing import EXIT_CODES, Standing, in_journals_told, look, reason, waiting_told
@@ -82,7 +82,10 @@ def as_json(standing: Standing) -> dict[str, Any]:
         **findings.as_json(standing.verdict),
         "reasons": [reason(each) for each in standing.verdict.for_a_person()],
         "database": {"reachable": standing.verdict.is_known},
-        "redis": {"reachable": None if redis is None else redis.trouble is None},
+        "redis": {
+            "reachable": None if redis is None else redis.trouble is None,
+            "maxmemory_policy": None if redis is None else redis.policy,
+        },
         "inbox": {
             "number": standing.inbox.number,
             "oldest_seconds": round(standing.inbox.oldest_seconds, 1),
@@ -189,8 +192,7 @@ def _facts(one: AccountOverview, standing: Standing) -> Iterator[tuple[str, str 
 def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
     yield "at", f"{when(standing.at)}, days are UTC"
     yield "database", "answers" if standing.verdict.is_known else "not usable"
-    seen = standing.around.redis
-    yield "Redis", "REDIS_URL is not set: not looked at" if seen is None else seen.trouble or "answers"
+    yield "Redis", _redis_told(standing.around.redis)
     if standing.inbox.number:
         yield "inbox", waiting_told(standing.inbox)
     if standing.journals.number:
@@ -201,3 +203,11 @@ def _system_facts(standing: Standing) -> Iterator[tuple[str, str]]:
     for each in standing.processes:
         if not each.is_alive:
             yield "gone", f"{each.name}, last heard {age(each.seconds_ago)} ago"
+
+
+def _redis_told(seen: RedisSeen | None) -> str:
+    if seen is None:
+        return "REDIS_URL is not set: not looked at"
+    if seen.loses_messages:
+        return f"answers, but drops what it holds when it is full (maxmemory-policy {seen.policy})"
+    return seen.trouble or "answers"

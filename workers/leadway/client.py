@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import requests
 
 from models.accounts.accounts import Account
-from models.calls.call_log import LEADWAY_ID, CallLog, Source
+from models.calls.call_log import CallLog, Source
+from models.settings.values import LEADWAY_ID
 from workers.leadway import documents
 from workers.leadway.documents import Appointment, Note, Page, Task
 from workers.leadway.errors import (

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any, TypeVar
 
-from models.calls.call_log import LEADWAY_ID, Action, CallLog, Source
+from models.calls.call_log import Action, CallLog, Source
 from models.calls.redaction import redact, storable_text
 from models.reconciling.quarantined_rows import RefusedRow
+from models.settings.values import LEADWAY_ID
 from workers.leadway.errors import UnreadableDocument
 
 T = TypeVar("T")

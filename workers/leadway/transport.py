@@ -6,11 +6,12 @@ followed, because the API has no idempotency key: the rows decide what is done a
 
 import http.client
 import io
+import struct
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
-from socket import socket
+from socket import SO_LINGER, SOL_SOCKET, socket
 from typing import Any, cast
 
 import requests
@@ -24,6 +25,12 @@ from workers.leadway.errors import ErrorKind, LeadwayError, PermanentLeadwayErro
 from workers.telemetry import metrics
 
 CONNECT_SECONDS = 5.0
+SOCKET_OPTIONS = [
+    *HTTPConnection.default_socket_options,
+    (SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0)),
+]
+"""A connection that is closed is reset, and what it has not sent is thrown away. Of a host that was cut off the kernel
+would send a note a minute after the request was given up, when another worker has written it anew."""
 LARGEST_ANSWER = 16 * 1024 * 1024
 """Bytes, after decompression: of a page of call logs. Other answers have limits of their own."""
 
@@ -191,6 +198,6 @@ class _BoundedSecurePool(HTTPSConnectionPool):
 
 class _BoundedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, socket_options=SOCKET_OPTIONS, **kwargs)
         pools = {"http": _BoundedPool, "https": _BoundedSecurePool}
         self.poolmanager.pool_classes_by_scheme = pools

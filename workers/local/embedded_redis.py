@@ -27,6 +27,8 @@ from typing import IO, Self
 
 import redis
 
+from models.settings.places import make_usable
+
 READY_SECONDS = 10.0
 REDIS_STOP_SECONDS = 10.0
 PORT_TRIES = 3
@@ -90,7 +92,7 @@ class EmbeddedRedis:
         if self.is_running():
             return
         program = find_redis_server()
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_usable(self.folder, setting="REDIS_URL")
         self._lock = self._lock or self._locked()
         known_port = self._port
         for _ in range(1 if known_port else PORT_TRIES):  # somebody else may take a free port before the server does

@@ -9,21 +9,23 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
-from dotenv import dotenv_values
 from honcho.colour import get_colours
 from honcho.environ import parse_procfile
 from honcho.printer import Message, Printer
 from sqlalchemy.exc import DBAPIError
 
+from models.accounts.token_encryption import KEY_FILE, make_key_file
 from models.database import COMMAND, Database
 from models.settings import Settings, SettingsError, read_settings
+from models.settings.sources import read_env_file
 from workers.local.embedded_redis import EmbeddedRedis, RedisNotAvailableError
 from workers.local.supervision import Child, OnLine, finish, supervise
+from workers.process.redis_address import redis_address
 
 PROCFILE = Path(__file__).resolve().parents[2] / "Procfile"
 REDIS_FOLDER = Path("var/redis")
@@ -33,16 +35,25 @@ def main() -> int:
     """`python -m workers.local.run`: on the real API, from the environment and `.env`."""
     try:
         settings = read_settings()
+        redis_address(settings.redis_url)
+        missing = missing_settings(settings)
+        if not missing and not settings.token_encryption_keys:
+            make_key_file()
+        environment = environment_with(settings)
     except SettingsError as error:
         sys.stderr.write(f"The system was not started: {error}\n")
         return 2
-    if missing := missing_settings(settings):
+    except OSError as error:
+        told = f"the key file {KEY_FILE} cannot be made ({error.strerror}): set TOKEN_ENCRYPTION_KEYS"
+        sys.stderr.write(f"The system was not started: {told}\n")
+        return 2
+    if missing:
         sys.stderr.write("The system was not started. Missing, in the environment or in the file .env:\n")
         sys.stderr.writelines(f"  {line}\n" for line in missing)
         sys.stderr.write("or add an account with `.venv/bin/leadway-calls accounts add` and start again.\n")
         return 2
     sys.stderr.writelines(f"Not set: {line}\n" for line in closed_doors(settings))
-    return run_all(environment_with(Path(".env")))
+    return run_all(environment)
 
 
 def missing_settings(settings: Settings) -> list[str]:
@@ -66,10 +77,13 @@ def closed_doors(settings: Settings) -> list[str]:
     return [line for line, value in optional.items() if value is None]
 
 
-def environment_with(file: Path) -> dict[str, str]:
-    """The environment of this process; what it does not set comes from the file, if there is one."""
-    from_file = {name: value for name, value in dotenv_values(file).items() if value is not None}
-    return {**from_file, **os.environ}
+def environment_with(settings: Settings) -> dict[str, str]:
+    """The environment of this process; what it does not set comes from `.env`, if there is one.
+
+    HOST as it was read: PORT of `.env` is PORT of the environment for the processes that this starts.
+    """
+    from_file, _ = read_env_file()
+    return {**from_file, **os.environ, "HOST": settings.host}
 
 
 def run_all(
@@ -90,13 +104,13 @@ def run_all(
     with _signals_set(stop):
         try:
             with _redis_for(environment, redis_folder, on_line) as (redis, redis_url):
-                complete = {**environment, "REDIS_URL": redis_url, "PATH": _path(environment), "PYTHONUNBUFFERED": "1"}
+                complete = {**environment, **redis_url, "PATH": _path(environment), "PYTHONUNBUFFERED": "1"}
                 release = Child("release", commands.pop("release"), complete)
                 if code := finish(release, on_line, stop):
                     on_line("system", f"release ended with {code}: nothing else is started")
                     return code
                 supervise([Child(name, command, complete) for name, command in commands.items()], redis, on_line, stop)
-        except RedisNotAvailableError as error:
+        except (RedisNotAvailableError, SettingsError) as error:
             on_line("system", str(error))
             return 1
     return 0
@@ -105,13 +119,14 @@ def run_all(
 @contextmanager
 def _redis_for(
     environment: Mapping[str, str], folder: Path, on_line: OnLine
-) -> Iterator[tuple[EmbeddedRedis | None, str]]:
-    if url := environment.get("REDIS_URL", "").strip():
-        yield None, url
+) -> Iterator[tuple[EmbeddedRedis | None, dict[str, str]]]:
+    """The Redis that is started, if none is named, and the variable that names it."""
+    if any(environment.get(name, "").strip() for name in ("REDIS_URL", "REDIS_URL_FILE")):
+        yield None, {}
         return
     with EmbeddedRedis(folder) as redis:
         on_line("system", f"REDIS_URL is not set: embedded Redis started, its data is in {redis.folder}")
-        yield redis, redis.url
+        yield redis, {"REDIS_URL": redis.url}
 
 
 @contextmanager
@@ -129,14 +144,11 @@ def _signals_set(stop: threading.Event) -> Iterator[None]:
 
 
 def _knows_an_account(database_url: str) -> bool:
-    database = Database(database_url, limits=COMMAND)
     try:
-        with database.reading() as connection:
+        with closing(Database(database_url, limits=COMMAND)) as database, database.reading() as connection:
             return connection.execute(sa.text("SELECT 1 FROM accounts LIMIT 1")).first() is not None
-    except DBAPIError:  # not there, or no tables yet; `release` will say so if that is wrong
+    except (DBAPIError, SettingsError):  # not there, or no tables yet; `release` will say so if that is wrong
         return False
-    finally:
-        database.close()
 
 
 def _path(environment: Mapping[str, str]) -> str:

@@ -1,22 +1,14 @@
-"""The six parts of Celery's worker that are ours, each for a reason that was seen (docs/decisions/0040, 0041, 0081)."""
+"""The parts of Celery's worker that are ours, each for a reason that was seen (docs/decisions/0040, 0041, 0081)."""
 
 import time
 from concurrent.futures import Future
-from functools import cache
-from queue import Empty
 from typing import Any
 
-import structlog
 from celery.concurrency.thread import TaskPool
 from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
 from celery.worker.request import Request
-from kombu import Connection
 from kombu.asynchronous import get_event_loop
-
-from workers.telemetry import metrics
-
-log = structlog.get_logger(__name__)
 
 EVENTS_EVERY_SECONDS = 0.3
 """Flower sees an event this late at most. Celery itself publishes events in each turn of its loop, which costs more."""
@@ -101,36 +93,3 @@ class EventsTogether(Consumer):
         """Called at each start of the loop, also after a lost connection; the loop's timers end with the loop."""
         super().register_with_event_loop(hub)
         hub.call_repeatedly(EVENTS_EVERY_SECONDS, self._flush_events)
-
-
-class PromptConnection(Connection):
-    """Tries to reach Redis every second while Redis is away.
-
-    kombu's own connection waits longer each time, up to 30 s, and Celery has no setting for that: after a long outage
-    the worker would go on sleeping.
-    """
-
-    def ensure_connection(self, *given: Any, **options: Any) -> Any:
-        return super().ensure_connection(*given, **{"interval_start": 1, "interval_step": 0, **options})
-
-    def get_transport_cls(self) -> Any:
-        return _dropping_unreadable(super().get_transport_cls())
-
-
-@cache
-def _dropping_unreadable(transport: Any) -> Any:
-    """The transport, but a message that kombu or Celery cannot read is dropped. It would end the worker, and each next
-    one: nothing is lost with it, for the row that it may have been about is enqueued again."""
-
-    class Channel(transport.Channel):
-        def _brpop_read(self, **options: Any) -> Any:
-            try:
-                return super()._brpop_read(**options)
-            except (Empty, *transport.connection_errors, *transport.channel_errors):
-                raise
-            except Exception as error:
-                log.error("message_unreadable", error=type(error).__name__)
-                metrics.UNREADABLE_MESSAGES.inc()
-                return True
-
-    return type(transport.__name__, (transport,), {"Channel": Channel})

@@ -3,11 +3,9 @@
 from dataclasses import dataclass, field
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from models.accounts.token_encryption import TokenCipher, cipher_for
-from models.database import WORKER, Database, Limits
+from models.database import Database, Limits, limits_of_worker
 from models.follow_ups.rules import Rules
 from models.follow_ups.rules_file import load_rules
 from models.settings import Settings
@@ -17,6 +15,8 @@ from workers.leadway import Leadway
 from workers.process.grouped_transactions import GroupedTransactions
 from workers.process.kept_accounts import KeptAccounts
 from workers.process.life_watch import LifeWatch
+from workers.process.redis_address import redis_client
+from workers.process.redis_epoch import RedisEpoch
 
 REDIS_SECONDS = 0.25
 """Time-out of the client that the budget and the dispatcher use; both know what to do without an answer."""
@@ -42,6 +42,8 @@ class Connections:
     life_watch: LifeWatch
     scan_memory: ScanMemory = field(default_factory=ScanMemory)
     """Of the process's dispatches."""
+    redis_epoch: RedisEpoch = field(default_factory=RedisEpoch)
+    """That the process's dispatches see."""
 
     @property
     def attempt_seconds(self) -> float:
@@ -64,24 +66,18 @@ class Connections:
 _open: Connections | None = None
 
 
-def open_connections(settings: Settings, *, worker: str, limits: Limits = WORKER) -> Connections:
+def open_connections(settings: Settings, *, worker: str, limits: Limits | None = None) -> Connections:
     """Makes this process's connections; nothing is sent over them yet.
 
-    `worker`: the name for its leases. Raises RulesError or ValueError when the rules file or an encryption key is
-    unusable.
+    `worker`: the name for its leases. `limits`: if they are not those of a worker. Raises RulesError, and SettingsError
+    when an encryption key is unusable.
     """
     global _open
-    cipher = cipher_for([key.get_secret_value() for key in settings.token_encryption_keys])
-    client = redis.Redis.from_url(
-        settings.redis_url,
-        socket_timeout=REDIS_SECONDS,
-        socket_connect_timeout=REDIS_SECONDS,
-        health_check_interval=10,
-        retry=Retry(NoBackoff(), 1),
-    )
+    cipher = cipher_for(settings)
+    client = redis_client(settings.redis_url, seconds=REDIS_SECONDS, health_check_interval=10)
     greatest_fence = GreatestFence()
     life_watch = LifeWatch(client, greatest_fence)
-    database = Database(settings.database_url, limits=limits, greet=life_watch.greet)
+    database = Database(settings.database_url, limits=limits or limits_of_worker(settings), greet=life_watch.greet)
     _open = Connections(
         settings=settings,
         database=database,

@@ -3,9 +3,13 @@
 There is no timer and no thread of its own. Who comes while nothing runs goes first and is the leader; it takes with it
 all that gathered meanwhile, and then the first of those that wait is the next leader. So a lone transaction costs what
 it would cost by itself, and the busier the process, the fewer commits for each (docs/decisions/0094).
+
+The statements of a group run one after the other. With a database far away that takes longer than the commits that are
+saved, so each transaction then runs by itself.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any, Generic, TypeVar
@@ -18,6 +22,10 @@ Item = TypeVar("Item")
 T = TypeVar("T")
 
 MOST_AT_ONCE = 64
+FAR_SECONDS = 0.1
+"""That one transaction of a group takes; those of a database nearby take a few milliseconds."""
+APART_SECONDS = 5.0
+"""How long transactions then run by themselves, until a group is tried again."""
 
 
 class GroupedTransactions:
@@ -33,6 +41,8 @@ class GroupedTransactions:
         self._lock = threading.Lock()
         self._waiting: list[_Member[Any, Any]] = []
         self._is_led = False
+        self._slow_in_a_row = 0
+        self._apart_until = 0.0
 
     def transact(self, write: Callable[[Connection], T], *, order: Any) -> T:
         """As `Database.transact`, which tells what `write` has to bear. `order`: members of a group run sorted by it,
@@ -47,6 +57,8 @@ class GroupedTransactions:
     def transact_many(self, many: Callable[[Connection, Sequence[Item]], Sequence[T]], item: Item, *, order: Any) -> T:
         """The same for what has one statement for several: `many` is called once for all members of a group that came
         with it, with their items in order, and returns their results. It has to be the same object each time."""
+        if time.monotonic() < self._apart_until:
+            return self._alone.transact(lambda connection: many(connection, [item])[0])
         member = _Member(many, item, order)
         with self._lock:
             self._waiting.append(member)
@@ -83,6 +95,7 @@ class GroupedTransactions:
     def _run(self, group: Sequence["_Member[Any, Any]"]) -> None:
         try:
             with self._grouped.transaction() as connection:
+                began_at = time.monotonic()
                 for many in dict.fromkeys(member.many for member in group):
                     members = [member for member in group if member.many is many]
                     for member, result in zip(
@@ -95,6 +108,13 @@ class GroupedTransactions:
             return
         for member in group:
             member.is_left_alone = False
+        self._look_how_far(time.monotonic() - began_at, len(group))
+
+    def _look_how_far(self, seconds: float, number: int) -> None:
+        """Two slow groups in a row tell that the database is far away; one may have met a busy moment."""
+        self._slow_in_a_row = self._slow_in_a_row + 1 if seconds > FAR_SECONDS * number else 0
+        if self._slow_in_a_row > 1 and self._grouped is not self._alone:
+            self._apart_until = time.monotonic() + APART_SECONDS
 
 
 def _each(connection: Connection, writes: Sequence[Callable[[Connection], T]]) -> list[T]:

@@ -3,13 +3,13 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 import structlog
 
 from migrations import newest
 from models.database import Database
 from models.work import heartbeats
+from workers.telemetry.release import release
 
 log = structlog.get_logger(__name__)
 
@@ -17,12 +17,22 @@ LEAVE_SECONDS = 2.0
 """How long a process that ends waits for its row to be deleted. Longer: the row stays, and grows old."""
 
 
+def _untold() -> None:
+    """What only workers tell."""
+
+
 @contextmanager
 def heartbeating(
-    database: Database, name: str, *, process: str, slots: int = 0, queues: Callable[[], str | None] | None = None
+    database: Database,
+    name: str,
+    *,
+    process: str,
+    slots: int = 0,
+    queues: Callable[[], str | None] = _untold,
+    redis_epoch: Callable[[], str | None] = _untold,
 ) -> Iterator[None]:
     """Beats while the block runs, and deletes its row when the block ends. `slots`: attempts made at once. `queues`:
-    tells from which queues of Redis it takes messages now.
+    tells from which queues of Redis it takes messages now. `redis_epoch`: tells in which Redis they are.
 
     Raises nothing for a database that is away or hangs, and never holds up the block: the row grows old, as it should,
     and beats again afterwards. The thread alone writes the row, so no late beat brings a deleted row back.
@@ -36,7 +46,13 @@ def heartbeating(
             try:
                 database.transact(
                     lambda connection: heartbeats.beat(
-                        connection, name, process=process, slots=slots, version=this, queues=queues and queues()
+                        connection,
+                        name,
+                        process=process,
+                        slots=slots,
+                        version=this,
+                        queues=queues(),
+                        redis_epoch=redis_epoch(),
                     )
                 )
                 missed = False
@@ -62,8 +78,4 @@ def heartbeating(
 
 def version_of_this_process() -> str:
     """`0.1.0+0005`: the release, and the newest schema that its code knows, which tells apart what was not released."""
-    try:
-        release = version("leadway-calls")
-    except PackageNotFoundError:  # started from a folder where it is not installed
-        release = "unknown"
-    return f"{release}+{newest()}"
+    return f"{release()}+{newest()}"

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from models.database import Database
+from models.settings.places import make_private
 from models.work import life
 from models.work.fences import GreatestFence
 from models.work.life import Cause
@@ -92,7 +93,7 @@ class LifeWatch:
 
     def _write_file(self, fence: int) -> None:
         """One file for all processes of the host. It never goes back, whoever writes last."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private(self._folder)
         with os.fdopen(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if fence > _number(file.read()):

@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from models.failpoints import failpoint
+from workers.process.redis_address import redis_client
 from workers.process.ticks import Tick
 from workers.telemetry import metrics
 
@@ -50,7 +51,7 @@ class Waker:
         """Leaves one wake-up in Redis, whether or not one waits there already. Raises RedisError."""
         failpoint("wake_up_before_send")
         if self._client is None:
-            self._client = _client(self._redis_url, seconds=SEND_SECONDS)
+            self._client = redis_client(self._redis_url, seconds=SEND_SECONDS)
         with self._client.pipeline() as pipe:
             pipe.lpush(WAKE_UPS, "1")
             pipe.ltrim(WAKE_UPS, 0, 0)
@@ -61,21 +62,10 @@ class WakeUpListener:
     """Waits for wake-ups, for a tick of a worker."""
 
     def __init__(self, redis_url: str, *, woken: threading.Event) -> None:
-        self._client = _client(redis_url, seconds=LISTEN_SECONDS)
+        self._client = redis_client(redis_url, seconds=LISTEN_SECONDS, connect_seconds=SEND_SECONDS)
         self._woken = woken
 
     def wait_for_wake_up(self) -> None:
         """Sets the event when a wake-up comes; returns after WAIT_SECONDS without one. Raises RedisError."""
         if self._client.blpop([WAKE_UPS], timeout=WAIT_SECONDS) is not None:
             self._woken.set()
-
-
-def _client(redis_url: str, *, seconds: float) -> "Redis":
-    """Connects when it is first used. A connection that broke is opened anew once: it may be from before a restart."""
-    from redis import Redis  # here: a web process answers its first notification before it wakes anybody
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    return Redis.from_url(
-        redis_url, socket_timeout=seconds, socket_connect_timeout=SEND_SECONDS, retry=Retry(NoBackoff(), 1)
-    )

@@ -5,7 +5,7 @@ Fields are ids, counts, durations and constants of the code; never a token, a tr
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import structlog
@@ -45,6 +45,12 @@ def set_up_logs(*, level: str, form: str) -> None:
     # These log each message with its arguments, each tick, each request: too much, and Flower shows it better.
     for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.beat", "kombu", "urllib3", "alembic"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+
+
+def tell_notices(notices: Iterable[str]) -> None:
+    """What was odd about the settings, at the start of each process."""
+    for notice in notices:
+        structlog.get_logger(__name__).warning("setting_ignored", told=notice)
 
 
 def _without_exception_text(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -50,10 +50,17 @@ class RedisSeen:
     """One look at Redis, for the models do not know it. `trouble`: why it cannot be used; None: it answers."""
 
     trouble: str | None = None
+    do: str = "start it, or correct REDIS_URL"
+    """What to do about the trouble."""
     policy: str | None = None
     """maxmemory-policy; None: it does not tell."""
     queued: Mapping[str, int] | None = None
     """Messages in each queue; None: not looked at."""
+
+    @property
+    def loses_messages(self) -> bool:
+        """Whether it drops what it holds when it is full. A full one that refuses is as if away, and harms nothing."""
+        return self.policy not in (None, "noeviction")
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,15 @@ def redis_unreachable(around: Around) -> Troubles:
     if around.redis is not None and around.redis.trouble is not None:
         yield Trouble(
             f"Redis {around.redis.trouble}: notifications are received, everything else waits until it is back",
-            "start it, or correct REDIS_URL",
+            around.redis.do,
         )
 
 
 def redis_evicts(around: Around) -> Troubles:
-    policy = None if around.redis is None else around.redis.policy
-    if policy not in ("noeviction", None):
+    if around.redis is not None and around.redis.loses_messages:
         yield Trouble(
-            f"Redis drops what it holds when it is full (maxmemory-policy {policy})",
-            "set maxmemory-policy noeviction",
+            f"Redis drops what it holds when it is full (maxmemory-policy {around.redis.policy})",
+            "set it with `CONFIG SET maxmemory-policy noeviction`, or where its host sets it",
         )
 
 
@@ -98,6 +97,15 @@ def clock_skewed(evidence: Evidence, _: Around) -> Troubles:
 def versions_mixed(evidence: Evidence, _: Around) -> Troubles:
     if mixed := heartbeats.mixed_versions(evidence.processes):
         yield Trouble(f"processes run different versions ({mixed})", "restart those of the older release")
+
+
+def two_deployments(evidence: Evidence, _: Around) -> Troubles:
+    if different := heartbeats.different_redis(evidence.processes):
+        yield Trouble(
+            f"workers use different Redis ({different}): two deployments share this database, and neither sees what the"
+            " other has enqueued",
+            "give all one REDIS_URL, or each deployment a database of its own",
+        )
 
 
 def queue_not_consumed(evidence: Evidence, around: Around) -> Troubles:

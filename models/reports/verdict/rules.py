@@ -33,6 +33,7 @@ RULES = (
     VerdictRule("beat_missing", Severity.WARNING, of_processes.missing("beat")),
     VerdictRule("process_silent", Severity.WARNING, of_processes.process_silent),
     VerdictRule("clock_skewed", Severity.WARNING, of_processes.clock_skewed),
+    VerdictRule("two_deployments", Severity.WARNING, of_processes.two_deployments),
     VerdictRule("webhook_alarm", Severity.WARNING, of_accounts.webhook_alarm),
     VerdictRule("completeness_behind", Severity.WARNING, of_accounts.completeness_behind),
     VerdictRule("window_open_long", Severity.WARNING, of_accounts.window_open_long),

@@ -13,7 +13,7 @@ from models.accounts.intake_secrets import hash_secret, new_secret
 from models.accounts.pauses import PauseCause
 from models.accounts.token_encryption import TokenCipher
 from models.database import Database
-from models.settings import Settings
+from models.settings import read_settings
 from tests.support.rows import LOCATION, read, rows_of, write
 from tests.support.waiting import at_once
 
@@ -33,8 +33,11 @@ def row(database: Database, location_id: str = LOCATION) -> dict[str, Any]:
     return next(dict(each) for each in rows_of(database, accounts.accounts_table) if each["location_id"] == location_id)
 
 
-def upsert(database: Database, **values: Any) -> None:
-    settings = Settings(_env_file=None, **{"leadway_location_id": LOCATION, **values})  # type: ignore[call-arg]
+def upsert(database: Database, **values: str | None) -> None:
+    at_home = {"leadway_api_url": "http://127.0.0.1:9"}  # where secrets may be short
+    settings = read_settings(
+        {name: text or "" for name, text in {"leadway_location_id": LOCATION, **at_home, **values}.items()}
+    )
     in_transaction(database, accounts.upsert_from_settings, settings, cipher=CIPHER)
 
 
@@ -185,14 +188,14 @@ def test_a_mere_restart_changes_nothing_resumes_nothing_and_rotates_nothing(data
 
 
 def test_the_environment_wins_over_what_was_set_since(database: Database) -> None:
-    values = {"leadway_api_token": TOKEN, "leadway_intake_secret": "of the environment", "leadway_language": "es"}
+    values = {"leadway_api_token": TOKEN, "leadway_intake_secret": "of-the-environment", "leadway_language": "es"}
     in_transaction(database, accounts.set_token, LOCATION, "another", cipher=CIPHER)
     in_transaction(database, accounts.set_secret, LOCATION, "another secret")
     in_transaction(database, pauses.pause, LOCATION, cause=PauseCause.TOKEN, detail="…")
     upsert(database, **values)
     assert CIPHER.decrypt(row(database)["api_token_encrypted"]) == TOKEN
     assert row(database)["language"] == "es"
-    assert location_for(database, "of the environment") == location_for(database, "another secret") == LOCATION
+    assert location_for(database, "of-the-environment") == location_for(database, "another secret") == LOCATION
     assert read(database, pauses.of_account, LOCATION) == []
 
 

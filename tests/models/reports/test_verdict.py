@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from models.accounts import accounts, circuit_breaker, pauses
 from models.accounts.pauses import PauseCause
-from models.accounts.token_encryption import cipher_for
+from models.accounts.token_encryption import TokenCipher
 from models.calls import calls
 from models.calls.calls import calls_table
 from models.database import Database, moment
@@ -111,7 +111,7 @@ def beat(database: Database, name: str, **more: Any) -> None:
 
 def add_another(database: Database) -> None:
     write(database, accounts.add, OTHER)
-    write(database, accounts.set_token, OTHER, TOKEN, cipher=cipher_for([ENCRYPTION_KEY]))
+    write(database, accounts.set_token, OTHER, TOKEN, cipher=TokenCipher([ENCRYPTION_KEY]))
 
 
 def change_account(database: Database, **values: Any) -> None:
@@ -225,6 +225,14 @@ def test_a_clock_that_differs_is_told_until_it_agrees(well: Database) -> None:
         connection.execute(sa.update(table).where(table.c.name == "worker-2@there").values(clock_offset=5.0))
     assert "worker-2@there is 5.0 s ahead" in only(well, "clock_skewed").told
     beat(well, "worker-2@there")
+    assert found(well) == {}
+
+
+def test_workers_with_different_redis_are_told_until_they_share_one(well: Database, end: End) -> None:
+    beat(well, "worker-2@there", redis_epoch="one")
+    beat(well, "worker-3@there", redis_epoch="another")
+    assert "two deployments share this database" in only(well, "two_deployments").told
+    beat(well, "worker-3@there", redis_epoch="one")
     assert found(well) == {}
 
 

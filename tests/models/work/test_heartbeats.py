@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from models.database import Database, moment
 from models.work import heartbeats
-from models.work.heartbeats import Heartbeat, skewed_clocks, unconsumed_queues
+from models.work.heartbeats import Heartbeat, different_redis, skewed_clocks, unconsumed_queues
 from tests.support.rows import read, rows_of, write
 
 
@@ -73,8 +73,17 @@ def test_versions_are_told_only_when_live_processes_differ_with_those_who_run_ea
     assert told() == ("1+0005: worker-0, worker-1, worker-2, worker-3, worker-4 and 2 more; 2+0006: web; older: beat")
 
 
-def heard(process: str, *, queues: str | None = None, clock_offset: float | None = 0.0, ago: float = 1.0) -> Heartbeat:
-    return Heartbeat(f"{process}-1@here", process, 4, datetime.now(UTC), ago, "0.1.0", clock_offset, queues)
+def heard(
+    process: str,
+    *,
+    number: int = 1,
+    queues: str | None = None,
+    clock_offset: float | None = 0.0,
+    ago: float = 1.0,
+    epoch: str | None = None,
+) -> Heartbeat:
+    name = f"{process}-{number}@here"
+    return Heartbeat(name, process, 4, datetime.now(UTC), ago, "0.1.0", clock_offset, queues, epoch)
 
 
 def test_a_queue_that_no_live_worker_takes_from_is_named() -> None:
@@ -94,3 +103,11 @@ def test_a_clock_beyond_a_second_either_way_is_told_of_live_processes_only() -> 
          heard("beat", clock_offset=None), heard("beat", clock_offset=9.0, ago=60)]
     )  # fmt: skip
     assert told == "web-1@here is 1.2 s behind, worker-1@here is 5.0 s ahead"
+
+
+def test_live_workers_of_different_redis_are_told_with_those_who_share_each() -> None:
+    mine, ours, theirs = (heard("worker", number=number, epoch=epoch) for number, epoch in enumerate("aab", 1))
+    starting, web = heard("worker", number=4), heard("web")
+    assert different_redis([theirs, ours, mine, starting, web]) == "worker-2@here, worker-1@here; worker-3@here"
+    assert different_redis([mine, ours, starting, web]) == ""
+    assert different_redis([mine, heard("worker", number=5, epoch="b", ago=60)]) == ""

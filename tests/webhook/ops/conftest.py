@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from models.calls.call_log import CallLog
 from models.database import WEB, Database
-from models.settings import Settings
+from models.settings import read_settings
 from tests.support.rows import add_account, call_log
 from webhook.ops import pages
 from webhook.verdict_copy import verdict_copy
@@ -37,9 +37,11 @@ class Pages:
         return response.text
 
 
-def pages_on(database_url: str, *, redis_url: str = NO_REDIS, password: str | None = PASSWORD) -> Pages:
+def pages_on(database_url: str, *, redis_url: str = NO_REDIS, password: str | None = PASSWORD, **more: str) -> Pages:
+    """`more`: settings, by their names in the environment."""
     app = Flask("webhook", static_folder=None)
-    settings = Settings(_env_file=None, database_url=database_url, redis_url=redis_url, ops_password=password)
+    given = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "OPS_PASSWORD": password or "", **more}
+    settings = read_settings(given)
     database = Database(settings.database_url, limits=WEB)
     app.register_blueprint(pages.blueprint_for(database, settings, verdict_copy(database, settings)))
     return Pages(app.test_client())

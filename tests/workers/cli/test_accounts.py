@@ -7,7 +7,7 @@ import pytest
 from models.accounts import accounts, pauses
 from models.accounts.intake_secrets import hash_secret
 from models.accounts.pauses import PauseCause
-from models.accounts.token_encryption import cipher_for
+from models.accounts.token_encryption import TokenCipher
 from models.database import Database
 from tests.support.rows import (
     ENCRYPTION_KEY,
@@ -26,7 +26,7 @@ OTHER = "AnotherLocation00001"
 
 def _token(database: Database, location_id: str = LOCATION) -> str | None:
     encrypted = read(database, accounts.get, location_id).api_token_encrypted
-    return None if encrypted is None else cipher_for([ENCRYPTION_KEY]).decrypt(encrypted)
+    return None if encrypted is None else TokenCipher([ENCRYPTION_KEY]).decrypt(encrypted)
 
 
 def _owner(database: Database, secret: str) -> str | None:
@@ -111,12 +111,21 @@ def test_what_cannot_work_is_refused_and_nothing_is_written(
 def test_a_location_that_is_no_id_is_refused(run: Commands) -> None:
     result = run("accounts", "add", "https://app.example/location/abc", "--token-stdin", stdin=f"{TOKEN}\n")
     assert result.exit_code == 2
-    assert "LOCATION is the id" in result.output
+    assert "LOCATION: write the id of a Leadway location" in result.output
 
 
-def test_a_short_or_unfitting_secret_is_taken_with_a_warning(run: Commands, unserved: Database) -> None:
+def test_a_short_secret_is_refused_where_the_api_is_the_real_one(run: Commands, served: Database) -> None:
+    add = run("accounts", "add", OTHER, "--token-stdin", "--intake-secret-stdin", stdin=f"{TOKEN}\nshort/one\n")
+    rotate = run("accounts", "rotate-secret", LOCATION, "--secret-stdin", stdin="short/one\n")
+    for result in (add, rotate):
+        assert result.exit_code == 2
+        assert "the intake secret is shorter than 16 characters" in result.output
+    assert _owner(served, "short/one") is None
+
+
+def test_a_short_or_unfitting_secret_is_taken_with_a_warning_in_tests(run: Commands, unserved: Database) -> None:
     words = ("accounts", "add", LOCATION, "--token-stdin", "--intake-secret-stdin")
-    result = run(*words, stdin=f"{TOKEN}\nshort/one\n")
+    result = run(*words, stdin=f"{TOKEN}\nshort/one\n", LEADWAY_API_URL="http://127.0.0.1:9")
     assert result.exit_code == 0
     assert "is short (9 characters)" in result.output
     assert "a URL cannot carry" in result.output

@@ -9,6 +9,7 @@ import pytest
 from tests.support.clock import ROOT
 from tests.workers.cli.conftest import Commands
 from workers.cli import main
+from workers.telemetry.release import release
 
 TEXT = (ROOT / "docs" / "commands.md").read_text()
 SHOWN = sorted(
@@ -33,6 +34,10 @@ def test_every_command_shown_is_understood(environment: dict[str, str], line: st
 def test_every_command_is_shown() -> None:
     lines = "\n".join(SHOWN)
     assert [words for words in commands_of(main) if words not in lines] == []
+
+
+def test_the_commands_tell_their_release(environment: dict[str, str]) -> None:
+    assert Commands(environment)("--version").output == f"leadway-calls {release()}\n"
 
 
 @pytest.mark.parametrize("words", ["", "accounts", "replay", *commands_of(main)])

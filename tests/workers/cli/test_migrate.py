@@ -57,11 +57,12 @@ def test_the_environments_account_becomes_what_the_environment_says(run: Command
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"LEADWAY_TIME_ZONE": "Europe/Madird"}, "LEADWAY_TIME_ZONE: 'Europe/Madird' is no IANA time zone"),
+        ({"LEADWAY_TIME_ZONE": "Europe/Madird"}, "LEADWAY_TIME_ZONE: this is no IANA time zone"),
         ({"LEADWAY_INTAKE_SECRET": "contraseña-de-todos"}, "LEADWAY_INTAKE_SECRET: only ASCII"),
         ({"LEADWAY_INTAKE_SECRET": "x" * 257}, "LEADWAY_INTAKE_SECRET: at most 256"),
         ({"LEADWAY_API_TOKEN": "pit-1 pit-2"}, "LEADWAY_API_TOKEN: only ASCII"),
         ({"TOKEN_ENCRYPTION_KEYS": "not-a-key"}, "TOKEN_ENCRYPTION_KEYS"),
+        ({"LEADWAY_LOCATION_ID": "https://app.example/x"}, "LEADWAY_LOCATION_ID: write the id"),
         ({"PORT": "many"}, "PORT"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ import sqlalchemy as sa
 
 from models.accounts import accounts, pauses
 from models.accounts.pauses import PauseCause
-from models.accounts.token_encryption import cipher_for
+from models.accounts.token_encryption import TokenCipher
 from models.database import Database, moment
 from models.intake import inbox, quarantine
 from models.work import heartbeats
 from tests.support.hearts import beating
+from tests.support.redis_servers import RedisServer
 from tests.support.rows import (
     ENCRYPTION_KEY,
     LOCATION,
@@ -64,7 +66,7 @@ def test_all_well_is_exit_status_0(run: Commands, running: Database, redis_url: 
     assert re.search(r"today +\d notifications?, \d calls? stored, \d follow-ups? done", result.output)
     told = _json(run, REDIS_URL=redis_url)
     assert told["verdict"] == "fine"
-    assert told["redis"] == {"reachable": True}
+    assert told["redis"] == {"reachable": True, "maxmemory_policy": "noeviction"}
     assert {each["process"] for each in told["processes"] if each["alive"]} == {"web", "worker", "beat"}
 
 
@@ -179,6 +181,14 @@ def test_missing_processes_and_an_absent_redis_need_a_person(run: Commands, serv
     assert "hidden" not in result.output
 
 
+def test_a_redis_that_drops_messages_when_it_is_full_is_told(run: Commands, running: Database, tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "lossy", "maxmemory 50mb", "maxmemory-policy allkeys-lru") as lossy:
+        said = run("status", REDIS_URL=f"redis://127.0.0.1:{lossy.port}/0")
+        assert said.exit_code == 1, "a person sets it otherwise before it is full"
+        assert "allkeys-lru" in said.output
+        assert _json(run, REDIS_URL=f"redis://127.0.0.1:{lossy.port}/0")["redis"]["maxmemory_policy"] == "allkeys-lru"
+
+
 def test_an_account_without_a_token_needs_a_person(run: Commands, running: Database) -> None:
     write(running, accounts.add, "AnotherLocation00001")
     result = run("status")
@@ -212,7 +222,7 @@ def test_a_check_prints_only_what_needs_a_person_and_fails_from_the_least_severi
 def _another(database: Database) -> str:
     """A second account, with a token."""
     write(database, accounts.add, "AnotherLocation00001")
-    write(database, accounts.set_token, "AnotherLocation00001", TOKEN, cipher=cipher_for([ENCRYPTION_KEY]))
+    write(database, accounts.set_token, "AnotherLocation00001", TOKEN, cipher=TokenCipher([ENCRYPTION_KEY]))
     return "AnotherLocation00001"
 
 
@@ -243,7 +253,7 @@ def test_a_database_that_is_away_or_not_ready_is_exit_status_2_with_the_same_key
 def test_settings_that_cannot_be_read_are_exit_status_2(environment: dict[str, str]) -> None:
     result = Commands({**environment, "PORT": "many"})("status", "--json")
     assert result.exit_code == 2
-    assert json.loads(result.stdout)["redis"] == {"reachable": None}
+    assert json.loads(result.stdout)["redis"] == {"reachable": None, "maxmemory_policy": None}
 
 
 def test_it_tells_no_secret_and_nothing_that_was_said_and_fits_80_columns(run: Commands, running: Database) -> None:

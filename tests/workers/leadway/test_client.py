@@ -378,6 +378,18 @@ def assert_tells_nothing(error: BaseException) -> None:
         assert secret not in str(error)
 
 
+def test_what_was_given_up_is_thrown_away_and_not_sent_when_the_line_is_whole_again() -> None:
+    """The line is a server that takes nothing for a while."""
+    body = "b" * 500_000
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with pytest.raises(RetryableLeadwayError) as caught:
+            client_of(f"http://127.0.0.1:{listener.getsockname()[1]}", seconds=1).create_note("p1", body=body)
+        assert caught.value.reached
+        line, _ = listener.accept()
+        with line, line.makefile("rb") as arriving, pytest.raises(ConnectionResetError):
+            arriving.read()
+
+
 def test_after_a_time_out_the_connection_is_not_used_again(server: Server) -> None:
     server.answer = drip_body
     session = open_session(pool_size=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from models.settings import Settings
+from models.settings import Settings, read_settings
 from tests.support.processes import Processes, is_alive
 from tests.support.waiting import eventually
 from workers.local.embedded_redis import EmbeddedRedis, free_port
@@ -122,8 +122,13 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / ".env").write_text("FLOWER_PORT=1\nPORT=2\n")
     monkeypatch.setenv("PORT", "3")
     monkeypatch.delenv("FLOWER_PORT", raising=False)
-    together = environment_with(tmp_path / ".env")
-    assert (together["FLOWER_PORT"], together["PORT"]) == ("1", "3")
+    monkeypatch.delenv("HOST", raising=False)
+    monkeypatch.chdir(tmp_path)
+    together = environment_with(read_settings())
+    assert (together["FLOWER_PORT"], together["PORT"], together["HOST"]) == ("1", "3", "0.0.0.0")
+    monkeypatch.delenv("PORT")
+    together = environment_with(read_settings())
+    assert (together["PORT"], together["HOST"]) == ("2", "127.0.0.1"), "no platform has set this one"
 
 
 def test_started_without_an_account_it_says_what_is_missing_and_starts_nothing(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from models.work.lifecycle import LeaseLost
 from models.work.work_rows import Lane, work_table
 from tests.support.grouped import Write, together
 from tests.support.rows import LOCATION, rows_of, until_somebody_waits
+from tests.support.services import PostgresServer
+from tests.support.slow_line import SlowLine
+from tests.support.waiting import at_once
 from workers.process.grouped_transactions import GroupedTransactions
 
 
@@ -55,6 +58,18 @@ def test_what_waits_at_one_moment_is_one_transaction_in_the_order_of_its_keys(gr
     transactions = together(grouped, [write(number) for number in range(8)])
     assert len(set(transactions)) == 1
     assert ran == sorted(ran)
+
+
+def test_far_away_each_transaction_runs_by_itself(postgresql_url: str, postgres_server: PostgresServer) -> None:
+    with SlowLine(postgres_server.port, seconds=0.04) as line:
+        database = Database(postgresql_url.replace(f":{postgres_server.port}/", f":{line.port}/"), limits=WORKER)
+        far = GroupedTransactions(database)
+        for _ in range(2):
+            far.transact(transaction_of, order=0)
+        apart = at_once([lambda: far.transact(transaction_of, order=0)] * 3)
+        assert len(set(apart)) == 3
+        far.close()
+        database.close()
 
 
 def test_one_that_raises_stops_no_other(grouped: GroupedTransactions, database: Database) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import prometheus_client
 from prometheus_client.metrics import MetricWrapperBase
 
-from models.settings import Settings
+from models.settings import Secret, Settings
 from tests.support.clock import ROOT, shared_clock
-from tests.support.rows import on_sqlite
+from tests.support.rows import ENCRYPTION_KEY, on_sqlite
 from tests.support.worker import AtWork
 from webhook.app import create_app
 from workers.telemetry import metrics
@@ -18,7 +18,7 @@ from workers.telemetry.metrics_files import metrics_dir
 
 PAGE = ROOT / "docs" / "metrics.md"
 SHARE = """
-from models.settings import Settings
+from models.settings import Secret, Settings
 from workers.telemetry.metrics_files import share_counters
 share_counters(Settings(database_url="sqlite:///x.db"))
 """
@@ -46,7 +46,9 @@ print(generate_latest(registry).decode())
 
 def test_the_page_names_exactly_the_metrics_that_there_are(sqlite_url: str, redis_url: str) -> None:
     in_code = {_name(each) for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)}
-    web = create_app(Settings(database_url=sqlite_url, redis_url=redis_url)).test_client()
+    web = create_app(
+        Settings(database_url=sqlite_url, redis_url=redis_url, token_encryption_keys=(Secret(ENCRYPTION_KEY),))
+    ).test_client()
     gauges = set(re.findall(r"^# TYPE (leadway_\w+)(?<!_created) gauge", web.get("/metrics").text, re.MULTILINE))
     in_page = re.findall(r"^\| `(leadway_[a-z_]+)`", PAGE.read_text(), re.MULTILINE)
 

@@ -27,7 +27,7 @@ from models.settings import Settings
 from workers.telemetry.metrics_files import share_counters
 def begin():
     global metrics
-    share_counters(Settings(_env_file=None, metrics_dir=Path("shared")))
+    share_counters(Settings(metrics_dir=Path("shared")))
     from workers.telemetry import metrics
 def count(number=1, seconds=0.1):
     metrics.ENQUEUED.labels("call").inc(number)

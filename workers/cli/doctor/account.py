@@ -44,7 +44,7 @@ class _Seen:
 
 def of_account(this: Connections, account: Account) -> Iterator[Check]:
     for check in _checks(this, account):
-        yield replace(check, location_id=account.location_id)
+        yield replace(check, location_id=account.location_id, language=account.language)
 
 
 def _checks(this: Connections, account: Account) -> Iterator[Check]:

@@ -1,6 +1,7 @@
 """The doctor finds each thing that is wrong, says what to do about it, and changes nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from click.testing import CliRunner
 from models.accounts import accounts, oauth_grants, pauses
 from models.accounts.pauses import PauseCause
 from models.database import Database, moment
+from models.follow_ups.languages import Language
 from models.intake import inbox, notifications, rejection_counts
-from models.settings import Settings
+from models.settings import Secret, read_settings
 from models.work import heartbeats
 from models.work.heartbeats import heartbeats_table
 from tests.support.hearts import beating
@@ -26,7 +28,7 @@ SCOPES = ("voice-ai-dashboard.readonly", "contacts.readonly", "calendars/events.
 
 
 def checks(at_work: AtWork, **changed: object) -> list[Check]:
-    settings = at_work.settings.model_copy(update=changed)
+    settings = replace(at_work.settings, **changed)
     return list(examine(settings))
 
 
@@ -64,6 +66,7 @@ def test_where_everything_is_well_nothing_fails_and_only_harmless_questions_are_
     assert {request.method for request in well.requests()} == {"GET"}
     assert well.double.truth.notes() == []
     assert all(well.double.token not in f"{check.told} {check.do}" for check in found)
+    assert english_left(found) == []
 
 
 def no_database(at_work: AtWork) -> dict[str, object]:
@@ -102,11 +105,11 @@ def token_of_another_location(at_work: AtWork) -> None:
 
 
 def token_written_with_another_key(at_work: AtWork) -> dict[str, object]:
-    return {"token_encryption_keys": Settings(token_encryption_keys="A" * 43 + "=").token_encryption_keys}
+    return {"token_encryption_keys": (Secret("A" * 43 + "="),)}
 
 
 def key_that_is_none(at_work: AtWork) -> dict[str, object]:
-    return {"token_encryption_keys": Settings(token_encryption_keys="no key").token_encryption_keys}
+    return {"token_encryption_keys": (Secret("no key"),)}
 
 
 def grant_that_ended(at_work: AtWork) -> None:
@@ -178,7 +181,18 @@ def older_worker(at_work: AtWork) -> None:
     )
 
 
+def misspelt_setting(_at_work: AtWork) -> dict[str, object]:
+    return {"notices": read_settings({"LEADWAY_INTAKE_SECRETS": "x"}).notices}
+
+
+def open_file(_at_work: AtWork) -> None:
+    Path(".env").write_text("")
+    Path(".env").chmod(0o644)
+
+
 MISTAKES = [
+    (misspelt_setting, "settings", "did you mean LEADWAY_INTAKE_SECRET?"),
+    (open_file, "private files", "chmod go-rw .env"),
     (no_database, "database", "DATABASE_URL"),
     (no_schema, "database schema", "migrate"),
     (no_redis, "redis_unreachable", "REDIS_URL"),
@@ -201,7 +215,10 @@ MISTAKES = [
     (paused_by_a_person, "paused_by_person", "Until Monday."),
     (older_worker, "versions_mixed", "0.0.9+0003: worker-2@there"),
 ]
-A_WARNING = {"clock and Leadway's", "limits", "notifications", "no_account", "account_without_token"}
+A_WARNING = {
+    "settings", "private files", "clock and Leadway's", "limits", "notifications", "no_account",
+    "account_without_token",
+}  # fmt: skip
 A_NOTE = {"notifications_refused", "paused_by_person", "versions_mixed"}
 
 
@@ -216,6 +233,7 @@ def test_each_mistake_is_named_with_the_next_step(
     assert found[name].do
     expected = Verdict.WARNING if name in A_WARNING else Verdict.NOTE if name in A_NOTE else Verdict.FAILED
     assert found[name].verdict is expected
+    assert english_left(found.values()) == []
 
 
 @on_sqlite
@@ -232,6 +250,7 @@ def test_each_process_that_is_not_alive_is_named_with_how_it_is_started(
     assert set(found) == {"webhook", name}
     assert found[name].verdict is (Verdict.WARNING if process == "beat" else Verdict.FAILED)
     assert f"`{do}`" in found[name].do
+    assert english_left(found.values()) == []
 
 
 @on_sqlite
@@ -241,6 +260,7 @@ def test_each_scope_that_is_missing_is_named(well: AtWork, scope: str) -> None:
     found = not_well(checks(well))
     assert set(found) == {"webhook", f"scope {scope}"}
     assert scope in found[f"scope {scope}"].do
+    assert english_left(found.values()) == []
     failed = found[f"scope {scope}"].verdict is Verdict.FAILED
     assert failed == (scope != "calendars/events.readonly"), "without booked times, notes are worded differently"
 
@@ -276,6 +296,18 @@ def test_nothing_of_ours_is_changed_in_the_database_or_on_disk(well: AtWork, tmp
     assert (_everything(well.database), sorted(tmp_path.rglob("*"))) == (before, files)
 
 
+BY_A_PERSON = "Until Monday."
+
+
+def english_left(found: Iterable[Check]) -> list[str]:
+    """Sentences that `doctor` does not say in Spanish. A name of one word may be a name in both."""
+    pairs = [(getattr(check, part), getattr(check.in_language(Language.ES), part)) for check in found for part in TOLD]
+    return [english for english, spanish in pairs if english == spanish and " " in english and english != BY_A_PERSON]
+
+
+TOLD = ("name", "told", "do")
+
+
 def _everything(database: Database) -> dict[str, list[object]]:
     tables = (
         accounts.accounts_table,
@@ -292,3 +324,23 @@ def _everything(database: Database) -> dict[str, list[object]]:
 def _write(at_work: AtWork, write: Callable[..., object]) -> None:
     with at_work.database.transaction() as connection:
         write(connection)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_more_connections_than_the_server_allows_are_named_with_what_makes_them_fewer(well: AtWork) -> None:
+    [enough] = [check for check in checks(well) if check.name == "connections"]
+    assert enough.verdict is Verdict.OK
+    assert "at most 20 are wanted at once" in enough.told, "one web process, one worker, beat"
+    found = not_well(checks(well, database_pool_size=500))
+    assert "and 29" in found["connections"].told
+    assert "DATABASE_POOL_SIZE" in found["connections"].do
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_reader_is_compared_with_the_database(well: AtWork, sqlite_url: str) -> None:
+    here = well.settings.database_url
+    [copy] = [check for check in checks(well, reader_database_url=here) if check.name == "reader"]
+    assert copy.verdict is Verdict.OK
+    assert "it is no copy" in not_well(checks(well, reader_database_url=sqlite_url))["reader"].told
+    away = not_well(checks(well, reader_database_url=f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/nothing"))
+    assert "cannot be read" in away["reader"].told

@@ -150,7 +150,7 @@ def test_a_bug_or_a_broken_rule_of_the_schema_is_not_repeated(database: Database
 
 
 def test_a_transaction_that_goes_on_failing_raises_at_last(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.database.RETRY_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("models.database.connections.RETRY_PAUSE_SECONDS", 0)
     runs = []
 
     def work(_: sa.Connection) -> None:
