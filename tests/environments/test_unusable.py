@@ -9,6 +9,7 @@ import pytest
 
 from models.database import refuse_unusable_database
 from tests.support.processes import Processes
+from tests.support.rows import ENCRYPTION_KEY
 from tests.support.services import PostgresServer
 
 TELLING = ("release", "web", "worker", "beat", "doctor")
@@ -21,7 +22,7 @@ def ascii_server() -> Iterator[PostgresServer]:
 
 
 def told_by_each(folder: Path, **environment: str) -> dict[str, str]:
-    with Processes(folder, environment) as processes:
+    with Processes(folder, {"TOKEN_ENCRYPTION_KEYS": ENCRYPTION_KEY, **environment}) as processes:
         for line in TELLING[:-1]:
             processes.start(line)
         processes.run(["leadway-calls", "doctor"], name="doctor")
