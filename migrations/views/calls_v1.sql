@@ -1,6 +1,7 @@
 -- The calls: one row for each that is stored, and for each that is known and not stored yet.
-SELECT * FROM (  -- around the union, whose own conditions a reader's might precede
-SELECT
+{# `|| ''` keeps the index of action types, which has thousands of rows for each, out of a look at one call. #}
+{% if pg %}SELECT * FROM (  -- around the union, whose own conditions a reader's might precede
+{% endif %}SELECT
     c.location_id AS location_id,  -- the account; with call_id the key
     c.call_id AS call_id,  -- Leadway's id of the call
     CASE
@@ -21,11 +22,11 @@ SELECT
     c.message_id AS message_id,  -- Leadway's id of the message in the conversation
     c.trial_call AS is_trial,  -- made from the agent's test page
     CASE WHEN c.actions_from IS NOT NULL THEN EXISTS (
-        SELECT 1 FROM call_actions a WHERE a.location_id = c.location_id AND a.call_id = c.call_id AND a.action_type = 'CALL_TRANSFER'
+        SELECT 1 FROM call_actions a WHERE a.location_id = c.location_id AND a.call_id = c.call_id AND a.action_type || '' = 'CALL_TRANSFER'
     ) END AS is_transferred,  -- whether a transfer to a person was started; how it ended is not told; null: nobody looked yet
     c.agent_handoff AS is_handed_off,  -- whether one agent handed over to another, most likely
     CASE WHEN c.actions_from IS NOT NULL THEN (
-        SELECT count(*) FROM call_actions a WHERE a.location_id = c.location_id AND a.call_id = c.call_id AND a.action_type = 'APPOINTMENT_BOOKING'
+        SELECT count(*) FROM call_actions a WHERE a.location_id = c.location_id AND a.call_id = c.call_id AND a.action_type || '' = 'APPOINTMENT_BOOKING'
     ) END AS bookings,  -- how often the agent booked; whether an appointment was found for it tells follow_ups; null: nobody looked yet
     c.translation ->> 'language' AS language,  -- of the translation, where the log tells one
     c.summary AS summary,  -- [words] Leadway's summary
@@ -53,5 +54,6 @@ SELECT
 FROM work w
 WHERE w.kind = 'call'
     AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.location_id = w.location_id AND c.call_id = w.subject)
-) call
+{% if pg %}) call
 WHERE {{ seen('call.location_id') }}
+{% endif %}

@@ -29,8 +29,10 @@ FROM (
          AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.location_id = q.location_id AND c.call_id = q.call_id)) AS quarantined
     FROM (
         SELECT location_id, local_day AS day FROM local_days
-        UNION
-        SELECT location_id, local_day FROM calls WHERE local_day IS NOT NULL
+        UNION ALL
+        SELECT DISTINCT c.location_id, c.local_day FROM calls c
+        WHERE c.local_day IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM local_days d WHERE d.location_id = c.location_id AND d.local_day = c.local_day)
     ) known
     JOIN accounts a ON a.location_id = known.location_id
     LEFT JOIN local_days d ON d.location_id = known.location_id AND d.local_day = known.day

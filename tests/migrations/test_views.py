@@ -19,6 +19,7 @@ from models.reconciling import local_days, quarantined_rows
 from models.reconciling.windows import WindowKind, get_open, open_run
 from models.retention import WORDS
 from models.work.work_rows import work_table
+from tests.migrations.dictionary import FILE, dictionary
 from tests.support import rows
 from tests.support.rows import LOCATION, booked_call, call_log, on_postgresql, store, write
 
@@ -86,6 +87,10 @@ def test_a_column_that_retention_empties_is_marked_as_words() -> None:
             assert column.has_words or column.name not in emptied, f"{view.name}.{column.name}"
     assert any(each.has_words for each in views.described("call_turns").columns)
     assert any(each.has_words for each in views.described("call_fields").columns)
+
+
+def test_the_dictionary_tells_the_views_comments() -> None:
+    assert FILE.read_text() == dictionary(), "write it anew: python -m tests.migrations.dictionary"
 
 
 @on_postgresql

@@ -19,7 +19,7 @@ from workers.cli.screen import count, say, show_table, when
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 SHORTEST_PASSWORD = 16
-CONNECTIONS = 5
+MOST_CONNECTIONS = 5
 SETTINGS = {
     "statement_timeout": "5min", "idle_in_transaction_session_timeout": "1min", "idle_session_timeout": "1h",
     "lock_timeout": "1s", "default_transaction_read_only": "on", "search_path": views.SCHEMA,
@@ -145,10 +145,10 @@ def _make_role(connection: Connection, name: str, password: str) -> None:
     assert on_postgresql(connection)
     driver: Any = connection.connection.driver_connection
     verifier = driver.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
-    role = sql.Identifier(name)
+    role, secret = sql.Identifier(name), sql.Literal(verifier)
     attributes = sql.SQL("LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION CONNECTION LIMIT {}")
     statements = [
-        sql.SQL("CREATE ROLE {} {} PASSWORD {}").format(role, attributes.format(CONNECTIONS), sql.Literal(verifier)),
+        sql.SQL("CREATE ROLE {} {} PASSWORD {}").format(role, attributes.format(MOST_CONNECTIONS), secret),
         *(
             sql.SQL("ALTER ROLE {} SET {} TO {}").format(role, sql.Identifier(setting), sql.Literal(value))
             for setting, value in SETTINGS.items()
