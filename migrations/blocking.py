@@ -78,7 +78,10 @@ class Blockers:
 
     def described(self) -> str:
         """Empty when nothing was waited for in the last RECENT_SECONDS."""
-        return " and ".join(map(str, self._sessions)) if time.monotonic() - self._seen_at < RECENT_SECONDS else ""
+        return " and ".join(map(str, self.sessions()))
+
+    def sessions(self) -> list[BlockingSession]:
+        return self._sessions if time.monotonic() - self._seen_at < RECENT_SECONDS else []
 
 
 @contextmanager

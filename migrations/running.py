@@ -26,7 +26,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionS
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from migrations.blocking import Blockers, holders, watched
+from migrations.blocking import Blockers, BlockingSession, holders, watched
 from models.database import COMMAND, Database, is_behind_pooler, on_postgresql
 from models.work import heartbeats
 
@@ -94,6 +94,7 @@ def one_at_a_time(connection: sa.Connection, *, report: Report) -> Iterator[None
             if told_at is None or time.monotonic() - told_at >= TELL_AGAIN_SECONDS:
                 told_at = time.monotonic()
                 report(f"Another process migrates this database: waiting for {_who_migrates(connection)}.")
+            _end_readers(connection, holders(connection, ONE_AT_A_TIME))
             time.sleep(TURN_SECONDS)
         yield
 
@@ -241,6 +242,7 @@ class Run:
 
     def _pause(self, error: DBAPIError, blockers: Blockers) -> None:
         now, who = time.monotonic(), blockers.described() or "another session"
+        _end_readers(self._connection, blockers.sessions())
         if self._blocked_since is None:
             self._blocked_since = now
             self._report(f"It waits for {who}, and is tried again for {self._patience_seconds:g} s.")
@@ -261,6 +263,22 @@ class Run:
         )
 
 
+def _end_readers(connection: sa.Connection, sessions: Iterable[BlockingSession]) -> None:
+    """Ends those of the sessions that are of a role which `leadway-calls readers` made: it may have switched its
+    time-outs off, and has been told that it may be cut off."""
+    pids = [each.pid for each in sessions]
+    if not pids or not on_postgresql(connection):
+        return
+    if sa.inspect(connection).has_table("readers"):
+        connection.execute(_END_READERS, {"these": pids})
+    connection.commit()
+
+
+_END_READERS = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN readers ON usename = name WHERE pid = ANY(:these)"
+)
+
+
 def _is_lock_timeout(error: DBAPIError) -> bool:
     """Whether the same migration may succeed in a moment: another session had the lock, or both had half of it."""
     if isinstance(error.orig, sqlite3.OperationalError):
@@ -270,13 +288,18 @@ def _is_lock_timeout(error: DBAPIError) -> bool:
 
 @contextmanager
 def _without_cascades(connection: sa.Connection) -> Iterator[None]:
-    """SQLite changes a table by copying it and dropping the old one, which would delete what refers to its rows."""
+    """SQLite changes a table by copying it and dropping the old one, which would delete what refers to its rows.
+
+    Meanwhile views read a table that is not there, ours and those of others: a renaming is not to look at them.
+    """
     if on_postgresql(connection):
         yield
         return
     driver: Any = connection.connection.driver_connection
     driver.execute("PRAGMA foreign_keys=OFF")  # has no effect inside a transaction
+    driver.execute("PRAGMA legacy_alter_table=ON")
     try:
         yield
     finally:
+        driver.execute("PRAGMA legacy_alter_table=OFF")
         driver.execute("PRAGMA foreign_keys=ON")

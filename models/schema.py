@@ -5,7 +5,8 @@ from models.calls import calls
 from models.database import metadata
 from models.follow_ups import follow_ups
 from models.intake import inbox, notifications, quarantine, rejection_counts, taken_arrivals
-from models.reconciling import quarantined_rows, seen_ids, windows
+from models.reconciling import local_days, quarantined_rows, seen_ids, windows
+from models.reports import readers
 from models.work import heartbeats, history, life, work_rows
 
 __all__ = [
@@ -16,11 +17,13 @@ __all__ = [
     "history",
     "inbox",
     "life",
+    "local_days",
     "metadata",
     "notifications",
     "pauses",
     "quarantine",
     "quarantined_rows",
+    "readers",
     "rejection_counts",
     "seen_ids",
     "taken_arrivals",

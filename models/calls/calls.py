@@ -79,6 +79,7 @@ calls_table = sa.Table(
     sa.Column("emptied_at", UtcDateTime, nullable=True, comment="when its words were deleted after the retention time"),
     sa.Column("erased_at", UtcDateTime, nullable=True, comment="when it was erased because a person asked for it"),
     sa.Index("ix_calls_started_at", "location_id", "started_at"),
+    sa.Index("ix_calls_local_day", "location_id", "local_day"),
     sa.Index("ix_calls_contact_id", "location_id", "contact_id"),
     sa.Index(
         "ix_calls_extracting",

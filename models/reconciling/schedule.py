@@ -6,11 +6,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from models.accounts import accounts
 from models.accounts.accounts import accounts_table
 from models.calls.calls import CALL
 from models.database import earlier_of, moment, now
 from models.intake.notifications import notifications_table
-from models.reconciling import quarantined_rows
+from models.reconciling import local_days, quarantined_rows
 from models.reconciling.unresolved import IS_UNRESOLVED, LOOKED_FOR
 from models.reconciling.windows import WindowKind, forget_uneventful, open_run, reconciliations_table
 from models.work import life
@@ -72,6 +73,7 @@ def open_due(connection: Connection, *, list_fetch: bool) -> None:
             looked_for = _last_unresolved(connection, account.location_id)
             is_looked_for = looked_for is not None and at - looked_for < LOOKED_FOR_AT_ONCE
             is_looked_for = is_looked_for or life.is_young(life.current(connection), at=at)
+            local_days.write(connection, accounts.get(connection, account.location_id), until=at)
             open_regular(connection, account.location_id, until=at if is_looked_for else at - MARGIN)
         if account.next_relist_at is None or account.next_relist_at <= at:
             _open_daily(connection, account, at=at)
@@ -95,9 +97,9 @@ def open_regular(connection: Connection, location_id: str, *, until: datetime) -
 
 def look_for_unresolved(connection: Connection, location_id: str) -> None:
     """Brings the account's next regular window forward, because a notification came that names no call."""
-    accounts = sa.update(accounts_table).where(accounts_table.c.location_id == location_id)
+    updated = sa.update(accounts_table).where(accounts_table.c.location_id == location_id)
     soon = earlier_of(connection, accounts_table.c.next_reconcile_at, moment(LOOK_DELAYS_SECONDS[0]))
-    connection.execute(accounts.values(next_reconcile_at=soon))
+    connection.execute(updated.values(next_reconcile_at=soon))
 
 
 def next_regular(connection: Connection, location_id: str, *, read_until: datetime) -> None:

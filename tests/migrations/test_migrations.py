@@ -14,7 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 import migrations
-from migrations import is_current
+from migrations import is_current, views
 from migrations.upgrading import migrate
 from models.accounts import accounts
 from models.calls import calls
@@ -51,6 +51,8 @@ def wanted(database: Database) -> set[str]:
 
 
 def drop_everything(database: Database) -> None:
+    with database.transaction() as connection:
+        views.drop(connection)
     everything = sa.MetaData()
     everything.reflect(database.engine)
     everything.drop_all(database.engine)

@@ -261,3 +261,25 @@ def test_a_migration_that_failed_leaves_the_way_free_for_the_next_who_migrates(
     with_another_migration(tmp_path / "right", ADD_A_COLUMN)(url, report=told.append)
     assert told[-1] == "Migrating to 9999 (the later one)."
     assert "colour" in columns(database)
+
+
+def test_the_read_contract_comes_beside_a_reader_and_receipts(postgres_server: PostgresServer) -> None:
+    """Its migrations wait for nobody: an analyst's transaction that read `calls` stays open all the time."""
+    url = postgres_server.create_database("contract")
+    migrate(url, revision="0019")
+    with closing(Database(url, limits=COMMAND)) as database:
+        with database.transaction() as connection:
+            accounts.add(connection, "loc-one")
+        with psycopg.connect(url, autocommit=True) as analyst:
+            analyst.execute("CREATE VIEW of_an_analyst AS SELECT * FROM calls")
+            analyst.autocommit = False
+            analyst.execute("SELECT * FROM of_an_analyst").fetchall()
+            analyst.commit()
+            analyst.execute("SELECT * FROM accounts").fetchall()
+            with Announcing(database) as announcing:
+                migrate(url, patience_seconds=3)
+            analyst.execute("SELECT * FROM of_an_analyst").fetchall()
+        assert announcing.announced
+        assert announcing.longest < LOCK_SECONDS + 3, "the rest is what a busy machine may take"
+        assert is_current(database)
+    postgres_server.drop_database("contract")

@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 
 from models.accounts import accounts
 from models.accounts.accounts import Account
-from models.reconciling import quarantined_rows, schedule, seen_ids, unresolved, windows
+from models.database import now
+from models.reconciling import local_days, quarantined_rows, schedule, seen_ids, unresolved, windows
 from models.reconciling.quarantined_rows import TOO_LARGE, RefusedRow
 from models.reconciling.seen_ids import SeenCounts
 from models.reconciling.windows import AUTOMATIC, PAGE_SIZE, Window, WindowKind
@@ -171,6 +172,7 @@ def _end_of_window(connection: Connection, claim: Claim, window: Window, *, acco
     since = max(window.run_from, account.added_at) if window.kind in AUTOMATIC else window.run_from
     if since <= window.window_until:
         accounts.extend_completeness(connection, window.location_id, since=since, until=window.window_until)
+    local_days.write(connection, accounts.get(connection, window.location_id), until=now(connection))
     if window.window_until >= window.run_until and window.kind is WindowKind.REGULAR:
         schedule.next_regular(connection, window.location_id, read_until=window.window_until)
         update_webhook_alarm(connection, window.location_id)
