@@ -266,7 +266,7 @@ def test_a_migration_that_failed_leaves_the_way_free_for_the_next_who_migrates(
 def test_the_read_contract_comes_beside_a_reader_and_receipts(postgres_server: PostgresServer) -> None:
     """Its migrations wait for nobody: an analyst's transaction that read `calls` stays open all the time."""
     url = postgres_server.create_database("contract")
-    migrate(url, revision="0019")
+    migrate(url, revision="0021")
     with closing(Database(url, limits=COMMAND)) as database:
         with database.transaction() as connection:
             accounts.add(connection, "loc-one")

@@ -17,7 +17,7 @@ from workers.cli.credentials import checked_location, line_from_stdin, prompted
 from workers.cli.opened import WRONG_USAGE, Failure, Opened, opened, served_account
 from workers.cli.screen import count, say, show_table, when
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+ROLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 SHORTEST_PASSWORD = 16
 MOST_CONNECTIONS = 5
 SETTINGS = {
@@ -49,7 +49,7 @@ def add(name: str, without_words: bool, locations: tuple[str, ...], password_std
       leadway-calls readers add analyst
       leadway-calls readers add client_madrid --location ve9EPM428h8vShlRW1KT --without-words
     """
-    if not NAME.fullmatch(name):
+    if not ROLE_NAME.fullmatch(name):
         raise Failure("NAME: small letters, digits and _, a letter first, at most 63", exit_code=WRONG_USAGE)
     with opened() as this:
         _refuse_sqlite(this)
