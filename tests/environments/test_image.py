@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.clock import ROOT
@@ -172,6 +173,12 @@ def test_a_platform_that_installs_the_requirements_alone_starts_all_and_the_rele
         world.processes.run(command, name="all")
         world.wait_for_web()
         world.wait_for_worker()
+        everything = psutil.Process(world.processes.pid("all"))
+        eventually(
+            lambda: "sleep" in {child.name() for child in everything.children(recursive=True)},
+            timeout=30,
+            describe=lambda: f"release to be done, and to stay:\n{world.processes.log('all')}",
+        )
         (call,) = world.double.place_calls(1, actions=["CALL_TRANSFER"])
         assert world.double.notify(call).status == 202
         world.wait_until_done(calls=1)
