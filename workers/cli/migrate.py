@@ -1,7 +1,10 @@
 """`leadway-calls migrate`: makes the database ready, which every release does before anything else starts."""
 
+import os
 import re
+import signal
 import time
+from collections.abc import Mapping
 
 import click
 import psycopg
@@ -33,7 +36,11 @@ RECONNECT_SECONDS = 0.5
     help="How long a migration is tried again that does not get a lock, because another session has it.",
 )  # fmt: skip
 @click.option("--anyway", is_flag=True, help="Runs what needs a stop though processes are alive: they will fail.")
-def migrate(wait: float, patience: float, anyway: bool) -> None:
+@click.option(
+    "--stay", is_flag=True,
+    help="Sleeps when it is done if honcho or foreman started it, for they end all processes when one ends.",
+)  # fmt: skip
+def migrate(wait: float, patience: float, anyway: bool, stay: bool) -> None:
     """Makes the database ready: creates it if it is missing, brings its tables to the newest schema.
 
     Also makes the account that the environment names (LEADWAY_LOCATION_ID, LEADWAY_API_TOKEN, LEADWAY_INTAKE_SECRET)
@@ -53,6 +60,16 @@ def migrate(wait: float, patience: float, anyway: bool) -> None:
         _wait_for(this.database, seconds=wait)
         _bring_to_newest(this, patience=patience, anyway=anyway)
         _make_the_environments_account(this)
+    if stay and _is_under_a_process_manager(os.environ):
+        say("Done. This process sleeps, so that the others go on.")
+        signal.pause()
+
+
+def _is_under_a_process_manager(environment: Mapping[str, str]) -> bool:
+    """Whether honcho or foreman started this as one of several processes. A platform that waits for the release does
+    not (Heroku, which sets DYNO)."""
+    names = (environment.get(name, "") for name in ("HONCHO_PROCESS_NAME", "PS"))
+    return "DYNO" not in environment and any(name.partition(".")[0] == "release" for name in names)
 
 
 def _wait_for(database: Database, *, seconds: float) -> None:

@@ -12,5 +12,7 @@ def release() -> str:
     try:
         return version("leadway-calls")
     except PackageNotFoundError:
-        told: str = tomllib.loads(PROJECT.read_text())["project"]["version"]
-        return told
+        match tomllib.loads(PROJECT.read_text()):
+            case {"project": {"version": str(told)}}:
+                return told
+        return "unknown"

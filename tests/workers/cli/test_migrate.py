@@ -14,6 +14,7 @@ from models.work.heartbeats import heartbeats_table
 from tests.support.rows import LOCATION, SECRET, TOKEN
 from tests.support.services import PostgresServer
 from tests.workers.cli.conftest import Commands
+from workers.cli.migrate import _is_under_a_process_manager
 
 
 def test_an_empty_database_gets_its_tables_and_a_second_run_changes_nothing(
@@ -162,3 +163,17 @@ def test_a_database_url_that_names_no_database_is_told_without_showing_it(
     assert result.exit_code in (1, 2)
     assert "Error: " in result.output
     assert "hidden" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("environment", "stays"),
+    [
+        ({}, False),
+        ({"PS": "release.1"}, True),
+        ({"HONCHO_PROCESS_NAME": "release.1"}, True),
+        ({"PS": "web.1"}, False),
+        ({"PS": "release.1", "DYNO": "release.7"}, False),
+    ],
+)
+def test_a_release_stays_only_where_its_end_would_end_the_others(environment: dict[str, str], stays: bool) -> None:
+    assert _is_under_a_process_manager(environment) is stays
