@@ -14,8 +14,9 @@ from jinja2 import Environment, StrictUndefined
 from sqlalchemy import Connection
 
 from models.database import on_postgresql
+from models.database.requirements import READ_CONTRACT
 
-SCHEMA = "leadway_v1"
+SCHEMA = READ_CONTRACT
 SQLITE_PREFIX = "v1_"
 MADE_BY = "0023"
 """The newest migration that makes the views. Older ones leave it to that one, whose tables the templates read."""
@@ -67,7 +68,8 @@ def make(connection: Connection, *, by: str) -> None:
         for name in NAMES:
             connection.exec_driver_sql(f"CREATE VIEW {SQLITE_PREFIX}{name} AS\n{_rendered(name, postgresql=False)}")
         return
-    connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+    if connection.execute(sa.text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar_one() is None:
+        connection.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")  # IF NOT EXISTS asks for the right to do so even then
     connection.execute(sa.text(f"COMMENT ON SCHEMA {SCHEMA} IS 'What readers are promised: docs/data/README.md'"))
     for name in NAMES:
         view = described(name)
@@ -79,7 +81,7 @@ def make(connection: Connection, *, by: str) -> None:
         ):
             quoted = meaning.replace("'", "''").replace("%", "%%")
             connection.exec_driver_sql(f"COMMENT ON {kind} {thing} IS '{quoted}'")
-    readers = "SELECT r.name, r.with_words FROM public.readers r JOIN pg_roles ON rolname = r.name ORDER BY 1"
+    readers = "SELECT r.name, r.with_words FROM readers r JOIN pg_roles ON rolname = r.name ORDER BY 1"
     for reader in connection.exec_driver_sql(readers).all():
         grant(connection, reader.name, with_words=reader.with_words)  # of the columns that are new
 
@@ -114,6 +116,6 @@ def _rendered(name: str, *, postgresql: bool) -> str:
 
 def _seen(column: str) -> str:
     """Whether the role that asks may see this account: every role but one that `readers add --location` made."""
-    is_restricted = "coalesce((SELECT r.restricted FROM public.readers r WHERE r.name = current_user), false)"
-    own = "SELECT 1 FROM public.reader_locations l WHERE l.reader = current_user AND l.location_id"
+    is_restricted = "coalesce((SELECT r.restricted FROM readers r WHERE r.name = current_user), false)"
+    own = "SELECT 1 FROM reader_locations l WHERE l.reader = current_user AND l.location_id"
     return f"(NOT {is_restricted} OR EXISTS ({own} = {column}))"

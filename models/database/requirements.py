@@ -13,6 +13,8 @@ from models.database.connections import Database
 from models.database.limits import WEB
 
 OLDEST_SERVER = 15
+READ_CONTRACT = "leadway_v1"
+"""The schema of the views that readers are promised."""
 
 
 def refuse_unusable_database(url: str) -> None:
@@ -53,6 +55,11 @@ def problem_of(connection: Connection, *, to_migrate: bool = False) -> str | Non
             f"the user {row.user} may not create tables in the schema {row.schema}: let its owner run"
             f" GRANT USAGE, CREATE ON SCHEMA {row.schema} TO {row.user}"
         )
+    if to_migrate and not row.may_make_views:
+        return (
+            f"the user {row.user} may not create the schema {READ_CONTRACT}, where the views for readers are: let the"
+            f" owner of the database run CREATE SCHEMA {READ_CONTRACT} AUTHORIZATION {row.user}"
+        )
     if row.may_write is False:
         return (
             f"the user {row.user} may not write the tables of the schema {row.schema}: connect as the user that"
@@ -66,7 +73,9 @@ _ASKED = sa.text(
     """SELECT getdatabaseencoding() AS encoding,
               current_setting('search_path') AS search_path, current_schema() AS schema,
               quote_ident(current_user) AS "user", has_schema_privilege(current_schema(), 'CREATE') AS may_create,
+              coalesce(has_schema_privilege(to_regnamespace(:read_contract), 'CREATE'),
+                       has_database_privilege(current_database(), 'CREATE')) AS may_make_views,
               (SELECT bool_and(has_table_privilege(to_regclass('work'), needed))
                FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed) AS may_write"""
-)
+).bindparams(read_contract=READ_CONTRACT)
 """`may_write` is null while there is no such table."""

@@ -24,6 +24,7 @@ def limited() -> Iterator[tuple[PostgresServer, str]]:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"CREATE ROLE few LOGIN PASSWORD 'word' CONNECTION LIMIT {ALLOWED}".encode())
             connection.execute("GRANT ALL ON SCHEMA public TO few")
+            connection.execute("CREATE SCHEMA leadway_v1 AUTHORIZATION few")
         theirs = re.sub(r"//.*@", "//few:word@", url)
         migrate(theirs)
         yield server, theirs

@@ -65,5 +65,11 @@ def test_who_may_not_create_tables_is_told_the_grant(ascii_server: PostgresServe
         assert grant in told
         with psycopg.connect(bare, autocommit=True) as connection:
             connection.execute(grant)
+        processes.run(["leadway-calls", "migrate"], name="views", environment={"DATABASE_URL": theirs})
+        assert processes.wait("views") == 1
+        grant = "CREATE SCHEMA leadway_v1 AUTHORIZATION somebody"
+        assert grant in " ".join(processes.log("views").split())
+        with psycopg.connect(bare, autocommit=True) as connection:
+            connection.execute(grant)
         processes.run(["leadway-calls", "migrate"], name="granted", environment={"DATABASE_URL": theirs})
         assert processes.wait("granted") == 0, processes.log("granted")
