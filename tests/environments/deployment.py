@@ -136,7 +136,9 @@ class Deployment:
 
     def migrate(self, *, environment: Mapping[str, str] | None = None) -> None:
         processes = self.world.processes
-        processes.start("release", environment=environment)
+        processes.run(
+            ["leadway-calls", "migrate"], name="release", environment=environment
+        )  # an older one knows it too
         assert processes.wait("release") == 0, processes.log("release")
 
     def stop(self, *hosts: str) -> None:

@@ -175,7 +175,10 @@ def test_a_platform_that_installs_the_requirements_alone_starts_all_and_the_rele
         world.wait_for_worker()
         everything = psutil.Process(world.processes.pid("all"))
         eventually(
-            lambda: "sleep" in {child.name() for child in everything.children(recursive=True)},
+            lambda: (
+                any("--stay" in child.cmdline() for child in everything.children(recursive=True))
+                and "Done. This process sleeps" in world.processes.log("all")
+            ),
             timeout=30,
             describe=lambda: f"release to be done, and to stay:\n{world.processes.log('all')}",
         )
