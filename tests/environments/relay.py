@@ -34,9 +34,11 @@ async def relay(address: str, port: int, to: str, to_port: int) -> None:
             return
         ways = [asyncio.ensure_future(_pass_on(*way)) for way in ((near_in, far_out), (far_in, near_out))]
         ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        was_reset = any(way.result() is End.RESET for way in ended)
         for each in (near_out, far_out):
-            if any(way.result() is End.RESET for way in ended):
-                each.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
+            connection = each.get_extra_info("socket")
+            if was_reset and connection.fileno() >= 0:  # of the two, the one that was reset has been closed by that
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
                 each.transport.abort()
             else:
                 each.close()
