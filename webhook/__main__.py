@@ -5,10 +5,12 @@ import gc
 
 def main() -> None:
     """Reads the settings once, here; each process makes its own application from them."""
+    import workers.process.lean_imports  # noqa: F401 - before all that it keeps out
+
     gc.disable()  # what is imported stays: to look through it for garbage is a sixth of the time to the first answer
     from models.failpoints import arm_failpoints
     from models.settings import SettingsError, read_settings
-    from webhook.app import alive, create_app, refuse_unusable
+    from webhook.app import RECEIPTS, alive, create_app, refuse_unusable
     from webhook.lanes import Lanes
     from webhook.server import serve
     from workers.process.redis_address import redis_address
@@ -32,7 +34,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         processes=settings.web_processes,
-        lanes=lambda: Lanes(first="/webhooks/", threads=settings.web_threads, others=settings.web_other_threads),
+        lanes=lambda: Lanes(first=RECEIPTS, threads=settings.web_threads, others=settings.web_other_threads),
         log_level=settings.log_level,
         while_serving=lambda: alive(settings),
     )

@@ -1,9 +1,15 @@
-"""The web application: settings, database, logs, blueprints."""
+"""The web application: settings, database, logs, blueprints.
+
+Two in one: receipts have theirs from the start, and pages, probes and metrics one of their own when they are first asked
+for. To import what they show would be a tenth of the time until the first receipt is answered.
+"""
 
 import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING
 
 import structlog
 from flask import Flask
@@ -16,17 +22,22 @@ from models.database import HEARTBEAT, Database, limits_of_web, refuse_unusable_
 from models.intake.journal import Journal
 from models.settings import Settings, SettingsError, read_settings
 from models.settings.places import make_private
-from webhook import authentication, errors, health, receiver
+from webhook import authentication, errors, receiver
 from webhook.authentication import PublicKeys
 from webhook.inbox_writer import InboxWriter
 from webhook.known_accounts import KnownAccounts
-from webhook.ops import pages
 from webhook.receiver import Receiver
 from webhook.rejection_counter import RejectionCounter
-from webhook.verdict_copy import verdict_copy
 from workers.process.draining import draining
 from workers.process.heartbeat import heartbeating
 from workers.process.wake_up import Waker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+RECEIPTS = "/webhooks/"
+"""What the paths of all receipts begin with."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +52,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     cipher = cipher_for(settings)
     limits = limits_of_web(settings)
     database = Database(settings.database_url, limits=limits)
-    reader = Database(settings.reader_database_url, limits=limits) if settings.reader_database_url else database
     known = KnownAccounts(database, threads=settings.web_threads)
     app.extensions[receiver.EXTENSION] = Receiver(
         keys=_public_keys(settings),
@@ -52,9 +62,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     errors.answer_for(app)
     app.register_blueprint(receiver.blueprint)
-    verdict = verdict_copy(database, settings)
-    app.register_blueprint(health.blueprint_for(database, settings, verdict))
-    app.register_blueprint(pages.blueprint_for(reader, settings, verdict))
+    app.wsgi_app = _WithOthers(app.wsgi_app, make=lambda: _app_of_others(settings, database))  # type: ignore[method-assign]
     try:
         with database.transaction() as connection:
             accounts.upsert_from_settings(connection, settings, cipher=cipher)
@@ -62,6 +70,41 @@ def create_app(settings: Settings | None = None) -> Flask:
     except (SQLAlchemyError, SecretTaken) as error:
         # The release or a worker writes it too; notifications are answered 429 until the database is there.
         log.error("account_not_written_at_start", error=type(error).__name__)
+    return app
+
+
+class _WithOthers:
+    """Gives receipts to the application of receipts, and all else to one that is made for the first such request."""
+
+    def __init__(self, receipts: "WSGIApplication", *, make: "Callable[[], WSGIApplication]") -> None:
+        self._receipts, self._make = receipts, make
+        self._others: WSGIApplication | None = None
+        self._making = Lock()
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
+        if environ["PATH_INFO"].startswith(RECEIPTS):
+            return self._receipts(environ, start_response)
+        if self._others is None:
+            with self._making:
+                self._others = self._others or self._make()
+        return self._others(environ, start_response)
+
+
+def _app_of_others(settings: Settings, database: Database) -> Flask:
+    from webhook import health
+    from webhook.ops import pages
+    from webhook.verdict_copy import verdict_copy
+
+    app = Flask("webhook", static_folder=None)
+    errors.answer_for(app)
+    reader = (
+        Database(settings.reader_database_url, limits=limits_of_web(settings))
+        if settings.reader_database_url
+        else database
+    )
+    verdict = verdict_copy(database, settings)
+    app.register_blueprint(health.blueprint_for(database, settings, verdict))
+    app.register_blueprint(pages.blueprint_for(reader, settings, verdict))
     return app
 
 

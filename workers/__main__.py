@@ -4,6 +4,8 @@ Celery is started from here and not by its own command line, because a command l
 the pages' password to every user of the machine.
 """
 
+import workers.process.lean_imports  # noqa: F401, I001 - before all that it keeps out
+
 import os
 import secrets
 import signal
