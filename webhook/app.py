@@ -1,7 +1,7 @@
 """The web application: settings, database, logs, blueprints.
 
-Two in one: receipts have theirs from the start, and pages, probes and metrics one of their own when they are first asked
-for. To import what they show would be a tenth of the time until the first receipt is answered.
+Two in one: receipts have theirs from the start, and pages, probes and metrics one of their own when they are first
+asked for. To import what they show would be a tenth of the time until the first receipt is answered.
 """
 
 import secrets

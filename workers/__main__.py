@@ -177,6 +177,7 @@ def run_beat(settings: Settings) -> int:
 def run_flower(settings: Settings) -> int:
     """Behind the password, on loopback. Flower reads its own FLOWER_… variables: FLOWER_ADDRESS, FLOWER_PORT."""
     from flower.options import options  # here: of the three processes only this one needs Tornado
+    from flower.views import BaseHandler
 
     password = settings.ops_password.get_secret_value() if settings.ops_password else None
     if password is None:
@@ -185,6 +186,13 @@ def run_flower(settings: Settings) -> int:
     options.address = "127.0.0.1"
     options.basic_auth = [f"ops:{password or secrets.token_urlsafe(32)}"]
     os.environ.pop("FLOWER_BASIC_AUTH", None)  # one password for all pages
+    own_headers = BaseHandler.set_default_headers
+
+    def set_default_headers(handler: BaseHandler) -> None:
+        own_headers(handler)
+        handler.set_header("Content-Security-Policy", "frame-ancestors 'none'")
+
+    BaseHandler.set_default_headers = set_default_headers  # Flower has no option for it
     signal.signal(signal.SIGTERM, _leave)
     try:
         app.start(["flower"])

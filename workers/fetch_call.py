@@ -18,7 +18,7 @@ from models.work import lifecycle
 from models.work.history import Outcome
 from models.work.lifecycle import Claim
 from workers.app import app
-from workers.attempts.attempt import Attempt, claimed
+from workers.attempts.attempt import Attempt, AttemptFailed, claimed, tell_celery
 from workers.attempts.failure_policy import apply_policy
 from workers.attempts.storing import Read, reread_after, store_readings
 from workers.leadway.errors import ErrorKind, LeadwayError
@@ -30,7 +30,11 @@ WRONG_KIND = "call_id_of_another_kind"
 """Reason of a notification whose id names something other than a call."""
 
 
-@app.task(name=CALL.task)
+SUCCEEDED = ("settled", "unsettled", "not_found_yet", ErrorKind.BUDGET, ErrorKind.NO_TIME)
+"""Outcomes with which nothing is wrong: the call is stored, not ready yet, or waits for its turn."""
+
+
+@app.task(name=CALL.task, throws=(AttemptFailed,))
 def fetch_call(location_id: str, call_id: str) -> None:
     """Makes one attempt at this call, if it is due."""
     with claimed(work_key(location_id, call_id)) as attempt:
@@ -49,6 +53,7 @@ def fetch_call(location_id: str, call_id: str) -> None:
             attempt.outcome = attempt.commit(
                 lambda connection: _without_log(connection, attempt, error, account=account)
             )
+    tell_celery(attempt, succeeded=SUCCEEDED)
 
 
 def _get_call_log(attempt: Attempt, *, account: Account) -> CallLog | LeadwayError:

@@ -15,6 +15,7 @@ from models.reconciling import windows
 from models.reconciling.windows import WINDOW, Window
 from models.work import lifecycle
 from workers.app import app
+from workers.attempts.attempt import AttemptFailed
 from workers.process.connections import Connections
 from workers.reconciling.reading import PageOutcome, read_one_page
 
@@ -22,7 +23,7 @@ NEXT_LOOK_SECONDS = 0.2
 """Pause of a command before it looks again at a window that cannot be read yet."""
 
 
-@app.task(name=WINDOW.task)
+@app.task(name=WINDOW.task, throws=(AttemptFailed,))
 def read_page(location_id: str, slot: str) -> None:
     """Makes one attempt at the next page of the window that is open in this slot, if it is due."""
     read_one_page(windows.work_key(location_id, slot))

@@ -26,7 +26,7 @@ from models.follow_ups.templates import WordingError
 from models.work.history import Outcome
 from models.work.lifecycle import Claim, LeaseLost
 from workers.app import app
-from workers.attempts.attempt import Attempt, claimed
+from workers.attempts.attempt import Attempt, AttemptFailed, claimed, tell_celery
 from workers.attempts.failure_policy import apply_policy, apply_to_account, seconds_until_retry
 from workers.follow_ups.wording import BookingNotListedYet, NothingToWord, WordedFollowUp, word_follow_up
 from workers.leadway.client import LeadwayClient
@@ -48,13 +48,19 @@ MARGIN_OF_LEASE = 0.1
 """Part of the lease that must remain after the request's deadline."""
 
 
-@app.task(name=FOLLOW_UP.task)
+SUCCEEDED = ("written", "adopted", "appointment_not_there_yet", ErrorKind.BUDGET, ErrorKind.NO_TIME)
+"""Outcomes with which nothing is wrong: it is there, or waits for its turn or for its appointment."""
+
+
+@app.task(name=FOLLOW_UP.task, throws=(AttemptFailed,))
 def send_follow_up(location_id: str, follow_up_id: str) -> None:
     """Makes one attempt at this follow-up, if it is due."""
     key = follow_ups.work_key(location_id, follow_up_id)
     with claimed(key, at_claim=follow_ups.begin, at_abort=follow_ups.record_abort) as attempt:
-        if attempt is not None:
-            attempt.outcome = _send(attempt)
+        if attempt is None:
+            return
+        attempt.outcome = _send(attempt)
+    tell_celery(attempt, succeeded=SUCCEEDED)
 
 
 def _send(attempt: Attempt) -> str:

@@ -1,12 +1,14 @@
 """The frame of every attempt: claimed, timed, isolated where its row may be poison, never writing after its lease.
 
-A task is one attempt. What it learns goes into the row; Celery sees an error only if the row cannot be claimed.
+A task is one attempt. What it learns goes into the row. Celery is told what became of it, for who watches Flower: an
+attempt that failed ends its task with an exception (`tell_celery`), long after the row was written.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, TypeVar
 
 import structlog
@@ -27,6 +29,15 @@ log = structlog.get_logger(__name__)
 
 Ended = TypeVar("Ended")
 T = TypeVar("T")
+
+
+class AttemptFailed(Exception):
+    """Ends a task whose attempt failed. Its class is named by what happened; a text could quote a row."""
+
+    outcome = "failed"
+
+    def __reduce__(self) -> tuple[Callable[[str], "AttemptFailed"], tuple[str]]:
+        return _failed, (self.outcome,)  # Celery shows what it can pickle, else a class above it
 
 
 class AtAbort(Protocol):
@@ -52,6 +63,22 @@ class Attempt:
     def commit_alone(self, write: Callable[[Connection], T]) -> T:
         """The same in a transaction of its own, for what takes so long that no other attempt shall wait for it."""
         return self.this.database.transact(write)
+
+
+def tell_celery(attempt: Attempt, *, succeeded: Collection[str]) -> None:
+    """The last step of a task. Raises AttemptFailed for an outcome that is not among those; not in a process that calls
+    the task's function itself."""
+    if attempt.outcome not in succeeded and current_task and not current_task.request.called_directly:
+        raise _failed(attempt.outcome)
+
+
+def _failed(outcome: str) -> AttemptFailed:
+    return _failure_of(outcome)()
+
+
+@cache
+def _failure_of(outcome: str) -> type[AttemptFailed]:
+    return type("".join(map(str.capitalize, outcome.split("_"))), (AttemptFailed,), {"outcome": outcome})
 
 
 @contextmanager

@@ -6,6 +6,7 @@ memory, and only what tells two messages of a task apart is replaced (docs/decis
 
 import base64
 import json
+import secrets
 from functools import cache
 from typing import Any
 from uuid import uuid4
@@ -16,9 +17,10 @@ from workers.app import app
 
 
 def task_message(task: str, arguments: tuple[str, ...], *, queue: str) -> bytes:
-    """What `app.send_task(task, arguments, queue=queue)` puts into Redis, with a task id of its own."""
+    """What `app.send_task(task, arguments, queue=queue)` puts into Redis, with a task id of its own: what the
+    task is about (the last argument), and some letters by which people tell its attempts apart."""
     made, rest_of_body = _made_by_celery(task, queue, len(arguments))
-    task_id = str(uuid4())
+    task_id = f"{arguments[-1]}.{secrets.token_hex(4)}"
     headers = {**made["headers"], "id": task_id, "root_id": task_id, "argsrepr": repr(arguments)}
     properties = {**made["properties"], "correlation_id": task_id, "delivery_tag": str(uuid4())}
     body = base64.b64encode(json.dumps([arguments, *rest_of_body]).encode()).decode()

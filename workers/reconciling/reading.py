@@ -17,7 +17,7 @@ from models.reconciling import seen_ids, windows
 from models.reconciling.windows import AUTOMATIC, Window
 from models.work.lifecycle import Claim
 from models.work.work_rows import WorkKey
-from workers.attempts.attempt import Attempt, claimed
+from workers.attempts.attempt import Attempt, claimed, tell_celery
 from workers.attempts.failure_policy import POLICY, ForTheRow, apply_policy
 from workers.leadway.client import CallType
 from workers.leadway.documents import Page
@@ -37,6 +37,10 @@ from workers.reconciling.take_in_listed import TakeInRows, set_aside, take_in_li
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)
+
+
+SUCCEEDED = ("read", ErrorKind.BUDGET, ErrorKind.NO_TIME)
+"""Outcomes of an attempt with which nothing is wrong."""
 
 
 class PageOutcome(StrEnum):
@@ -71,7 +75,9 @@ def read_one_page(key: WorkKey) -> PageOutcome:
             attempt.outcome = outcome = PageOutcome.READ
         else:
             error = page
+            attempt.outcome = error.kind
             attempt.commit(lambda connection: _hold_up(connection, attempt, window, error, account=account))
+    tell_celery(attempt, succeeded=SUCCEEDED)
     return outcome
 
 
