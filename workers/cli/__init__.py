@@ -18,6 +18,7 @@ COMMANDS = {
     "reconcile": ("workers.cli.reconcile", "Compares Leadway's list with what is here, takes in what is missing."),
     "backfill": ("workers.cli.backfill", "Takes in an account's history, after an estimate of what that takes."),
     "backup": ("workers.cli.backup", "Copies the SQLite database to a file while the system runs."),
+    "export": ("workers.cli.export.command", "The calls of some days as files: CSV, lines of JSON, Parquet."),
     "readers": ("workers.cli.readers", "The roles of PostgreSQL that may read leadway_v1, and nothing else."),
     "restored": ("workers.cli.restored", "After a restored backup: no note twice, and the lost span is listed again."),
 }
