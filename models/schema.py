@@ -6,7 +6,7 @@ from models.database import metadata
 from models.follow_ups import follow_ups
 from models.intake import inbox, notifications, quarantine, rejection_counts, taken_arrivals
 from models.reconciling import local_days, quarantined_rows, seen_ids, windows
-from models.reports import readers
+from models.reports import readers, users
 from models.work import heartbeats, history, life, work_rows
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "rejection_counts",
     "seen_ids",
     "taken_arrivals",
+    "users",
     "windows",
     "work_rows",
 ]

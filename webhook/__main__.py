@@ -10,7 +10,7 @@ def main() -> None:
     gc.disable()  # what is imported stays: to look through it for garbage is a sixth of the time to the first answer
     from models.failpoints import arm_failpoints
     from models.settings import SettingsError, read_settings
-    from webhook.app import RECEIPTS, alive, create_app, refuse_unusable
+    from webhook.app import RECEIPT_PATHS, alive, create_app, refuse_unusable
     from webhook.lanes import Lanes
     from webhook.server import serve
     from workers.process.redis_address import redis_address
@@ -34,7 +34,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         processes=settings.web_processes,
-        lanes=lambda: Lanes(first=RECEIPTS, threads=settings.web_threads, others=settings.web_other_threads),
+        lanes=lambda: Lanes(first=RECEIPT_PATHS, threads=settings.web_threads, others=settings.web_other_threads),
         log_level=settings.log_level,
         while_serving=lambda: alive(settings),
     )

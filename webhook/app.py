@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-RECEIPTS = "/webhooks/"
+RECEIPT_PATHS = "/webhooks/"
 """What the paths of all receipts begin with."""
 
 log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ class _WithOthers:
         self._making = Lock()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
-        if environ["PATH_INFO"].startswith(RECEIPTS):
+        if environ["PATH_INFO"].startswith(RECEIPT_PATHS):
             return self._receipts(environ, start_response)
         if self._others is None:
             with self._making:
@@ -98,13 +98,11 @@ def _app_of_others(settings: Settings, database: Database) -> Flask:
     app = Flask("webhook", static_folder=None)
     errors.answer_for(app)
     reader = (
-        Database(settings.reader_database_url, limits=limits_of_web(settings))
-        if settings.reader_database_url
-        else database
+        Database(settings.reader_database_url, limits=limits_of_web(settings)) if settings.reader_database_url else None
     )
     verdict = verdict_copy(database, settings)
     app.register_blueprint(health.blueprint_for(database, settings, verdict))
-    app.register_blueprint(pages.blueprint_for(reader, settings, verdict))
+    app.register_blueprint(pages.blueprint_for(database, settings, verdict, reader=reader))
     return app
 
 

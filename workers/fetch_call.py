@@ -30,7 +30,7 @@ WRONG_KIND = "call_id_of_another_kind"
 """Reason of a notification whose id names something other than a call."""
 
 
-SUCCEEDED = ("settled", "unsettled", "not_found_yet", ErrorKind.BUDGET, ErrorKind.NO_TIME)
+_SUCCEEDED = ("settled", "unsettled", "not_found_yet", ErrorKind.BUDGET, ErrorKind.NO_TIME)
 """Outcomes with which nothing is wrong: the call is stored, not ready yet, or waits for its turn."""
 
 
@@ -53,7 +53,7 @@ def fetch_call(location_id: str, call_id: str) -> None:
             attempt.outcome = attempt.commit(
                 lambda connection: _without_log(connection, attempt, error, account=account)
             )
-    tell_celery(attempt, succeeded=SUCCEEDED)
+    tell_celery(attempt, succeeded=_SUCCEEDED)
 
 
 def _get_call_log(attempt: Attempt, *, account: Account) -> CallLog | LeadwayError:

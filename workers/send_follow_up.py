@@ -48,7 +48,7 @@ MARGIN_OF_LEASE = 0.1
 """Part of the lease that must remain after the request's deadline."""
 
 
-SUCCEEDED = ("written", "adopted", "appointment_not_there_yet", ErrorKind.BUDGET, ErrorKind.NO_TIME)
+_SUCCEEDED = ("written", "adopted", "appointment_not_there_yet", ErrorKind.BUDGET, ErrorKind.NO_TIME)
 """Outcomes with which nothing is wrong: it is there, or waits for its turn or for its appointment."""
 
 
@@ -60,7 +60,7 @@ def send_follow_up(location_id: str, follow_up_id: str) -> None:
         if attempt is None:
             return
         attempt.outcome = _send(attempt)
-    tell_celery(attempt, succeeded=SUCCEEDED)
+    tell_celery(attempt, succeeded=_SUCCEEDED)
 
 
 def _send(attempt: Attempt) -> str:

@@ -30,6 +30,8 @@ class TokenCipher:
         """Raises ValueError when a key is no Fernet key (32 bytes, url-safe base64)."""
         self._fernet = MultiFernet([Fernet(key) for key in keys])
         # The oldest key, so that fingerprints stay the same while newer keys are added in front.
+        self.session_keys = [hmac.digest(key.encode(), b"sessions of the pages", hashlib.sha256) for key in keys]
+        """The first one signs, all are believed."""
         self.fingerprint_key = hmac.digest(keys[-1].encode(), b"fingerprints of redacted secrets", hashlib.sha256)
 
     def encrypt(self, token: str) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flask import Blueprint, make_response, render_template
+from flask import Blueprint, g, make_response, render_template
 from flask.typing import ResponseReturnValue
 
 from models.accounts import accounts
@@ -10,12 +10,13 @@ from models.accounts.accounts import UnknownAccount
 from models.database import Database, now
 from models.reports import timeline
 from models.reports.timeline import Timeline
+from webhook.ops.access import Access
 from webhook.ops.frame import REFRESH_SECONDS
 
 SPEAKERS = {"bot": "agent", "human": "caller"}
 
 
-def add_to(blueprint: Blueprint, database: Database) -> None:
+def add_to(blueprint: Blueprint, database: Database, access: Access) -> None:
     @blueprint.get("/calls/<location_id>/<call_id>")
     def call(location_id: str, call_id: str) -> ResponseReturnValue:
         with database.reading() as connection:
@@ -28,6 +29,7 @@ def add_to(blueprint: Blueprint, database: Database) -> None:
                 account = accounts.get(connection, location_id)
             except UnknownAccount:
                 account = None
+        access.write_call_opened(g.user, location_id, call_id)
         is_open = any(each.due_at is not None for each in (known, *found.follow_ups))
         log = known.stored
         return render_template(

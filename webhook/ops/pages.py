@@ -1,4 +1,4 @@
-"""The operators' pages under /ops/: read-only, behind a password, rendered on the server, usable without scripts."""
+"""The operators' pages under /ops/: for whoever has signed in, rendered on the server, usable without scripts."""
 
 from pathlib import Path
 
@@ -7,12 +7,14 @@ import structlog
 from flask import Blueprint, Response, make_response, render_template, request
 from sqlalchemy.exc import SQLAlchemyError
 
+from models.accounts.token_encryption import cipher_for
 from models.database import Database
 from models.reports.verdict.findings import SystemVerdict
 from models.settings import Settings
 from webhook.copies import CopyOf
 from webhook.deadline import DeadlinePool
-from webhook.ops import access, call_list, frame, one_call, setup, wording
+from webhook.ops import call_list, frame, one_call, setup, sign_in, wording
+from webhook.ops.access import Access
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +32,10 @@ PAGE_LIMIT_SECONDS = 1.0
 """Deadline of the question whether the database answers, which each page asks first."""
 
 
-def blueprint_for(database: Database, settings: Settings, verdict: CopyOf[SystemVerdict]) -> Blueprint:
+def blueprint_for(
+    database: Database, settings: Settings, verdict: CopyOf[SystemVerdict], *, reader: Database | None = None
+) -> Blueprint:
+    """`reader`: the database that the pages show, if it is another one than that of users and audit."""
     blueprint = Blueprint(
         "ops",
         __name__,
@@ -39,21 +44,19 @@ def blueprint_for(database: Database, settings: Settings, verdict: CopyOf[System
         template_folder="templates",
         static_folder="static",
     )
-    wording.teach(blueprint)
-    call_list.add_to(blueprint, database, settings, verdict)
-    one_call.add_to(blueprint, database)
-    setup.add_to(blueprint, database, settings)
-
+    shown = reader or database
     pool = DeadlinePool(2, seconds=PAGE_LIMIT_SECONDS, name="page")
-
-    @blueprint.before_request
-    def check_password() -> Response | None:
-        return access.refusal(settings.ops_password)
+    access = Access(database, settings.ops_password, pool=pool)
+    wording.teach(blueprint)
+    sign_in.add_to(blueprint, cipher_for(settings), access)
+    call_list.add_to(blueprint, shown, settings, verdict)
+    one_call.add_to(blueprint, shown, access)
+    setup.add_to(blueprint, shown, settings)
 
     @blueprint.before_request
     def check_database() -> None:
         """A page that hangs on a frozen database would occupy a thread that a notification needs."""
-        pool.run(lambda: _ping(database))
+        pool.run(lambda: _ping(shown))
 
     @blueprint.after_request
     def add_headers(response: Response) -> Response:

@@ -20,6 +20,7 @@ COMMANDS = {
     "backup": ("workers.cli.backup", "Copies the SQLite database to a file while the system runs."),
     "export": ("workers.cli.export.command", "The calls of some days as files: CSV, lines of JSON, Parquet."),
     "readers": ("workers.cli.readers", "The roles of PostgreSQL that may read leadway_v1, and nothing else."),
+    "users": ("workers.cli.users", "Who may sign in to the operators' pages."),
     "restored": ("workers.cli.restored", "After a restored backup: no note twice, and the lost span is listed again."),
 }
 """By name: where a command is, and what it does in a line. Only the module of the command that is run is imported."""

@@ -39,7 +39,7 @@ from workers.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 
-SUCCEEDED = ("read", ErrorKind.BUDGET, ErrorKind.NO_TIME)
+_SUCCEEDED = ("read", ErrorKind.BUDGET, ErrorKind.NO_TIME)
 """Outcomes of an attempt with which nothing is wrong."""
 
 
@@ -77,7 +77,7 @@ def read_one_page(key: WorkKey) -> PageOutcome:
             error = page
             attempt.outcome = error.kind
             attempt.commit(lambda connection: _hold_up(connection, attempt, window, error, account=account))
-    tell_celery(attempt, succeeded=SUCCEEDED)
+    tell_celery(attempt, succeeded=_SUCCEEDED)
     return outcome
 
 

@@ -18,6 +18,11 @@ RECEIPT_SECONDS = Histogram(
     "Time from the arrival of a notification in the application to its answer.",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
+SIGN_INS = Counter(
+    "leadway_sign_ins_total",
+    "Sign-ins to the operators' pages, by outcome: signed_in, failed, refused (after too many failures).",
+    ["outcome"],
+)
 JOURNALED = Counter(
     "leadway_journaled_total", "Notifications written into the journal because the database did not take them in time."
 )

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from models.calls.call_log import CallLog
 from models.database import WEB, Database
 from models.settings import read_settings
-from tests.support.rows import add_account, call_log
+from tests.support.rows import ENCRYPTION_KEY, add_account, call_log
 from webhook.ops import pages
 from webhook.verdict_copy import verdict_copy
 
@@ -40,7 +40,10 @@ class Pages:
 def pages_on(database_url: str, *, redis_url: str = NO_REDIS, password: str | None = PASSWORD, **more: str) -> Pages:
     """`more`: settings, by their names in the environment."""
     app = Flask("webhook", static_folder=None)
-    given = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "OPS_PASSWORD": password or "", **more}
+    given = {
+        "DATABASE_URL": database_url, "REDIS_URL": redis_url, "OPS_PASSWORD": password or "",
+        "TOKEN_ENCRYPTION_KEYS": ENCRYPTION_KEY, **more,
+    }  # fmt: skip
     settings = read_settings(given)
     database = Database(settings.database_url, limits=WEB)
     app.register_blueprint(pages.blueprint_for(database, settings, verdict_copy(database, settings)))

@@ -23,13 +23,13 @@ from workers.telemetry.release import release
 VIEWS = (CALLS, *OF_CALLS, COVERAGE)
 MANIFEST = "manifest.json"
 STANDARD_OUTPUT = "-"
-DAY = click.DateTime(["%Y-%m-%d"])
+_DAY = click.DateTime(["%Y-%m-%d"])
 
 
 @click.command
 @click.argument("folder", metavar="FOLDER|-")
-@click.option("--from", "first", type=DAY, required=True, metavar="DAY", help="The first day, as 2026-03-01.")
-@click.option("--to", "last", type=DAY, metavar="DAY", help="The last day, included. [default: the first day]")
+@click.option("--from", "first", type=_DAY, required=True, metavar="DAY", help="The first day, as 2026-03-01.")
+@click.option("--to", "last", type=_DAY, metavar="DAY", help="The last day, included. [default: the first day]")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="csv", show_default=True)
 @click.option("--location", "locations", multiple=True, metavar="LOCATION", help="Only this account; may be repeated.")
 @click.option("--view", "only", multiple=True, type=click.Choice(VIEWS), help="Only this view; may be repeated.")
