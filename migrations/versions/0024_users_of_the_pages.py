@@ -30,9 +30,9 @@ def upgrade() -> None:
         sa.Column("audit_id", sa.Integer().with_variant(sa.BigInteger(), "postgresql"), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("by_user", sa.Text(), nullable=False, comment="the name with which the person was signed in"),
-        sa.Column("what", sa.Text(), nullable=False, comment="signed_in, signed_out, call_opened"),
+        sa.Column("what", sa.Text(), nullable=False, comment="signed_in, signed_out, call_opened, or an act"),
         sa.Column("location_id", sa.Text(), nullable=True),
-        sa.Column("subject", sa.Text(), nullable=True, comment="the call id"),
+        sa.Column("subject", sa.Text(), nullable=True, comment="the id of the call or follow-up"),
         sa.PrimaryKeyConstraint("audit_id", name="pk_audit"),
         comment="what people did on the operators' pages; no words of calls",
     )

@@ -88,6 +88,12 @@ calls_table = sa.Table(
         postgresql_where=sa.text("extracted_data IS NOT NULL"),
         sqlite_where=sa.text("extracted_data IS NOT NULL"),
     ),
+    sa.Index(
+        "ix_calls_from_number",
+        "from_number",
+        postgresql_where=sa.text("from_number IS NOT NULL"),
+        sqlite_where=sa.text("from_number IS NOT NULL"),
+    ),
     sa.Index("ix_calls_first_heard_at", "first_heard_at", "location_id", "call_id"),
     sa.Index("ix_calls_location_id_first_heard_at", "location_id", "first_heard_at", "call_id"),
 )

@@ -81,12 +81,20 @@ def newest(
     location_id: str | None = None,
     shown: CallFilter | None = None,
     after: Cursor | None = None,
+    only: Sequence["Key"] | None = None,
 ) -> list[ListedCall]:
-    """At most `limit` calls by when they became known, newest first; those after the cursor `after` if it is given."""
+    """At most `limit` calls by when they became known, newest first; those after the cursor `after` if it is given.
+
+    `only`: of these calls, which are few.
+    """
     rows: list[Any] = []
     for query, key in ((_STORED, _STORED_KEY), (_UNREAD, _UNREAD_KEY)):
         _, location, call_id = key
-        found = query.order_by(*(column.desc() for column in key)).limit(limit)
+        found = query
+        if only is None:
+            found = found.order_by(*(column.desc() for column in key)).limit(limit)
+        else:  # looked up by their ids, in whatever order
+            found = found.where(location.in_({each for each, _ in only}), call_id.in_({each for _, each in only}))
         if location_id is not None:
             found = found.where(location == location_id)
         if shown is not None:
@@ -95,6 +103,8 @@ def newest(
             position = (sa.literal(after.first_heard_at, UtcDateTime), after.location_id, after.call_id)
             found = found.where(sa.tuple_(*key) < sa.tuple_(*position))
         rows += connection.execute(found).all()
+    if only is not None:
+        rows = [row for row in rows if (row.location_id, row.call_id) in set(only)]
     rows = sorted(rows, key=lambda row: (row.first_heard_at, row.location_id, row.call_id), reverse=True)[:limit]
     keys = [(row.location_id, row.call_id) for row in rows]
     actions, states = _action_types(connection, keys), _follow_up_states(connection, keys)

@@ -40,9 +40,9 @@ audit_table = sa.Table(
     sa.Column("audit_id", sa.Integer().with_variant(sa.BigInteger, "postgresql"), primary_key=True),
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Column("by_user", sa.Text, nullable=False, comment="the name with which the person was signed in"),
-    sa.Column("what", sa.Text, nullable=False, comment="signed_in, signed_out, call_opened"),
+    sa.Column("what", sa.Text, nullable=False, comment="signed_in, signed_out, call_opened, or an act"),
     sa.Column("location_id", sa.Text, nullable=True),
-    sa.Column("subject", sa.Text, nullable=True, comment="the call id"),
+    sa.Column("subject", sa.Text, nullable=True, comment="the id of the call or follow-up"),
     sa.Index("ix_audit_at", "at"),
     comment="what people did on the operators' pages; no words of calls",
 )

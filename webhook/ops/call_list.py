@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 
-from flask import Blueprint, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 
 from models.database import Database, now
-from models.reports import call_list, overview
+from models.reports import call_list, overview, search
 from models.reports.call_list import CallFilter, Cursor
 from models.reports.overview import AccountOverview
 from models.reports.verdict.findings import SystemVerdict
@@ -36,7 +38,8 @@ CHOICES = (
 
 def add_to(blueprint: Blueprint, database: Database, settings: Settings, verdict: CopyOf[SystemVerdict]) -> None:
     @blueprint.get("/")
-    def calls() -> str:
+    def calls() -> ResponseReturnValue:
+        searched = request.args.get("find", "").strip()
         location_id = request.args.get("account") or None
         shown = _filter(request.args.get("status", ""))
         after = _cursor(request.args.get("after", ""))
@@ -44,7 +47,13 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings, verdict
             at = now(connection)
             accounts = overview.of_accounts(connection, at)
             processes = heartbeats.all_of(connection)
-            found = call_list.newest(connection, limit=PAGE + 1, location_id=location_id, shown=shown, after=after)
+            only = search.matching(connection, searched) if searched else None
+            found = call_list.newest(
+                connection, limit=PAGE + 1, location_id=location_id, shown=shown, after=after, only=only
+            )
+        if only is not None and len(found) == 1:
+            [it] = found
+            return redirect(url_for("ops.call", location_id=it.location_id, call_id=it.call_id), HTTPStatus.SEE_OTHER)
         more = len(found) > PAGE
         judged = verdict.get()
         spoken_of = {each.location_id for each in judged.findings}
@@ -67,7 +76,8 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings, verdict
             choices=CHOICES,
             chosen_account=location_id,
             chosen_status=shown,
-            refresh=None if after else frame.REFRESH_SECONDS,
+            searched=searched,
+            refresh=None if after or searched else frame.REFRESH_SECONDS,
         )
 
 

@@ -13,7 +13,7 @@ from models.reports.verdict.findings import SystemVerdict
 from models.settings import Settings
 from webhook.copies import CopyOf
 from webhook.deadline import DeadlinePool
-from webhook.ops import call_list, frame, one_call, setup, sign_in, wording
+from webhook.ops import acts, call_list, frame, one_call, setup, sign_in, wording
 from webhook.ops.access import Access
 
 log = structlog.get_logger(__name__)
@@ -52,6 +52,7 @@ def blueprint_for(
     call_list.add_to(blueprint, shown, settings, verdict)
     one_call.add_to(blueprint, shown, access)
     setup.add_to(blueprint, shown, settings)
+    acts.add_to(blueprint, database, pool)
 
     @blueprint.before_request
     def check_database() -> None:
