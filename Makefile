@@ -14,7 +14,7 @@ ALONE = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo run test test-clocks environments lint migration crash-test outages bench lock sbom audit clean
+.PHONY: help install demo run test test-clocks test-browser environments lint migration crash-test outages bench lock sbom audit clean
 
 help: ## lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "  %s %-12s", $$1, $$2; $$1 = $$2 = ""; print}'
@@ -39,6 +39,9 @@ test-clocks: $(INSTALLED_FOR_TESTS) ## runs the tests at midnight, on a leap day
 
 environments: $(INSTALLED_FOR_TESTS) ## runs the system in other environments; needs root and packages of Debian (CONTRIBUTING.md)
 	$(BIN)/python -m pytest tests/environments $(ARGS)
+
+test-browser: $(INSTALLED_FOR_TESTS) ## opens every page in Chromium, which has to be there (CONTRIBUTING.md)
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 lint: $(INSTALLED_FOR_TESTS) ## checks style, format, types and the directions of imports
 	$(BIN)/ruff check

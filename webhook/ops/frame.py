@@ -1,10 +1,10 @@
-"""What every page has in common: how often it reloads itself, and the address under which it was opened."""
+"""What every page has in common: how often it renews itself, and the address under which it was opened."""
 
 from urllib.parse import urlsplit
 
 from flask import request
 
-REFRESH_SECONDS = 5
+REFRESH_SECONDS = 2
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 

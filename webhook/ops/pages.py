@@ -4,7 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 import structlog
-from flask import Blueprint, Response, make_response, render_template, request
+from flask import Blueprint, Response, make_response, render_template
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.accounts.token_encryption import cipher_for
@@ -19,9 +19,11 @@ from webhook.ops.access import Access
 log = structlog.get_logger(__name__)
 
 HERE = Path(__file__).parent
-CONTENT_POLICY = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-WITH_SCRIPT = "ops.setup"
-"""The only page with a script, for its copy buttons; it is a file of ours."""
+CONTENT_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none';"
+    " frame-ancestors 'none'"
+)
+"""Scripts are files of ours: copy.js for the buttons of the setup page, refresh.js to show what is new."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -62,8 +64,7 @@ def blueprint_for(
     @blueprint.after_request
     def add_headers(response: Response) -> Response:
         response.headers.update(HEADERS)
-        script = "; script-src 'self'" if request.endpoint == WITH_SCRIPT else ""
-        response.headers["Content-Security-Policy"] = CONTENT_POLICY + script
+        response.headers["Content-Security-Policy"] = CONTENT_POLICY
         return response
 
     @blueprint.errorhandler(SQLAlchemyError)

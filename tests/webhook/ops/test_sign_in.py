@@ -58,7 +58,7 @@ def test_whoever_signs_in_sees_the_page_that_was_asked_for_until_the_sign_out(
     assert (answer.status_code, answer.headers["Location"]) == (303, "/ops/setup?account=x")
     page = client.get("/ops/", headers=BROWSER)
     assert page.status_code == 200
-    assert "Sign out maria" in page.text
+    assert "Sign out <span>maria</span>" in page.text
     assert client.post("/ops/sign-out", data={"csrf_token": token_in(page)}, headers=BROWSER).status_code == 303
     assert sees(client) == 401
 
