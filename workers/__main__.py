@@ -111,6 +111,8 @@ def run_worker(settings: Settings) -> int:
     )
     worker_shutting_down.connect(_end_in_time)
     celery_patches.refuse_remote_control()
+    if settings.log_format == "json":
+        celery_patches.tell_signals_in_json()
     worker: Any = None
     queues = celery_patches.ConsumedQueues()
 

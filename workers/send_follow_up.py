@@ -70,10 +70,12 @@ def _send(attempt: Attempt) -> str:
         follow_up = follow_ups.get(connection, claim.key.subject)
     if follow_up is None:
         raise LookupError("work without its follow-up")
+    attempt.call_id = follow_up.call_id
     client = attempt.this.leadway.for_account(account, lane=claim.lane, deadline=claim.deadline)
     sending = _Sending(attempt, follow_up, account, client)
-    outcome = _probe(sending) if follow_up.intent_at is not None else _look_for_late_one(sending)
-    return outcome if outcome is not None else _write(sending)
+    with structlog.contextvars.bound_contextvars(call_id=follow_up.call_id):
+        outcome = _probe(sending) if follow_up.intent_at is not None else _look_for_late_one(sending)
+        return outcome if outcome is not None else _write(sending)
 
 
 @dataclass(frozen=True)

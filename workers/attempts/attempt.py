@@ -51,6 +51,8 @@ class Attempt:
     this: Connections
     claim: Claim
     outcome: str = "unfinished"
+    call_id: str | None = None
+    """Of the call that a follow-up is owed for, when it is known; for the log."""
 
     def commit(self, write: Callable[[Connection], T]) -> T:
         """Runs `write` in a transaction, which it may share with other attempts, and again if the connection broke."""
@@ -158,7 +160,8 @@ def _carried_out(attempt: Attempt, at_abort: AtAbort | None) -> Iterator[Attempt
     dispatch_wanted.set()  # it may have planned follow-ups, and it has freed a slot for what waits
     metrics.ATTEMPTS.labels(claim.key.kind.name, attempt.outcome).inc()
     took = round(1000 * (attempt.this.attempt_seconds - claim.seconds_left))
-    log.info("attempt_ended", **names, outcome=attempt.outcome, milliseconds=took)
+    of_call = {} if attempt.call_id is None else {"call_id": attempt.call_id}
+    log.info("attempt_ended", **(names | of_call), outcome=attempt.outcome, milliseconds=took)
 
 
 def _abort(attempt: Attempt, error: str, at_abort: AtAbort | None) -> None:
@@ -177,4 +180,6 @@ def _order(key: WorkKey) -> tuple[str, str, str]:
 
 
 def _names(key: WorkKey) -> dict[str, str]:
-    return {"work": key.kind.name, "location_id": key.location_id, "subject": key.subject}
+    """What each line of an attempt tells: `call_id` and `follow_up_id` too, by which people look for lines."""
+    names = {"work": key.kind.name, "location_id": key.location_id, "subject": key.subject}
+    return names | ({f"{key.kind.name}_id": key.subject} if key.kind.name in ("call", "follow_up") else {})

@@ -1,9 +1,14 @@
 """The parts of Celery's worker that are ours, each for a reason that was seen (docs/decisions/0040, 0041, 0081)."""
 
+import json
+import os
+import sys
 import time
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from typing import Any
 
+from celery.apps import worker as celery_worker
 from celery.concurrency.thread import TaskPool
 from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
@@ -26,6 +31,18 @@ def refuse_remote_control() -> None:
     for name, command in Panel.meta.items():
         if command.type == "control" and name not in HARMLESS_COMMANDS:
             Panel.data.pop(name, None)
+
+
+def tell_signals_in_json() -> None:
+    """What Celery says in its signal handlers becomes a log line like all others. It is written at once, not logged: a
+    handler that waits for the lock of a log would wait for the code that it interrupted."""
+
+    def say(message: str, _file: object = None) -> None:
+        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line = json.dumps({"event": message.strip(), "level": "info", "timestamp": at})
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode())
+
+    celery_worker.safe_say = say
 
 
 def consumed_queues(consumer: Any) -> str:

@@ -39,6 +39,7 @@ def set_up_logs(*, level: str, form: str) -> None:
             ],
         )
     )
+    logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
