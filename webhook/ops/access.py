@@ -36,6 +36,7 @@ CLOSED = (
     "These pages are closed, because no password is set. Set OPS_PASSWORD in the environment of the web process, start "
     f"it again, and sign in as the user `{USER_OF_THE_ENVIRONMENT}`; or add a user: `leadway-calls users add`.\n"
 )
+OUTCOMES = ("signed_in", "failed", "refused")
 OPS = User(USER_OF_THE_ENVIRONMENT, Role.OPERATOR)
 
 
@@ -49,6 +50,8 @@ class Access:
     def __init__(self, database: Database, password: Secret | None, *, pool: DeadlinePool) -> None:
         self._database, self._password, self._pool = database, password, pool
         self._failures = MovingWindowRateLimiter(MemoryStorage())
+        for outcome in OUTCOMES:
+            metrics.SIGN_INS.labels(outcome)  # at 0: a series that is born at 1 shows no increase
 
     def is_closed(self) -> bool:
         """Whether nobody could sign in. Raises SQLAlchemyError, TimeoutError."""
