@@ -116,3 +116,27 @@ def write_audit(
 ) -> None:
     row = {"by_user": by.name, "what": what, "location_id": location_id, "subject": subject}
     connection.execute(sa.insert(audit_table).values(**row, at=moment()))
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A row of `audit`."""
+
+    audit_id: int
+    at: datetime
+    by_user: str
+    what: str
+    location_id: str | None
+    subject: str | None
+
+
+def audited(
+    connection: Connection, *, limit: int, by_user: str | None = None, before: int | None = None
+) -> list[Audited]:
+    """The newest first, those before the row `before`; of one user, or of all."""
+    query = sa.select(audit_table).order_by(audit_table.c.audit_id.desc()).limit(limit)
+    if by_user is not None:
+        query = query.where(audit_table.c.by_user == by_user)
+    if before is not None:
+        query = query.where(audit_table.c.audit_id < before)
+    return [Audited(**row._asdict()) for row in connection.execute(query)]

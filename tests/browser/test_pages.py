@@ -38,7 +38,7 @@ def test_every_page_fits_its_window_and_has_no_violation(
         [dead] = world.rows("SELECT call_id, location_id, follow_up_id FROM follow_ups WHERE status = 'dead'")
         call = f"/ops/calls/{dead['location_id']}/{dead['call_id']}"
         acts = (f"{call}/refetch", f"{call}/{dead['follow_up_id']}/send", f"/ops/accounts/{dead['location_id']}/pause")
-        paths = ("/ops/", "/ops/setup", "/ops/?find=nobody", call, *acts, "/ops/calls/x/unknown")
+        paths = ("/ops/", "/ops/setup", "/ops/?find=nobody", call, *acts, "/ops/audit", "/ops/calls/x/unknown")
         for path in paths:
             page.goto(f"{root}{path}")
             seen[path] = violations(page)

@@ -13,7 +13,7 @@ from models.reports.verdict.findings import SystemVerdict
 from models.settings import Settings
 from webhook.copies import CopyOf
 from webhook.deadline import DeadlinePool
-from webhook.ops import acts, call_list, frame, one_call, setup, sign_in, wording
+from webhook.ops import acts, audit, call_list, frame, one_call, setup, sign_in, wording
 from webhook.ops.access import Access
 
 log = structlog.get_logger(__name__)
@@ -55,6 +55,7 @@ def blueprint_for(
     one_call.add_to(blueprint, shown, access)
     setup.add_to(blueprint, shown, settings)
     acts.add_to(blueprint, database, pool)
+    audit.add_to(blueprint, shown)
 
     @blueprint.before_request
     def check_database() -> None:

@@ -148,3 +148,25 @@ def test_nobody_acts_without_having_signed_in_or_without_the_forms_token(ops: Pa
     assert sign_in(ops.client, "ops", PASSWORD).status_code == 303
     assert ops.client.post(f"{CALL}/refetch", headers=BROWSER).status_code == 400
     assert [row for row in rows_of(database, work_table) if row["kind"] == work_key(LOCATION, "call-1").kind.name] == []
+
+
+def test_the_audit_shows_the_newest_first_of_everybody_or_of_one_page_by_page(
+    operator: Pages, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(database, booked_call("call-1"))
+    done_by(operator, f"{CALL}/refetch")
+    write(database, users.add, "maria", Role.VIEWER, password=MARIA)
+    other = operator.client.application.test_client()
+    assert sign_in(other, "maria", MARIA).status_code == 303
+    assert other.get("/ops/audit", headers=BROWSER).status_code == 403
+
+    def told(path: str) -> list[tuple[str, str]]:
+        page = operator.client.get(path, headers=BROWSER).text
+        return re.findall(r"<bdi>(\w+)</bdi></a></td>\s*<td>([^<]+)</td>", page)
+
+    assert told("/ops/audit")[:2] == [("maria", "signed in"), ("ops", "call opened")]
+    assert told("/ops/audit?user=ops") == [("ops", "call opened"), ("ops", "refetch"), ("ops", "signed in")]
+    monkeypatch.setattr("webhook.ops.audit.ROWS", 2)
+    first = operator.client.get("/ops/audit?user=ops", headers=BROWSER).text
+    [older] = re.findall(r'href="([^"]+)">older', first)
+    assert told(unescape(older)) == [("ops", "signed in")]
