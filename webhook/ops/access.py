@@ -3,7 +3,6 @@
 Wrong passwords are counted by address and by name, in this process' memory, because Redis may be down.
 """
 
-import hashlib
 import hmac
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,6 +15,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from sqlalchemy import Connection
 
+from models.accounts.token_encryption import TokenCipher
 from models.database import Database
 from models.reports import users
 from models.reports.users import USER_OF_THE_ENVIRONMENT, Role, User
@@ -47,8 +47,9 @@ class TooManyFailures(Exception):
 class Access:
     """Of one process. `pool`: where the database is asked, with a deadline."""
 
-    def __init__(self, database: Database, password: Secret | None, *, pool: DeadlinePool) -> None:
+    def __init__(self, database: Database, password: Secret | None, *, cipher: TokenCipher, pool: DeadlinePool) -> None:
         self._database, self._password, self._pool = database, password, pool
+        self._fingerprint_key = cipher.fingerprint_key
         self._failures = MovingWindowRateLimiter(MemoryStorage())
         for outcome in OUTCOMES:
             metrics.SIGN_INS.labels(outcome)  # at 0: a series that is born at 1 shows no increase
@@ -73,7 +74,7 @@ class Access:
             self._write(user, "signed_in")
             session.clear()  # what somebody else may have put there
             session.permanent = True
-            session.update(user=user.name, key=self._key_of(user.name))
+            session.update(user=user.name, key=self._known(user.name)[1])
         return user
 
     def sign_out(self, user: User) -> None:
@@ -88,22 +89,19 @@ class Access:
         name = session.get("user")
         if name is None:
             return None
-        key = self._key_of(name)
-        if key is None or not hmac.compare_digest(key, str(session.get("key"))):
-            return None
-        if name == OPS.name:
-            return OPS
-        login = self._read(lambda connection: users.get(connection, name))
-        return login.user if login else None
+        user, fingerprint = self._known(name)
+        return user if hmac.compare_digest(fingerprint, str(session.get("key"))) else None
 
-    def _key_of(self, name: str) -> str | None:
-        """Changes with the password, so that another password ends all sessions. None: nobody has this name."""
-        if name == OPS.name:
-            secret = self._password.get_secret_value() if self._password else None
+    def _known(self, name: str) -> tuple[User | None, str]:
+        """Who has this name, and the fingerprint of the password: another password ends all sessions. It is keyed,
+        because whoever holds a cookie can read it."""
+        if name == OPS.name and self._password is not None:
+            user, secret = OPS, self._password.get_secret_value()
+        elif (login := self._read(lambda connection: users.get(connection, name))) is not None:
+            user, secret = login.user, login.password_hash
         else:
-            login = self._read(lambda connection: users.get(connection, name))
-            secret = login.password_hash if login else None
-        return None if secret is None else hashlib.blake2b(secret.encode(), digest_size=12).hexdigest()
+            return None, ""
+        return user, hmac.new(self._fingerprint_key, f"{name} {secret}".encode(), "sha256").hexdigest()[:32]
 
     def _limited(self, name: str, check: Callable[[], User | None]) -> User | None:
         address = request.remote_addr or ""

@@ -48,9 +48,10 @@ def blueprint_for(
     )
     shown = reader or database
     pool = DeadlinePool(2, seconds=PAGE_LIMIT_SECONDS, name="page")
-    access = Access(database, settings.ops_password, pool=pool)
+    cipher = cipher_for(settings)
+    access = Access(database, settings.ops_password, cipher=cipher, pool=pool)
     wording.teach(blueprint)
-    sign_in.add_to(blueprint, cipher_for(settings), access)
+    sign_in.add_to(blueprint, cipher, access)
     call_list.add_to(blueprint, shown, settings, verdict)
     one_call.add_to(blueprint, shown, access)
     setup.add_to(blueprint, shown, settings)
