@@ -20,6 +20,7 @@ COMMANDS = {
     "backup": ("workers.cli.backup", "Copies the SQLite database to a file while the system runs."),
     "export": ("workers.cli.export.command", "The calls of some days as files: CSV, lines of JSON, Parquet."),
     "readers": ("workers.cli.readers", "The roles of PostgreSQL that may read leadway_v1, and nothing else."),
+    "rules": ("workers.cli.rules", "What the follow-up rules ask for; tries a changed file on a stored call."),
     "users": ("workers.cli.users", "Who may sign in to the operators' pages."),
     "restored": ("workers.cli.restored", "After a restored backup: no note twice, and the lost span is listed again."),
 }

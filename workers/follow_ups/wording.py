@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from models.accounts.accounts import Account
 from models.calls import calls
 from models.calls.call_log import Action, ActionType, CallLog
+from models.calls.calls import Call
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FollowUp
 from models.follow_ups.languages import zone_of
@@ -96,19 +97,48 @@ def word_follow_up(
         lookup, appointment = _look_up(
             this, claim, follow_up, call_log, actions, account=account, client=client, stored_at=call.stored_at
         )
+    context = _context(
+        call, action, account=account, reference=follow_up.follow_up_id, lookup=lookup, appointment=appointment,
+        written_at=claim.claimed_at,
+    )  # fmt: skip
+    return _worded(rule, context, appointment_id=appointment.appointment_id if appointment else None)
+
+
+def words_of(
+    rule: Rule, call: Call, action: Action | None, *, account: Account, reference: str, at: datetime
+) -> WordedFollowUp:
+    """What the rule would say of the call at that time, without asking Leadway: as if no appointment could be looked
+    up. Raises WordingError (the template)."""
+    context = _context(
+        call, action, account=account, reference=reference, lookup=AppointmentLookup.UNAVAILABLE, appointment=None,
+        written_at=at,
+    )  # fmt: skip
+    return _worded(rule, context, appointment_id=None)
+
+
+def _context(
+    call: Call,
+    action: Action | None,
+    *,
+    account: Account,
+    reference: str,
+    lookup: AppointmentLookup,
+    appointment: Appointment | None,
+    written_at: datetime,
+) -> NoteContext:
+    call_log = call.call_log
     known_after = call.first_heard_at - (call_log.ended_at or call.first_heard_at)
-    context = NoteContext(
+    return NoteContext(
         call_log=call_log,
         action=action,
         language=account.language,
         time_zone=account.time_zone,
-        reference=follow_up.follow_up_id,
+        reference=reference,
         appointment=None if appointment is None else _as_booked(appointment),
         appointment_lookup=lookup,
         late=known_after > LATE_AFTER,
-        written_at=claim.claimed_at,
+        written_at=written_at,
     )
-    return _worded(rule, context, appointment_id=appointment.appointment_id if appointment else None)
 
 
 _WORDED = (FollowUpKind.NOTE, FollowUpKind.TASK)
