@@ -1,9 +1,13 @@
-"""Writes docs/data/dictionary.md from the comments of the views: `python -m tests.migrations.dictionary`."""
+"""Writes what docs/data tells from the comments of the views: `python -m tests.migrations.dictionary`."""
+
+import json
 
 from migrations import views
+from models.schema import metadata
 from tests.support.processes import ROOT
 
 FILE = ROOT / "docs" / "data" / "dictionary.md"
+DATASETTE = ROOT / "docs" / "data" / "datasette.json"
 HEAD = """# Dictionary of leadway_v1
 
 Written from the comments of the views by `python -m tests.migrations.dictionary`; do not edit. A reader that was added
@@ -19,5 +23,21 @@ def dictionary() -> str:
     return "".join(parts)
 
 
+def datasette() -> str:
+    """For Datasette on the SQLite file: the views with their words, and nobody sees anything else."""
+    shown = {
+        f"{views.SQLITE_PREFIX}{view.name}": {
+            "description": view.meaning,
+            "columns": {column.name: column.meaning for column in view.columns},
+        }
+        for view in map(views.described, views.NAMES)
+    }
+    others = ("alembic_version", "fence_counter", *sorted(set(metadata.tables) - {"inbox"}))
+    closed = {name: {"hidden": True, "allow": False} for name in others}
+    told = {"title": "leadway-calls", "databases": {"leadway-calls": {"allow_sql": False, "tables": shown | closed}}}
+    return json.dumps(told, indent=2) + "\n"
+
+
 if __name__ == "__main__":
     FILE.write_text(dictionary())
+    DATASETTE.write_text(datasette())

@@ -19,7 +19,7 @@ from models.reconciling import local_days, quarantined_rows
 from models.reconciling.windows import WindowKind, get_open, open_run
 from models.retention import WORDS
 from models.work.work_rows import work_table
-from tests.migrations.dictionary import FILE, dictionary
+from tests.migrations.dictionary import DATASETTE, FILE, datasette, dictionary
 from tests.support import rows
 from tests.support.rows import LOCATION, booked_call, call_log, on_postgresql, store, write
 
@@ -91,6 +91,7 @@ def test_a_column_that_retention_empties_is_marked_as_words() -> None:
 
 def test_the_dictionary_tells_the_views_comments() -> None:
     assert FILE.read_text() == dictionary(), "write it anew: python -m tests.migrations.dictionary"
+    assert DATASETTE.read_text() == datasette(), "write it anew: python -m tests.migrations.dictionary"
 
 
 @on_postgresql
