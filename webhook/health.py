@@ -4,6 +4,8 @@ system; `/metrics`: of all processes of the host."""
 import hmac
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -13,14 +15,18 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations import is_current
-from models.database import Database
+from models.accounts import accounts, circuit_breaker, pauses
+from models.accounts.accounts import Account
+from models.accounts.circuit_breaker import BreakerState
+from models.accounts.pauses import Pause
+from models.database import Database, now
 from models.intake import journal
 from models.reports import backlog
 from models.reports.backlog import Backlog
 from models.reports.verdict.findings import SystemVerdict, as_json
 from models.settings import Secret, Settings
 from models.work import heartbeats
-from models.work.heartbeats import Heartbeat
+from models.work.heartbeats import NEEDED_PROCESSES, Heartbeat
 from webhook.copies import CopyOf
 from webhook.deadline import DeadlinePool
 from workers.telemetry.release import release
@@ -100,7 +106,7 @@ def _scrape(
         registry.register(REGISTRY)
     registry.register(_BuildCollector())
     registry.register(_JournalCollector(journal_folder))
-    registry.register(_BacklogCollector(database, pool))
+    registry.register(_StateCollector(database, pool))
     registry.register(_VerdictCollector(verdict))
     return generate_latest(registry)
 
@@ -143,8 +149,19 @@ class _VerdictCollector:
         yield told
 
 
-class _BacklogCollector:
-    """Gauges of the backlog, read from the database at each scrape."""
+@dataclass(frozen=True)
+class _State:
+    """What the database tells of one moment."""
+
+    at: datetime
+    backlog: list[Backlog]
+    processes: list[Heartbeat]
+    accounts: list[Account]
+    pauses: list[Pause]
+
+
+class _StateCollector:
+    """Gauges of what stands in the database, read at each scrape: so they are the same whichever host is asked."""
 
     def __init__(self, database: Database, pool: DeadlinePool) -> None:
         self._database, self._pool = database, pool
@@ -152,37 +169,73 @@ class _BacklogCollector:
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("leadway_database_up", "Whether the database answered this scrape.")
         try:
-            found, processes = self._pool.run(self._read)
+            state = self._pool.run(self._read)
         except (SQLAlchemyError, TimeoutError):
             up.add_metric([], 0)
             yield up
             return
         up.add_metric([], 1)
         yield up
-        number = GaugeMetricFamily(
-            "leadway_rows", "Rows of work that are not done, by status.", labels=["location_id", "work", "status"]
-        )
-        age = GaugeMetricFamily(
-            "leadway_oldest_age_seconds",
-            "Age of the oldest row of work that is not done, by status.",
-            labels=["location_id", "work", "status"],
-        )
-        for each in found:
-            labels = [each.location_id, each.work, each.status]
-            number.add_metric(labels, each.number)
-            age.add_metric(labels, each.oldest_seconds)
-        yield number
-        yield age
-        offset = GaugeMetricFamily(
-            "leadway_clock_offset_seconds",
-            "Seconds by which a process's clock is ahead of the database's.",
-            labels=["process", "name"],
-        )
-        for one in processes:
-            if one.is_alive and one.clock_offset is not None:
-                offset.add_metric([one.process, one.name], one.clock_offset)
-        yield offset
+        yield from _of_backlog(state.backlog)
+        yield from _of_processes(state.processes)
+        yield from _of_accounts(state)
 
-    def _read(self) -> tuple[list[Backlog], list[Heartbeat]]:
+    def _read(self) -> _State:
         with self._database.reading() as connection:
-            return backlog.all_work(connection), heartbeats.all_of(connection)
+            return _State(
+                now(connection), backlog.all_work(connection), heartbeats.all_of(connection),
+                accounts.served(connection), pauses.all_of(connection),
+            )  # fmt: skip
+
+
+def _of_backlog(found: list[Backlog]) -> Iterator[Metric]:
+    names = ["location_id", "work", "status"]
+    number = GaugeMetricFamily("leadway_rows", "Rows of work that are not done, by status.", labels=names)
+    age = GaugeMetricFamily(
+        "leadway_oldest_age_seconds", "Age of the oldest row of work that is not done, by status.", labels=names
+    )
+    for each in found:
+        labels = [each.location_id, each.work, each.status]
+        number.add_metric(labels, each.number)
+        age.add_metric(labels, each.oldest_seconds)
+    yield number
+    yield age
+
+
+def _of_processes(found: list[Heartbeat]) -> Iterator[Metric]:
+    alive = GaugeMetricFamily("leadway_processes_alive", "Processes that send heartbeats.", labels=["process"])
+    for kind in sorted({*NEEDED_PROCESSES, *(each.process for each in found)}):
+        alive.add_metric([kind], sum(each.is_alive for each in found if each.process == kind))
+    yield alive
+    offset = GaugeMetricFamily(
+        "leadway_clock_offset_seconds",
+        "Seconds by which a process's clock is ahead of the database's.",
+        labels=["process", "name"],
+    )
+    for one in found:
+        if one.is_alive and one.clock_offset is not None:
+            offset.add_metric([one.process, one.name], one.clock_offset)
+    yield offset
+
+
+def _of_accounts(state: _State) -> Iterator[Metric]:
+    """A series for each account that is served; of pauses and breakers only for those that are not as usual."""
+    complete = GaugeMetricFamily(
+        "leadway_complete_until_timestamp_seconds",
+        "Every call that Leadway lists until then is stored, open or dead.",
+        labels=["location_id"],
+    )
+    breaker = GaugeMetricFamily(
+        "leadway_breaker_not_closed", "1 while requests to Leadway are held back.", labels=["location_id", "state"]
+    )
+    for each in state.accounts:
+        if each.complete_until is not None:
+            complete.add_metric([each.location_id], each.complete_until.timestamp())
+        if (found := circuit_breaker.state_of(each, state.at)) is not BreakerState.CLOSED:
+            breaker.add_metric([each.location_id, found], 1)
+    paused = GaugeMetricFamily("leadway_paused", "1 while it lasts.", labels=["location_id", "work", "cause"])
+    for pause in state.pauses:
+        paused.add_metric([pause.location_id, pause.work, pause.cause], 1)
+    yield complete
+    yield breaker
+    yield paused

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import requests
 
+from models.accounts import circuit_breaker, pauses
+from models.accounts.pauses import PauseCause
 from models.calls import calls
 from models.calls.calls import work_key
 from models.reconciling import schedule
@@ -97,6 +99,25 @@ def test_a_log_that_is_not_settled_is_no_waiting_call(intake: Intake) -> None:
     labels = f'location_id="{call.location_id}",status="%s",work="call"'
     assert f"leadway_rows{{{labels % 'unsettled'}}} 1.0" in told
     assert labels % "pending" not in told
+
+
+def test_states_of_accounts_and_processes_are_told_and_go_away_with_their_cause(intake: Intake) -> None:
+    location_id = intake.double.location_id
+    told = intake.app.test_client().get("/metrics").text
+    assert _value(told, 'leadway_processes_alive{process="worker"}') == 0
+    assert "leadway_paused{" not in told
+    write(intake.database, pauses.pause, location_id, cause=PauseCause.PERSON, detail="a test")
+    for _ in range(circuit_breaker.OUTAGES_BEFORE_OPEN):
+        write(intake.database, circuit_breaker.record_outage, location_id, first_seconds=30.0)
+
+    def says(series: str) -> bool:
+        return series in intake.app.test_client().get("/metrics").text  # of at most a second ago
+
+    paused = f'leadway_paused{{cause="person",location_id="{location_id}",work="all"}} 1.0'
+    broken = f'leadway_breaker_not_closed{{location_id="{location_id}",state="open"}} 1.0'
+    eventually(lambda: says(paused) and says(broken))
+    write(intake.database, pauses.resume, location_id)
+    eventually(lambda: not says("leadway_paused{"))
 
 
 def test_answers_are_counted_by_status_reason_and_credential(intake: Intake) -> None:
