@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from workers.process.redis_address import redis_address
 
 PROCFILE = Path(__file__).resolve().parents[2] / "Procfile"
 REDIS_FOLDER = Path("var/redis")
+READY_EVERY_SECONDS = 0.3
 
 
 def main() -> int:
@@ -53,7 +55,7 @@ def main() -> int:
         sys.stderr.write("or add an account with `.venv/bin/leadway-calls accounts add` and start again.\n")
         return 2
     sys.stderr.writelines(f"Not set: {line}\n" for line in closed_doors(settings))
-    return run_all(environment)
+    return run_all(environment, root=root_of(settings), told_when_ready=addresses(settings))
 
 
 def missing_settings(settings: Settings) -> list[str]:
@@ -77,6 +79,22 @@ def closed_doors(settings: Settings) -> list[str]:
     return [line for line, value in optional.items() if value is None]
 
 
+def root_of(settings: Settings) -> str:
+    """Where this machine reaches the web process."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def addresses(settings: Settings) -> list[str]:
+    """What a person opens or pastes once everything runs."""
+    root = root_of(settings)
+    return [
+        f"Ready. Notifications are taken at {root}/webhooks/leadway",
+        f"What to paste into Leadway: {root}/ops/setup   calls: {root}/ops/   Flower: http://127.0.0.1:{settings.flower_port}/"
+        + ("" if settings.ops_password else "   (closed: OPS_PASSWORD is not set)"),
+    ]
+
+
 def environment_with(settings: Settings) -> dict[str, str]:
     """The environment of this process; what it does not set comes from `.env`, if there is one.
 
@@ -92,11 +110,14 @@ def run_all(
     on_line: OnLine | None = None,
     stop: threading.Event | None = None,
     redis_folder: Path = REDIS_FOLDER,
+    root: str = "",
+    told_when_ready: Sequence[str] = (),
 ) -> int:
     """Runs everything until ctrl-C, SIGTERM or `stop`, and returns the exit code when no process is left.
 
     Without REDIS_URL in `environment` an embedded Redis is started on `redis_folder`. `on_line` gets every line of
-    output (default: to standard output). May run in another thread than the main one; then only `stop` ends it.
+    output (default: to standard output), and `told_when_ready` when web at `root` is ready. May run in another thread
+    than the main one; then only `stop` ends it.
     """
     commands = parse_procfile(PROCFILE.read_text()).processes
     on_line = on_line or _printer([*commands, "system"])
@@ -109,11 +130,27 @@ def run_all(
                 if code := finish(release, on_line, stop):
                     on_line("system", f"release ended with {code}: nothing else is started")
                     return code
+                if told_when_ready:
+                    threading.Thread(
+                        target=_tell_when_ready, args=(root, told_when_ready, on_line, stop), daemon=True
+                    ).start()
                 supervise([Child(name, command, complete) for name, command in commands.items()], redis, on_line, stop)
         except (RedisNotAvailableError, SettingsError) as error:
             on_line("system", str(error))
             return 1
     return 0
+
+
+def _tell_when_ready(root: str, lines: Sequence[str], on_line: OnLine, stop: threading.Event) -> None:
+    while not stop.wait(READY_EVERY_SECONDS):
+        try:
+            with urllib.request.urlopen(f"{root}/readyz", timeout=2):  # noqa: S310 - http, of ours
+                pass
+        except OSError:
+            continue
+        for line in lines:
+            on_line("system", line)
+        return
 
 
 @contextmanager

@@ -145,7 +145,8 @@ def test_the_whole_procfile_comes_up_on_an_embedded_redis_and_ctrl_c_leaves_no_p
     }  # fmt: skip
     with Processes(tmp_path, environment) as processes:
         processes.run(["python", "-m", "workers.local.run"], name="run")
-        for sign in ("Booting worker", "worker_started", "beat_started", "Visit me at"):
+        ready = f"Notifications are taken at http://127.0.0.1:{environment['PORT']}/webhooks/leadway"
+        for sign in ("Booting worker", "worker_started", "beat_started", "Visit me at", ready, "/ops/setup"):
             processes.wait_for_log("run", sign, timeout=60)
         everybody = psutil.Process(processes.pid("run")).children(recursive=True)
         assert len(everybody) >= 7  # Redis, web and its two processes, worker, beat, flower
