@@ -31,7 +31,7 @@ for number in range(int(sys.argv[1])):
     metrics.API_REQUESTS.labels("get_call_log", "200").inc()
     metrics.API_SECONDS.labels("get_call_log").observe(0.1)
     metrics.STORED_SECONDS.observe(0.1)
-    metrics.COMPLETE_UNTIL.labels("L1").set(number)
+    metrics.WEBHOOK_ALARM.labels("L1").set(number)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 """Each child begins as an entry point does, counts, and is killed; forking spares it the imports."""

@@ -1,6 +1,7 @@
 """docs/operating/alerts.yml by Debian's Prometheus: every rule of the verdict alarms and ends, also a real one."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -34,6 +35,22 @@ def test_the_rules_are_valid() -> None:
     checked = subprocess.run([program("promtool"), "check", "rules", ALERTS], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "4 rules found" in checked.stdout
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are_and_prometheus_understands_every_question(
+    tmp_path: Path,
+) -> None:
+    panels = json.loads((ROOT / "docs/operating/grafana.json").read_text())["panels"]
+    questions = [target["expr"] for panel in panels for target in panel["targets"]]
+    documented = set(re.findall(r"`(leadway_\w+)`", (ROOT / "docs/metrics.md").read_text()))
+    asked = {re.sub("_bucket$", "", name) for name in re.findall(r"leadway_\w+", " ".join(questions))}
+    assert asked <= documented
+    assert len(asked) > 15
+    rules = [{"record": f"question:{at}", "expr": each.replace("$job", ".*")} for at, each in enumerate(questions)]
+    file = tmp_path / "questions.yml"
+    file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    checked = subprocess.run([program("promtool"), "check", "rules", file], capture_output=True, text=True)
+    assert f"{len(rules)} rules found" in checked.stdout, checked.stdout + checked.stderr
 
 
 def test_every_rule_of_the_verdict_alarms_after_its_time_and_no_longer_than_it_finds_something(tmp_path: Path) -> None:

@@ -178,8 +178,6 @@ def _end_of_window(connection: Connection, claim: Claim, window: Window, *, acco
         update_webhook_alarm(connection, window.location_id)
     metrics.WINDOWS.labels(window.kind).inc()
     complete_until = accounts.get(connection, window.location_id).complete_until
-    if complete_until is not None:
-        metrics.COMPLETE_UNTIL.labels(window.location_id).set(complete_until.timestamp())
     log.info(
         "window_read", location_id=window.location_id, kind=str(window.kind), listed=window.listed,
         held=window.held, unannounced=window.unannounced, changed=window.changed, requests=window.requests,

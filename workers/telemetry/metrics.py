@@ -97,12 +97,6 @@ WINDOWS = Counter(
 WINDOW_FAILURES = Counter(
     "leadway_window_failures_total", "Pages of Leadway's list that were not read, by kind of error.", ["reason"]
 )
-COMPLETE_UNTIL = Gauge(
-    "leadway_complete_until_timestamp_seconds",
-    "Watermark: every call that began before this time is in the database.",
-    ["location_id"],
-    multiprocess_mode="mostrecent",
-)
 WEBHOOK_ALARM = Gauge(
     "leadway_webhook_alarm",
     "1 while calls come unannounced, else 0.",

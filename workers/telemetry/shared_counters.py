@@ -38,6 +38,9 @@ PRESENCE = ".alive"
 OURS = re.compile(r"(counter|histogram|summary|gauge_[a-z]+)_(\d+(?:-[0-9a-f]{8})?)\.db")
 """Kind and process of a file. METRICS_DIR may hold other files: a SQLite database ends in `.db` too."""
 READS = 20
+RETIRED = ("leadway_complete_until_timestamp_seconds",)
+"""Gauges that processes of earlier releases have left in these files, and that are told from the database now: told
+twice, a scrape would be refused."""
 
 
 class ProcessName:
@@ -99,7 +102,7 @@ class SharedCounters(Collector):
                 except FileNotFoundError:
                     continue  # folded meanwhile
                 if ended.is_current():
-                    return found
+                    return [each for each in found if each.name not in RETIRED]
         raise OSError(f"the files of {self._directory} were folded {READS} times while they were read")
 
 

@@ -73,6 +73,21 @@ def test_many_starts_leave_one_file_of_ended_processes_and_every_count_in_it(tmp
     assert _files(tmp_path) == ["ended.json", "fold.lock"]
 
 
+def test_a_gauge_of_an_earlier_release_is_told_no_more(tmp_path: Path) -> None:
+    """By two, one of which lives still: `leadway_complete_until_timestamp_seconds` comes from the database now."""
+    gauge = """
+from prometheus_client import Gauge
+name = "leadway_complete_until_timestamp_seconds"
+Gauge(name, "Watermark.", ["location_id"], multiprocess_mode="mostrecent").labels("L1").set(1)
+"""
+    _run(tmp_path, COUNTS + gauge)
+    with _counting(tmp_path, PROCESS + gauge + "for line in sys.stdin:\n    count()\n    print(flush=True)") as living:
+        _count(living)
+        told = _scraped(tmp_path)
+    assert _value(told, CALLS) == 2
+    assert "complete_until" not in told
+
+
 def test_a_process_that_lives_goes_on_counting_into_its_own_files(tmp_path: Path) -> None:
     with _counting(tmp_path) as living:
         for number in range(1, 4):
