@@ -108,6 +108,7 @@ MUTATIONS = (
         "    return set(connection.execute(_REMEMBER[connection.dialect.name], rows).scalars()) if rows else set()\n",
         "    return {row['arrival_id'] for row in rows}\n",
         tests=("test_what_leaves_its_file_late_is_taken_once",),
+        database="sqlite",
     ),
     Mutation(
         "what the database does not take goes into the journal",
