@@ -14,6 +14,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from models.database import UtcDateTime, insert, metadata, moment
 
 USER_OF_THE_ENVIRONMENT = "ops"
+OPENED_AGAIN_SECONDS = 600.0
 
 
 class Role(StrEnum):
@@ -116,6 +117,17 @@ def write_audit(
 ) -> None:
     row = {"by_user": by.name, "what": what, "location_id": location_id, "subject": subject}
     connection.execute(sa.insert(audit_table).values(**row, at=moment()))
+
+
+def write_call_opened(connection: Connection, by: User, location_id: str, call_id: str) -> None:
+    """Once in OPENED_AGAIN_SECONDS: a page that is open renews itself every few seconds."""
+    table = audit_table.c
+    lately = sa.select(sa.literal(1)).where(
+        table.at > moment(-OPENED_AGAIN_SECONDS), table.by_user == by.name, table.what == "call_opened",
+        table.location_id == location_id, table.subject == call_id,
+    )  # fmt: skip
+    if connection.execute(lately.limit(1)).first() is None:
+        write_audit(connection, by, "call_opened", location_id=location_id, subject=call_id)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Wrong passwords are counted by address and by name, in this process' memory, bec
 import hmac
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -71,19 +72,19 @@ class Access:
         user = self._limited(name, lambda: self._of_the_environment(name, password) or self._of_table(name, password))
         if user is not None:
             metrics.SIGN_INS.labels("signed_in").inc()
-            self._write(user, "signed_in")
+            self._write(partial(users.write_audit, by=user, what="signed_in"))
             session.clear()  # what somebody else may have put there
             session.permanent = True
             session.update(user=user.name, key=self._known(user.name)[1])
         return user
 
     def sign_out(self, user: User) -> None:
-        self._write(user, "signed_out")
+        self._write(partial(users.write_audit, by=user, what="signed_out"))
         session.clear()
 
     def write_call_opened(self, user: User, location_id: str, call_id: str) -> None:
         """Raises SQLAlchemyError, TimeoutError: then nobody sees the call."""
-        self._write(user, "call_opened", location_id=location_id, subject=call_id)
+        self._write(partial(users.write_call_opened, by=user, location_id=location_id, call_id=call_id))
 
     def _of_session(self) -> User | None:
         name = session.get("user")
@@ -140,12 +141,12 @@ class Access:
 
         return self._pool.run(ask)
 
-    def _write(self, user: User, what: str, **about: str) -> None:
-        def write() -> None:
+    def _write(self, write: Callable[[Connection], None]) -> None:
+        def write_in_transaction() -> None:
             with self._database.transaction() as connection:
-                users.write_audit(connection, user, what, **about)
+                write(connection)
 
-        self._pool.run(write)
+        self._pool.run(write_in_transaction)
 
 
 def closed() -> Response:

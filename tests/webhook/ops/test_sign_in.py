@@ -163,7 +163,8 @@ def test_behind_https_the_cookie_is_sent_over_https_only(ops: Pages, database: D
 def test_who_opened_which_call_is_kept(ops: Pages, database: Database, maria: str) -> None:
     store(database, a_call("call-1"))
     assert sign_in(ops.client, maria, MARIA).status_code == 303
-    assert sees(ops.client, f"/ops/calls/{LOCATION}/call-1") == 200
+    for _ in range(3):  # as a page that renews itself does
+        assert sees(ops.client, f"/ops/calls/{LOCATION}/call-1") == 200
     assert sees(ops.client, f"/ops/calls/{LOCATION}/unknown") == 404
     told = [(row["by_user"], row["what"], row["subject"]) for row in rows_of(database, users.audit_table)]
     assert told == [("maria", "signed_in", None), ("maria", "call_opened", "call-1")]
