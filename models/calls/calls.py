@@ -283,21 +283,13 @@ _OF_A_STORED_CALL: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def replay(connection: Connection, location_id: str, call_id: str) -> bool:
+def replay(connection: Connection, location_id: str, call_id: str, *, lane: Lane = Lane.LIVE) -> bool:
     """Makes the call due because a person wants its log read again. Returns False when there is no such call."""
     key = work_key(location_id, call_id)
     if _known(connection, location_id, call_id) is not None or open_work.get(connection, key) is not None:
-        lifecycle.request(connection, key, lane=Lane.LIVE)
+        lifecycle.request(connection, key, lane=lane)
         return True
     return False
-
-
-def replay_dead(connection: Connection, *, location_id: str | None = None) -> int:
-    """Makes all dead calls due, of one account or of all, because a person wants them read again. Returns how many.
-
-    They go into the lane of retries, behind live calls: they may be all the calls of an outage.
-    """
-    return open_work.revive_dead(connection, CALL, location_id=location_id, lane=Lane.RETRY)
 
 
 def get(connection: Connection, location_id: str, call_id: str) -> Call | None:
@@ -312,15 +304,6 @@ def ended_at(connection: Connection, location_id: str, call_id: str) -> datetime
     if row is None or row.started_at is None:
         return None
     return _ended_at(row)
-
-
-def find(connection: Connection, call_id: str) -> list[WorkKey]:
-    """The keys of all calls with this id, stored or not, of whatever account: a person knows only the id."""
-    stored = sa.select(calls_table.c.location_id).where(calls_table.c.call_id == call_id)
-    unread = sa.select(work_table.c.location_id).where(work_table.c.kind == CALL.name, work_table.c.subject == call_id)
-    return [
-        work_key(location_id, call_id) for location_id in sorted(connection.execute(stored.union(unread)).scalars())
-    ]
 
 
 def actions_of(connection: Connection, location_id: str, call_id: str) -> list[CallAction]:

@@ -12,12 +12,11 @@ from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FOLLOW_UP, FollowUp, FollowUpState
 from models.intake import notifications
 from models.intake.notifications import StoredNotification
+from models.reports.call_filter import COMPLETE
 from models.work import history, open_work
 from models.work.history import EndedAttempt
 from models.work.open_work import OpenWork
 from models.work.work_rows import Request, WorkStatus
-
-COMPLETE = "complete"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from models.work.work_rows import (
-    IS_DEAD,
     IS_THIS_ROW,
     POISON,
-    REVIVED,
     STATUS,
     Lane,
     Request,
@@ -62,14 +60,6 @@ def of_subjects(
     c = work_table.c
     these = sa.and_(c.kind == kind.name, c.location_id == location_id, c.subject.in_(subjects))
     return {row.subject: _open_work(row) for row in connection.execute(_SELECT.where(these))}
-
-
-def revive_dead(connection: Connection, kind: WorkKind, *, location_id: str | None, lane: Lane) -> int:
-    """Makes all dead rows of one kind due, of one account or of all, because a person asks for it. Returns how many."""
-    dead = sa.update(work_table).where(work_table.c.kind == kind.name, IS_DEAD)
-    if location_id is not None:
-        dead = dead.where(work_table.c.location_id == location_id)
-    return int(connection.execute(dead.values({**REVIVED, "lane": lane})).rowcount)
 
 
 _SELECT = sa.select(work_table, STATUS.label("status"))

@@ -1,15 +1,18 @@
 """The list of calls, newest first, below the state of the whole system on one screen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from models.database import Database, now
 from models.reports import call_list, overview, search
-from models.reports.call_list import CallFilter, Cursor
+from models.reports.call_filter import CallFilter, CallState, FollowUpFilter
+from models.reports.call_list import Cursor
 from models.reports.overview import AccountOverview
 from models.reports.verdict.findings import SystemVerdict
 from models.settings import Settings
@@ -25,43 +28,48 @@ CARDS = 6
 NEEDED_KINDS = tuple(kind for kind in NEEDED_PROCESSES if kind != "web")
 """Without web: whoever reads this page has been answered by a web process, whatever its heartbeat says."""
 
+OF_FOLLOW_UPS = "follow-up-"
 CHOICES = (
-    (CallFilter.PENDING, "waiting"),
-    (CallFilter.RUNNING, "being fetched"),
-    (CallFilter.COMPLETE, "stored"),
-    (CallFilter.DEAD, "dead"),
-    (CallFilter.FOLLOW_UP_OPEN, "a note is still due"),
-    (CallFilter.FOLLOW_UP_UNCLEAR, "a note is unclear"),
-    (CallFilter.FOLLOW_UP_DEAD, "a note is dead"),
+    (CallState.PENDING, "waiting"),
+    (CallState.RUNNING, "being fetched"),
+    (CallState.COMPLETE, "stored"),
+    (CallState.DEAD, "dead"),
+    (f"{OF_FOLLOW_UPS}{FollowUpFilter.OPEN}", "a note is still due"),
+    (f"{OF_FOLLOW_UPS}{FollowUpFilter.UNCLEAR}", "a note is unclear"),
+    (f"{OF_FOLLOW_UPS}{FollowUpFilter.DEAD}", "a note is dead"),
+    (f"{OF_FOLLOW_UPS}{FollowUpFilter.DONE}", "a note is written"),
+    (f"{OF_FOLLOW_UPS}{FollowUpFilter.SKIPPED}", "a note was skipped"),
+    (f"{OF_FOLLOW_UPS}{FollowUpFilter.NONE}", "no note was asked for"),
 )
+FILTERS = ("account", "status", "action", "agent", "direction", "trial", "since", "until")
+"""The names in a page's URL."""
 
 
 def add_to(blueprint: Blueprint, database: Database, settings: Settings, verdict: CopyOf[SystemVerdict]) -> None:
     @blueprint.get("/")
     def calls() -> ResponseReturnValue:
         searched = request.args.get("find", "").strip()
-        location_id = request.args.get("account") or None
-        shown = _filter(request.args.get("status", ""))
-        after = _cursor(request.args.get("after", ""))
+        given = {name: text for name in FILTERS if (text := request.args.get(name, "").strip())}
+        wanted, after = _filter(given), Cursor.read(request.args.get("after", ""))
         with database.reading() as connection:
             at = now(connection)
             accounts = overview.of_accounts(connection, at)
             processes = heartbeats.all_of(connection)
-            only = search.matching(connection, searched) if searched else None
-            found = call_list.newest(
-                connection, limit=PAGE + 1, location_id=location_id, shown=shown, after=after, only=only
-            )
-        if only is not None and len(found) == 1:
-            [it] = found
+            if searched:
+                page = search.calls(connection, searched, wanted, limit=PAGE, after=after)
+            else:
+                page = call_list.newest(connection, wanted, limit=PAGE, after=after)
+        if searched and after is None and page.following is None and len(page.calls) == 1:
+            [it] = page.calls
             return redirect(url_for("ops.call", location_id=it.location_id, call_id=it.call_id), HTTPStatus.SEE_OTHER)
-        more = len(found) > PAGE
+        in_url: dict[str, Any] = given | ({"find": searched} if searched else {})
         judged = verdict.get()
         spoken_of = {each.location_id for each in judged.findings}
         return render_template(
             "calls.html",
-            listed=found[:PAGE],
-            next_page=_page_url(location_id, shown, found[PAGE - 1].cursor) if more else None,
-            first_page=_page_url(location_id, shown, None) if after else None,
+            listed=page.calls,
+            next_page=url_for("ops.calls", **in_url, after=str(page.following)) if page.following else None,
+            first_page=url_for("ops.calls", **in_url) if after else None,
             now=at,
             accounts=accounts,
             carded=[
@@ -74,8 +82,7 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings, verdict
             kinds=_kinds(processes),
             flower=_flower(settings.flower_port),
             choices=CHOICES,
-            chosen_account=location_id,
-            chosen_status=shown,
+            chosen=given,
             searched=searched,
             refresh=None if after or searched else frame.REFRESH_SECONDS,
         )
@@ -116,21 +123,27 @@ def _flower(port: int) -> str | None:
     return host and f"http://{host}:{port}/"
 
 
-def _filter(name: str) -> CallFilter | None:
-    return CallFilter(name) if name in tuple(CallFilter) else None
+def _filter(given: Mapping[str, str]) -> CallFilter:
+    """What cannot be read counts as not given: nobody writes a page's URL by hand."""
+    status = given.get("status", "")
+    of_follow_up = status.removeprefix(OF_FOLLOW_UPS) if status.startswith(OF_FOLLOW_UPS) else ""
+    return CallFilter(
+        location_id=given.get("account"),
+        state=CallState(status) if status in tuple(CallState) else None,
+        follow_up=FollowUpFilter(of_follow_up) if of_follow_up in tuple(FollowUpFilter) else None,
+        action=given.get("action"),
+        agent=given.get("agent"),
+        direction=given.get("direction"),
+        trial={"yes": True, "no": False}.get(given.get("trial", "")),
+        since=_time(given.get("since", "")),
+        until=_time(given.get("until", "")),
+    )
 
 
-def _cursor(text: str) -> Cursor | None:
-    """The cursor in a page's URL; None, the first page, for text that cannot be read: nobody writes one by hand."""
-    when, _, rest = text.partition("~")
-    location_id, _, call_id = rest.partition("~")
+def _time(text: str) -> datetime | None:
+    """In UTC, where no zone is given."""
     try:
-        first_heard_at = datetime.fromisoformat(when)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return Cursor(first_heard_at, location_id, call_id) if first_heard_at.tzinfo and call_id else None
-
-
-def _page_url(location_id: str | None, shown: CallFilter | None, after: Cursor | None) -> str:
-    cursor = after and f"{after.first_heard_at.isoformat()}~{after.location_id}~{after.call_id}"
-    return url_for("ops.calls", account=location_id, status=shown and str(shown), after=cursor)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

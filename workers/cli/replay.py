@@ -1,185 +1,213 @@
-"""`leadway-calls replay …`: a person asks for a fetch, a planning or a sending again."""
+"""`leadway-calls replay …`: a person asks for a fetch, a planning or a sending again, of one or of many."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import click
 from sqlalchemy import Connection
 
-from models.accounts import accounts, pauses
 from models.calls import calls
-from models.calls.calls import Call
-from models.database import now
 from models.follow_ups import follow_ups
 from models.follow_ups.follow_ups import FollowUp, FollowUpState
-from models.follow_ups.references import reference_for
-from models.follow_ups.rules import PlannedFollowUp, Rules, SkipReason
-from models.follow_ups.rules_file import load_rules
-from models.reports.timeline import KnownCall
-from workers.cli.call import find_call, find_follow_up
-from workers.cli.opened import Failure, opened
+from models.reports import search
+from models.reports.call_filter import CallFilter, CallState, FollowUpFilter
+from models.work.work_rows import Lane
+from workers.cli.acting import agree, change_all, dry_run_option, json_option, show_json, yes_option
+from workers.cli.opened import Failure, Opened, opened
+from workers.cli.replay_plan import plan
 from workers.cli.screen import count, say, show_table
-from workers.follow_ups.planning import follow_ups_asked_for
+from workers.cli.selecting import (
+    TELLS_ROWS,
+    call_filters,
+    chosen_calls,
+    every_call,
+    find_call,
+    find_follow_up,
+    named_or_filtered,
+    of_known_account,
+    show_pauses,
+)
 
 
 class BareIdIsACall(click.Group):
-    """`replay ID` is `replay call ID`."""
+    """`replay ID` is `replay refetch ID`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, *ctx.help_option_names):
-            args = ["call", *args]
+            args = ["refetch", *args]
         return super().parse_args(ctx, args)
 
 
 @click.group(cls=BareIdIsACall)
 def replay() -> None:
-    """Asks for something again: `call` fetches, `plan` plans the follow-ups, `follow-up` sends one.
+    """Asks for something again: `refetch` reads logs, `plan` plans follow-ups, `send` sends them.
 
-    `replay ID` with nothing before it is `replay call ID`. None of them writes a note twice.
+    Of calls that are named, or of all that the filters of `calls list` name. --dry-run tells what would be done; more
+    than one is asked about first, unless --yes is given. None of them writes a note twice. `replay ID` with nothing
+    before it is `replay refetch ID`; `call` and `follow-up` are other names of `refetch` and `send`.
 
     \b
     Examples:
       leadway-calls replay 68f0c2b1e4
-      leadway-calls replay call --dead --location ve9EPM428h8vShlRW1KT
+      leadway-calls replay refetch --state dead --location ve9EPM428h8vShlRW1KT
       leadway-calls replay plan 68f0c2b1e4 --dry-run
-      leadway-calls replay follow-up 5f0f4d0e-6a5b-5a55-8f5d-0d5c3a3f9b11
+      leadway-calls replay send --follow-up dead --since 2026-03-01T09:00
     """
 
 
-@replay.command("call", short_help="Fetches one call's log again, or all dead ones.")
-@click.argument("call_id", metavar="[ID]", required=False)
-@click.option("--location", help="The account, where several have a call with this id; with --dead: only its calls.")
-@click.option("--dead", is_flag=True, help="All dead calls.")
-def replay_call(call_id: str | None, location: str | None, dead: bool) -> None:
-    """Fetches a call's log again, whatever its status; a fuller log adds follow-ups and repeats none.
+@click.command(short_help="Fetches logs again.")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@call_filters
+@click.option("--dead", is_flag=True, help="All dead calls; as --state dead.")
+@dry_run_option
+@yes_option
+@json_option
+def refetch(ids: tuple[str, ...], wanted: CallFilter, dead: bool, dry_run: bool, yes: bool, in_json: bool) -> None:
+    """Fetches calls' logs again, whatever their state; a fuller log adds follow-ups and repeats none.
+
+    Several go behind live calls.
 
     \b
     Examples:
-      leadway-calls replay call 68f0c2b1e4
-      leadway-calls replay call --dead
+      leadway-calls replay refetch 68f0c2b1e4
+      leadway-calls replay refetch --state dead --since 2026-03-01 --dry-run
     """
-    if (call_id is None) is not dead:
-        raise click.UsageError("name one call, or --dead for all dead ones")
+    wanted = replace(wanted, state=CallState.DEAD) if dead else wanted
+    named_or_filtered(ids, wanted, what="calls")
     with opened() as this:
-        if call_id is None:
-            with this.database.reading() as connection:
-                if location is not None:
-                    accounts.get(connection, location)
-            number = this.database.transact(lambda connection: calls.replay_dead(connection, location_id=location))
-            say(f"{count(number, 'dead call')} will be fetched.")
+        with this.database.reading() as connection:
+            keys = chosen_calls(connection, ids, wanted)
+            running = len(ids) == 1 and find_call(connection, ids[0], location=wanted.location_id).is_running
+        number = count(len(keys), "dead call" if wanted.state is CallState.DEAD else "call")
+        if not dry_run:
+            agree(len(keys), f"Fetch {number} again?", yes=yes, asked_before=not dead)
+            lane = Lane.LIVE if len(keys) == 1 else Lane.RETRY
+            change_all(this, keys, lambda connection, key: calls.replay(connection, *key, lane=lane))
+        if in_json:
+            told = [{"location_id": location_id, "call_id": call_id} for location_id, call_id in keys]
+            show_json({"dry_run": dry_run, "number": len(keys), "calls": told})
             return
-        with this.database.reading() as connection:
-            found = find_call(connection, call_id, location=location)
-        this.database.transact(lambda connection: calls.replay(connection, found.location_id, call_id))
-        say(f"Call {call_id} will be fetched {'again when the present attempt ends' if found.is_running else 'now'}.")
-        with this.database.reading() as connection:
-            _show_pauses(connection, found.location_id)
+        if len(ids) == 1:
+            when = "again when the present attempt ends" if running else "now"
+            say(f"Call {keys[0][1]} {'would' if dry_run else 'will'} be fetched {when}.")
+        else:
+            if dry_run and keys:
+                show_table(("call", "account"), [(call_id, location_id) for location_id, call_id in keys[:TELLS_ROWS]])
+            say(f"{number} {'would' if dry_run else 'will'} be fetched.")
+        _show_pauses_of(this, [location_id for location_id, _ in keys])
 
 
-@replay.command("plan", short_help="Plans a call's follow-ups with today's rules.")
-@click.argument("call_id", metavar="ID")
-@click.option("--location", help="The account, where several have a call with this id.")
-@click.option("--even-if-old", is_flag=True, help="Also for a call beyond the account's follow-up age.")
-@click.option("--dry-run", is_flag=True, help="Only show what would be planned.")
-def replay_plan(call_id: str, location: str | None, even_if_old: bool, dry_run: bool) -> None:
-    """Plans a call's follow-ups again, from the stored log, with today's rules.
+@dataclass(frozen=True)
+class _Owed:
+    location_id: str
+    call_id: str
+    follow_up_id: str
+    kind: str
+    status: FollowUpState
 
-    What was planned before stays as it is; what is owed by today's rules and is not there yet is added and sent. What
-    was skipped for a reason that no longer holds is sent too.
+
+@click.command(short_help="Sends dead and unclear follow-ups again.")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@call_filters
+@dry_run_option
+@yes_option
+@json_option
+def send(ids: tuple[str, ...], wanted: CallFilter, dry_run: bool, yes: bool, in_json: bool) -> None:
+    """Tries dead or unclear follow-ups again. If an earlier request may have written one, it is looked for first.
+
+    ID is a follow-up's, or that of a call, for all of its own that are dead or unclear. By filters only the dead ones
+    are sent, or with --follow-up unclear the unclear ones.
 
     \b
     Examples:
-      leadway-calls replay plan 68f0c2b1e4 --dry-run
-      leadway-calls replay plan 68f0c2b1e4 --even-if-old
+      leadway-calls replay send 5f0f4d0e
+      leadway-calls replay send --follow-up dead --location ve9EPM428h8vShlRW1KT --dry-run
     """
+    named_or_filtered(ids, wanted, what="follow-ups or calls")
+    if wanted.follow_up not in (None, FollowUpFilter.DEAD, FollowUpFilter.UNCLEAR):
+        raise click.UsageError("only dead and unclear ones are sent again; `replay plan` takes up what was skipped")
     with opened() as this:
-        rules = load_rules(this.settings.leadway_rules_file)
         with this.database.reading() as connection:
-            call = _stored(find_call(connection, call_id, location=location))
-            planned = _planned(connection, call, rules, even_if_old=even_if_old)
-            new, skipped = _not_planned_yet(connection, call, planned)
-        if not new and not skipped:
-            say("Today's rules ask for nothing that is not planned already.")
+            owed = [each for text in ids for each in _owed_by(connection, text, wanted.location_id)]
+            owed = list(dict.fromkeys(owed)) if ids else _owed_by_filter(connection, wanted)
+        number = count(len(owed), "follow-up")
+        sent = owed
+        if not dry_run:
+            agree(len(owed), f"Send {number} again?", yes=yes)
+            sent = change_all(this, owed, lambda connection, each: follow_ups.resend(connection, each.follow_up_id))
+        if in_json:
+            told = [
+                {"follow_up_id": e.follow_up_id, "call_id": e.call_id, "location_id": e.location_id, "was": e.status}
+                for e in sent
+            ]
+            show_json({"dry_run": dry_run, "number": len(sent), "follow_ups": told})
             return
-        show_table(
-            ("rule", "action", "kind", "what becomes of it"),
-            [(each.rule_id, each.action_key, each.kind, "is sent") for each in new]
-            + [(each.rule_id, each.action_key, each.kind, _why_not(each)) for each in skipped],
-        )
-        if dry_run or not new:
-            say("Nothing was planned." if not dry_run else "Only shown: nothing was planned.")
-            return
-
-        def write(connection: Connection) -> None:
-            follow_ups.take_up_skipped(connection, call.location_id, call_id, new)
-            follow_ups.plan(connection, call.location_id, call_id, new)
-
-        this.database.transact(write)
-        say(f"{count(len(new), 'follow-up')} will be sent now.")
-        with this.database.reading() as connection:
-            _show_pauses(connection, call.location_id)
+        _tell_sent(owed, sent, dry_run=dry_run)
+        _show_pauses_of(this, [each.location_id for each in sent])
 
 
-@replay.command("follow-up", short_help="Tries a dead or unclear one again.")
-@click.argument("follow_up_id", metavar="ID")
-def replay_follow_up(follow_up_id: str) -> None:
-    """Tries a dead or unclear follow-up again. If an earlier request may have written it, it is looked for first.
-
-    \b
-    Example:
-      leadway-calls replay follow-up 5f0f4d0e-6a5b-5a55-8f5d-0d5c3a3f9b11
-    """
-    with opened() as this:
-        tried = this.database.transact(lambda connection: follow_ups.resend(connection, follow_up_id))
-        with this.database.reading() as connection:
-            found = find_follow_up(connection, follow_up_id)
-            if not tried:
-                raise Failure(f"it is {_standing(found)}: nothing was changed")
-            how = "looked for now, and written again if it is not there" if found.is_unclear else "tried again now"
-            say(f"Follow-up {follow_up_id} is {how}.")
-            _show_pauses(connection, found.location_id)
+replay.add_command(refetch)
+replay.add_command(plan)
+replay.add_command(send)
+replay.add_command(refetch, name="call")
+replay.add_command(send, name="follow-up")
 
 
-def _stored(known: KnownCall) -> Call:
-    call = known.stored
-    if call is None:
-        raise Failure(f"its log is not stored yet: `leadway-calls call {known.call_id}` tells why")
-    if call.settled_at is None:
-        raise Failure("its log is not settled yet: it is planned by itself when it is read again")
-    if call.emptied_at is not None:
-        raise Failure("its log was emptied when its retention time ran out: there is nothing left to plan from")
-    return call
+def _tell_sent(owed: Sequence[_Owed], sent: Sequence[_Owed], *, dry_run: bool) -> None:
+    would = "would be" if dry_run else "is"
+    if len(owed) == 1 and len(sent) == 1:
+        is_unclear = sent[0].status is FollowUpState.UNCLEAR
+        how = "looked for now, and written again if it is not there" if is_unclear else "tried again now"
+        say(f"Follow-up {sent[0].follow_up_id} {would} {how}.")
+        return
+    if dry_run and owed:
+        rows = [(e.follow_up_id, f"{e.kind} {e.status}", e.call_id, e.location_id) for e in owed[:TELLS_ROWS]]
+        show_table(("follow-up", "state", "call", "account"), rows)
+    unclear = sum(each.status is FollowUpState.UNCLEAR for each in sent)
+    say(f"{count(len(sent), 'follow-up')} {'would be' if dry_run else 'will be'} tried again.")
+    if unclear:
+        say(f"{unclear} of them {'is' if unclear == 1 else 'are'} unclear, and looked for first.")
+    if len(sent) < len(owed):
+        say(f"{len(owed) - len(sent)} had changed meanwhile, and stay as they are.")
 
 
-def _planned(connection: Connection, call: Call, rules: Rules, *, even_if_old: bool) -> tuple[PlannedFollowUp, ...]:
-    return follow_ups_asked_for(
-        connection,
-        rules,
-        call.call_log,
-        calls.keyed_actions(connection, call.location_id, call.call_id),
-        account=accounts.get(connection, call.location_id),
-        now=now(connection),
-        even_if_old=even_if_old,
-    )
+def _owed_by(connection: Connection, text: str, location: str | None) -> list[_Owed]:
+    """What may be sent again of a follow-up's id or a call's. Raises Failure when nothing may."""
+    if search.of_follow_up_id(connection, text):
+        found = find_follow_up(connection, text)
+        if found.status not in (FollowUpState.DEAD, FollowUpState.UNCLEAR):
+            raise Failure(f"it is {_standing(found)}: nothing was changed")
+        return [_owed_of(found)]
+    if not search.of_call_id(connection, text):
+        raise Failure(f"no follow-up and no call {text!r}; `leadway-calls calls search` finds calls")
+    call = find_call(connection, text, location=location)
+    of_call = follow_ups.of_call(connection, call.location_id, call.call_id)
+    owed = [_owed_of(each) for each in of_call if each.status in (FollowUpState.DEAD, FollowUpState.UNCLEAR)]
+    if not owed:
+        told = "; ".join(f"{each.kind} {_standing(each)}" for each in of_call) or "it has none"
+        raise Failure(f"call {call.call_id} has no dead or unclear follow-up ({told}): nothing was changed")
+    return owed
 
 
-def _not_planned_yet(
-    connection: Connection, call: Call, planned: Sequence[PlannedFollowUp]
-) -> tuple[list[PlannedFollowUp], list[PlannedFollowUp]]:
-    """Of `planned`, what is neither done nor under way: first what is to be sent, then what has a reason to be skipped.
-
-    The second is not stored: a row that says "skipped: too old" would stand in the way of a later --even-if-old.
-    """
-    key = (call.location_id, call.call_id)
-    under_way = {
-        each.follow_up_id for each in follow_ups.of_call(connection, *key) if each.status != FollowUpState.SKIPPED
-    }
-    left = [each for each in planned if reference_for(*key, each.rule_id, each.action_key) not in under_way]
-    return [each for each in left if each.skip_reason is None], [each for each in left if each.skip_reason is not None]
+def _owed_by_filter(connection: Connection, wanted: CallFilter) -> list[_Owed]:
+    wanted = replace(of_known_account(connection, wanted), follow_up=wanted.follow_up or FollowUpFilter.DEAD)
+    states = wanted.follow_up.states if wanted.follow_up else frozenset()
+    return [
+        _Owed(listed.location_id, listed.call_id, each.follow_up_id, each.kind, each.own_status)
+        for listed in every_call(connection, wanted)
+        for each in listed.follow_ups
+        if each.own_status in states
+    ]
 
 
-def _why_not(planned: PlannedFollowUp) -> str:
-    hint = "; --even-if-old sends it" if planned.skip_reason is SkipReason.TOO_OLD else ""
-    return f"not sent: {planned.skip_reason}{hint}"
+def _owed_of(found: FollowUp) -> _Owed:
+    return _Owed(found.location_id, found.call_id, found.follow_up_id, found.kind, found.status)
+
+
+def _show_pauses_of(this: Opened, location_ids: Sequence[str]) -> None:
+    with this.database.reading() as connection:
+        for location_id in sorted(set(location_ids)):
+            show_pauses(connection, location_id)
 
 
 def _standing(found: FollowUp) -> str:
@@ -190,12 +218,3 @@ def _standing(found: FollowUp) -> str:
             return f"skipped ({found.skip_reason}); `leadway-calls replay plan {found.call_id}` judges that again"
         case status:
             return f"{status}, and goes on by itself"
-
-
-def _show_pauses(connection: Connection, location_id: str) -> None:
-    causes = sorted({each.cause for each in pauses.of_account(connection, location_id)})
-    if causes:
-        say(
-            f"Its account is paused by {', '.join(causes)}: it waits until that ends. See `leadway-calls accounts show"
-            f" {location_id}`."
-        )

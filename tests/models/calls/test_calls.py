@@ -18,7 +18,6 @@ from tests.support.rows import (
     TRANSCRIPT,
     announce,
     booked_call,
-    call_log,
     call_row,
     change,
     claim_call,
@@ -26,7 +25,6 @@ from tests.support.rows import (
     dead_call,
     fetch,
     make_due,
-    notify,
     read,
     rows_of,
     run_out,
@@ -195,25 +193,6 @@ def test_a_person_may_have_a_complete_call_read_again_but_no_unknown_one(databas
     assert (row.summary, row.transcript) == (SUMMARY, TRANSCRIPT), "nothing is lost until the new reading is there"
     assert claim_call(database, "call-1") is not None
     assert standing_call(database, "unknown") is None
-
-
-def test_a_person_revives_all_dead_calls_of_an_account_behind_the_live_ones(database: Database) -> None:
-    dead_call(database, "call-1")
-    dead_call(database, "call-2", cause="poison")
-    announce(database, "waiting")
-    write(database, lifecycle.reschedule, claimed_call(database, "waiting"), seconds=60)
-    assert write(database, calls.replay_dead, location_id="another location") == 0
-    assert write(database, calls.replay_dead, location_id=LOCATION) == 2
-    assert {call_row(database, each).lane for each in ("call-1", "call-2")} == {Lane.RETRY}
-    assert [claim_call(database, each) is not None for each in ("call-1", "call-2", "waiting")] == [True, True, False]
-
-
-def test_calls_of_the_same_id_in_two_accounts_are_both_found_stored_or_not(database: Database) -> None:
-    notify(database, "call-1")
-    fetch(database, call_log("call-1"))
-    announce(database, "call-1", location_id="another location")
-    found = read(database, calls.find, "call-1")
-    assert found == [calls.work_key("another location", "call-1"), KEY]
 
 
 def test_settling_a_stored_call_as_it_is_keeps_the_time_when_it_settled_first(database: Database) -> None:

@@ -70,7 +70,7 @@ def test_a_call_that_is_stored_and_not_settled_waits_no_more_and_is_listed_once(
         at_work.fetch(call)
     [account] = read(at_work.database, overview.of_accounts)
     assert (account.waiting_calls, account.oldest_waiting_call, account.unsettled_calls) == (0, None, 1)
-    assert len(read(at_work.database, call_list.newest, limit=10)) == 1
+    assert len(read(at_work.database, call_list.newest, limit=10).calls) == 1
 
 
 def test_a_call_that_is_notified_of_while_it_is_first_read_is_listed_once(database: Database) -> None:
@@ -79,5 +79,5 @@ def test_a_call_that_is_notified_of_while_it_is_first_read_is_listed_once(databa
     with database.transaction() as connection:
         store_reading(connection, claim, booked_call("call-1"))
         lifecycle.complete(connection, claim)
-    [listed] = read(database, call_list.newest, limit=10)
+    [listed] = read(database, call_list.newest, limit=10).calls
     assert (listed.status, listed.stored_at is None) == ("pending", False)

@@ -289,7 +289,7 @@ def test_a_listed_log_without_its_words_is_read_again_until_it_has_them(at_work:
     reconcile(at_work)
     row = at_work.call(call)
     assert (row.status, row.stored_at is not None) == ("pending", True)
-    assert len(read(at_work.database, call_list.newest, limit=9)) == 1, "it is stored, so it is no unread call"
+    assert len(read(at_work.database, call_list.newest, limit=9).calls) == 1, "it is stored, so it is no unread call"
     at_work.time_passes(40)
     assert at_work.fetch(call).status == "complete"
 
@@ -372,7 +372,7 @@ def test_with_list_fetch_off_listed_calls_are_requested_and_fetched_one_by_one(a
     assert statuses == ["pending", "dead", "complete"]
     assert at_work.fetch(call).read_from == "fetch"
     assert at_work.fetch(known).summary == "Newer."
-    assert write(at_work.database, calls.replay_dead) == 1
+    assert write(at_work.database, calls.replay, at_work.location_id, poison.call_id)
 
 
 def test_what_stands_in_the_list_of_trials_is_one_whatever_it_says_itself(at_work: AtWork) -> None:
