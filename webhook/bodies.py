@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from models.calls.redaction import storable_text
+from models.intake.reasons import Reason
 from webhook.field_values import folded
-from webhook.rejections import Reason
 
 DEEPEST = 32  # levels; a real body has 8. Code that walks the document later may recurse
 _MOST_DIGITS = 308  # a whole number with 308 digits always fits a double

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+from models.intake.reasons import Reason
 from webhook.bodies import Decoded
 from webhook.body_fields import WANTED_EVENT, Candidates, Fields
 from webhook.field_values import NoId, id_of, number_of, time_of, visible
-from webhook.rejections import Reason
 
 _WRITTEN_FIRST = {"callId": 0, "call_id": 1}
 """The usual names come first, where one object has several."""

@@ -7,7 +7,7 @@ import structlog
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from webhook.rejections import RETRY_AFTER_SECONDS, ReceiptStatus
+from models.intake.reasons import RETRY_AFTER_SECONDS, ReceiptStatus
 
 log = structlog.get_logger(__name__)
 

@@ -18,11 +18,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from models.intake.reasons import Reason, ReceiptStatus
 from webhook import bodies, composed_body
 from webhook.bodies import UnreadableError
 from webhook.body_fields import WANTED_EVENT
 from webhook.field_values import NoId, id_of, number_of, time_of
-from webhook.rejections import Reason, ReceiptStatus
 
 MAX_BODY_BYTES = 256 * 1024
 """Larger bodies are rejected unread. The words of the longest call that an agent may hold, 15 minutes, are a tenth."""

@@ -17,13 +17,13 @@ from prometheus_client import Counter
 
 from models.calls.redaction import redact
 from models.intake.notifications import Arrival, NotificationStatus
+from models.intake.reasons import RETRY_AFTER_SECONDS, Reason, ReceiptStatus
 from webhook import authentication, notification
 from webhook.authentication import Headers, NotAuthenticated, Proof, PublicKeys
 from webhook.inbox_writer import CannotWriteDown, InboxWriter
 from webhook.known_accounts import KnownAccounts, Undecided
 from webhook.notification import MAX_BODY_BYTES, Notification
 from webhook.rejection_counter import RejectionCounter
-from webhook.rejections import RETRY_AFTER_SECONDS, Reason, ReceiptStatus
 from workers.telemetry import metrics
 
 log = structlog.get_logger(__name__)

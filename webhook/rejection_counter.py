@@ -14,8 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.calls.redaction import storable_text
 from models.database import Database
 from models.intake import rejection_counts
+from models.intake.reasons import Reason
 from webhook.authentication import ED25519_HEADER, INTAKE_HEADER, RSA_HEADER, Headers
-from webhook.rejections import Reason
 
 log = structlog.get_logger(__name__)
 

@@ -3,8 +3,8 @@
 Counted is what leaves no row: the refused, and what Leadway signed for others or about other events.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,3 +63,22 @@ def since(connection: Connection, start: datetime) -> list[RejectionCount]:
     newest_first = rejection_counts_table.c.hour.desc()
     rows = connection.execute(query.where(rejection_counts_table.c.hour >= start).order_by(newest_first))
     return [RejectionCount(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class RejectionSummary:
+    """The rejections of one reason. `trace`: what the last one carried (`RejectionCounter.count`)."""
+
+    reason: str
+    number: int
+    last_at: datetime
+    trace: Mapping[str, Any]
+
+
+def by_reason(counts: Sequence[RejectionCount]) -> list[RejectionSummary]:
+    """Sums up each reason, the latest rejection first. `counts`: newest hour first."""
+    found: dict[str, RejectionSummary] = {}
+    for each in counts:
+        newest = found.get(each.reason) or RejectionSummary(each.reason, 0, each.last_at, each.trace or {})
+        found[each.reason] = replace(newest, number=newest.number + each.number)
+    return sorted(found.values(), key=lambda each: each.last_at, reverse=True)

@@ -1,4 +1,5 @@
-"""A customer says that a call has no note: from the caller's number to the written note, in the browser."""
+"""A customer says that a call has no note: from the caller's number to the written note, in the browser and at the
+terminal."""
 
 import json
 import re
@@ -54,3 +55,34 @@ def test_whoever_is_told_that_a_note_is_missing_finds_the_call_by_its_number_rea
             assert "written" in browser.get(page.url).text
         acts = world.rows("SELECT by_user, what FROM audit ORDER BY audit_id")
         assert [each["what"] for each in acts if each["what"] != "call_opened"] == ["signed_in", "send"]
+
+
+def test_at_the_terminal_commands_alone_lead_from_the_number_to_the_written_note(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    with World(tmp_path, database_url=database_url, redis_url=redis_url) as world:
+        world.start("web", "worker")
+        gone = json.dumps({"statusCode": 404, "message": "Contact not found"})
+        world.double.fault("create_note", "status", status=404, body=gone, times=1)
+        call = world.double.place_call(actions=["CALL_TRANSFER"], contact=True)
+        assert world.double.notify(call).accepted
+        dead = "SELECT count(*) FROM follow_ups WHERE status = 'dead'"
+        eventually(lambda: world.scalar(dead) == 1, timeout=60, describe="the note to be given up")
+        [row] = world.rows("SELECT from_number, summary FROM calls")
+
+        listed = world.command("calls", "search", row["from_number"], name="search")
+        assert call.call_id in listed
+        assert "note dead: contact_unknown" in listed
+        assert row["from_number"] not in listed
+        shown = world.command("calls", "show", call.call_id, name="show")
+        for step in ("notification accepted", "log stored", "planned", "contact_unknown, HTTP 404, "):
+            assert step in shown
+        assert "Leadway does not know the contact" in shown, "the cause in words"
+        assert row["summary"] not in shown
+        sent = world.command("replay", "send", call.call_id, name="send")
+        assert "is tried again now." in sent
+
+        eventually(lambda: len(world.double.truth.notes()) == 1, timeout=30, describe="the note to be written")
+        done = "SELECT count(*) FROM follow_ups WHERE status = 'done'"
+        eventually(lambda: world.scalar(done) == 1, timeout=30)
+        assert "done, note " in world.command("calls", "show", call.call_id, name="show-again")

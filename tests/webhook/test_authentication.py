@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
 from models.accounts.intake_secrets import hash_secret, new_secret
+from models.intake.reasons import Reason
 from webhook.authentication import Method, NotAuthenticated, Proof, PublicKeys, load_keys, verify
-from webhook.rejections import Reason
 
 BODY = b'{"type":"VoiceAiCallEnd","id":"6a25186f17a921dd841b287b","summary":"\xc2\xbfQui\xc3\xa9n?","duration":1.0}'
 ED25519, NEXT_ED25519, FOREIGN_ED25519 = (Ed25519PrivateKey.generate() for _ in range(3))

@@ -7,8 +7,8 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from models.intake.reasons import Reason
 from tests.webhook.conftest import PATH, Intake
-from webhook.rejections import Reason
 
 CALL = "5f0c2b9d81a44e37bd60c9aa"
 CONTACT = "hT3kQmZpWc81LxVbNd0s"

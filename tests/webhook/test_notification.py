@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.calls.redaction import redact
+from models.intake.reasons import Reason, ReceiptStatus
 from webhook.notification import MAX_BODY_BYTES, Dialect, Notification, dedupe_key, read_composed, read_signed
-from webhook.rejections import Reason, ReceiptStatus
 
 CALL = "6a25186f17a921dd841b287b"
 LOCATION = "ve9EPM428h8vShlRW1KT"

@@ -16,13 +16,13 @@ from models.accounts import accounts
 from models.database import Database
 from models.intake import inbox
 from models.intake.notifications import Arrival
+from models.intake.reasons import Reason, ReceiptStatus
 from tests.leadway_double.notifications import Dialect, Message, Proof
 from tests.support.waiting import eventually
 from tests.support.world import World
 from tests.webhook.conftest import PATH, Intake
 from webhook import receiver
 from webhook.notification import MAX_BODY_BYTES
-from webhook.rejections import Reason, ReceiptStatus
 from workers.take_in import take_in
 
 WAYS = [

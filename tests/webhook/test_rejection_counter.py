@@ -6,10 +6,10 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from models.intake import rejection_counts
+from models.intake.reasons import Reason
 from tests.leadway_double.notifications import Dialect, Proof
 from tests.support.waiting import eventually
 from tests.webhook.conftest import PATH, Intake
-from webhook.rejections import Reason
 
 
 def test_refusals_are_counted_per_reason_and_hour(intake: Intake) -> None:

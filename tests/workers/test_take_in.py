@@ -18,6 +18,7 @@ from models.failpoints import arm_failpoints
 from models.intake.inbox import ARRIVALS_AT_ONCE, inbox_table
 from models.intake.notifications import NotificationStatus, notifications_table
 from models.intake.quarantine import quarantine_table
+from models.intake.reasons import Reason
 from models.intake.rejection_counts import rejection_counts_table
 from models.reconciling.unknown_calls import CEILING, TOO_MANY
 from models.work.work_rows import Lane, work_table
@@ -42,7 +43,6 @@ from tests.support.rows import (
     write,
 )
 from tests.support.waiting import at_once, meanwhile
-from webhook.rejections import Reason
 from workers import take_in as take_in_module
 from workers.take_in import take_in
 

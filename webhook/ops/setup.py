@@ -1,9 +1,8 @@
 """The setup page: what to paste into Leadway, whether notifications arrive, and if not, why not."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
 from flask import Blueprint, render_template, request
 from sqlalchemy import Connection
@@ -15,7 +14,6 @@ from models.database import Database, now
 from models.intake import inbox, journal, notifications, rejection_counts
 from models.intake.inbox import Waiting
 from models.intake.notifications import StoredNotification
-from models.intake.rejection_counts import RejectionCount
 from models.reconciling import webhook_coverage
 from models.reconciling.unresolved import FoundBy, found_by
 from models.reports import timeline
@@ -45,7 +43,7 @@ def add_to(blueprint: Blueprint, database: Database, settings: Settings) -> None
             ]
             newest = notifications.newest(connection, limit=NOTIFICATIONS_SHOWN)
             waiting = inbox.waiting(connection)
-            refused = by_reason(rejection_counts.since(connection, at - REJECTIONS_SHOWN))
+            refused = rejection_counts.by_reason(rejection_counts.since(connection, at - REJECTIONS_SHOWN))
         is_local = frame.loopback_host() is not None
         address = NO_HOST if is_local else frame.address()
         return render_template(
@@ -85,25 +83,6 @@ class AccountSetup:
     unannounced: int
     """Calls of the last day that only Leadway's list told of."""
     paused: Sequence[Pause]
-
-
-@dataclass(frozen=True)
-class RejectionSummary:
-    """The rejections of one reason. `trace`: what the last one carried (`RejectionCounter.count`)."""
-
-    reason: str
-    number: int
-    last_at: datetime
-    trace: Mapping[str, Any]
-
-
-def by_reason(counts: Sequence[RejectionCount]) -> list[RejectionSummary]:
-    """Sums up each reason, the latest rejection first. `counts`: newest hour first."""
-    found: dict[str, RejectionSummary] = {}
-    for each in counts:
-        newest = found.get(each.reason) or RejectionSummary(each.reason, 0, each.last_at, each.trace or {})
-        found[each.reason] = replace(newest, number=newest.number + each.number)
-    return sorted(found.values(), key=lambda each: each.last_at, reverse=True)
 
 
 def _setup_of(connection: Connection, account: Account, settings: Settings, *, has_secret: bool) -> AccountSetup:

@@ -10,11 +10,11 @@ from markupsafe import Markup, escape
 
 from models.accounts import circuit_breaker
 from models.follow_ups import languages
+from models.intake.reasons import sentence_of
 from models.reports.call_list import ListedCall
 from models.reports.timeline import KnownCall
 from models.reports.translation import translated
 from models.reports.verdict.findings import Severity
-from webhook.rejections import Reason
 
 
 class Said(NamedTuple):
@@ -35,13 +35,13 @@ def teach(blueprint: Blueprint) -> None:
         follow_up_state,
         action,
         authenticated_by,
-        reason,
         tone,
         sentence,
         said,
     ):
         blueprint.add_app_template_filter(filter_, filter_.__name__)
     blueprint.add_app_template_filter(as_json, "as_json")
+    blueprint.add_app_template_filter(sentence_of, "reason")
     blueprint.add_app_template_filter(languages.length, "length_of")
     blueprint.add_app_template_filter(_plain, "plain")
     blueprint.add_app_template_filter(circuit_breaker.state_of, "breaker_state")
@@ -75,16 +75,6 @@ def action(action_type: str) -> str:
 
 def authenticated_by(method: str) -> str:
     return _METHODS.get(method) or _plain(method)
-
-
-def reason(value: str) -> str:
-    """The sentence for a person; a reason that is not (or no longer) in `Reason`, by its name."""
-    if value in _REASONS_OF_WORKERS:
-        return _REASONS_OF_WORKERS[value]
-    try:
-        return Reason(value).sentence
-    except ValueError:
-        return f"{_plain(value).capitalize()}."
 
 
 def tone(severity: Severity) -> str:
@@ -156,17 +146,6 @@ _ACTIONS = {
     "CUSTOM_ACTION": "custom action",
     "KNOWLEDGE_BASE": "knowledge base",
 }
-_REASONS_OF_WORKERS = {
-    "call_id_of_another_kind": (
-        "What stands where the call id belongs is the id of something else, such as the telephone company's call_sid. "
-        "Leave it out: the call is found by its contact."
-    ),
-    "too_many_unknown_calls": (
-        "Leadway signed it, but too many such events of this account named calls that Leadway itself does not know. "
-        "Until a day has passed, those are only counted; real calls come by Leadway's list."
-    ),
-}
-"""What only a worker finds out, when it takes in or asks Leadway."""
 _METHODS = {
     "ed25519": "Leadway's signature (Ed25519)",
     "rsa": "Leadway's signature (RSA, legacy)",

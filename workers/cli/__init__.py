@@ -16,6 +16,8 @@ COMMANDS = {
     "call": ("workers.cli.call", "The same as calls show."),
     "follow-ups": ("workers.cli.follow_ups", "Lists what is owed or written because of calls."),
     "follow-up": ("workers.cli.follow_up", "One follow-up; settles an unclear one."),
+    "notifications": ("workers.cli.notifications", "Lists what Leadway sent, and what became of each."),
+    "rejections": ("workers.cli.rejections", "What was refused or ignored at the door, how often, and why."),
     "replay": ("workers.cli.replay", "Fetches a call again, plans or sends its follow-ups again."),
     "reconcile": ("workers.cli.reconcile", "Compares Leadway's list with what is here, takes in what is missing."),
     "backfill": ("workers.cli.backfill", "Takes in an account's history, after an estimate of what that takes."),

@@ -1,6 +1,5 @@
 """`leadway-calls calls …`: finds calls, newest first, by filters or by what a customer knows; shows one."""
 
-import sys
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ from workers.cli.acting import json_option, show_json, words_option
 from workers.cli.call import call
 from workers.cli.opened import opened
 from workers.cli.screen import NOTHING, because, say, show_table, when
-from workers.cli.selecting import After, call_filters, of_known_account, states_told
+from workers.cli.selecting import After, call_filters, of_known_account, tell_next
 
 SHORT_PAGE = 20
 
@@ -110,7 +109,7 @@ def _row(listed: ListedCall, *, words: bool) -> tuple[str, ...]:
         listed.name or listed.location_id,
         because(listed.status, listed.dead_cause) + (", trial" if listed.trial_call else ""),
         ", ".join(listed.action_types) or NOTHING,
-        states_told([(each.kind, state_told(each)) for each in listed.follow_ups]),
+        ", ".join(f"{each.kind} {state_told(each)}" for each in listed.follow_ups) or NOTHING,
         *((listed.from_number or NOTHING, listed.summary or NOTHING) if words else ()),
     )
 
@@ -118,12 +117,6 @@ def _row(listed: ListedCall, *, words: bool) -> tuple[str, ...]:
 def state_told(owed: OwedState) -> str:
     """`dead: contact_unknown`."""
     return because(owed.status, owed.skip_reason or owed.dead_cause)
-
-
-def tell_next(following: Cursor | None) -> None:
-    """To standard error, so that what is piped is rows alone."""
-    if following is not None:
-        click.echo(f"There are more: add --after '{following}'", err=sys.stdout.isatty() is False)
 
 
 def _cursor(following: Cursor | None) -> str | None:

@@ -8,10 +8,10 @@ from models.reports import call_list
 from models.reports.call_filter import CallFilter, FollowUpFilter
 from models.reports.call_list import Cursor, ListedCall, OwedState
 from workers.cli.acting import json_option, show_json
-from workers.cli.calls import after_option, follow_up_as_json, limit_option, state_told, tell_next
+from workers.cli.calls import after_option, follow_up_as_json, limit_option, state_told
 from workers.cli.opened import opened
 from workers.cli.screen import say, show_table, when
-from workers.cli.selecting import call_filters, of_known_account
+from workers.cli.selecting import call_filters, of_known_account, tell_next
 
 
 @click.group("follow-ups")

@@ -1,5 +1,6 @@
 """Which calls, follow-ups and accounts a command is about: by the pages' filters, or by ids, also short ones."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import wraps
@@ -17,7 +18,7 @@ from models.reports.call_list import Cursor, Key, ListedCall
 from models.reports.timeline import KnownCall
 from workers.cli.listing import Time
 from workers.cli.opened import Failure
-from workers.cli.screen import NOTHING, say
+from workers.cli.screen import say
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -157,9 +158,10 @@ def only(ids: list[str], text: str, noun: str) -> str:
     return ids[0]
 
 
-def states_told(states: list[tuple[str, str]]) -> str:
-    """`note dead: contact_unknown, tag done`."""
-    return ", ".join(f"{kind} {state}" for kind, state in states) or NOTHING
+def tell_next(following: object) -> None:
+    """How to get the next page. Where rows are piped it goes to standard error, so that only rows are piped."""
+    if following is not None:
+        click.echo(f"There are more: add --after '{following}'", err=not sys.stdout.isatty())
 
 
 def show_pauses(connection: Connection, location_id: str) -> None:

@@ -5,10 +5,10 @@ import re
 import pytest
 
 from models.follow_ups.languages import Language
+from models.intake.reasons import Reason
 from models.reconciling.webhook_coverage import AlarmCause
 from models.reports.translation import catalogue, translated
 from models.reports.verdict.of_what_was_given_up import REFUSALS
-from webhook.rejections import Reason
 from workers.attempts.failure_policy import GRANT_REFUSED, PAUSING
 
 NAMES = re.compile(r"\{(\w+)\}")

@@ -13,10 +13,10 @@ from models.calls.calls import Origin
 from models.database import Database, now
 from models.intake import rejection_counts
 from models.intake.notifications import NotificationStatus
+from models.intake.reasons import Reason
 from models.reconciling import unresolved
 from tests.support.rows import LOCATION, SECRET, announce, arrive, fetch, read, receive, store, write
 from tests.webhook.ops.conftest import Pages, a_call, pages_on
-from webhook.rejections import Reason
 from workers.attempts.failure_policy import PAUSING
 from workers.leadway.errors import ErrorKind
 

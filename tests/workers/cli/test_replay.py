@@ -1,5 +1,6 @@
 """`leadway-calls replay`: what a person sends round again, and what is never repeated."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from models.calls import calls
 from models.database import Database
 from models.follow_ups import follow_ups
 from models.work import lifecycle
+from models.work.work_rows import Lane
 from tests.support.rows import (
     LOCATION,
     booked_call,
@@ -149,3 +151,93 @@ def test_an_unclear_one_is_looked_for_before_it_is_sent_again(run: Commands, ser
 def _follow_ups(served: Database) -> dict[str, str]:
     with served.reading() as connection:
         return {row.follow_up_id: row.status for row in follow_ups.of_call(connection, LOCATION, "call-1")}
+
+
+def test_many_are_asked_for_again_by_a_filter_after_a_question(run: Commands, served: Database) -> None:
+    for name in ("call-1", "call-2"):
+        dead_call(served, name)
+    store_booked(served, "call-3")
+    asked = ("replay", "refetch", "--state", "dead")
+    shown = run(*asked, "--dry-run")
+    assert "2 dead calls would be fetched." in shown.output
+    assert ("call-1" in shown.output, "call-3" in shown.output) == (True, False)
+    assert run(*asked, stdin="n\n").exit_code == 1
+    assert "--yes answers in advance" in run(*asked, stdin="").output
+    assert call_row(served, "call-1").status == "dead", "until somebody agrees"
+    assert "2 dead calls will be fetched." in run(*asked, stdin="y\n").output
+    assert {call_row(served, each).lane for each in ("call-1", "call-2")} == {Lane.RETRY}, "behind live calls"
+    assert call_row(served, "call-3").status == "complete"
+    told = json.loads(run("replay", "refetch", "call-1", "call-3", "--yes", "--json").stdout)
+    assert [each["call_id"] for each in told["calls"]] == ["call-1", "call-3"]
+    assert call_row(served, "call-3").status == "pending"
+
+
+@pytest.mark.parametrize("verb", ["refetch", "plan", "send"])
+def test_nothing_is_asked_for_again_by_oversight(run: Commands, served: Database, verb: str) -> None:
+    store_booked(served, "call-1")
+    assert run("replay", verb).exit_code == 2
+    assert run("replay", verb, "call-1", "--state", "dead").exit_code == 2
+    assert run("replay", verb, "nothing-like-it").exit_code == 1
+
+
+def test_dead_follow_ups_are_sent_again_by_a_filter_by_their_calls_and_by_short_ids(
+    run: Commands, served: Database
+) -> None:
+    ids = {}
+    for name in ("call-1", "call-2", "call-3"):
+        store_booked(served, name)
+        ids[name] = dead_follow_up(served, name)
+    assert run("replay", "send", ids["call-1"][:8]).exit_code == 0
+    assert only_follow_up(served, "call-1").status == "pending"
+    assert run("replay", "send", "call-2").exit_code == 0
+    assert only_follow_up(served, "call-2").status == "pending"
+    refused = run("replay", "send", "call-2")
+    assert refused.exit_code == 1
+    assert "pending, and goes on by itself" in " ".join(refused.output.split())
+    shown = json.loads(run("replay", "send", "--location", LOCATION, "--dry-run", "--json").stdout)
+    assert [(each["follow_up_id"], each["was"]) for each in shown["follow_ups"]] == [(ids["call-3"], "dead")]
+    assert only_follow_up(served, "call-3").status == "dead"
+    assert run("replay", "send", "--follow-up", "dead").exit_code == 0, "one alone is not asked about"
+    assert only_follow_up(served, "call-3").status == "pending"
+    assert run("replay", "send", "--follow-up", "done").exit_code == 2
+
+
+def test_several_unclear_ones_are_looked_for_first(run: Commands, served: Database) -> None:
+    for name in ("call-1", "call-2"):
+        store_booked(served, name)
+        unclear_follow_up(served, name)
+    assert "0 follow-ups" in run("replay", "send", "--location", LOCATION).output, "only dead ones, unless asked for"
+    sent = run("replay", "send", "--follow-up", "unclear", "--yes")
+    assert "2 of them are unclear, and looked for first." in sent.output
+    for name in ("call-1", "call-2"):
+        row = follow_up_row(served, only_follow_up(served, name).follow_up_id)
+        assert (row.status, row.due_at is None) == ("unclear", False)
+
+
+def test_many_are_planned_with_todays_rules_and_what_cannot_be_is_counted(
+    run: Commands, served: Database, tmp_path: Path
+) -> None:
+    for name in ("call-1", "call-2"):
+        store_booked(served, name)
+    notify(served, "call-3")
+    rules = tmp_path / "rules.toml"
+    rules.write_text(EVERY_BOOKING_IS_TAGGED)
+    asked = ("replay", "plan", "--location", LOCATION)
+    shown = run(*asked, "--dry-run", LEADWAY_RULES_FILE=str(rules), COLUMNS="200").output
+    assert "1 call left out" in shown
+    assert "2 follow-ups would be sent." in shown
+    assert run(*asked, stdin="n\n", LEADWAY_RULES_FILE=str(rules)).exit_code == 1
+    assert len(_follow_ups(served)) == 1
+    planned = json.loads(run(*asked, "--yes", "--json", LEADWAY_RULES_FILE=str(rules)).stdout)
+    assert (planned["number"], planned["left_out"], len(planned["follow_ups"])) == (2, 1, 2)
+    assert len(_follow_ups(served)) == 2
+
+
+def test_a_person_sees_what_settling_would_do_before_it_is_done(run: Commands, served: Database) -> None:
+    store_booked(served, "call-1")
+    follow_up_id = unclear_follow_up(served, "call-1")
+    assert "nothing was changed" in run("follow-up", follow_up_id, "--is-there", "--dry-run").output
+    assert only_follow_up(served).status == "unclear"
+    assert json.loads(run("follow-up", follow_up_id, "--json").stdout)["needs_a_person"] is True
+    assert run("follow-up", follow_up_id[:8], "--is-there").exit_code == 0
+    assert only_follow_up(served).status == "done"

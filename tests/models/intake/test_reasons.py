@@ -5,7 +5,7 @@ import re
 import pytest
 
 from models.intake import rejection_counts
-from webhook.rejections import Reason, ReceiptStatus
+from models.intake.reasons import Reason, ReceiptStatus
 
 BY_HTTP_STATUS = {
     202: {ReceiptStatus.IGNORED, ReceiptStatus.UNRESOLVED},

@@ -1,6 +1,6 @@
 """Every reason not to accept a notification: its HTTP status, the answer's status, and one sentence for a person.
 
-The enum is the only list of reasons: notification, authentication, receiver, metrics and the setup page use it.
+The enum is the only list of reasons: receiver, authentication, metrics, pages and commands use it.
 """
 
 from enum import StrEnum
@@ -161,3 +161,26 @@ class Reason(StrEnum):
         ReceiptStatus.UNRESOLVED,
         "It holds no call id. The call is looked for by contact, number and time, as far as the body tells them.",
     )
+
+
+def sentence_of(reason: str) -> str:
+    """The sentence for a person; of a reason that is not (or no longer) one of ours, its name."""
+    if reason in _OF_WORKERS:
+        return _OF_WORKERS[reason]
+    try:
+        return Reason(reason).sentence
+    except ValueError:
+        return f"{reason.replace('_', ' ').capitalize()}."
+
+
+_OF_WORKERS = {
+    "call_id_of_another_kind": (
+        "What stands where the call id belongs is the id of something else, such as the telephone company's call_sid. "
+        "Leave it out: the call is found by its contact."
+    ),
+    "too_many_unknown_calls": (
+        "Leadway signed it, but too many such events of this account named calls that Leadway itself does not know. "
+        "Until a day has passed, those are only counted; real calls come by Leadway's list."
+    ),
+}
+"""What only a worker finds out, when it takes in or asks Leadway."""
