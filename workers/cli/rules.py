@@ -15,9 +15,9 @@ from models.follow_ups.references import reference_for
 from models.follow_ups.rules import FollowUpKind, PlannedFollowUp, Rule, Rules
 from models.follow_ups.rules_file import load_rules
 from models.follow_ups.templates import WordingError
-from workers.cli.call import find_call
 from workers.cli.opened import Failure, Opened, expected_errors, opened, read_checked_settings
 from workers.cli.screen import heading, say, show_facts, show_table
+from workers.cli.selecting import find_call
 from workers.follow_ups.planning import follow_ups_asked_for
 from workers.follow_ups.wording import WordedFollowUp, words_of
 
