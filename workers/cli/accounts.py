@@ -11,6 +11,7 @@ from models.accounts.intake_secrets import new_secret
 from models.accounts.pauses import PauseCause
 from models.follow_ups.languages import Language
 from workers.cli.accounts_shown import list_accounts, show_account
+from workers.cli.acting import dry_run_option
 from workers.cli.connect import connect, set_budget
 from workers.cli.credentials import (
     checked_location,
@@ -55,7 +56,8 @@ accounts.add_command(set_budget)
     "--follow-up-age-hours", type=click.IntRange(1, 8760), metavar="HOURS",
     help="Calls that ended longer ago get no notes. [default: 72]",
 )  # fmt: skip
-def add(location: str, token_stdin: bool, intake_secret_stdin: bool, **options: Any) -> None:
+@dry_run_option
+def add(location: str, token_stdin: bool, intake_secret_stdin: bool, dry_run: bool, **options: Any) -> None:
     """Serves an account from now on, or takes a removed one back.
 
     Without the two flags it asks for the API token and the intake secret, hidden. Left empty, or not given, a new
@@ -72,7 +74,7 @@ def add(location: str, token_stdin: bool, intake_secret_stdin: bool, **options: 
     if options["time_zone"] is not None:
         checked_time_zone(options["time_zone"])
     values = {name: value for name, value in options.items() if value is not None}
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         with this.database.reading() as connection:
             known = served_accounts.is_served(connection, location)
             has_secret, _ = served_accounts.has_intake_secrets(connection, location)
@@ -87,21 +89,25 @@ def add(location: str, token_stdin: bool, intake_secret_stdin: bool, **options: 
         made = new_secret() if not secret and not has_secret else None
         _write(this, location, token=token, secret=secret or made, values=values)
         say(f"{location} {'was served already and is updated' if known else 'is served from now on'}.")
-        _warn_about_token(this, location, given=bool(token))
+        if not dry_run:
+            _warn_about_token(this, location, given=bool(token))
+    if dry_run:
+        return
     show_made_secret(made) if made else show_where_to_send()
 
 
 @accounts.command(short_help="Writes a new API token; paused work goes on.")
 @click.argument("location")
 @click.option("--token-stdin", is_flag=True, help="Read the API token as a line from standard input.")
-def set_token(location: str, token_stdin: bool) -> None:
+@dry_run_option
+def set_token(location: str, token_stdin: bool, dry_run: bool) -> None:
     """Writes a new API token; what stood still because of the old one goes on at once, without a restart.
 
     \b
     Example:
       printf '%s\\n' "$TOKEN" | leadway-calls accounts set-token ve9EPM428h8vShlRW1KT --token-stdin
     """
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         with this.database.reading() as connection:
             served_account(connection, location)
         token = line_from_stdin("API token") if token_stdin else prompted("API token")
@@ -116,7 +122,8 @@ def set_token(location: str, token_stdin: bool) -> None:
 @click.argument("location")
 @click.option("--secret-stdin", is_flag=True, help="Read the new secret from standard input instead of making one.")
 @click.option("--drop-old", is_flag=True, help="The old secret ends at once: for one that has leaked.")
-def rotate_secret(location: str, secret_stdin: bool, drop_old: bool) -> None:
+@dry_run_option
+def rotate_secret(location: str, secret_stdin: bool, drop_old: bool, dry_run: bool) -> None:
     """Gives an account a new intake secret, made here and shown once.
 
     The old one stays valid until the next rotation, so that no notification is refused while you change the URL or
@@ -127,19 +134,21 @@ def rotate_secret(location: str, secret_stdin: bool, drop_old: bool) -> None:
       leadway-calls accounts rotate-secret ve9EPM428h8vShlRW1KT
       leadway-calls accounts rotate-secret ve9EPM428h8vShlRW1KT --drop-old
     """
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         secret = checked_secret(line_from_stdin("intake secret"), this.settings) if secret_stdin else new_secret()
         this.change(location, served_accounts.set_secret, secret, keep_previous=not drop_old)
         say(f"The intake secret of {location} is replaced.")
         say("The old one is refused from now on." if drop_old else "The old one stays valid until the next rotation.")
         _warn_that_environment_wins(this, location, "LEADWAY_INTAKE_SECRET", this.settings.leadway_intake_secret)
-    show_where_to_send() if secret_stdin else show_made_secret(secret)
+    if not dry_run:
+        show_where_to_send() if secret_stdin else show_made_secret(secret)
 
 
 @accounts.command(short_help="Stops fetching and writing; still takes notifications in.")
 @click.argument("location")
 @click.option("--reason", default="", help="For whoever reads it later.")
-def pause(location: str, reason: str) -> None:
+@dry_run_option
+def pause(location: str, reason: str, dry_run: bool) -> None:
     """Stops asking Leadway about an account: no fetches, no notes. Its notifications are still taken in.
 
     \b
@@ -147,21 +156,22 @@ def pause(location: str, reason: str) -> None:
       leadway-calls accounts pause ve9EPM428h8vShlRW1KT --reason "customer cleans up the CRM until Monday"
     """
     detail = f"{reason or 'Paused by a person.'} Ends with `leadway-calls accounts resume {location}`."
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         paused = this.change(location, pauses.pause, cause=PauseCause.PERSON, detail=detail)
     say(f"{location} {'is paused' if paused else 'was paused by a person already'}.")
 
 
 @accounts.command(short_help="Ends every pause of an account.")
 @click.argument("location")
-def resume(location: str) -> None:
+@dry_run_option
+def resume(location: str, dry_run: bool) -> None:
     """Ends every pause of an account, whatever its cause. A cause that still holds pauses it again by itself.
 
     \b
     Example:
       leadway-calls accounts resume ve9EPM428h8vShlRW1KT
     """
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         resumed = this.change(location, pauses.resume)
     say(f"{location} {'goes on' if resumed else 'was not paused'}.")
 
@@ -169,17 +179,18 @@ def resume(location: str) -> None:
 @accounts.command(short_help="Stops serving an account; its calls are kept.")
 @click.argument("location")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def remove(location: str, yes: bool) -> None:
+@dry_run_option
+def remove(location: str, yes: bool, dry_run: bool) -> None:
     """Stops serving an account and forgets its token and secrets. Its calls stay in the database.
 
     \b
     Example:
       leadway-calls accounts remove ve9EPM428h8vShlRW1KT --yes
     """
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         with this.database.reading() as connection:
             served_account(connection, location)
-        if not yes:
+        if not (yes or dry_run):
             click.confirm(f"Stop serving {location} and forget its token and secrets?", abort=True, err=True)
         this.change(location, served_accounts.remove)
         say(f"{location} is no longer served. Its calls are kept; `accounts add` takes it back.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import click
 from sqlalchemy import Connection
@@ -12,12 +13,15 @@ from models.accounts.circuit_breaker import BreakerState
 from models.accounts.pauses import Pause
 from models.accounts.token_encryption import TokenUnreadable
 from models.database import now
+from workers.cli.acting import json_option, show_json
 from workers.cli.opened import Opened, opened
 from workers.cli.screen import NOTHING, heading, known, say, show_facts, show_table, when
+from workers.cli.selecting import known_location
 
 
 @click.command("list", short_help="One line for each account.")
-def list_accounts() -> None:
+@json_option
+def list_accounts(in_json: bool) -> None:
     """One line for each account that is served.
 
     \b
@@ -25,6 +29,9 @@ def list_accounts() -> None:
       leadway-calls accounts list
     """
     with opened(reads_only=True) as this, this.database.reading() as connection:
+        if in_json:
+            show_json({"accounts": [_as_json(connection, each) for each in accounts.served(connection)]})
+            return
         rows = [
             (each.location_id, each.name or NOTHING, each.language, each.time_zone, _state(connection, each))
             for each in accounts.served(connection)
@@ -37,7 +44,8 @@ def list_accounts() -> None:
 
 @click.command("show", short_help="Everything about one account but its secrets.")
 @click.argument("location")
-def show_account(location: str) -> None:
+@json_option
+def show_account(location: str, in_json: bool) -> None:
     """Everything about one account: whether it has credentials, how far it is complete, why it stands still.
 
     \b
@@ -45,9 +53,12 @@ def show_account(location: str) -> None:
       leadway-calls accounts show ve9EPM428h8vShlRW1KT
     """
     with opened(reads_only=True) as this, this.database.reading() as connection:
-        account = accounts.get(connection, location)
+        account = accounts.get(connection, known_location(connection, location))
+        if in_json:
+            show_json(_as_json(connection, account))
+            return
         facts = _facts(this, connection, account)
-        paused = pauses.of_account(connection, location)
+        paused = pauses.of_account(connection, account.location_id)
     heading(f"{account.location_id}  {account.name}".rstrip())
     show_facts(facts)
     for pause in paused:
@@ -55,6 +66,25 @@ def show_account(location: str) -> None:
         say(f"  {pause.detail}")
         if pause.next_probe_at is not None:
             say(f"  The system probes it again at {when(pause.next_probe_at)}.")
+
+
+def _as_json(connection: Connection, account: Account) -> dict[str, Any]:
+    """The contract of `--json`: every key is always there, null where nothing is known. No secret, no token."""
+    names = (
+        "location_id", "name", "language", "time_zone", "follow_up_age_hours", "added_at", "removed_at",
+        "complete_from", "complete_until", "outages_in_a_row",
+    )  # fmt: skip
+    current, previous = accounts.has_intake_secrets(connection, account.location_id)
+    return {
+        **{name: getattr(account, name) for name in names},
+        "state": _state(connection, account), "has_token": account.api_token_encrypted is not None,
+        "has_intake_secret": current, "has_previous_intake_secret": previous,
+        "breaker": circuit_breaker.state_of(account, now(connection)),
+        "paused": [
+            {"cause": each.cause, "work": each.work, "since": each.paused_at, "detail": each.detail}
+            for each in pauses.of_account(connection, account.location_id)
+        ],
+    }  # fmt: skip
 
 
 def _facts(this: Opened, connection: Connection, account: Account) -> Sequence[tuple[str, str | None]]:

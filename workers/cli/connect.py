@@ -3,6 +3,7 @@
 import click
 
 from models.accounts import accounts as served_accounts
+from workers.cli.acting import dry_run_option
 from workers.cli.credentials import checked_location, checked_token, line_from_stdin, prompted
 from workers.cli.opened import opened, served_account
 from workers.cli.screen import say
@@ -18,7 +19,8 @@ MOST_PER_10_SECONDS = 10_000
     "--stdin", "from_stdin", is_flag=True,
     help="Read the client secret and the refresh token as two lines from standard input.",
 )  # fmt: skip
-def connect(location: str, client_id: str, from_stdin: bool) -> None:
+@dry_run_option
+def connect(location: str, client_id: str, from_stdin: bool, dry_run: bool) -> None:
     """Gives an account tokens of your Marketplace app, in place of a static API token.
 
     They are renewed by themselves from now on, and each renewal uses up the refresh token: do not use it elsewhere.
@@ -30,7 +32,7 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
         leadway-calls accounts connect ve9EPM428h8vShlRW1KT --client-id 65f0-app --stdin
     """
     checked_location(location)
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         with this.database.reading() as connection:
             served_account(connection, location)
         names = ("client secret", "refresh token")
@@ -60,7 +62,8 @@ def connect(location: str, client_id: str, from_stdin: bool) -> None:
     "--per-day", "requests_per_day", type=click.IntRange(1), metavar="NUMBER",
     help="Requests a day, UTC. [default: 200000]",
 )  # fmt: skip
-def set_budget(location: str, **numbers: int | None) -> None:
+@dry_run_option
+def set_budget(location: str, dry_run: bool, **numbers: int | None) -> None:
     """Sets what Leadway allows this account, if it differs. A number that is not given becomes the default again.
 
     It counts from the next attempt on. What Leadway's answers say lowers it by itself. The day is shared by all private
@@ -72,7 +75,7 @@ def set_budget(location: str, **numbers: int | None) -> None:
       leadway-calls accounts set-budget ve9EPM428h8vShlRW1KT
     """
     per_10_seconds, burst = numbers["requests_per_10_seconds"], numbers["request_burst"]
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         if (burst or 1) > (per_10_seconds or this.settings.leadway_requests_per_10_seconds) / 2:
             raise click.UsageError("--burst: at most half of what is allowed in 10 s")
         this.change(location, served_accounts.set_budget, **numbers)

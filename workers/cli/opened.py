@@ -54,10 +54,23 @@ class Opened:
         return self.database.transact(write_if_served)
 
 
+class _Rehearsal(Database):
+    """Takes every transaction back at its end: a command runs as it is, with all its checks, and changes nothing."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        with self.unprepared() as connection:
+            transaction = connection.begin()
+            try:
+                yield connection
+            finally:
+                transaction.rollback()
+
+
 @contextmanager
-def opened(*, schema: bool = True, reads_only: bool = False) -> Iterator[Opened]:
+def opened(*, schema: bool = True, reads_only: bool = False, dry_run: bool = False) -> Iterator[Opened]:
     """Settings and database for the block. `schema`: whether the database must have this version's schema.
-    `reads_only`: the database of READER_DATABASE_URL, if there is one.
+    `reads_only`: the database of READER_DATABASE_URL, if there is one. `dry_run`: every transaction is taken back.
 
     Raises Failure for settings, database or schema that cannot be used, and for expected errors of the block.
     """
@@ -66,13 +79,15 @@ def opened(*, schema: bool = True, reads_only: bool = False) -> Iterator[Opened]
         for notice in settings.notices:
             click.echo(notice, err=True)
         url = (reads_only and settings.reader_database_url) or settings.database_url
-        database = Database(url, limits=COMMAND)
+        database = (_Rehearsal if dry_run else Database)(url, limits=COMMAND)
         try:
             if schema and not is_current(database):
                 raise Failure(
                     "the database does not have the schema that this version needs: run `leadway-calls migrate`"
                 )
             yield Opened(settings, database)
+            if dry_run:
+                click.echo("That was --dry-run: nothing was changed.", err=True)
         finally:
             database.close()
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from migrations import views
 from models.database import on_postgresql
 from models.reports import readers as known_readers
+from workers.cli.acting import dry_run_option, json_option, show_json
 from workers.cli.credentials import checked_location, line_from_stdin, prompted
 from workers.cli.opened import WRONG_USAGE, Failure, Opened, opened, served_account
 from workers.cli.screen import count, say, show_table, when
@@ -38,7 +39,10 @@ def readers() -> None:
 @click.option("--location", "locations", multiple=True, metavar="LOCATION", help="Only this account; may be repeated.")
 @click.option("--password-stdin", is_flag=True, help="Read the password as a line from standard input.")
 @click.option("--prompt", is_flag=True, help="Ask for the password. [default: one is made, and shown once]")
-def add(name: str, without_words: bool, locations: tuple[str, ...], password_stdin: bool, prompt: bool) -> None:
+@dry_run_option
+def add(
+    name: str, without_words: bool, locations: tuple[str, ...], password_stdin: bool, prompt: bool, dry_run: bool
+) -> None:
     """Makes a role NAME that can log in and sees the views of leadway_v1 only.
 
     Its statements end after 5 minutes, its idle transactions after 1 minute, and it has at most 5 connections. A
@@ -51,7 +55,7 @@ def add(name: str, without_words: bool, locations: tuple[str, ...], password_std
     """
     if not ROLE_NAME.fullmatch(name):
         raise Failure("NAME: small letters, digits and _, a letter first, at most 63", exit_code=WRONG_USAGE)
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         _refuse_sqlite(this)
         with this.database.reading() as connection:
             for location in locations:
@@ -67,13 +71,14 @@ def add(name: str, without_words: bool, locations: tuple[str, ...], password_std
         _as_whoever_may(this, make)
         say(f"{name} may read leadway_v1{' without words' if without_words else ''}"
             f"{' of ' + count(len(set(locations)), 'account') if locations else ''}.")  # fmt: skip
-        if not (password_stdin or prompt):
+        if not (password_stdin or prompt or dry_run):
             say("Its password, shown only now:")
             click.echo(f"\n  {password}\n")
 
 
 @readers.command("list")
-def list_readers() -> None:
+@json_option
+def list_readers(in_json: bool) -> None:
     """Shows who may read what.
 
     \b
@@ -84,6 +89,10 @@ def list_readers() -> None:
         _refuse_sqlite(this)
         with this.database.reading() as connection:
             found = known_readers.every(connection)
+        if in_json:
+            names = ("name", "with_words", "added_at", "locations")
+            show_json({"readers": [{name: getattr(each, name) for name in names} for each in found]})
+            return
         if not found:
             say("No readers. Add one: `leadway-calls readers add NAME`.")
             return
@@ -99,14 +108,15 @@ def list_readers() -> None:
 
 @readers.command()
 @click.argument("name")
-def remove(name: str) -> None:
+@dry_run_option
+def remove(name: str, dry_run: bool) -> None:
     """Ends the sessions of a reader and drops its role.
 
     \b
     Example:
       leadway-calls readers remove analyst
     """
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         _refuse_sqlite(this)
 
         def drop(connection: Connection) -> bool:

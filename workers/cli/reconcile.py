@@ -10,6 +10,7 @@ from models.database import now
 from models.reconciling import runs, schedule, windows
 from models.reconciling.runs import RunTotals
 from models.reconciling.windows import WindowKind
+from workers.cli.acting import dry_run_option
 from workers.cli.listing import Time, connected
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, when
@@ -20,7 +21,8 @@ from workers.read_page import AccountStandsStill, read_to_end
 @click.command
 @click.argument("location", required=False)
 @click.option("--since", type=Time(), metavar="TIME", help="From this time on instead of from the account's watermark.")
-def reconcile(location: str | None, since: datetime | None) -> None:
+@dry_run_option
+def reconcile(location: str | None, since: datetime | None, dry_run: bool) -> None:
     """Lists the calls of one account, or of all, until now; stores those that are missing or newer; returns when done.
 
     The same happens by itself every few minutes. It works with or without workers running. Calls that end up here
@@ -42,6 +44,12 @@ def reconcile(location: str | None, since: datetime | None) -> None:
             raise Failure(
                 f"{location} is not served any more: take it back with `leadway-calls accounts add {location}`"
             )
+        if dry_run:
+            with this.database.reading() as connection:
+                for each in (one for one in accounts.served(connection) if location in (None, one.location_id)):
+                    begin = since or each.complete_until or each.added_at
+                    say(f"{each.location_id}: the calls since {when(begin)} would be listed. Nothing was changed.")
+            return
         with connected(this) as connections:
             failed = [each for each in served if location in (None, each) and not _reconcile(connections, each, since)]
         if failed:

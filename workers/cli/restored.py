@@ -11,6 +11,7 @@ from models.reconciling import windows
 from models.reconciling.windows import WindowKind
 from models.work import life
 from models.work.life import Cause
+from workers.cli.acting import dry_run_option
 from workers.cli.listing import Time
 from workers.cli.opened import Failure, opened
 from workers.cli.screen import count, say, when
@@ -21,7 +22,8 @@ from workers.cli.screen import count, say, when
     "--since", type=Time(), required=True, metavar="TIME",
     help="From when on the database has forgotten: the time of the backup, or a little earlier.",
 )  # fmt: skip
-def restored(since: datetime) -> None:
+@dry_run_option
+def restored(since: datetime, dry_run: bool) -> None:
     """Begins a new life of the database, as the workers do by themselves when they notice that it was restored.
 
     Every follow-up that is not written yet and whose call ended before now is looked for in the CRM before it is
@@ -38,6 +40,14 @@ def restored(since: datetime) -> None:
             at = now(connection)
         if since >= at:
             raise click.UsageError("--since has to be in the past")
+        if dry_run:  # no rehearsal: a sequence that has jumped does not come back
+            with this.database.reading() as connection:
+                number = len(accounts.served(connection))
+            say(
+                f"Only told, nothing was changed: a new life would begin, and the calls since {when(since)} of"
+                f" {count(number, 'account')} would be listed again."
+            )
+            return
         began = this.database.transact(_begin)
         if not began:
             raise Failure("a new life of the database began in this moment; run it again if the restore came later")

@@ -7,6 +7,7 @@ import click
 from models.reports import users as known_users
 from models.reports.users import USER_OF_THE_ENVIRONMENT, Role
 from models.settings.values import SHORTEST_SECRET
+from workers.cli.acting import dry_run_option, json_option, show_json
 from workers.cli.credentials import line_from_stdin, prompted
 from workers.cli.opened import WRONG_USAGE, Failure, opened
 from workers.cli.screen import say, show_table, when
@@ -27,7 +28,8 @@ def users() -> None:
     "--role", type=click.Choice([str(each) for each in Role]), required=True, help="viewer: sees; operator: also acts."
 )
 @_password
-def add(name: str, role: str, password_stdin: bool) -> None:
+@dry_run_option
+def add(name: str, role: str, password_stdin: bool, dry_run: bool) -> None:
     """Adds the user NAME; the password is asked for, and kept as a scrypt hash.
 
     \b
@@ -41,7 +43,7 @@ def add(name: str, role: str, password_stdin: bool) -> None:
             " is OPS_PASSWORD",
             exit_code=WRONG_USAGE,
         )
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         password = _checked_password(from_stdin=password_stdin)
         if not this.database.transact(
             lambda connection: known_users.add(connection, name, Role(role), password=password)
@@ -51,7 +53,8 @@ def add(name: str, role: str, password_stdin: bool) -> None:
 
 
 @users.command("list")
-def list_users() -> None:
+@json_option
+def list_users(in_json: bool) -> None:
     """Shows who may sign in.
 
     \b
@@ -61,8 +64,13 @@ def list_users() -> None:
     with opened() as this:
         with this.database.reading() as connection:
             found = known_users.every(connection)
+        by_setting = this.settings.ops_password is not None
+        if in_json:
+            told = [{"name": each.name, "role": each.role, "added_at": each.added_at} for each in found]
+            show_json({"users": told, "ops_by_setting": by_setting})
+            return
         rows = [(each.name, str(each.role), when(each.added_at)) for each in found]
-        if this.settings.ops_password is not None:
+        if by_setting:
             rows.insert(0, (USER_OF_THE_ENVIRONMENT, str(Role.OPERATOR), "by OPS_PASSWORD"))
         if not rows:
             say("Nobody may sign in. Add somebody: `leadway-calls users add NAME --role viewer`.")
@@ -73,14 +81,15 @@ def list_users() -> None:
 @users.command("set-password")
 @click.argument("name")
 @_password
-def set_password(name: str, password_stdin: bool) -> None:
+@dry_run_option
+def set_password(name: str, password_stdin: bool, dry_run: bool) -> None:
     """Gives NAME another password; whoever is signed in with the old one has to sign in again.
 
     \b
     Example:
       leadway-calls users set-password maria
     """
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         password = _checked_password(from_stdin=password_stdin)
         if not this.database.transact(lambda connection: known_users.set_password(connection, name, password)):
             raise _unknown(name)
@@ -89,14 +98,15 @@ def set_password(name: str, password_stdin: bool) -> None:
 
 @users.command()
 @click.argument("name")
-def remove(name: str) -> None:
+@dry_run_option
+def remove(name: str, dry_run: bool) -> None:
     """Removes NAME, and ends its sessions. What it did stays in the audit.
 
     \b
     Example:
       leadway-calls users remove maria
     """
-    with opened() as this:
+    with opened(dry_run=dry_run) as this:
         if not this.database.transact(lambda connection: known_users.remove(connection, name)):
             raise _unknown(name)
         say(f"{name} is removed.")
