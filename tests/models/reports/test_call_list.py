@@ -11,7 +11,7 @@ from models.calls.calls import calls_table
 from models.database import Database
 from models.reports import call_list, search
 from models.reports.call_filter import CallFilter, CallState, FollowUpFilter
-from models.reports.call_list import Cursor
+from models.reports.call_list import Cursor, Key
 from tests.support.rows import (
     LOCATION,
     booked_call,
@@ -59,77 +59,69 @@ STORED_HERE = {"written", "unclear", "given-up", "owed", "trial", "plain"}
 UNREAD = {"waiting", "running", "dead"}
 
 
-@pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
-        (CallFilter(), STORED_HERE | UNREAD | {"elsewhere"}),
-        (CallFilter(location_id=LOCATION), STORED_HERE | UNREAD),
-        (CallFilter(location_id=OTHER), {"elsewhere"}),
-        (CallFilter(state=CallState.COMPLETE), STORED_HERE | {"elsewhere"}),
-        (CallFilter(state=CallState.PENDING), {"waiting"}),
-        (CallFilter(state=CallState.RUNNING), {"running"}),
-        (CallFilter(state=CallState.DEAD), {"dead"}),
-        (CallFilter(state=CallState.DEAD, location_id=OTHER), set()),
-        (CallFilter(follow_up=FollowUpFilter.ANY), {"written", "unclear", "given-up", "owed", "trial"}),
-        (CallFilter(follow_up=FollowUpFilter.NONE), UNREAD | {"plain", "elsewhere"}),
-        (CallFilter(follow_up=FollowUpFilter.NONE, state=CallState.COMPLETE), {"plain", "elsewhere"}),
-        (CallFilter(follow_up=FollowUpFilter.OPEN), {"unclear", "owed"}),
-        (CallFilter(follow_up=FollowUpFilter.PENDING), {"owed"}),
-        (CallFilter(follow_up=FollowUpFilter.UNCLEAR), {"unclear"}),
-        (CallFilter(follow_up=FollowUpFilter.DONE), {"written"}),
-        (CallFilter(follow_up=FollowUpFilter.DEAD), {"given-up"}),
-        (CallFilter(follow_up=FollowUpFilter.SKIPPED), {"trial"}),
-        (CallFilter(follow_up=FollowUpFilter.DEAD, state=CallState.DEAD), set()),
-        (CallFilter(action="APPOINTMENT_BOOKING"), {"written", "unclear", "given-up", "owed", "trial"}),
-        (CallFilter(action="CALL_TRANSFER"), set()),
-        (CallFilter(agent="agent-9"), {"plain"}),
-        (CallFilter(agent="Lucía"), {"plain"}),
-        (CallFilter(direction="outbound"), {"plain"}),
-        (CallFilter(trial=True), {"trial"}),
-        (CallFilter(trial=False, follow_up=FollowUpFilter.ANY), {"written", "unclear", "given-up", "owed"}),
-        (CallFilter(since=SINCE, until=SINCE + timedelta(days=1)), {"plain"}),
-        (CallFilter(until=SINCE), set()),
-        (CallFilter(words="BREVE saludo"), {"plain"}),
-        (CallFilter(words="saludo largo"), set()),
-        (CallFilter(words="%"), set()),
-    ],
-)
-def test_a_filter_lets_through_the_calls_for_which_all_of_it_holds(
-    known: Database, wanted: CallFilter, found: set[str]
-) -> None:
-    assert {each.call_id for each in read(known, call_list.newest, wanted, limit=50).calls} == found
+MEANT: list[tuple[CallFilter, set[str]]] = [
+    (CallFilter(), STORED_HERE | UNREAD | {"elsewhere"}),
+    (CallFilter(location_id=LOCATION), STORED_HERE | UNREAD),
+    (CallFilter(location_id=OTHER), {"elsewhere"}),
+    (CallFilter(state=CallState.COMPLETE), STORED_HERE | {"elsewhere"}),
+    (CallFilter(state=CallState.PENDING), {"waiting"}),
+    (CallFilter(state=CallState.RUNNING), {"running"}),
+    (CallFilter(state=CallState.DEAD), {"dead"}),
+    (CallFilter(state=CallState.DEAD, location_id=OTHER), set()),
+    (CallFilter(follow_up=FollowUpFilter.ANY), {"written", "unclear", "given-up", "owed", "trial"}),
+    (CallFilter(follow_up=FollowUpFilter.NONE), UNREAD | {"plain", "elsewhere"}),
+    (CallFilter(follow_up=FollowUpFilter.NONE, state=CallState.COMPLETE), {"plain", "elsewhere"}),
+    (CallFilter(follow_up=FollowUpFilter.OPEN), {"unclear", "owed"}),
+    (CallFilter(follow_up=FollowUpFilter.PENDING), {"owed"}),
+    (CallFilter(follow_up=FollowUpFilter.UNCLEAR), {"unclear"}),
+    (CallFilter(follow_up=FollowUpFilter.DONE), {"written"}),
+    (CallFilter(follow_up=FollowUpFilter.DEAD), {"given-up"}),
+    (CallFilter(follow_up=FollowUpFilter.SKIPPED), {"trial"}),
+    (CallFilter(follow_up=FollowUpFilter.DEAD, state=CallState.DEAD), set()),
+    (CallFilter(action="APPOINTMENT_BOOKING"), {"written", "unclear", "given-up", "owed", "trial"}),
+    (CallFilter(action="CALL_TRANSFER"), set()),
+    (CallFilter(agent="agent-9"), {"plain"}),
+    (CallFilter(agent="Lucía"), {"plain"}),
+    (CallFilter(direction="outbound"), {"plain"}),
+    (CallFilter(trial=True), {"trial"}),
+    (CallFilter(trial=False, follow_up=FollowUpFilter.ANY), {"written", "unclear", "given-up", "owed"}),
+    (CallFilter(since=SINCE, until=SINCE + timedelta(days=1)), {"plain"}),
+    (CallFilter(until=SINCE), set()),
+    (CallFilter(words="BREVE saludo"), {"plain"}),
+    (CallFilter(words="saludo largo"), set()),
+    (CallFilter(words="%"), set()),
+]
 
 
-@pytest.mark.parametrize("looked_through", [1, 3])
-@pytest.mark.parametrize("limit", [2, 50])
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        CallFilter(),
-        CallFilter(location_id=LOCATION),
-        CallFilter(follow_up=FollowUpFilter.ANY),
-        CallFilter(follow_up=FollowUpFilter.OPEN),
-        CallFilter(follow_up=FollowUpFilter.NONE, location_id=LOCATION),
-    ],
-)  # fmt: skip
+def test_a_filter_lets_through_the_calls_for_which_all_of_it_holds(known: Database) -> None:
+    for wanted, found in MEANT:
+        assert {each.call_id for each in read(known, call_list.newest, wanted, limit=50).calls} == found, wanted
+
+
 def test_the_pages_of_a_filter_miss_nothing_and_repeat_nothing_however_few_calls_are_looked_through(
-    known: Database, monkeypatch: pytest.MonkeyPatch, wanted: CallFilter, limit: int, looked_through: int
+    known: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with known.transaction() as connection:  # many became known in one moment
         connection.execute(sa.update(calls_table).where(calls_table.c.call_id > "p").values(first_heard_at=SINCE))
-    whole = [each.key for each in read(known, call_list.newest, wanted, limit=50).calls]
-    monkeypatch.setattr(call_list, "LOOKED_THROUGH", looked_through)
-    seen, after = [], None
-    for _ in range(20):
-        page = read(known, call_list.newest, wanted, limit=limit, after=after)
-        seen += [each.key for each in page.calls]
+    for wanted, _ in MEANT:
+        monkeypatch.setattr(call_list, "LOOKED_THROUGH", 100)
+        whole = [each.key for each in read(known, call_list.newest, wanted, limit=50).calls]
+        for looked_through, limit in ((1, 2), (1, 50), (3, 2), (3, 50)):
+            monkeypatch.setattr(call_list, "LOOKED_THROUGH", looked_through)
+            assert _keys_by_pages(known, wanted, limit=limit) == whole, (wanted, looked_through, limit)
+            assert [each.key for each in read(known, call_list.read_on, wanted, limit=50).calls] == whole, wanted
+
+
+def _keys_by_pages(database: Database, wanted: CallFilter, *, limit: int) -> list[Key]:
+    seen: list[Key] = []
+    page = read(database, call_list.newest, wanted, limit=limit)
+    while True:
         assert len(page.calls) <= limit
-        after = page.following
-        if after is None:
-            break
-        assert Cursor.read(str(after)) == after
-    assert seen == whole
-    assert [each.key for each in read(known, call_list.read_on, wanted, limit=50).calls] == whole
+        seen += [each.key for each in page.calls]
+        if page.following is None:
+            return seen
+        assert Cursor.read(str(page.following)) == page.following
+        page = read(database, call_list.newest, wanted, limit=limit, after=page.following)
 
 
 def test_a_page_looks_no_further_than_it_may_and_says_where_to_go_on(

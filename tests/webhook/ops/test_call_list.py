@@ -11,6 +11,7 @@ from models.accounts.pauses import PauseCause
 from models.calls.call_log import Action
 from models.calls.calls import calls_table
 from models.database import Database
+from models.reports import call_list as reports_call_list
 from models.work import heartbeats
 from tests.support.hearts import beating
 from tests.support.rows import (
@@ -85,6 +86,40 @@ def test_the_list_is_narrowed_by_account_and_by_status(ops: Pages, database: Dat
     assert ids(ops.text("/ops/?status=follow-up-open")) == ["call-note"]
     assert ids(ops.text("/ops/?status=follow-up-unclear")) == []
     assert "dead: not found" in ops.text("/ops/")
+
+
+def test_the_list_is_narrowed_by_what_the_log_tells_and_by_time(ops: Pages, database: Database) -> None:
+    store(database, a_call("call-note", actions=(BOOKING,), agent_id="agent-1", agent_name="Lucía"))
+    store(database, a_call("call-out", direction="outbound"))
+    store(database, a_call("call-trial", trial_call=True))
+    for query, found in (
+        ("action=APPOINTMENT_BOOKING", ["call-note"]),
+        ("agent=agent-1", ["call-note"]),
+        ("agent=Luc%C3%ADa&action=APPOINTMENT_BOOKING", ["call-note"]),
+        ("direction=outbound", ["call-out"]),
+        ("trial=yes", ["call-trial"]),
+        ("trial=no&status=follow-up-none", ["call-out"]),
+        ("since=2020-01-01T00:00", ["call-trial", "call-out", "call-note"]),
+        ("until=2020-01-01T00:00", []),
+        ("since=nonsense&trial=perhaps&status=odd", ["call-trial", "call-out", "call-note"]),
+    ):
+        assert ids(ops.text(f"/ops/?{query}")) == found, query
+
+
+def test_a_page_that_looked_through_enough_says_where_to_look_on(
+    ops: Pages, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        store(database, a_call(f"call-{number}", summary="Un saludo." if number == 0 else "Nothing."))
+    monkeypatch.setattr(reports_call_list, "LOOKED_THROUGH", 2)
+    path, looked = "/ops/?find=saludo", 0
+    while True:
+        page = ops.text(path)
+        if ids(page):
+            break
+        [further] = re.findall(r'<a href="([^"]+)">look further back', page)
+        path, looked = further.replace("&amp;", "&"), looked + 1
+    assert (ids(page), looked) == (["call-0"], 2)
 
 
 def test_callers_words_are_shown_as_words(ops: Pages, database: Database) -> None:
