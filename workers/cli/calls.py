@@ -98,7 +98,7 @@ def _show(page: CallPage, *, words: bool, in_json: bool, none: str) -> None:
         say(none)
         return
     columns = ("call", "started", "account", "state", "actions", "follow-ups", *(("from", "summary") if words else ()))
-    show_table(columns, (_row(each, words=words) for each in page.calls))
+    show_table(columns, (_row(each, words=words) for each in page.calls), unbroken=2)
     tell_next(page.following)
 
 

@@ -53,7 +53,7 @@ def list_follow_ups(wanted: CallFilter, limit: int, after: Cursor | None, in_jso
     if not found:
         say("No follow-up is like that.")
         return
-    columns = ("follow-up", "what", "state", "call", "account", "planned", "next attempt")
+    columns = ("follow-up", "state", "call", "account", "next attempt")
     show_table(columns, (_row(each, owed) for each, owed in found))
     tell_next(page.following)
 
@@ -73,6 +73,6 @@ def meant(listed: ListedCall, wanted: CallFilter) -> list[OwedState]:
 
 def _row(listed: ListedCall, owed: OwedState) -> tuple[str, ...]:
     return (
-        owed.follow_up_id, owed.kind, state_told(owed), listed.call_id, listed.name or listed.location_id,
-        when(owed.planned_at), when(owed.due_at),
+        owed.follow_up_id, f"{owed.kind} {state_told(owed)}", listed.call_id, listed.name or listed.location_id,
+        when(owed.due_at),
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """`leadway-calls replay …`: a person asks for a fetch, a planning or a sending again, of one or of many."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import click
@@ -149,8 +150,10 @@ def send(ids: tuple[str, ...], wanted: CallFilter, dry_run: bool, yes: bool, in_
 replay.add_command(refetch)
 replay.add_command(plan)
 replay.add_command(send)
-replay.add_command(refetch, name="call")
-replay.add_command(send, name="follow-up")
+for _name, _command in (("call", refetch), ("follow-up", send)):
+    _again = copy(_command)
+    _again.short_help = f"The same as {_command.name}."
+    replay.add_command(_again, name=_name)
 
 
 def _tell_sent(owed: Sequence[_Owed], sent: Sequence[_Owed], *, dry_run: bool) -> None:

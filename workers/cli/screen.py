@@ -58,11 +58,11 @@ def show_facts(facts: Iterable[tuple[str, str | None]]) -> None:
     _print(Padding(grid, (0, 0, 0, 2), expand=False))
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints rows under the columns' names in capitals. The first column is never broken."""
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, unbroken: int = 1) -> None:
+    """Prints rows under the columns' names in capitals. The first `unbroken` columns are never broken."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for position, name in enumerate(columns):
-        table.add_column(name.upper(), no_wrap=position == 0, overflow="fold")
+        table.add_column(name.upper(), no_wrap=position < unbroken, overflow="fold")
     for row in rows:
         table.add_row(*(_text(cell) for cell in row))
     _print(Padding(table, (0, 0, 0, 2), expand=False))
