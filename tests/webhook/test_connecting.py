@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from models.intake.reasons import sentence_of
 from tests.support.processes import ROOT
 from tests.support.rows import on_sqlite
 from tests.webhook.conftest import PATH, Intake
-from webhook.ops.wording import reason
 
 ENGLISH, SPANISH = (ROOT / "docs" / name for name in ("connect.md", "conectar.md"))
 CONTACT = "hT3kQmZpWc81LxVbNd0s"
@@ -63,4 +63,4 @@ def test_each_refusal_that_the_document_explains_is_one_that_is_given(document: 
     text = document.read_text()
     named = set(re.findall(r"^\| (?:Re\w+: )?`(\w+)`", text, re.MULTILINE))
     assert len(named) >= 6
-    assert [name for name in named if reason(name).startswith(name.replace("_", " ").capitalize())] == []
+    assert [name for name in named if sentence_of(name).startswith(name.replace("_", " ").capitalize())] == []
